@@ -1,0 +1,217 @@
+"""The challenge's directory and CSV files -> typed tables and studies.
+
+    train_images/<study_id>/<series_id>/<instance_number>.dcm      (or test_images/)
+    train.csv                        study_id + the 25 grades of `FINDINGS`
+    train_label_coordinates.csv      study_id, series_id, instance_number, condition, level, x, y
+    train_series_descriptions.csv    study_id, series_id, series_description
+    sample_submission.csv            row_id, normal_mild, moderate, severe
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from shared.dicom import read_header
+from shared.errors import InputError
+from shared.files import read_csv
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
+from shared.study import Series, Slice, Study, order_slices
+
+Part = Literal["train", "test"]
+_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+_GRADES: Final = {severity.display: severity.value for severity in Severity}
+MISSING: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One annotated point of `*_label_coordinates.csv`; pixel coordinates of its slice."""
+
+    study_id: str
+    series_id: str
+    instance_number: int
+    finding: Finding
+    x_px: float
+    y_px: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedStudy:
+    """A study and what could not be read of it, one message a file or series."""
+
+    study: Study
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """One part (train or test) of a challenge directory; tables validated, images untouched until `load_study`.
+
+    Attributes:
+      study_ids: sorted.
+      series: columns study_id, series_id, view.
+      grades: [n studies, 25] severity values in `FINDINGS` order, -1 where not graded; None without a label file.
+      points: annotated points per study; empty without a coordinates file.
+    """
+
+    root: Path
+    part: Part
+    study_ids: tuple[str, ...]
+    series: Mapping[str, tuple[tuple[str, View], ...]]
+    grades: np.ndarray | None
+    points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    submission_row_ids: tuple[str, ...] | None = None
+
+    @classmethod
+    def open(cls, root: Path, part: Part = "train") -> "Challenge":
+        """Reads the CSV files of one part.
+
+        Raises:
+          InputError: naming the file, what was expected and what was found.
+        """
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; expected a challenge directory with {part}_images/ and {part}.csv")
+        series = _read_series(root / f"{part}_series_descriptions.csv")
+        grades_path = root / f"{part}.csv"
+        labelled = read_grades(grades_path) if grades_path.is_file() else None
+        study_ids = tuple(sorted(set(series) | set(labelled or {})))
+        grades = None
+        if labelled is not None:
+            unlabelled = np.full(len(FINDINGS), MISSING, np.int8)
+            grades = np.stack([labelled.get(s, unlabelled) for s in study_ids]) if study_ids else np.empty((0, 25), np.int8)
+        elif part == "train":
+            raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
+        points_path = root / f"{part}_label_coordinates.csv"
+        submission_path = root / "sample_submission.csv"
+        return cls(
+            root=root,
+            part=part,
+            study_ids=study_ids,
+            series=series,
+            grades=grades,
+            points=read_points(points_path) if points_path.is_file() else {},
+            submission_row_ids=_read_row_ids(submission_path) if submission_path.is_file() else None,
+        )
+
+    @property
+    def images(self) -> Path:
+        return self.root / f"{self.part}_images"
+
+    def grades_of(self, study_ids: tuple[str, ...] | list[str]) -> np.ndarray:
+        """Grades in the order of the given studies, -1 where missing. # [n, 25]"""
+        if self.grades is None:
+            raise InputError(f"{self.root}: {self.part}.csv is missing, so there are no grades to use")
+        index = {s: i for i, s in enumerate(self.study_ids)}
+        unknown = [s for s in study_ids if s not in index]
+        if unknown:
+            raise InputError(f"study {unknown[0]} is not in {self.root / f'{self.part}.csv'}")
+        return self.grades[[index[s] for s in study_ids]]
+
+    def load_study(self, study_id: str) -> LoadedStudy:
+        """Reads the headers of one study. Unreadable files and empty series are problems, not errors."""
+        problems: list[str] = []
+        series = []
+        for series_id, view in self.series.get(study_id, ()):
+            folder = self.images / study_id / series_id
+            slices: list[Slice] = []
+            for path in sorted(folder.glob("*.dcm")) if folder.is_dir() else []:
+                try:
+                    item = read_header(path).to_slice()
+                except InputError as error:
+                    problems.append(f"study {study_id} series {series_id}: {error}")
+                    continue
+                # The challenge's coordinates name slices by file, which is the instance number there.
+                number = int(path.stem) if path.stem.isdigit() else item.instance_number
+                slices.append(Slice(path=path, instance_number=number, plane=item.plane, shape=item.shape))
+            if slices:
+                series.append(Series(series_id=series_id, view=view, slices=order_slices(slices, view)))
+            else:
+                problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
+        return LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(problems))
+
+
+def read_grades(path: Path) -> dict[str, np.ndarray]:
+    """Reads `train.csv`-like grades: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
+    columns = {"study_id": "string"} | {f.column: "string" for f in FINDINGS}
+    table = read_csv(path, columns)
+    _check_ids(path, table["study_id"])
+    if table["study_id"].duplicated().any():
+        raise InputError(f"{path}: study {table['study_id'][table['study_id'].duplicated()].iloc[0]} is listed twice")
+    values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
+    for finding in FINDINGS:
+        text = table[finding.column]
+        unknown = sorted(set(text.dropna()) - set(_GRADES))
+        if unknown:
+            raise InputError(f"{path}: column {finding.column} holds {unknown[0]!r}; expected one of {list(_GRADES)}")
+        values[:, finding.index] = text.map(_GRADES).fillna(MISSING).astype(np.int8)
+    return {str(s): row for s, row in zip(table["study_id"], values, strict=True)}
+
+
+def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
+    """Writes grades as `read_grades` reads them."""
+    from shared.files import write_csv
+
+    rows = [
+        {"study_id": s, **{f.column: Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS}}
+        for s, row in grades.items()
+    ]
+    write_csv(path, pd.DataFrame(rows, columns=["study_id", *(f.column for f in FINDINGS)]))
+
+
+def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
+    """Reads `*_label_coordinates.csv`, grouped by study in file order. Raises `InputError`."""
+    columns = {
+        "study_id": "string", "series_id": "string", "instance_number": "int64",
+        "condition": "string", "level": "string", "x": "float64", "y": "float64",
+    }  # fmt: skip
+    table = read_csv(path, columns)
+    _check_ids(path, table["study_id"])
+    _check_ids(path, table["series_id"])
+    if not np.isfinite(table[["x", "y"]].to_numpy()).all():
+        raise InputError(f"{path}: a coordinate is empty or infinite; expected pixel coordinates x and y")
+    points: dict[str, list[Point]] = {}
+    for study_id, series_id, number, condition, level, x, y in table.itertuples(index=False, name=None):
+        try:
+            finding = Finding.from_display(condition, level)
+        except InputError as error:
+            raise InputError(f"{path}: study {study_id}: {error}") from error
+        point = Point(
+            study_id=study_id, series_id=series_id, instance_number=int(number), finding=finding, x_px=x, y_px=y
+        )  # fmt: skip
+        points.setdefault(study_id, []).append(point)
+    return {s: tuple(p) for s, p in points.items()}
+
+
+def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
+    columns = {"study_id": "string", "series_id": "string", "series_description": "string"}
+    table = read_csv(path, columns, hint="is this the challenge's directory?")
+    _check_ids(path, table["study_id"])
+    _check_ids(path, table["series_id"])
+    known = {view.value: view for view in View}
+    series: dict[str, list[tuple[str, View]]] = {}
+    for study_id, series_id, description in table.itertuples(index=False, name=None):
+        if description not in known:
+            raise InputError(
+                f"{path}: study {study_id} series {series_id} has description {description!r}; expected one of {list(known)}"
+            )
+        series.setdefault(study_id, []).append((series_id, known[description]))
+    return {s: tuple(v) for s, v in series.items()}
+
+
+def _read_row_ids(path: Path) -> tuple[str, ...]:
+    table = read_csv(path, {"row_id": "string"} | {c: "float64" for c in SEVERITY_COLUMNS})
+    row_ids = tuple(str(r) for r in table["row_id"])
+    for row_id in row_ids:
+        parse_row_id(row_id)
+    return row_ids
+
+
+def _check_ids(path: Path, ids: pd.Series) -> None:
+    for value in ids.unique():
+        if pd.isna(value) or not _ID.fullmatch(str(value)) or set(str(value)) <= {"."}:
+            raise InputError(f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'")

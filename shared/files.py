@@ -1,0 +1,103 @@
+"""Output on disk: nothing half-written, nothing overwritten by accident."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from shared.errors import InputError
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renames it over `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Keys keep their order; NaN is an error, because JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises `InputError` when the file is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Comma-separated, no index, floats to 9 significant digits (the same table gives the same bytes)."""
+    with written_beside(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read_csv(path: Path, columns: dict[str, str], *, hint: str = "") -> pd.DataFrame:
+    """Reads the named columns with the given pandas dtypes.
+
+    Raises:
+      InputError: when the file is missing, unreadable, lacks a column or holds a value of another type.
+    """
+    try:
+        header = pd.read_csv(path, nrows=0)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file{'; ' + hint if hint else ''}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    missing = [c for c in columns if c not in header.columns]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}")
+    try:
+        return pd.read_csv(path, usecols=list(columns), dtype=columns)[list(columns)]  # type: ignore[arg-type]
+    except ValueError as error:
+        raise InputError(f"{path}: a value does not have the expected type ({error})") from error
+
+
+def prepare_output(path: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """Creates an output folder.
+
+    A folder with anything in it is refused, emptied with `overwrite` and kept with `resume`.
+
+    Raises:
+      InputError: when the folder is not empty and neither flag is given, or is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; expected a folder to write to")
+    if path.is_dir() and any(path.iterdir()) and not resume:
+        if not overwrite:
+            raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")
+        shutil.rmtree(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, where `name` comes from data.
+
+    Raises:
+      InputError: when the result would leave the folder.
+    """
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
+        raise InputError(f"unsafe name {name!r}: expected a plain identifier")
+    return target

@@ -1,0 +1,57 @@
+"""The localizer's measured error, which stage 2 trains on: how far off the crops will be at prediction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import InputError
+from shared.files import read_json, write_json
+from shared.labels import Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jitter:
+    """Error of one condition family's localizations.
+
+    Attributes:
+      in_plane_sd_mm: standard deviation along each in-plane axis, robust (from the median distance).
+      slice_offsets: probability of each offset in slices, towards the series' end positive; sums to 1.
+    """
+
+    in_plane_sd_mm: float
+    slice_offsets: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.in_plane_sd_mm < 50:
+            raise ValueError(f"in_plane_sd_mm {self.in_plane_sd_mm}: expected 0 to 50 mm")
+        if not self.slice_offsets or abs(sum(self.slice_offsets.values()) - 1) > 1e-6 or min(self.slice_offsets.values()) < 0:
+            raise ValueError(f"slice_offsets {dict(self.slice_offsets)}: expected probabilities that sum to 1")
+
+
+def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
+    write_json(
+        path,
+        {
+            condition.short: {
+                "in_plane_sd_mm": item.in_plane_sd_mm,
+                "slice_offsets": {str(k): v for k, v in sorted(item.slice_offsets.items())},
+            }
+            for condition, item in jitter.items()
+        },
+    )
+
+
+def read_jitter(path: Path) -> dict[Condition, Jitter]:
+    """Raises `InputError` for a file that `write_jitter` did not write."""
+    value = read_json(path)
+    try:
+        return {
+            condition: Jitter(
+                in_plane_sd_mm=float(value[condition.short]["in_plane_sd_mm"]),
+                slice_offsets={int(k): float(v) for k, v in value[condition.short]["slice_offsets"].items()},
+            )
+            for condition in Condition
+            if condition.short in value
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not a measured localization error ({error}); `lumbar localize train` writes it") from error

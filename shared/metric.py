@@ -1,0 +1,110 @@
+"""The competition metric, with study-level bootstrap intervals.
+
+score = mean(canal, foraminal, subarticular, any severe). Each family's term is sum(w * -log p_true) / sum(w) over all its
+graded rows, sides and levels pooled, with w = 1, 2, 4 by the true class. The any-severe term is a binary log loss per study
+over its graded canal rows: label = any Severe, prediction = the largest predicted severe, weight = the largest row weight.
+
+Cases the challenge's own code leaves to chance are defined here: rows must sum to 1 (an error, where scikit-learn only
+warns); probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04; ungraded rows never count; the
+any-severe term is defined as soon as one study has a graded canal row, also when all or none is severe; a family without
+any graded row has no term and the score is the mean of the terms there are.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import InputError
+from shared.labels import SEVERITY_WEIGHTS, Condition, Severity, findings_of
+from shared.probabilities import SUM_TOLERANCE
+
+TERMS: Final = (*(c.short for c in Condition), "any_severe")
+_EPS: Final = float(np.finfo(np.float64).eps)
+_SLICES: Final = {c: [f.index for f in findings_of(c)] for c in Condition}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The metric and its terms; a term without graded rows is None and left out of the mean."""
+
+    score: float
+    terms: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A percentile interval of the bootstrap distribution."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyLosses:
+    """Per study the weighted loss and the weight of every term; the metric is a ratio of their sums. # [n, 4] each"""
+
+    losses: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> StudyLosses:
+    """Weighted losses of [n, 25, 3] probabilities against [n, 25] grades (-1: not graded).
+
+    Raises:
+      InputError: when shapes disagree or a graded row is no probability distribution.
+    """
+    if probabilities.shape != (*grades.shape, 3):
+        raise InputError(f"metric: probabilities {probabilities.shape} do not fit grades {grades.shape}; expected [n, 25, 3]")
+    graded = grades >= 0
+    sums = probabilities[graded].sum(-1)
+    if not np.isfinite(sums).all() or (probabilities[graded] < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
+        raise InputError("metric: a row of probabilities does not sum to 1; normalise the submission first")
+    true = np.where(graded, grades, 0).astype(np.intp)
+    p_true = np.take_along_axis(probabilities, true[..., None], axis=-1)[..., 0]
+    weight = np.where(graded, np.asarray(SEVERITY_WEIGHTS)[true], 0.0)  # [n, 25]
+    loss = np.where(graded, -np.log(_clip(p_true)), 0.0) * weight
+    losses = [loss[:, _SLICES[c]].sum(1) for c in Condition]
+    weights = [weight[:, _SLICES[c]].sum(1) for c in Condition]
+
+    canal = _SLICES[Condition.CANAL]
+    severe = np.where(graded[:, canal], probabilities[:, canal, Severity.SEVERE], 0.0).max(1)
+    label = (grades[:, canal] == Severity.SEVERE).any(1)
+    any_weight = weight[:, canal].max(1)
+    losses.append(any_weight * -np.log(_clip(np.where(label, severe, 1 - severe))))
+    weights.append(any_weight)
+    return StudyLosses(losses=np.stack(losses, 1), weights=np.stack(weights, 1))
+
+
+def score(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> Score:
+    """The competition metric; raises `InputError` as `study_losses`, and when nothing at all is graded."""
+    parts = study_losses(probabilities, grades)
+    loss, weight = parts.losses.sum(0), parts.weights.sum(0)
+    if not (weight > 0).any():
+        raise InputError("metric: no graded row to score")
+    terms = {t: float(loss[i] / weight[i]) if weight[i] > 0 else None for i, t in enumerate(TERMS)}
+    return Score(score=float(np.mean([v for v in terms.values() if v is not None])), terms=terms)
+
+
+def bootstrap(losses: StudyLosses, *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+    """Scores of studies drawn with replacement. # [resamples]
+
+    The same seed draws the same studies, so differences of two calls are paired.
+    """
+    n = len(losses.losses)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)  # [resamples, n]
+    loss, weight = counts @ losses.losses, counts @ losses.weights
+    terms = np.divide(loss, weight, out=np.full_like(loss, np.nan), where=weight > 0)
+    present = (losses.weights.sum(0) > 0)[None]
+    return np.asarray(np.nanmean(np.where(present, terms, np.nan), axis=1))
+
+
+def interval(samples: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """Percentile interval of bootstrap samples."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high))
+
+
+def _clip(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(p, _EPS, 1 - _EPS)

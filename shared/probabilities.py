@@ -1,0 +1,176 @@
+"""What stage 2 hands over: severity probabilities of every finding, their CSV file, the prior and the submission."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from shared.errors import InputError
+from shared.files import read_csv, write_csv
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, parse_row_id
+
+SUM_TOLERANCE: Final = 1e-6
+
+
+class ProbabilitySource(StrEnum):
+    """Where a row's probabilities come from: the model saw a crop, or the training prior stands in."""
+
+    MODEL = "model"
+    PRIOR = "prior"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbabilityTable:
+    """Probabilities of all 25 findings of some studies.
+
+    Attributes:
+      study_ids: one per row of `values`.
+      values: [n, 25, 3], `FINDINGS` x `Severity`; finite, non-negative, summing to 1.
+      from_model: [n, 25]; False where the training prior stands in.
+    """
+
+    study_ids: tuple[str, ...]
+    values: NDArray[np.float64]
+    from_model: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        expected = (len(self.study_ids), len(FINDINGS), 3)
+        if self.values.shape != expected or self.from_model.shape != expected[:2]:
+            raise ValueError(f"expected {expected} and {expected[:2]}, got {self.values.shape} and {self.from_model.shape}")
+        if len(set(self.study_ids)) != len(self.study_ids):
+            raise ValueError("a study is listed twice")
+        bad = ~(np.isfinite(self.values).all(-1) & (self.values >= 0).all(-1))
+        bad |= np.abs(self.values.sum(-1) - 1) > SUM_TOLERANCE
+        if bad.any():
+            study, finding = np.argwhere(bad)[0]
+            raise ValueError(
+                f"study {self.study_ids[study]}, {FINDINGS[finding].column}: {self.values[study, finding]} "
+                "are no probabilities (finite, not negative, summing to 1)"
+            )
+
+    def select(self, study_ids: Sequence[str]) -> "ProbabilityTable":
+        """The rows of the given studies, in that order; raises `InputError` for a study that is not there."""
+        index = {s: i for i, s in enumerate(self.study_ids)}
+        missing = [s for s in study_ids if s not in index]
+        if missing:
+            raise InputError(f"study {missing[0]} has no probabilities ({len(missing)} of {len(study_ids)} are missing)")
+        rows = [index[s] for s in study_ids]
+        return ProbabilityTable(study_ids=tuple(study_ids), values=self.values[rows], from_model=self.from_model[rows])
+
+
+def weighted_prior(grades: NDArray[np.int8], *, smoothing: float = 1.0) -> NDArray[np.float64]:
+    """The best constant submission per finding: p_c proportional to weight_c * count_c. [n, 25] -> [25, 3]
+
+    `smoothing` is added to every count, so that a class never seen keeps a chance.
+    """
+    counts = np.stack([(grades == c).sum(0) for c in range(3)], axis=-1) + smoothing
+    weighted = counts * np.asarray(SEVERITY_WEIGHTS)
+    return weighted / weighted.sum(-1, keepdims=True)
+
+
+def class_weighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """True probabilities -> the submission that the weighted metric rewards most: p * w, renormalised. [..., 3]"""
+    weighted = values * np.asarray(SEVERITY_WEIGHTS)
+    return weighted / weighted.sum(-1, keepdims=True)
+
+
+def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> ProbabilityTable:
+    """The same [25, 3] probabilities for every study, marked as prior."""
+    return ProbabilityTable(
+        study_ids=tuple(study_ids),
+        values=np.broadcast_to(prior, (len(study_ids), *prior.shape)).copy(),
+        from_model=np.zeros((len(study_ids), len(FINDINGS)), bool),
+    )
+
+
+def write_probabilities(path: Path, table: ProbabilityTable) -> None:
+    """Writes probabilities.csv: study_id, finding, the three probabilities, source; study by study in FINDINGS order."""
+    write_csv(path, _rows(table, "finding", lambda s, f: f.column, with_source=True))
+
+
+def read_probabilities(path: Path) -> ProbabilityTable:
+    """Raises `InputError` unless every study has its 25 findings exactly once with valid probabilities."""
+    columns = {"study_id": "string", "finding": "string"} | {c: "float64" for c in SEVERITY_COLUMNS} | {"source": "string"}
+    table = read_csv(path, columns)
+    row_ids = table["study_id"] + "_" + table["finding"]
+    return _table(path, list(row_ids), table[list(SEVERITY_COLUMNS)].to_numpy(), (table["source"] == "model").to_numpy())
+
+
+def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:
+    """Writes submission.csv in the order of `row_ids`, else sorted by row_id.
+
+    Raises:
+      InputError: when `row_ids` are not exactly the 25 rows of every study of the table.
+    """
+    rows = _rows(table, "row_id", lambda s, f: f.row_id(s)).drop(columns="study_id").set_index("row_id")
+    # Rounding to the written digits must not push a row's sum off 1: the last column takes the remainder.
+    rounded = rows.round(7)
+    rounded["severe"] = (1 - rounded["normal_mild"] - rounded["moderate"]).clip(lower=0.0).round(7)
+    order = sorted(rounded.index) if row_ids is None else list(row_ids)
+    if sorted(order) != sorted(rounded.index):
+        strange = sorted(set(order) ^ set(rounded.index))
+        raise InputError(f"{path}: rows differ from the sample submission, first at {strange[0] if strange else order[0]!r}")
+    write_csv(path, rounded.loc[order].reset_index())
+
+
+def read_submission(path: Path) -> ProbabilityTable:
+    """Raises `InputError` unless every study has its 25 rows exactly once with valid probabilities."""
+    table = read_csv(path, {"row_id": "string"} | {c: "float64" for c in SEVERITY_COLUMNS})
+    return _table(path, list(table["row_id"]), table[list(SEVERITY_COLUMNS)].to_numpy(), np.ones(len(table), bool))
+
+
+def _rows(table: ProbabilityTable, name: str, key: object, *, with_source: bool = False) -> pd.DataFrame:
+    assert callable(key)
+    rows = []
+    for s, study_id in enumerate(table.study_ids):
+        for f, finding in enumerate(FINDINGS):
+            row = [study_id, key(study_id, finding), *table.values[s, f]]
+            if with_source:
+                row.append((ProbabilitySource.MODEL if table.from_model[s, f] else ProbabilitySource.PRIOR).value)
+            rows.append(row)
+    columns = ["study_id", name, *SEVERITY_COLUMNS, *(["source"] if with_source else [])]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _table(path: Path, row_ids: list[str], values: NDArray[np.float64], model: NDArray[np.bool_]) -> ProbabilityTable:
+    studies: dict[str, int] = {}
+    positions = []
+    for row_id in row_ids:
+        try:
+            study_id, finding = parse_row_id(str(row_id))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        positions.append((studies.setdefault(study_id, len(studies)), finding.index))
+    if len(set(positions)) != len(positions):
+        raise InputError(f"{path}: {len(positions) - len(set(positions))} rows are listed twice")
+    if len(positions) != len(studies) * len(FINDINGS):
+        raise InputError(f"{path}: {len(positions)} rows for {len(studies)} studies; expected {len(FINDINGS)} each")
+    out = np.zeros((len(studies), len(FINDINGS), 3))
+    source = np.zeros((len(studies), len(FINDINGS)), bool)
+    if positions:
+        index = tuple(np.array(positions).T)
+        out[index], source[index] = values, model
+    try:
+        return ProbabilityTable(study_ids=tuple(studies), values=out, from_model=source)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+PriorTable = Mapping[str, Sequence[float]]  # Finding.column -> three probabilities, as stored in JSON
+
+
+def prior_to_json(prior: NDArray[np.float64]) -> dict[str, list[float]]:
+    return {f.column: [float(v) for v in prior[f.index]] for f in FINDINGS}
+
+
+def prior_from_json(prior: PriorTable) -> NDArray[np.float64]:
+    """Raises `InputError` when a finding is missing."""
+    missing = [f.column for f in FINDINGS if f.column not in prior]
+    if missing:
+        raise InputError(f"the stored prior lacks {missing[0]}; was the run folder changed by hand?")
+    return np.array([prior[f.column] for f in FINDINGS], dtype=np.float64)

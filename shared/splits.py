@@ -1,0 +1,100 @@
+"""One splits.json governs both stages: folds by study, seeded, stratified, written once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from shared.errors import InputError
+from shared.files import read_json, write_json
+from shared.labels import Condition, Severity, findings_of
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """`folds[k]` are the studies that fold k holds out; every study is held out exactly once."""
+
+    seed: int
+    folds: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.folds) < 2 or not all(self.folds):
+            raise ValueError("expected at least two folds, none of them empty")
+        every = [s for fold in self.folds for s in fold]
+        if len(set(every)) != len(every):
+            twice = next(s for s in every if every.count(s) > 1)
+            raise ValueError(f"study {twice} is held out by more than one fold")
+
+    @property
+    def study_ids(self) -> tuple[str, ...]:
+        return tuple(sorted(s for fold in self.folds for s in fold))
+
+    def held_out(self, fold: int) -> tuple[str, ...]:
+        """Studies that fold `fold` validates on; raises `InputError` for an unknown fold."""
+        if not 0 <= fold < len(self.folds):
+            raise InputError(f"fold {fold}: expected 0 to {len(self.folds) - 1}")
+        return self.folds[fold]
+
+    def training(self, fold: int) -> tuple[str, ...]:
+        """Studies that fold `fold` trains on."""
+        held_out = set(self.held_out(fold))
+        return tuple(s for s in self.study_ids if s not in held_out)
+
+    def fold_of(self, study_id: str) -> int:
+        """The fold that holds the study out; raises `InputError` for a study in none."""
+        for k, fold in enumerate(self.folds):
+            if study_id in fold:
+                return k
+        raise InputError(f"study {study_id} is in no fold of the splits")
+
+    def check_covers(self, study_ids: Sequence[str]) -> None:
+        """Raises `InputError` unless the splits hold exactly these studies."""
+        difference = sorted(set(study_ids) ^ set(self.study_ids))
+        if difference:
+            where = "only in the data" if difference[0] in set(study_ids) else "only in the splits"
+            raise InputError(f"splits and data differ in {len(difference)} studies; {difference[0]} is {where}")
+
+
+def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: int = 5, seed: int = 0) -> Splits:
+    """Stratified folds over sorted study ids; raises `InputError` when there are fewer studies than folds.
+
+    A stratum is: any severe canal grade or none, crossed with the study's number of moderate-or-worse grades
+    in three equal groups. Both drive the metric.
+    """
+    if not 2 <= folds <= len(study_ids):
+        raise InputError(f"{folds} folds of {len(study_ids)} studies: expected at least 2 folds and as many studies")
+    order = np.argsort(np.asarray(study_ids))
+    ids, grades = [study_ids[i] for i in order], grades[order]
+    canal = [f.index for f in findings_of(Condition.CANAL)]
+    any_severe = (grades[:, canal] == Severity.SEVERE).any(1).astype(int)
+    burden = (grades >= Severity.MODERATE).sum(1)
+    third = np.searchsorted(np.quantile(burden, [1 / 3, 2 / 3]), burden, side="left")
+    stratum = any_severe * 3 + third
+    # A stratum with fewer studies than folds cannot be spread; it joins the common one instead of warning.
+    counts = np.bincount(stratum, minlength=6)
+    stratum = np.where(counts[stratum] < folds, -1, stratum)
+    if (np.bincount(stratum + 1)[np.unique(stratum + 1)] < folds).any():
+        stratum = np.zeros_like(stratum)
+    splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
+    held_out = [tuple(sorted(ids[i] for i in test)) for _, test in splitter.split(ids, stratum)]
+    return Splits(seed=seed, folds=tuple(held_out))
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    write_json(path, {"version": VERSION, "seed": splits.seed, "folds": [list(f) for f in splits.folds]})
+
+
+def read_splits(path: Path) -> Splits:
+    """Raises `InputError` for a file that is not a valid splits.json."""
+    value = read_json(path)
+    if not isinstance(value, dict) or set(value) != {"version", "seed", "folds"} or value["version"] != VERSION:
+        raise InputError(f"{path}: expected version {VERSION}, seed and folds; write it with `lumbar splits`")
+    try:
+        return Splits(seed=int(value["seed"]), folds=tuple(tuple(str(s) for s in f) for f in value["folds"]))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error

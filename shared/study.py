@@ -1,0 +1,97 @@
+"""A study as it lies on disk: slices with their planes, grouped in series. Pixels stay on disk until asked for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shared.geometry import HEAD, LEFT, Plane
+from shared.labels import View
+
+# Slices whose normals differ by less than this belong to one stack (cosine of about 2 degrees).
+_SAME_STACK_COSINE = 0.9994
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """One image of a series. `shape` is (rows, columns)."""
+
+    path: Path
+    instance_number: int
+    plane: Plane
+    shape: tuple[int, int]
+
+    def contains(self, point_px: tuple[float, float]) -> bool:
+        """Whether pixel point (x, y) lies on the image."""
+        return -0.5 <= point_px[0] <= self.shape[1] - 0.5 and -0.5 <= point_px[1] <= self.shape[0] - 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A series with its slices in anatomical order: right to left when sagittal, head to foot when axial.
+
+    The order comes from positions along the normal, never from instance numbers. Slices of one tilt (a stack) stay
+    together.
+    """
+
+    series_id: str
+    view: View
+    slices: tuple[Slice, ...]
+
+    @property
+    def stacks(self) -> tuple[tuple[Slice, ...], ...]:
+        """Runs of parallel slices, in the series' order."""
+        runs: list[list[Slice]] = []
+        for item in self.slices:
+            if runs and _parallel(runs[-1][-1].plane, item.plane):
+                runs[-1].append(item)
+            else:
+                runs.append([item])
+        return tuple(tuple(run) for run in runs)
+
+    def by_instance(self, instance_number: int) -> Slice | None:
+        """The first slice with this instance number, or None."""
+        return next((s for s in self.slices if s.instance_number == instance_number), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One examination of one patient."""
+
+    study_id: str
+    series: tuple[Series, ...]
+
+    def of_view(self, view: View) -> tuple[Series, ...]:
+        return tuple(s for s in self.series if s.view is view)
+
+    def get(self, series_id: str) -> Series | None:
+        return next((s for s in self.series if s.series_id == series_id), None)
+
+
+def _parallel(a: Plane, b: Plane) -> bool:
+    return bool(abs(a.normal @ b.normal) > _SAME_STACK_COSINE)
+
+
+def order_slices(slices: Iterable[Slice], view: View) -> tuple[Slice, ...]:
+    """Slices in anatomical order (see `Series`), stack by stack; ties keep the instance order."""
+    axis = LEFT if view.is_sagittal else -HEAD
+    stacks: list[list[Slice]] = []
+    for item in sorted(slices, key=lambda s: (s.instance_number, str(s.path))):
+        for stack in stacks:
+            if _parallel(stack[0].plane, item.plane):
+                stack.append(item)
+                break
+        else:
+            stacks.append([item])
+
+    def center(item: Slice) -> float:
+        return float(item.plane.center_mm(item.shape) @ axis)
+
+    def along_normal(stack: list[Slice]) -> list[Slice]:
+        normal = stack[0].plane.normal
+        normal = normal if normal @ axis >= 0 else -normal
+        return sorted(stack, key=lambda s: round(float(np.asarray(s.plane.origin_mm) @ normal), 3))
+
+    ordered = sorted((along_normal(stack) for stack in stacks), key=lambda stack: float(np.mean([center(s) for s in stack])))
+    return tuple(item for stack in ordered for item in stack)
