@@ -1,10 +1,10 @@
 """The challenge's directory and CSV files -> typed tables and studies.
 
-    train_images/<study_id>/<series_id>/<instance_number>.dcm      (or test_images/)
-    train.csv                        study_id + the 25 grades of `FINDINGS`
-    train_label_coordinates.csv      study_id, series_id, instance_number, condition, level, x, y
-    train_series_descriptions.csv    study_id, series_id, series_description
-    sample_submission.csv            row_id, normal_mild, moderate, severe
+train_images/<study_id>/<series_id>/<instance_number>.dcm      (or test_images/)
+train.csv                        study_id + the 25 grades of `FINDINGS`
+train_label_coordinates.csv      study_id, series_id, instance_number, condition, level, x, y
+train_series_descriptions.csv    study_id, series_id, series_description
+sample_submission.csv            row_id, normal_mild, moderate, severe
 """
 
 import re
@@ -75,7 +75,9 @@ class Challenge:
           InputError: naming the file, what was expected and what was found.
         """
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; expected a challenge directory with {part}_images/ and {part}.csv")
+            raise InputError(
+                f"{root}: no such folder; expected a challenge directory with {part}_images/ and {part}.csv"
+            )
         series = _read_series(root / f"{part}_series_descriptions.csv")
         grades_path = root / f"{part}.csv"
         labelled = read_grades(grades_path) if grades_path.is_file() else None
@@ -83,7 +85,9 @@ class Challenge:
         grades = None
         if labelled is not None:
             unlabelled = np.full(len(FINDINGS), MISSING, np.int8)
-            grades = np.stack([labelled.get(s, unlabelled) for s in study_ids]) if study_ids else np.empty((0, 25), np.int8)
+            grades = (
+                np.stack([labelled.get(s, unlabelled) for s in study_ids]) if study_ids else np.empty((0, 25), np.int8)
+            )
         elif part == "train":
             raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
         points_path = root / f"{part}_label_coordinates.csv"
@@ -157,7 +161,10 @@ def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
     from shared.files import write_csv
 
     rows = [
-        {"study_id": s, **{f.column: Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS}}
+        {
+            "study_id": s,
+            **{f.column: Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS},
+        }
         for s, row in grades.items()
     ]
     write_csv(path, pd.DataFrame(rows, columns=["study_id", *(f.column for f in FINDINGS)]))
@@ -204,7 +211,7 @@ def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
 
 
 def _read_row_ids(path: Path) -> tuple[str, ...]:
-    table = read_csv(path, {"row_id": "string"} | {c: "float64" for c in SEVERITY_COLUMNS})
+    table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
     row_ids = tuple(str(r) for r in table["row_id"])
     for row_id in row_ids:
         parse_row_id(row_id)
@@ -214,4 +221,6 @@ def _read_row_ids(path: Path) -> tuple[str, ...]:
 def _check_ids(path: Path, ids: pd.Series) -> None:
     for value in ids.unique():
         if pd.isna(value) or not _ID.fullmatch(str(value)) or set(str(value)) <= {"."}:
-            raise InputError(f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'")
+            raise InputError(
+                f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'"
+            )

@@ -84,7 +84,8 @@ def write_detections(path: Path, detections: Iterable[Detection]) -> None:
     """Writes detections.csv, sorted by study, series, instance, level and falling score."""
     ordered = sorted(detections, key=lambda d: (d.study_id, d.series_id, d.instance_number, d.level, -d.score))
     rows = [
-        (d.study_id, d.series_id, d.instance_number, d.view.slug, d.level.slug, *d.box_xyxy_px, d.score) for d in ordered
+        (d.study_id, d.series_id, d.instance_number, d.view.slug, d.level.slug, *d.box_xyxy_px, d.score)
+        for d in ordered
     ]
     write_csv(path, pd.DataFrame(rows, columns=list(_DETECTION_COLUMNS)))
 
@@ -114,9 +115,21 @@ def read_detections(path: Path) -> list[Detection]:
 
 def write_localizations(path: Path, localizations: Localizations) -> None:
     """Writes localizations.csv, sorted by study, then in `FINDINGS` order."""
-    ordered = [loc for s in sorted(localizations) for loc in sorted(localizations[s].values(), key=lambda x: x.finding.index)]
+    ordered = [
+        loc for s in sorted(localizations) for loc in sorted(localizations[s].values(), key=lambda x: x.finding.index)
+    ]
     rows = [
-        (x.study_id, x.finding.column, x.series_id, x.instance_number, x.x_px, x.y_px, *x.point_mm, x.source.value, x.score)
+        (
+            x.study_id,
+            x.finding.column,
+            x.series_id,
+            x.instance_number,
+            x.x_px,
+            x.y_px,
+            *x.point_mm,
+            x.source.value,
+            x.score,
+        )
         for x in ordered
     ]
     write_csv(path, pd.DataFrame(rows, columns=list(_LOCALIZATION_COLUMNS)))

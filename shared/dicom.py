@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_rescale, pixel_array
+from pydicom.pixels.processing import apply_rescale
+from pydicom.pixels.utils import pixel_array
 
 from shared.errors import InputError
 from shared.geometry import Plane
@@ -123,7 +124,9 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> pydicom.Dataset:
         if str(meta.get("TransferSyntaxUID", "")) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         return pydicom.dcmread(
-            path, stop_before_pixels=stop_before_pixels, specific_tags=list(_HEADER_TAGS) if stop_before_pixels else None
+            path,
+            stop_before_pixels=stop_before_pixels,
+            specific_tags=list(_HEADER_TAGS) if stop_before_pixels else None,
         )
     except InputError:
         raise

@@ -66,9 +66,11 @@ def read_csv(path: Path, columns: dict[str, str], *, hint: str = "") -> pd.DataF
         raise InputError(f"{path}: cannot be read as CSV ({error})") from error
     missing = [c for c in columns if c not in header.columns]
     if missing:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}")
+        raise InputError(
+            f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}"
+        )
     try:
-        return pd.read_csv(path, usecols=list(columns), dtype=columns)[list(columns)]  # type: ignore[arg-type]
+        return pd.read_csv(path, usecols=list(columns), dtype=columns)[list(columns)]
     except ValueError as error:
         raise InputError(f"{path}: a value does not have the expected type ({error})") from error
 

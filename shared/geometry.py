@@ -47,7 +47,9 @@ class Plane:
             raise ValueError(f"spacing must be positive, got {self.spacing_mm}")
 
     @classmethod
-    def from_arrays(cls, *, origin_mm: ArrayLike, row_dir: ArrayLike, col_dir: ArrayLike, spacing_mm: ArrayLike) -> Self:
+    def from_arrays(
+        cls, *, origin_mm: ArrayLike, row_dir: ArrayLike, col_dir: ArrayLike, spacing_mm: ArrayLike
+    ) -> Self:
         """From any array-likes of length 3, 3, 3 and 2."""
 
         def floats(values: ArrayLike) -> tuple[float, ...]:

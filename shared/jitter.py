@@ -24,7 +24,11 @@ class Jitter:
     def __post_init__(self) -> None:
         if not 0 <= self.in_plane_sd_mm < 50:
             raise ValueError(f"in_plane_sd_mm {self.in_plane_sd_mm}: expected 0 to 50 mm")
-        if not self.slice_offsets or abs(sum(self.slice_offsets.values()) - 1) > 1e-6 or min(self.slice_offsets.values()) < 0:
+        if (
+            not self.slice_offsets
+            or abs(sum(self.slice_offsets.values()) - 1) > 1e-6
+            or min(self.slice_offsets.values()) < 0
+        ):
             raise ValueError(f"slice_offsets {dict(self.slice_offsets)}: expected probabilities that sum to 1")
 
 
@@ -54,4 +58,6 @@ def read_jitter(path: Path) -> dict[Condition, Jitter]:
             if condition.short in value
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a measured localization error ({error}); `lumbar localize train` writes it") from error
+        raise InputError(
+            f"{path}: not a measured localization error ({error}); `lumbar localize train` writes it"
+        ) from error

@@ -3,6 +3,7 @@
 The only module that spells the challenge's names. Everywhere else a grade is addressed by its `Finding`.
 """
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -193,12 +194,15 @@ _INDEX: Final = {finding: i for i, finding in enumerate(FINDINGS)}
 _BY_COLUMN: Final = {finding.column: finding for finding in FINDINGS}
 
 
+_ROW_ID: Final = re.compile(f"(.+)_({'|'.join(_BY_COLUMN)})")
+
+
 def parse_row_id(row_id: str) -> tuple[str, Finding]:
     """Splits a row_id into study id and finding; raises `InputError` for a malformed one."""
-    study_id, _, column = row_id.partition("_")
-    if not study_id or not column:
-        raise InputError(f"malformed row_id {row_id!r}: expected <study_id>_{FINDINGS[0].column}")
-    return study_id, Finding.from_column(column)
+    match = _ROW_ID.fullmatch(row_id)
+    if match is None:
+        raise InputError(f"malformed row_id {row_id!r}: expected for example 4003253_{FINDINGS[0].column}")
+    return match[1], _BY_COLUMN[match[2]]
 
 
 def findings_of(condition: Condition) -> tuple[Finding, ...]:

@@ -27,9 +27,15 @@ def git_commit() -> str | None:
     """Commit of the source tree, with `+` when it has uncommitted changes; None outside a checkout."""
     here = Path(__file__).resolve().parent.parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, timeout=10
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -50,7 +56,9 @@ def data_fingerprint(data: Challenge) -> str:
     digest = hashlib.sha256()
     for study_id in data.study_ids:
         digest.update(repr((study_id, sorted((s, v.value) for s, v in data.series.get(study_id, ())))).encode())
-        points = [(p.series_id, p.instance_number, p.finding.column, p.x_px, p.y_px) for p in data.points.get(study_id, ())]
+        points = [
+            (p.series_id, p.instance_number, p.finding.column, p.x_px, p.y_px) for p in data.points.get(study_id, ())
+        ]
         digest.update(repr(points).encode())
     if data.grades is not None:
         digest.update(data.grades.tobytes())
@@ -87,5 +95,7 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
         raise InputError(f"{folder}: holds no {RUN_FILE}; empty or unfinished run, continue it with --resume")
     run = read_json(path)
     if not isinstance(run, dict) or run.get("kind") != expected_kind:
-        raise InputError(f"{folder}: expected a {expected_kind} run, got {run.get('kind') if isinstance(run, dict) else run!r}")
+        raise InputError(
+            f"{folder}: expected a {expected_kind} run, got {run.get('kind') if isinstance(run, dict) else run!r}"
+        )
     return run

@@ -56,7 +56,9 @@ def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -
       InputError: when shapes disagree or a graded row is no probability distribution.
     """
     if probabilities.shape != (*grades.shape, 3):
-        raise InputError(f"metric: probabilities {probabilities.shape} do not fit grades {grades.shape}; expected [n, 25, 3]")
+        raise InputError(
+            f"metric: probabilities {probabilities.shape} do not fit grades {grades.shape}; expected [n, 25, 3]"
+        )
     graded = grades >= 0
     sums = probabilities[graded].sum(-1)
     if not np.isfinite(sums).all() or (probabilities[graded] < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():

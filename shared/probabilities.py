@@ -41,7 +41,9 @@ class ProbabilityTable:
     def __post_init__(self) -> None:
         expected = (len(self.study_ids), len(FINDINGS), 3)
         if self.values.shape != expected or self.from_model.shape != expected[:2]:
-            raise ValueError(f"expected {expected} and {expected[:2]}, got {self.values.shape} and {self.from_model.shape}")
+            raise ValueError(
+                f"expected {expected} and {expected[:2]}, got {self.values.shape} and {self.from_model.shape}"
+            )
         if len(set(self.study_ids)) != len(self.study_ids):
             raise ValueError("a study is listed twice")
         bad = ~(np.isfinite(self.values).all(-1) & (self.values >= 0).all(-1))
@@ -58,7 +60,9 @@ class ProbabilityTable:
         index = {s: i for i, s in enumerate(self.study_ids)}
         missing = [s for s in study_ids if s not in index]
         if missing:
-            raise InputError(f"study {missing[0]} has no probabilities ({len(missing)} of {len(study_ids)} are missing)")
+            raise InputError(
+                f"study {missing[0]} has no probabilities ({len(missing)} of {len(study_ids)} are missing)"
+            )
         rows = [index[s] for s in study_ids]
         return ProbabilityTable(study_ids=tuple(study_ids), values=self.values[rows], from_model=self.from_model[rows])
 
@@ -95,10 +99,14 @@ def write_probabilities(path: Path, table: ProbabilityTable) -> None:
 
 def read_probabilities(path: Path) -> ProbabilityTable:
     """Raises `InputError` unless every study has its 25 findings exactly once with valid probabilities."""
-    columns = {"study_id": "string", "finding": "string"} | {c: "float64" for c in SEVERITY_COLUMNS} | {"source": "string"}
+    columns = (
+        {"study_id": "string", "finding": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64") | {"source": "string"}
+    )
     table = read_csv(path, columns)
     row_ids = table["study_id"] + "_" + table["finding"]
-    return _table(path, list(row_ids), table[list(SEVERITY_COLUMNS)].to_numpy(), (table["source"] == "model").to_numpy())
+    return _table(
+        path, list(row_ids), table[list(SEVERITY_COLUMNS)].to_numpy(), (table["source"] == "model").to_numpy()
+    )
 
 
 def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:
@@ -114,13 +122,15 @@ def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str]
     order = sorted(rounded.index) if row_ids is None else list(row_ids)
     if sorted(order) != sorted(rounded.index):
         strange = sorted(set(order) ^ set(rounded.index))
-        raise InputError(f"{path}: rows differ from the sample submission, first at {strange[0] if strange else order[0]!r}")
+        raise InputError(
+            f"{path}: rows differ from the sample submission, first at {strange[0] if strange else order[0]!r}"
+        )
     write_csv(path, rounded.loc[order].reset_index())
 
 
 def read_submission(path: Path) -> ProbabilityTable:
     """Raises `InputError` unless every study has its 25 rows exactly once with valid probabilities."""
-    table = read_csv(path, {"row_id": "string"} | {c: "float64" for c in SEVERITY_COLUMNS})
+    table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
     return _table(path, list(table["row_id"]), table[list(SEVERITY_COLUMNS)].to_numpy(), np.ones(len(table), bool))
 
 

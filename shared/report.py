@@ -70,7 +70,7 @@ class Report:
 def _cell(value: object) -> dict[str, object]:
     if value is None:
         return {"text": "–", "number": True}
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, (bool, str)):
         return {"text": str(value), "number": False}
     if isinstance(value, int):
         return {"text": f"{value:,}", "number": True}

@@ -74,15 +74,19 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     any_severe = (grades[:, canal] == Severity.SEVERE).any(1).astype(int)
     burden = (grades >= Severity.MODERATE).sum(1)
     third = np.searchsorted(np.quantile(burden, [1 / 3, 2 / 3]), burden, side="left")
-    stratum = any_severe * 3 + third
-    # A stratum with fewer studies than folds cannot be spread; it joins the common one instead of warning.
-    counts = np.bincount(stratum, minlength=6)
-    stratum = np.where(counts[stratum] < folds, -1, stratum)
-    if (np.bincount(stratum + 1)[np.unique(stratum + 1)] < folds).any():
-        stratum = np.zeros_like(stratum)
+    # A stratum with fewer studies than folds cannot be spread: it joins the other thirds, then everything.
+    stratum = _merged(any_severe * 4 + third, any_severe * 4 + 3, folds)
+    stratum = _merged(stratum, np.full_like(stratum, 8), folds)
     splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     held_out = [tuple(sorted(ids[i] for i in test)) for _, test in splitter.split(ids, stratum)]
     return Splits(seed=seed, folds=tuple(held_out))
+
+
+def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> NDArray[np.intp]:
+    """Strata, with every wider group that holds one too small replaced as a whole."""
+    counts = np.bincount(stratum, minlength=9)
+    too_small = np.isin(wider, wider[counts[stratum] < folds])
+    return np.where(too_small, wider, stratum)
 
 
 def write_splits(path: Path, splits: Splits) -> None:

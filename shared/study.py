@@ -93,5 +93,7 @@ def order_slices(slices: Iterable[Slice], view: View) -> tuple[Slice, ...]:
         normal = normal if normal @ axis >= 0 else -normal
         return sorted(stack, key=lambda s: round(float(np.asarray(s.plane.origin_mm) @ normal), 3))
 
-    ordered = sorted((along_normal(stack) for stack in stacks), key=lambda stack: float(np.mean([center(s) for s in stack])))
+    ordered = sorted(
+        (along_normal(stack) for stack in stacks), key=lambda stack: float(np.mean([center(s) for s in stack]))
+    )
     return tuple(item for stack in ordered for item in stack)

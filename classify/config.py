@@ -1,0 +1,147 @@
+"""Config of stage 2. The defaults are the full run; `configs/classify/demo.toml` overrides them for the demo."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from shared.config import Config
+from shared.jitter import Jitter
+from shared.labels import Condition
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class PerFamily(Config):
+    """One positive number per condition family."""
+
+    canal: Positive
+    foraminal: Positive
+    subarticular: Positive
+
+    def of(self, condition: Condition) -> float:
+        return float(getattr(self, condition.short))
+
+
+class CropConfig(Config):
+    """What the network sees of a finding."""
+
+    size_px: Annotated[int, Field(ge=32, le=512)] = 128
+    """Side of the square crop."""
+    mm_per_px: PerFamily = PerFamily(canal=0.5, foraminal=0.5, subarticular=0.5)
+    """Resolution of the crop; size_px times this is the field of view in mm."""
+    slices: Annotated[int, Field(ge=1, le=15)] = 5
+    """Neighbouring slices as channels, odd, the localized one in the middle."""
+    margin_px: Count = 24
+    """Border kept in the cache beyond the crop, so that jitter, rotation and scale need no second decoding."""
+    margin_slices: Count = 2
+    """Slices kept in the cache beyond the crop on either end, for jitter in slices."""
+
+    @model_validator(mode="after")
+    def _odd_slices(self) -> "CropConfig":
+        if self.slices % 2 == 0:
+            raise ValueError(f"crop.slices = {self.slices}: expected an odd number, the localized slice in the middle")
+        return self
+
+    @property
+    def cached_px(self) -> int:
+        return self.size_px + 2 * self.margin_px
+
+    @property
+    def cached_slices(self) -> int:
+        return self.slices + 2 * self.margin_slices
+
+
+class ModelConfig(Config):
+    """The network."""
+
+    pretrained: str = "none"
+    """Start of the trunk: "none", "imagenet" (torchvision downloads it) or the path of a torchvision ResNet50 state dict."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Before the heads."""
+
+
+class TrainConfig(Config):
+    """The optimisation."""
+
+    seed: int = 0
+    epochs: Annotated[int, Field(ge=1)] = 15
+    batch: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Positive = 4e-4
+    """Peak of the schedule."""
+    weight_decay: NonNegative = 0.05
+    warmup_epochs: NonNegative = 0.5
+    """Linear rise to the peak; a cosine falls from there to zero."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Of the averaged weights that are scored and kept, per step; 0 keeps the raw weights."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gradient_clip: NonNegative = 5.0
+    """Largest gradient norm; 0 does not clip."""
+    balance: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How far families are balanced in the loss: 0 counts every row alike, 1 gives every family the same total weight, as
+    the metric does."""
+    canal_emphasis: Positive = 1.5
+    """Factor on the canal family's loss, whose rows the metric counts again in its any-severe term."""
+    keep: Literal["last", "best"] = "last"
+    """Weights to keep: of the last epoch, or of the epoch with the lowest weighted loss on the held-out fold (then that
+    fold's own score is optimistic)."""
+    amp: Literal["auto", "bf16", "none"] = "auto"
+    """bf16 autocast; "auto" uses it on CUDA and on CPUs with native bf16 arithmetic."""
+    channels_last: bool = True
+
+
+class AugmentConfig(Config):
+    """Random changes of training crops. Anatomy is never flipped here: right sides are mirrored by the cropper, always."""
+
+    rotation_deg: NonNegative = 8.0
+    """Standard deviation."""
+    scale: NonNegative = 0.08
+    """Standard deviation of the log of the magnification."""
+    brightness: NonNegative = 0.15
+    """Standard deviation of the offset, in units of the crop's full range."""
+    contrast: NonNegative = 0.2
+    """Standard deviation of the log of the factor."""
+    gamma: NonNegative = 0.2
+    """Standard deviation of the log of the exponent."""
+    noise: NonNegative = 0.03
+    """Largest standard deviation of added noise, in units of the full range."""
+    blur: Share = 0.2
+    """Share of crops that are smoothed."""
+    mirror_canal: bool = True
+    """Reverses the slice order of half the canal crops: the mirrored patient, with the same grade."""
+
+
+class JitterConfig(Config):
+    """Assumed error of localizations where no measured one is given. Applies to crops at annotated points only."""
+
+    in_plane_sd_mm: PerFamily = PerFamily(canal=2.0, foraminal=2.0, subarticular=2.0)
+    slice_shift: Share = 0.3
+    """Chance of being one slice off, either way."""
+    detected_share: Share = 0.3
+    """Share of that jitter applied to crops at detected points, which carry their own error."""
+
+    def jitter(self, condition: Condition) -> Jitter:
+        half = self.slice_shift / 2
+        return Jitter(
+            in_plane_sd_mm=self.in_plane_sd_mm.of(condition), slice_offsets={-1: half, 0: 1 - self.slice_shift, 1: half}
+        )
+
+
+class CalibrationConfig(Config):
+    """After training."""
+
+    temperature: bool = True
+    """Fits one temperature per condition family on the held-out fold for the metric's weighted log loss."""
+
+
+class ClassifyConfig(Config):
+    """Everything that changes the results of stage 2."""
+
+    crop: CropConfig = CropConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+    jitter: JitterConfig = JitterConfig()
+    calibration: CalibrationConfig = CalibrationConfig()

@@ -1,0 +1,176 @@
+"""The one cropper: what the network sees of a finding, in training and in prediction.
+
+A crop is square, in mm, centred on the localization, and always shows the anatomy the same way round:
+
+- sagittal: x to posterior, y to foot; slices medial to lateral for a side, right to left for the canal;
+- axial: x to the finding's side (to the patient's left for the canal), y to posterior; slices head to foot.
+
+Directions are taken from each slice's own plane, so neither the storage order nor the in-plane orientation of a series
+matters, and a right side becomes the mirror image of a left one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from classify.config import CropConfig
+from shared.detections import Localization
+from shared.errors import InputError
+from shared.geometry import HEAD, LEFT, POSTERIOR, FloatArray, Plane
+from shared.labels import Finding, Side
+from shared.study import Series, Slice, Study
+
+ReadPixels = Callable[[Slice], NDArray[np.uint8]]
+
+# Slices nearer than this along the normal are one position stored twice.
+_SAME_POSITION_MM: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropSpec:
+    """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution."""
+
+    size_px: int
+    slices: int
+    mm_per_px: float
+
+    @classmethod
+    def final(cls, config: CropConfig, finding: Finding) -> "CropSpec":
+        """What the network sees."""
+        return cls(size_px=config.size_px, slices=config.slices, mm_per_px=config.mm_per_px.of(finding.condition))
+
+    @classmethod
+    def cached(cls, config: CropConfig, finding: Finding) -> "CropSpec":
+        """What training keeps: the same with a margin for jitter."""
+        return cls(
+            size_px=config.cached_px, slices=config.cached_slices, mm_per_px=config.mm_per_px.of(finding.condition)
+        )
+
+
+def canonical_axes(plane: Plane, finding: Finding) -> tuple[FloatArray, FloatArray]:
+    """In-plane unit directions of a crop's x and y, in patient space (LPS). # [3], [3]
+
+    Raises:
+      InputError: when the plane is no sagittal (or axial) one at all, so that the directions do not exist in it.
+    """
+    if finding.view.is_sagittal:
+        x_wish, y_wish = POSTERIOR, -HEAD
+    else:
+        x_wish, y_wish = (-LEFT if finding.side is Side.RIGHT else LEFT), POSTERIOR
+    x_dir = x_wish - (x_wish @ plane.normal) * plane.normal
+    length = float(np.linalg.norm(x_dir))
+    if length < 0.5:  # more than 60 degrees off: another view under this name
+        raise InputError(f"plane with normal {np.round(plane.normal, 2).tolist()} is no {finding.view.value} plane")
+    x_dir = x_dir / length
+    y_dir = np.cross(plane.normal, x_dir)
+    return x_dir, y_dir if y_dir @ y_wish >= 0 else -y_dir
+
+
+def channel_slices(series: Series, localization: Localization, count: int) -> tuple[Slice, ...]:
+    """The `count` slices of a crop in canonical order, the localized one in the middle, its stack's ends repeated.
+
+    Raises:
+      InputError: when the series has no slice of that instance number.
+    """
+    finding = localization.finding
+    for stack in series.stacks:
+        middle = next((i for i, s in enumerate(stack) if s.instance_number == localization.instance_number), None)
+        if middle is None:
+            continue
+        kept, center = _without_duplicates(stack, middle)
+        if _reversed(kept, finding):
+            kept, center = kept[::-1], len(kept) - 1 - center
+        half = count // 2
+        return tuple(kept[min(max(center + k, 0), len(kept) - 1)] for k in range(-half, half + 1))
+    raise InputError(
+        f"study {localization.study_id} series {series.series_id}: no slice {localization.instance_number} for "
+        f"{finding.column}; the localizations belong to other data"
+    )
+
+
+def _without_duplicates(stack: tuple[Slice, ...], middle: int) -> tuple[list[Slice], int]:
+    """The stack with one slice per position, keeping slice `middle`; and where that slice now is."""
+    normal = stack[middle].plane.normal
+    kept: list[int] = []
+    position = [float(np.asarray(s.plane.origin_mm) @ normal) for s in stack]
+    for i in range(len(stack)):
+        if kept and abs(position[i] - position[kept[-1]]) < _SAME_POSITION_MM:
+            if i == middle:
+                kept[-1] = i
+            continue
+        kept.append(i)
+    return [stack[i] for i in kept], kept.index(middle)
+
+
+def _reversed(stack: list[Slice], finding: Finding) -> bool:
+    """Whether the canonical channel order runs against the stack's order in `stack`."""
+    step = np.asarray(stack[-1].plane.origin_mm) - np.asarray(stack[0].plane.origin_mm)
+    along = float(step @ stack[0].plane.normal) * stack[0].plane.normal
+    if not finding.view.is_sagittal:
+        return bool(along @ HEAD > 0)
+    return bool(along @ (-LEFT if finding.side is Side.RIGHT else LEFT) < 0)
+
+
+def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPixels) -> NDArray[np.uint8]:
+    """Cuts one crop. # [slices, size_px, size_px]
+
+    Outside the image is black. `read` gives a slice's 8-bit pixels [rows, columns]; pass one that remembers.
+
+    Raises:
+      InputError: when series or slice is not there, or a slice cannot be read.
+    """
+    series = study.get(localization.series_id)
+    if series is None:
+        raise InputError(
+            f"study {study.study_id}: series {localization.series_id} of {localization.finding.column} is not there; "
+            "the localizations belong to other data"
+        )
+    slices = channel_slices(series, localization, spec.slices)
+    middle = slices[spec.slices // 2]
+    center_mm = middle.plane.to_patient([localization.x_px, localization.y_px])
+    out: dict[int, NDArray[np.uint8]] = {}
+    for item in slices:
+        if id(item) not in out:
+            out[id(item)] = resample(read(item), item.plane, center_mm, localization.finding, spec)
+    return np.stack([out[id(item)] for item in slices])
+
+
+def resample(
+    pixels: NDArray[np.uint8], plane: Plane, center_mm: FloatArray, finding: Finding, spec: CropSpec
+) -> NDArray[np.uint8]:
+    """One channel: the plane's image around the projection of `center_mm`, in the canonical frame. # [size, size]"""
+    x_dir, y_dir = canonical_axes(plane, finding)
+    origin = plane.to_pixel(center_mm)
+    step_x = (plane.to_pixel(center_mm + x_dir) - origin) * spec.mm_per_px  # source px per crop px, along crop x
+    step_y = (plane.to_pixel(center_mm + y_dir) - origin) * spec.mm_per_px
+    middle = (spec.size_px - 1) / 2
+    matrix = np.column_stack([step_x, step_y, origin - middle * (step_x + step_y)])
+    source, matrix = _region(pixels, matrix, spec.size_px)
+    # Coarser than the image: low-pass first, or fine detail folds into the crop.
+    ratio = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if ratio > 1.05:
+        source = cv2.GaussianBlur(source, (0, 0), sigmaX=0.5 * float(np.sqrt(ratio**2 - 1)), borderType=cv2.BORDER_REPLICATE)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (spec.size_px, spec.size_px)
+    return np.asarray(
+        cv2.warpAffine(source, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8
+    )
+
+
+def _region(pixels: NDArray[np.uint8], matrix: FloatArray, size_px: int) -> tuple[NDArray[np.uint8], FloatArray]:
+    """The part of the image that the crop needs, plus a border for the low-pass, and the matrix into that part."""
+    last = size_px - 1
+    corners = matrix @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]], dtype=np.float64)
+    height, width = pixels.shape
+    left, top = (max(int(np.floor(v)) - 8, 0) for v in corners.min(axis=1))
+    right, bottom = (int(np.ceil(v)) + 9 for v in corners.max(axis=1))
+    part = pixels[min(top, height) : max(bottom, 0), min(left, width) : max(right, 0)]
+    if part.size == 0:
+        return np.zeros((1, 1), np.uint8), matrix
+    shifted = matrix.copy()
+    shifted[:, 2] -= [left, top]
+    return part, shifted

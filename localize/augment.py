@@ -1,0 +1,80 @@
+"""Augmentation of grey training images with their boxes. Boxes keep their meaning: a fixed size around a point."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from localize.config import AugmentConfig
+from shared.geometry import FloatArray
+
+# A box whose visible part is smaller than this share of it is dropped: its point lies near or beyond the border.
+_MIN_VISIBLE = 0.5
+
+
+def augment(
+    image: NDArray[np.uint8], boxes_xyxy: FloatArray, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], FloatArray, NDArray[np.bool_]]:
+    """Moves and recolours one image.
+
+    Args:
+      image: [rows, columns].
+      boxes_xyxy: [n, 4] in pixels.
+
+    Returns:
+      The image, the boxes that are still visible, clipped to it [m, 4], and which of the given ones they are [n].
+    """
+    moved, boxes = _move(image, boxes_xyxy, config, rng)
+    left, top, right, bottom = _field_of_view(image.shape, config, rng)
+    field = np.zeros_like(moved)
+    field[top:bottom, left:right] = 1
+    coloured = _recolour(moved, config, rng) * field
+    clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])
+    area, visible = _area(boxes), _area(clipped)
+    keep = visible >= _MIN_VISIBLE * np.maximum(area, 1e-9)
+    return coloured, clipped[keep], keep
+
+
+def _area(boxes_xyxy: FloatArray) -> FloatArray:
+    return np.asarray((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1]))
+
+
+def _move(
+    image: NDArray[np.uint8], boxes_xyxy: FloatArray, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], FloatArray]:
+    """Rotates, scales and shifts about the centre. Boxes follow their centre and the scale, not the rotation: the
+    corners of a rotated box would enclose more than the point's surroundings."""
+    rows, columns = image.shape
+    angle = rng.uniform(-config.rotate_deg, config.rotate_deg)
+    scale = float(np.exp(rng.uniform(-config.scale, config.scale)))
+    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), angle, scale)
+    matrix[:, 2] += rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
+    moved = cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
+    centers = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2 * scale
+    return np.asarray(moved, np.uint8), np.concatenate([centers - half, centers + half], axis=1)
+
+
+def _field_of_view(
+    shape: tuple[int, ...], config: AugmentConfig, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what stays visible."""
+    left, top, right, bottom = 0, 0, shape[1], shape[0]
+    if rng.random() < config.crop:
+        cut = rng.uniform(0, 0.22, 4) * rng.integers(0, 2, 4)
+        left, top = int(cut[0] * shape[1]), int(cut[1] * shape[0])
+        right, bottom = shape[1] - int(cut[2] * shape[1]), shape[0] - int(cut[3] * shape[0])
+    return left, top, right, bottom
+
+
+def _recolour(image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
+    values = image.astype(np.float32) / 255
+    values **= np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
+    values *= np.float32(np.exp(rng.uniform(-config.gain, config.gain)))
+    y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in image.shape), indexing="ij")
+    slope = rng.uniform(-config.bias, config.bias, 3).astype(np.float32)
+    values *= np.exp(slope[0] * x + slope[1] * y + slope[2] * 2 * (x * x + y * y))
+    sigma = rng.uniform(0, config.blur_px)
+    if sigma > 0.2:
+        values = cv2.GaussianBlur(values, (0, 0), sigma)
+    values += rng.normal(0, 1, values.shape).astype(np.float32) * np.float32(rng.uniform(0, config.noise))
+    return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)

@@ -1,0 +1,233 @@
+"""The `lumbar` command. Parsers are built without heavy imports, so `--help` answers at once."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from classify.cli import add_parsers as add_classify
+from localize.cli import add_parsers as add_localize
+
+from shared.errors import InputError
+
+EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    return run(lambda: arguments.func(arguments))
+
+
+def run(command: Callable[[], int]) -> int:
+    """Runs a command; bad input becomes one line on standard error and exit code 1."""
+    try:
+        return command()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except BrokenPipeError:  # the reader of our output went away, as `lumbar info | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; finished parts are kept, go on with --resume\n")
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="lumbar",
+        description="Two-stage grading of degenerative lumbar spine MRI (RSNA 2024 format).",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_demo(commands)
+    _add_synth(commands)
+    _add_splits(commands)
+    _add_stage(commands, "localize", "stage 1: find the five disc levels", add_localize)
+    _add_stage(commands, "classify", "stage 2: grade the crops", add_classify)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _add_info(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: object) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=str(options.get("help")))
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"lumbar-severity {version('lumbar-severity')}\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
+
+
+def _add_stage(commands: Commands, name: str, text: str, add: Callable[..., None]) -> None:
+    stage = commands.add_parser(name, help=text, description=text.capitalize() + ".", epilog=EPILOG)
+    add(stage.add_subparsers(required=True, metavar="COMMAND", title="commands"))
+
+
+def _add_output(parser: argparse.ArgumentParser, *, resume: bool = False) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--overwrite", action="store_true", help="empty the output folder first if it is not empty")
+    if resume:
+        group.add_argument("--resume", action="store_true", help="keep what is finished and go on from there")
+
+
+def _add_demo(commands: Commands) -> None:
+    p = commands.add_parser(
+        "demo", help="synthetic studies -> both stages trained -> unseen studies graded and scored", epilog=EPILOG
+    )
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write data, models, reports and submission.csv to")
+    p.add_argument("--studies", type=int, default=120, help="training studies (default %(default)s)")
+    p.add_argument("--test-studies", type=int, default=24, help="unseen studies (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of data, splits and training (default %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    p.add_argument("--localize-config", type=Path, metavar="FILE", help="instead of configs/localize/demo.toml")
+    p.add_argument("--classify-config", type=Path, metavar="FILE", help="instead of configs/classify/demo.toml")
+    _add_output(p, resume=True)
+    p.set_defaults(func=_demo)
+
+
+def _demo(a: argparse.Namespace) -> int:
+    from pipelines.demo import DemoOptions, demo
+
+    options = DemoOptions(
+        studies=a.studies, test_studies=a.test_studies, seed=a.seed, device=a.device, workers=a.workers,
+        localize_config=a.localize_config, classify_config=a.classify_config,
+    )  # fmt: skip
+    sys.stdout.write(demo(a.out, options, overwrite=a.overwrite, resume=a.resume) + "\n")
+    return 0
+
+
+def _add_synth(commands: Commands) -> None:
+    p = commands.add_parser(
+        "synth", help="write synthetic studies in the challenge's format", epilog=EPILOG,
+        description="Writes OUT/data (a challenge directory) and OUT/truth (test grades, latents, oracle, manifest).",
+    )  # fmt: skip
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write data/ and truth/ to")
+    p.add_argument("--studies", type=int, default=100, help="training studies (default %(default)s)")
+    p.add_argument("--test-studies", type=int, default=20, help="test studies (default %(default)s)")
+    p.add_argument("--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes")
+    p.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default %(default)s)")
+    p.add_argument(
+        "--traps", action="store_true", help="plant the traps of the real data, named in truth/manifest.json"
+    )
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    _add_output(p)
+    p.set_defaults(func=_synth)
+
+
+def _synth(a: argparse.Namespace) -> int:
+    from pipelines.demo import synthesize
+    from shared.files import prepare_output
+
+    prepare_output(a.out, overwrite=a.overwrite)
+    synthesize(
+        a.out, studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, traps=a.traps,
+        workers=a.workers,
+    )  # fmt: skip
+    return 0
+
+
+def _add_splits(commands: Commands) -> None:
+    p = commands.add_parser("splits", help="write the folds that govern both stages", epilog=EPILOG)
+    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory")
+    p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist")
+    p.add_argument("--folds", type=int, default=5, help="number of folds (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the shuffle (default %(default)s)")
+    p.set_defaults(func=_splits)
+
+
+def _splits(a: argparse.Namespace) -> int:
+    from shared.challenge import Challenge
+    from shared.splits import make_splits, write_splits
+
+    if a.out.exists():
+        raise InputError(f"{a.out}: exists already; splits are written once, choose another name or delete it")
+    data = Challenge.open(a.data, "train")
+    splits = make_splits(data.study_ids, data.grades_of(data.study_ids), folds=a.folds, seed=a.seed)
+    write_splits(a.out, splits)
+    sys.stdout.write(f"{a.out}: {len(splits.study_ids)} studies in folds of {[len(f) for f in splits.folds]}\n")
+    return 0
+
+
+def _add_predict(commands: Commands) -> None:
+    p = commands.add_parser(
+        "predict", help="grade studies end to end: DICOM in, 25 rows per study out", epilog=EPILOG,
+        description="Writes OUT/submission.csv, probabilities.csv, localizations.csv, detections.csv, report.html, "
+        "run.json and studies/<id>.json.",
+    )  # fmt: skip
+    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    p.add_argument("--localizer", type=Path, required=True, metavar="RUN", help="run folder of `lumbar localize train`")
+    p.add_argument(
+        "--classifier", type=Path, required=True, metavar="RUN", help="run folder of `lumbar classify train`"
+    )
+    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: test if there)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
+    _add_output(p)
+    p.set_defaults(func=_predict)
+
+
+def _predict(a: argparse.Namespace) -> int:
+    from pipelines.end_to_end import predict
+
+    predict(
+        a.data, a.out, localizer_run=a.localizer, classifier_run=a.classifier, part=a.part, device=a.device,
+        overwrite=a.overwrite,
+    )  # fmt: skip
+    return 0
+
+
+def _add_evaluate(commands: Commands) -> None:
+    p = commands.add_parser(
+        "evaluate", help="score a submission: competition metric, baselines, bootstrap intervals, report", epilog=EPILOG
+    )
+    p.add_argument("submission", type=Path, metavar="SUBMISSION", help="submission.csv")
+    p.add_argument("data", type=Path, metavar="DATA", help="folder with the true grades: train.csv or test.csv")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write report.html and report.json to")
+    p.add_argument("--part", choices=("train", "test"), help="which grades to use (default: test.csv if there)")
+    p.add_argument("--train", type=Path, metavar="DATA", help="challenge directory whose train.csv gives the prior "
+                   "baseline (default: the graded studies themselves, which flatters the prior)")  # fmt: skip
+    p.add_argument("--against", action="append", default=[], metavar="NAME=CSV", help="another submission to compare")
+    p.add_argument(
+        "--oracle", type=Path, metavar="CSV", help="true probabilities of synthetic studies, truth/oracle.csv"
+    )
+    _add_output(p)
+    p.set_defaults(func=_evaluate)
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from pipelines.scoring import ScoringOptions, evaluate_files
+
+    options = ScoringOptions(part=a.part, train=a.train, against=tuple(a.against), oracle=a.oracle)
+    sys.stdout.write(evaluate_files(a.submission, a.data, a.out, options, overwrite=a.overwrite) + "\n")
+    return 0
+
+
+def _add_info(commands: Commands) -> None:
+    p = commands.add_parser("info", help="versions, devices and labels", epilog=EPILOG)
+    p.add_argument("--json", action="store_true", help="for programs")
+    p.set_defaults(func=_info)
+
+
+def _info(a: argparse.Namespace) -> int:
+    from pipelines.info import as_text, collect
+
+    info = collect()
+    sys.stdout.write((json.dumps(info, indent=2) if a.json else as_text(info)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""`lumbar demo`: synthetic studies -> both stages trained -> unseen studies graded -> scores and reports."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
+from pipelines.predict import StudyPrediction, predict_source, to_table, write_prediction_run
+from pipelines.report import evaluation_report, prediction_report
+from pipelines.scoring import read_oracle
+from pipelines.source import StudySource, open_source
+from shared.annotations import annotated_localizations
+from shared.challenge import Challenge, read_grades, read_points
+from shared.errors import InputError
+from shared.files import prepare_output, write_json
+from shared.jitter import read_jitter
+from shared.manifest import RUN_FILE, sha256_of, write_run
+from shared.probabilities import ProbabilityTable, write_submission
+from shared.progress import log, track
+from shared.splits import Splits, make_splits, read_splits, write_splits
+
+OURS: Final = "this pipeline"
+ON_TRUE_POINTS: Final = "this pipeline, true points"
+FOLDS: Final = 5
+# One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
+DEMO_FOLD: Final = 0
+_CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """Size and seed of the demo; see `lumbar demo --help`."""
+
+    studies: int = 120
+    test_studies: int = 24
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 1
+    localize_config: Path | None = None
+    classify_config: Path | None = None
+
+
+def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bool = False) -> str:
+    """Runs the whole job into OUT and returns the table of scores.
+
+    Raises:
+      InputError: for a non-empty OUT without a flag, too few studies, or a config that does not parse.
+    """
+    if options.studies < 2 * FOLDS or options.test_studies < 2:
+        raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
+    started = time.time()
+    prepare_output(out, overwrite=overwrite, resume=resume)
+    steps = _Steps(total=6)
+
+    steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
+    if not (out / "truth" / "manifest.json").is_file():
+        synthesize(
+            out, studies=options.studies, test_studies=options.test_studies, seed=options.seed, workers=options.workers
+        )
+    data = Challenge.open(out / "data", "train")
+    splits = _splits(out / "splits.json", data, options.seed)
+
+    steps.start("stage 1: training the three detectors")
+    _train_localizer(data, out / "localizer", splits, options, resume=resume)
+
+    steps.start("stage 2: training the grader")
+    _train_classifier(data, out / "classifier", splits, options, resume=resume)
+
+    steps.start("grading the unseen studies from their DICOM files")
+    source = open_source(out / "data", "test")
+    predictions, on_true_points = _predict(source, out, options)
+
+    steps.start("stage reports")
+    _stage_reports(out, data, source, predictions)
+
+    steps.start("scores")
+    comparison = _score(source, predictions, on_true_points, data, out)
+    seconds = steps.finish()
+    text = as_text(comparison)
+    write_json(out / "reports" / "scores.json", comparison.to_json())
+    write_run(
+        out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
+        seed=options.seed, device=options.device, step_seconds=seconds,
+        submission_sha256=sha256_of(out / "submission.csv"),
+    )  # fmt: skip
+    log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
+    return text
+
+
+def synthesize(
+    out: Path,
+    *,
+    studies: int,
+    test_studies: int,
+    preset: Literal["demo", "full"] = "demo",
+    seed: int = 0,
+    traps: bool = False,
+    workers: int = 1,
+) -> None:
+    """Writes OUT/data and OUT/truth with progress; see `shared.synthetic.generate`."""
+    from shared.synthetic import generate
+
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > 10:
+            last = time.monotonic()
+            log(f"synthetic studies: {done}/{total}")
+
+    generate(
+        out, studies=studies, test_studies=test_studies, preset=preset, seed=seed, traps=traps, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+
+
+class _Steps:
+    """Numbered headings of the demo's log, and how long each step took."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._times: list[tuple[str, float]] = []
+
+    def start(self, title: str) -> None:
+        self._times.append((title, time.monotonic()))
+        log(f"[{len(self._times)}/{self.total}] {title}")
+
+    def finish(self) -> dict[str, float]:
+        ends = [t for _, t in self._times[1:]] + [time.monotonic()]
+        return {title: round(end - start, 1) for (title, start), end in zip(self._times, ends, strict=True)}
+
+
+def _splits(path: Path, data: Challenge, seed: int) -> Splits:
+    if not path.is_file():
+        write_splits(path, make_splits(data.study_ids, data.grades_of(data.study_ids), folds=FOLDS, seed=seed))
+    splits = read_splits(path)
+    splits.check_covers(data.study_ids)
+    return splits
+
+
+def _config_file(stage: str, given: Path | None) -> Path:
+    path = given or _CONFIGS / stage / "demo.toml"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such config; run the demo from a source checkout, or name one with --{stage}-config"
+        )
+    return path
+
+
+def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:
+    if (run / RUN_FILE).is_file():
+        return
+    from localize.train import train
+
+    from localize.config import LocalizeConfig
+
+    config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"seed={options.seed}",))
+    train(
+        data,
+        run,
+        config,
+        folds=[DEMO_FOLD],
+        splits=splits,
+        device=options.device,
+        workers=options.workers,
+        resume=resume,
+    )
+
+
+def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:
+    if (run / RUN_FILE).is_file():
+        return
+    from classify.train import train
+
+    from classify.config import ClassifyConfig
+
+    config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"seed={options.seed}",))
+    jitter = read_jitter(run.parent / "localizer" / "errors.json")
+    train(
+        data, run, config, folds=[DEMO_FOLD], splits=splits, jitter=jitter, device=options.device, workers=options.workers,
+        resume=resume,
+    )  # fmt: skip
+
+
+def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list[StudyPrediction], ProbabilityTable]:
+    from classify.predict import Grader
+    from localize.predict import Localizer
+
+    started = time.time()
+    folder = prepare_output(out / "prediction", overwrite=True)
+    localizer = Localizer.load(out / "localizer", device=options.device)
+    grader = Grader.load(out / "classifier", device=options.device)
+    predictions = predict_source(source, localizer, grader, folder)
+    prediction_report(source, predictions, folder)
+    write_prediction_run(folder, started=started, source=source, predictions=predictions, device=options.device)
+    write_submission(out / "submission.csv", to_table(predictions), source.row_ids)
+    points = read_points(out / "truth" / "test_label_coordinates.csv")
+    values, from_model = [], []
+    for study_id in track(source.study_ids, "true points"):
+        study = source.load(study_id).study
+        row, model, _ = grader.grade(study, annotated_localizations(study, points.get(study_id, ())))
+        values.append(row)
+        from_model.append(model)
+    table = ProbabilityTable(study_ids=source.study_ids, values=np.stack(values), from_model=np.stack(from_model))
+    return predictions, table
+
+
+def _stage_reports(out: Path, data: Challenge, source: StudySource, predictions: list[StudyPrediction]) -> None:
+    raise NotImplementedError
+
+
+def _score(
+    source: StudySource,
+    predictions: list[StudyPrediction],
+    on_true_points: ProbabilityTable,
+    data: Challenge,
+    out: Path,
+) -> Comparison:
+    truth = read_grades(out / "truth" / "test.csv")
+    study_ids = [s for s in source.study_ids if s in truth]
+    grades = np.stack([truth[s] for s in study_ids])
+    ours = to_table(predictions)
+    tables = baselines(study_ids, data.grades_of(data.study_ids)) | {OURS: ours, ON_TRUE_POINTS: on_true_points}
+    comparison = compare(tables | {ORACLE: read_oracle(out / "truth" / "oracle.csv")}, study_ids, grades)
+    pictures = {p.study_id: (source, p) for p in predictions[:3]}
+    folder = prepare_output(out / "reports" / "evaluation", overwrite=True)
+    evaluation_report(comparison, ours, study_ids, grades, folder, name=OURS, pictures=pictures)
+    return comparison

@@ -1,0 +1,64 @@
+"""`lumbar info`: versions, devices and labels, without importing torch."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from typing import Any
+
+from shared.labels import FINDINGS, Condition, Level, Severity, View
+from shared.manifest import git_commit, package_version
+
+_PACKAGES = ("torch", "torchvision", "ultralytics", "pydicom", "opencv-python", "numpy", "pandas", "scikit-learn")
+
+
+def collect() -> dict[str, Any]:
+    """Everything `lumbar info` prints, as one JSON-ready dictionary."""
+    return {
+        "version": package_version(),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "cpus": os.cpu_count(),
+        "gpus": _gpus(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "views": [view.value for view in View],
+        "conditions": [condition.value for condition in Condition],
+        "levels": [level.display for level in Level],
+        "severities": {severity.display: severity.weight for severity in Severity},
+        "findings": [finding.column for finding in FINDINGS],
+    }
+
+
+def as_text(info: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [
+        f"lumbar-severity {info['version']} (commit {info['git_commit'] or 'unknown'})",
+        f"Python {info['python']} on {info['platform']}, {info['cpus']} CPUs, GPUs: {', '.join(info['gpus']) or 'none'}",
+        *(f"  {name} {version or 'not installed'}" for name, version in info["packages"].items()),
+        f"views: {', '.join(info['views'])}",
+        f"levels: {', '.join(info['levels'])}",
+        f"severities and weights: {', '.join(f'{k} {v:g}' for k, v in info['severities'].items())}",
+        f"{len(info['findings'])} findings a study, {info['findings'][0]} to {info['findings'][-1]}",
+    ]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _gpus() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in output.splitlines() if line.strip()]

@@ -1,0 +1,188 @@
+"""End-to-end inference: a study's DICOM files in, 25 submission rows and the evidence for them out."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.source import StudySource
+from shared.challenge import LoadedStudy
+from shared.detections import Detection, Localization, write_detections, write_localizations
+from shared.errors import InputError
+from shared.files import inside, write_json
+from shared.labels import FINDINGS, Finding, Severity
+from shared.manifest import read_run, write_run
+from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
+from shared.progress import log, track
+from shared.study import Study
+
+
+class StudyLocalization(Protocol):
+    """What stage 1 says of one study."""
+
+    @property
+    def detections(self) -> tuple[Detection, ...]: ...
+    @property
+    def localizations(self) -> Mapping[Finding, Localization]: ...
+    @property
+    def problems(self) -> tuple[str, ...]: ...
+
+
+class Localizer(Protocol):
+    """Stage 1 as the pipeline sees it."""
+
+    def localize(self, study: Study) -> StudyLocalization: ...
+
+
+class Grader(Protocol):
+    """Stage 2 as the pipeline sees it."""
+
+    @property
+    def prior(self) -> NDArray[np.float64]: ...
+    def grade(
+        self, study: Study, localizations: Mapping[Finding, Localization]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[str, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPrediction:
+    """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row."""
+
+    study_id: str
+    values: NDArray[np.float64]
+    from_model: NDArray[np.bool_]
+    localizations: Mapping[Finding, Localization]
+    detections: tuple[Detection, ...]
+    problems: tuple[str, ...]
+
+
+def predict_study(loaded: LoadedStudy, localizer: Localizer, grader: Grader) -> StudyPrediction:
+    """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception."""
+    study, problems = loaded.study, list(loaded.problems)
+    detections: tuple[Detection, ...] = ()
+    localizations: Mapping[Finding, Localization] = {}
+    values, from_model = grader.prior.copy(), np.zeros(len(FINDINGS), bool)
+    try:
+        located = localizer.localize(study)
+        detections, localizations = located.detections, located.localizations
+        problems += located.problems
+        values, from_model, remarks = grader.grade(study, localizations)
+        problems += remarks
+    except InputError as error:
+        problems.append(f"study {study.study_id}: {error}")
+    return StudyPrediction(
+        study_id=study.study_id,
+        values=values,
+        from_model=from_model,
+        localizations=localizations,
+        detections=detections,
+        problems=tuple(problems),
+    )
+
+
+def predict_source(source: StudySource, localizer: Localizer, grader: Grader, out: Path) -> list[StudyPrediction]:
+    """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them."""
+    predictions = []
+    for study_id in track(source.study_ids, "predict"):
+        prediction = predict_study(source.load(study_id), localizer, grader)
+        write_json(inside(out / "studies", f"{study_id}.json"), study_record(prediction))
+        predictions.append(prediction)
+    table = to_table(predictions)
+    write_probabilities(out / "probabilities.csv", table)
+    write_detections(out / "detections.csv", [d for p in predictions for d in p.detections])
+    write_localizations(out / "localizations.csv", {p.study_id: p.localizations for p in predictions})
+    write_submission(out / "submission.csv", table, source.row_ids)
+    return predictions
+
+
+def to_table(predictions: Sequence[StudyPrediction]) -> ProbabilityTable:
+    """The probabilities of all studies in one table."""
+    return ProbabilityTable(
+        study_ids=tuple(p.study_id for p in predictions),
+        values=np.stack([p.values for p in predictions]) if predictions else np.zeros((0, len(FINDINGS), 3)),
+        from_model=np.stack([p.from_model for p in predictions]) if predictions else np.zeros((0, len(FINDINGS)), bool),
+    )
+
+
+def study_record(prediction: StudyPrediction) -> dict[str, Any]:
+    """The content of studies/<id>.json: every finding with its probabilities, where it was seen, and all problems."""
+    findings = []
+    for finding in FINDINGS:
+        localization = prediction.localizations.get(finding)
+        probabilities = prediction.values[finding.index]
+        findings.append(
+            {
+                "finding": finding.column,
+                "probabilities": {s.column: float(probabilities[s]) for s in Severity},
+                "source": "model" if prediction.from_model[finding.index] else "prior",
+                "localization": None
+                if localization is None
+                else {
+                    "series_id": localization.series_id,
+                    "instance_number": localization.instance_number,
+                    "x_px": localization.x_px,
+                    "y_px": localization.y_px,
+                    "point_mm": list(localization.point_mm),
+                    "source": localization.source.value,
+                    "score": localization.score,
+                },
+            }
+        )
+    return {"study_id": prediction.study_id, "findings": findings, "problems": list(prediction.problems)}
+
+
+def check_same_data(localizer_run: Path, classifier_run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both stages' run.json.
+
+    Raises:
+      InputError: when a run is missing or unfinished, or the two were trained on different data.
+    """
+    localizer = read_run(localizer_run, expected_kind="localize")
+    classifier = read_run(classifier_run, expected_kind="classify")
+    if localizer.get("data_fingerprint") != classifier.get("data_fingerprint"):
+        raise InputError(
+            f"{localizer_run} and {classifier_run} were trained on different data "
+            f"(fingerprints {str(localizer.get('data_fingerprint'))[:12]} and {str(classifier.get('data_fingerprint'))[:12]}); "
+            "train both stages on one data set"
+        )
+    return localizer, classifier
+
+
+def write_prediction_run(
+    out: Path, *, started: float, source: StudySource, predictions: Sequence[StudyPrediction], **facts: Any
+) -> None:
+    """Writes run.json of a prediction: counts of model and prior rows, of localization sources, and all problems."""
+    rows = int(sum(p.from_model.size for p in predictions))
+    model_rows = int(sum(p.from_model.sum() for p in predictions))
+    write_run(
+        out,
+        command="predict",
+        started=started,
+        kind="predict",
+        input=source.kind,
+        studies=len(predictions),
+        rows=rows,
+        prior_rows=rows - model_rows,
+        localization_sources=dict(
+            sorted(Counter(x.source.value for p in predictions for x in p.localizations.values()).items())
+        ),
+        problems=[text for p in predictions for text in p.problems],
+        **facts,
+    )
+
+
+def summarise(predictions: Sequence[StudyPrediction], started: float) -> None:
+    """Says on standard error what was predicted and what could not be."""
+    problems = [text for p in predictions for text in p.problems]
+    rows = sum(p.from_model.size for p in predictions)
+    prior_rows = rows - sum(int(p.from_model.sum()) for p in predictions)
+    for text in problems[:20]:
+        log(f"warning: {text}")
+    if len(problems) > 20:
+        log(f"warning: {len(problems) - 20} more problems are listed in run.json")
+    log(f"{len(predictions)} studies, {rows} rows ({prior_rows} from the prior) in {time.time() - started:.0f} s")

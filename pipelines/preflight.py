@@ -1,0 +1,42 @@
+"""Checks around the install, run by the Makefile with whatever Python there is: one clear message instead of a traceback.
+
+Standard library only, and syntax that an old Python 3 still parses.
+"""
+
+# mypy: ignore-errors
+import shutil
+import sys
+
+NEEDED_GIB = 9  # the environment takes 6.3 GiB with the CUDA builds of torch; pip needs room to unpack beside it
+SYSTEM_LIBRARIES = "sudo apt-get install libgl1 libglib2.0-0"
+
+
+def before_install():
+    free_gib = shutil.disk_usage(".").free / 2**30
+    if free_gib < NEEDED_GIB:
+        return f"The environment needs {NEEDED_GIB} GiB of disk here, {free_gib:.1f} GiB are free. Make room, or clone to another disk."
+    return None
+
+
+def after_install():
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        return f"OpenCV cannot load a system library ({error}). On Debian or Ubuntu: {SYSTEM_LIBRARIES}"
+    return None
+
+
+def main():
+    step = {"before-install": before_install, "after-install": after_install}.get(" ".join(sys.argv[1:]))
+    if step is None:
+        print("usage: preflight.py before-install|after-install", file=sys.stderr)
+        return 2
+    problem = step()
+    if problem:
+        print("error: " + problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The HTML and JSON reports of the whole pipeline: a prediction's pictures, and scores against the baselines."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluate import Comparison
+from pipelines.picture import study_picture
+from pipelines.predict import StudyPrediction, study_record
+from pipelines.source import StudySource
+from shared.errors import InputError
+from shared.labels import FINDINGS, Condition, Severity
+from shared.metric import TERMS, study_losses
+from shared.probabilities import ProbabilityTable
+from shared.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PICTURES: Final = 8
+
+
+def prediction_report(source: StudySource, predictions: Sequence[StudyPrediction], out: Path) -> Path:
+    """Writes OUT/report.html: what was found in each study (pictures of the first few) and what could not be graded."""
+    rows = sum(p.from_model.size for p in predictions)
+    prior_rows = rows - sum(int(p.from_model.sum()) for p in predictions)
+    report = Report(
+        "Prediction",
+        f"{len(predictions)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a mark "
+        "is the submitted probability of Severe; its colour is the most probable grade.",
+        data={"studies": [study_record(p) for p in predictions]},
+    )
+    for prediction in predictions[:MAX_PICTURES]:
+        report.heading(f"Study {prediction.study_id}")
+        study = source.load(prediction.study_id).study
+        try:
+            report.figure(study_picture(study, prediction.localizations, prediction.values), "Right is on the left.")
+        except InputError as error:
+            report.text(f"No picture: {error}")
+        for problem in prediction.problems:
+            report.text(problem)
+    if len(predictions) > MAX_PICTURES:
+        report.text(f"{len(predictions) - MAX_PICTURES} more studies are in studies/ and probabilities.csv.")
+    return report.save(out)
+
+
+def evaluation_report(
+    comparison: Comparison,
+    ours: ProbabilityTable,
+    study_ids: Sequence[str],
+    grades: NDArray[np.int8],
+    out: Path,
+    *,
+    name: str,
+    pictures: Mapping[str, tuple[StudySource, StudyPrediction]] | None = None,
+) -> Path:
+    """Writes report.html and report.json: all scores with intervals, and the named submission in detail."""
+    report = Report(
+        "Evaluation",
+        f"Competition metric on {comparison.studies} studies ({comparison.graded_rows} graded rows), lower is better. "
+        "Intervals are 95% bootstrap intervals over studies.",
+        data={"comparison": comparison.to_json(), "detail_of": name},
+    )
+    report.table(
+        ["submission", "score", "95% interval", f"gain over {comparison.reference}", "paired interval", "gap closed",
+         *TERMS, "prior rows"],
+        [
+            [
+                line.name, line.score.score, f"{line.interval.low:.3f} to {line.interval.high:.3f}", line.gain,
+                None if line.gain_interval is None else f"{line.gain_interval.low:+.3f} to {line.gain_interval.high:+.3f}",
+                None if line.gap_closed is None else f"{line.gap_closed:.0%}",
+                *(line.score.terms[t] for t in TERMS), line.prior_rows,
+            ]
+            for line in comparison.lines
+        ],
+        "Gap closed: share of the distance from the weighted prior to the oracle, the best score that the generator's own "
+        "reader noise allows.",
+    )  # fmt: skip
+    report.figure(_score_figure(comparison), "Scores with 95% intervals; the line marks the reference.")
+    table = ours.select(study_ids)
+    rows = _detail_rows(table.values, grades)
+    report.heading(f"{name}, per condition and level")
+    report.table(["condition", "side", "level", "graded", "moderate %", "severe %", "weighted log loss", "prior rows"],
+                 [[*row, int((~table.from_model[:, i]).sum())] for i, row in enumerate(rows)])  # fmt: skip
+    report.data["per_finding"] = [
+        {"finding": f.column, "graded": row[3], "weighted_log_loss": row[6]}
+        for f, row in zip(FINDINGS, rows, strict=True)
+    ]
+    report.heading("Confusion and reliability")
+    report.figure(_confusion_figure(table.values, grades), "True grade (rows) against the most probable one (columns).")
+    report.figure(
+        _reliability_figure(table.values, grades),
+        "Share of rows that are Severe against the probability of Severe, class weights divided out.",
+    )
+    _worst(report, table.values, study_ids, grades)
+    for study_id, (source, prediction) in (pictures or {}).items():
+        report.heading(f"Study {study_id}")
+        row = grades[list(study_ids).index(study_id)]
+        figure = study_picture(source.load(study_id).study, prediction.localizations, prediction.values, row)
+        report.figure(figure, "Submitted probability of Severe and, in brackets, the true grade.")
+    return report.save(out)
+
+
+def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Submitted probabilities with the metric's class weights divided out, renormalised. [..., 3]"""
+    plain = values / np.array([s.weight for s in Severity])
+    return plain / plain.sum(-1, keepdims=True)
+
+
+def _detail_rows(values: NDArray[np.float64], grades: NDArray[np.int8]) -> list[list[object]]:
+    weights = np.array([s.weight for s in Severity])
+    rows: list[list[object]] = []
+    for finding in FINDINGS:
+        grade = grades[:, finding.index]
+        graded = grade >= 0
+        n = int(graded.sum())
+        if n == 0:
+            rows.append(
+                [finding.condition.display, str(finding.side or "–"), finding.level.display, 0, None, None, None]
+            )
+            continue
+        p_true = np.clip(values[graded, finding.index, grade[graded]], 1e-15, 1)
+        w = weights[grade[graded]]
+        rows.append([
+            finding.condition.display, str(finding.side or "–"), finding.level.display, n,
+            100 * float((grade[graded] == Severity.MODERATE).mean()), 100 * float((grade[graded] == Severity.SEVERE).mean()),
+            float((w * -np.log(p_true)).sum() / w.sum()),
+        ])  # fmt: skip
+    return rows
+
+
+def _worst(report: Report, values: NDArray[np.float64], study_ids: Sequence[str], grades: NDArray[np.int8]) -> None:
+    losses = study_losses(values, grades)
+    share = losses.losses / losses.weights.sum(0).clip(min=1e-9)
+    order = np.argsort(-share.sum(1))[:5]
+    report.heading("Studies that cost most")
+    report.table(
+        ["study", "share of the score", *TERMS],
+        [[study_ids[i], float(share[i].sum() / 4), *(float(v) / 4 for v in share[i])] for i in order],
+        "What each study adds to the score.",
+    )
+
+
+def _score_figure(comparison: Comparison) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.5 * len(comparison.lines) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    for y, line in enumerate(reversed(comparison.lines)):
+        axes.plot([line.interval.low, line.interval.high], [y, y], color="#4a7ba6", lw=3, solid_capstyle="round")
+        axes.plot(line.score.score, y, "o", color="#12364f")
+        axes.annotate(f"{line.score.score:.3f}", (line.score.score, y), (0, 7), textcoords="offset points", ha="center")
+    names = [line.name for line in reversed(comparison.lines)]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.3)
+    if comparison.reference in names:
+        axes.axvline(comparison.line(comparison.reference).score.score, color="#999", lw=1, ls=":")
+    axes.set_xlabel("competition metric")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _confusion_figure(values: NDArray[np.float64], grades: NDArray[np.int8]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    likely = unweighted(values).argmax(-1)
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    names = [s.display for s in Severity]
+    for axes, condition in zip(figure.subplots(1, 3), Condition, strict=True):
+        columns = [f.index for f in FINDINGS if f.condition is condition]
+        true, guess = grades[:, columns].ravel(), likely[:, columns].ravel()
+        counts = np.array([[int(((true == t) & (guess == g)).sum()) for g in Severity] for t in Severity])
+        shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for t in Severity:
+            for g in Severity:
+                axes.text(
+                    g, t, str(counts[t, g]), ha="center", va="center", color="white" if shares[t, g] > 0.6 else "black"
+                )
+        axes.set_xticks(range(3), names, fontsize=8)
+        axes.set_yticks(range(3), names, fontsize=8)
+        axes.set_title(condition.display, fontsize=10)
+    return figure
+
+
+def _reliability_figure(values: NDArray[np.float64], grades: NDArray[np.int8]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    plain = unweighted(values)[..., Severity.SEVERE]
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    edges = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0001])
+    for axes, condition in zip(figure.subplots(1, 3, sharey=True), Condition, strict=True):
+        columns = [f.index for f in FINDINGS if f.condition is condition]
+        true, p = grades[:, columns].ravel(), plain[:, columns].ravel()
+        true, p = true[true >= 0], p[true >= 0]
+        axes.plot([0, 1], [0, 1], color="#999", lw=1, ls=":")
+        for low, high in itertools.pairwise(edges):
+            inside = (p >= low) & (p < high)
+            if inside.sum():
+                observed = float((true[inside] == Severity.SEVERE).mean())
+                axes.scatter(p[inside].mean(), observed, s=12 + 4 * np.sqrt(inside.sum()), color="#12364f")
+        axes.set_title(condition.display, fontsize=10)
+        axes.set_xlabel("predicted share of Severe")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("observed share")
+    return figure

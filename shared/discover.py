@@ -1,0 +1,124 @@
+"""Any folder of DICOM files -> studies: grouped by what the headers say, views from orientation and contrast.
+
+Folder and file names mean nothing here; junk files are passed over, unreadable DICOM is reported.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from shared.challenge import LoadedStudy
+from shared.dicom import Header, is_dicom, read_header
+from shared.errors import InputError
+from shared.geometry import dominant_axis
+from shared.labels import View
+from shared.study import Series, Study, order_slices
+
+# A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
+MIN_SLICES: Final = 5
+# Echo times in ms that separate T1 (short) from T2 (long) spin-echo images; proton density lies between.
+T1_MAX_ECHO_MS: Final = 40.0
+T2_MIN_ECHO_MS: Final = 60.0
+
+_WORDS = re.compile(r"[a-z]+[0-9]*|[0-9]+")
+_NOT_DIAGNOSTIC: Final = frozenset(
+    {"loc", "localizer", "localiser", "scout", "survey", "dwi", "adc", "trace", "mip", "mpr"}
+)
+_SAGITTAL_AXIS, _CORONAL_AXIS, _AXIAL_AXIS = 0, 1, 2
+
+
+def discover_studies(folder: Path) -> list[LoadedStudy]:
+    """Finds every study below a folder.
+
+    Raises:
+      InputError: when the folder is missing or holds no readable DICOM image at all.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
+    headers, problems = _read_headers(folder)
+    if not headers:
+        raise InputError(
+            f"{folder}: no readable DICOM image below it ({len(problems)} unreadable)"
+            + (f"; first: {problems[0]}" if problems else "; expected .dcm files or a challenge directory")
+        )
+    studies: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        studies[header.study_uid or header.path.parent.name].append(header)
+    loaded = []
+    for study_id, of_study in sorted(studies.items()):
+        series, remarks = _series_of(study_id, of_study)
+        parents = {h.path.parent for h in of_study}
+        remarks += [text for path, text in problems if path.parent in parents]
+        loaded.append(LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(remarks)))
+    return loaded
+
+
+def classify_view(headers: Sequence[Header]) -> View | str:
+    """The view of a series from orientation, then description, then echo time; else the reason why it has none."""
+    axes = {dominant_axis(h.plane) for h in headers}
+    words = set(_WORDS.findall(headers[0].description.lower()))
+    if len(axes) > 1:
+        return "its slices lie in several planes (a localizer)"
+    if words & _NOT_DIAGNOSTIC:
+        return f"its description names {sorted(words & _NOT_DIAGNOSTIC)[0]!r}"
+    if len(headers) < MIN_SLICES:
+        return f"it has {len(headers)} slices; expected at least {MIN_SLICES}"
+    axis = axes.pop()
+    if axis == _CORONAL_AXIS:
+        return "it is coronal"
+    weighting = _weighting(headers[0], words)
+    if axis == _SAGITTAL_AXIS and weighting == "t1":
+        return View.SAGITTAL_T1
+    if axis == _SAGITTAL_AXIS and weighting == "t2":
+        return View.SAGITTAL_T2
+    if axis == _AXIAL_AXIS and weighting == "t2":
+        return View.AXIAL_T2
+    plane = "axial" if axis == _AXIAL_AXIS else "sagittal"
+    return (
+        f"it is {plane} and {weighting or 'of unknown contrast (no T1, T2 or STIR in the description, no echo time)'}"
+    )
+
+
+def _weighting(header: Header, words: set[str]) -> str | None:
+    if "stir" in words or "tirm" in words or "t2" in words or "t2w" in words:
+        return "t2"
+    if "t1" in words or "t1w" in words:
+        return "t1"
+    if "pd" in words or "pdw" in words:
+        return "proton density"
+    if header.inversion_time_ms is not None and 80 <= header.inversion_time_ms <= 300:
+        return "t2"  # a short inversion time nulls fat: STIR
+    if header.echo_time_ms is None:
+        return None
+    if header.echo_time_ms <= T1_MAX_ECHO_MS:
+        return "t1"
+    return "t2" if header.echo_time_ms >= T2_MIN_ECHO_MS else "proton density"
+
+
+def _read_headers(folder: Path) -> tuple[list[Header], list[tuple[Path, str]]]:
+    headers, problems = [], []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
+        if not is_dicom(path):
+            continue
+        try:
+            headers.append(read_header(path))
+        except InputError as error:
+            problems.append((path, str(error)))
+    return headers, problems
+
+
+def _series_of(study_id: str, headers: Sequence[Header]) -> tuple[list[Series], list[str]]:
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[header.series_uid or header.path.parent.name].append(header)
+    series, remarks = [], []
+    for series_id, of_series in sorted(groups.items()):
+        view = classify_view(of_series)
+        if isinstance(view, View):
+            slices = order_slices((h.to_slice() for h in of_series), view)
+            series.append(Series(series_id=series_id, view=view, slices=slices))
+        else:
+            remarks.append(f"study {study_id} series {series_id} is not used: {view}")
+    return series, remarks

@@ -1,0 +1,120 @@
+"""One synthetic patient: spine, soft parts and build drawn around given latents, and the points readers would mark."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.labels import FINDINGS, Condition, Finding, Level, Side
+from shared.synthetic.anatomy import FORAMEN_BACK_MM, RECESS_BACK_MM
+from shared.synthetic.profiles import Patient, Profiles, build_profiles, narrowing
+from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Spine, SpineShape
+from shared.synthetic.surroundings import Build, Surroundings, draw_build
+
+FloatArray = NDArray[np.float64]
+
+# Share of patients with 4, 5 and 6 lumbar-type vertebrae (Hughes & Saifuddin, Skeletal Radiol 2004; the milder half of it).
+_LUMBAR_COUNTS: Final = {4: 0.025, 5: 0.95, 6: 0.025}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A patient ready to be scanned."""
+
+    spine: Spine
+    patient: Patient
+    build: Build
+    profiles: Profiles
+    surroundings: Surroundings
+
+    def point_mm(self, finding: Finding, shift_mm: float = 0.0) -> FloatArray:
+        """Where a reader marks the finding, patient mm (LPS): the centre of canal, foramen or recess. # [3]
+
+        `shift_mm` moves the mark down along the spine.
+        """
+        disc_s, p = self.spine.segments.level_s(finding.level), self.profiles
+        i = int(np.argmin(np.abs(self.spine.s - disc_s)))
+        s = disc_s + shift_mm
+        if finding.condition is Condition.CANAL:
+            return self.spine.to_patient(s, 0.0, float(p.sac_front[i] + p.sac_back[i]) / 2)
+        sign = 1.0 if finding.side is Side.LEFT else -1.0
+        g = float(narrowing(self.patient.latent[finding.index], finding.condition))
+        if finding.condition is Condition.FORAMINAL:
+            u = float(p.canal_half_width[i]) + 4.0
+            return self.spine.to_patient(s - float(p.foramen_height[i]) - 2.0, sign * u, FORAMEN_BACK_MM)
+        u = float(p.sac_half_width[i]) + 2.4 - 0.8 * g
+        return self.spine.to_patient(s, sign * u, RECESS_BACK_MM + 0.9 * g)
+
+
+def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator) -> Case:
+    """Draws everything about a patient that the latents (# [25]) leave open."""
+    age = float(1 / (1 + np.exp(-1.1 * degeneration + rng.normal(0, 0.5))))
+    scale = float(np.clip(rng.normal(1.0, 0.065), 0.84, 1.16))
+    worst = _worst_by_level(latent)
+    loss = 0.10 * worst + 0.10 * age + rng.normal(0, 0.05, len(Level))
+    shape = SpineShape(
+        scale=scale,
+        sacral_slope_deg=float(np.clip(rng.normal(38, 7), 20, 56)),
+        lordosis_deg=float(np.clip(rng.normal(48, 9), 22, 70)),
+        scoliosis_mm=float(abs(rng.normal(0, 2.0)) + (rng.uniform(4, 14) if rng.random() < 0.1 else 0.0)),
+        scoliosis_phase=float(rng.uniform(0, 2 * np.pi)),
+        slip_mm=_draw_slips(worst, rng),
+        disc_height=tuple(float(h) for h in np.clip(1.05 - 1.6 * np.clip(loss, 0, None), 0.42, 1.15)),
+        lumbar_count=int(rng.choice(list(_LUMBAR_COUNTS), p=list(_LUMBAR_COUNTS.values()))),
+        origin_mm=(float(rng.normal(0, 6)), float(rng.normal(20, 12)), float(rng.normal(0, 25))),
+    )
+    spine = Spine(shape)
+    conus = spine.segments.disc_s[FIRST_DISC] + rng.normal(-3, 11) * scale
+    patient = Patient(
+        latent=latent,
+        age=age,
+        disc_health=_draw_health(worst, age, rng),
+        conus_s=float(conus),
+        canal_size=float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1)),
+        modic=_draw_modic(len(spine.segments.disc_s), worst, rng),
+        seed=int(rng.integers(2**31)),
+    )
+    build = draw_build(rng, scale, age)
+    return Case(
+        spine=spine,
+        patient=patient,
+        build=build,
+        profiles=build_profiles(spine, patient),
+        surroundings=Surroundings(spine, build),
+    )
+
+
+def _worst_by_level(latent: FloatArray) -> FloatArray:
+    """Largest narrowing at each level, 0..1. # [5]"""
+    worst = np.zeros(len(Level))
+    for f in FINDINGS:
+        worst[f.level] = max(worst[f.level], float(narrowing(latent[f.index], f.condition)))
+    return worst
+
+
+def _draw_slips(worst: FloatArray, rng: np.random.Generator) -> tuple[float, ...]:
+    """Forward slip at each level: mostly none, typically at L4/L5 with stenosis."""
+    chance = np.array([0.01, 0.01, 0.02, 0.06, 0.03]) * (0.4 + 1.6 * worst)
+    slip = np.where(rng.random(len(Level)) < chance, rng.uniform(3, 8, len(Level)), np.abs(rng.normal(0, 0.5, len(Level))))
+    return tuple(float(v) for v in slip)
+
+
+def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> FloatArray:
+    """Health of all discs: the lower lumbar ones wear first, and with stenosis. # [17]"""
+    count = len(VERTEBRAE) - 1
+    load = np.full(count, 0.05)
+    load[FIRST_DISC : FIRST_DISC + len(Level)] = 0.05 + 0.35 * worst + np.array([0.0, 0.02, 0.08, 0.18, 0.16])
+    health = 1.0 - load - 0.55 * age + rng.normal(0, 0.14, count)
+    health[S1:] = np.minimum(health[S1:], 0.35)
+    return np.asarray(np.clip(health, 0.02, 1.0))
+
+
+def _draw_modic(count: int, worst: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Marrow change beside the discs, rare without degeneration. # [17]"""
+    modic = np.zeros(count)
+    chance = 0.03 + 0.22 * worst
+    found = rng.random(len(Level)) < chance
+    kind = np.where(rng.random(len(Level)) < 0.7, 1.0, -1.0)
+    modic[FIRST_DISC : FIRST_DISC + len(Level)] = found * kind * rng.uniform(0.3, 1.0, len(Level))
+    return modic

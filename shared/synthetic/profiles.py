@@ -1,0 +1,200 @@
+"""Profiles along the spine: where discs, canal, sac, flavum, recesses and foramina lie and how narrow they are.
+
+Severity becomes shape here, after the criteria that the data set's readers graded with:
+canal: Lee et al., AJR 2011 (CSF effacement, then crowding of the roots); foraminal: Lee et al., AJR 2010 (fat around
+the root lost on opposing sides, on all sides, root deformed); subarticular: Bartynski & Lin, AJNR 2003 and Splettstoesser
+et al., 2017 (recess narrowed, root deviated, root compressed). Disc degeneration follows Pfirrmann et al., Spine 2001.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.labels import FINDINGS, Condition, Level, Side
+from shared.synthetic.spine import FIRST_DISC, S1, STEP_MM, VERTEBRAE, Spine
+
+FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+
+SIDES: Final = (Side.LEFT, Side.RIGHT)
+# Latent scale over which the anatomy goes from wide to closed, per condition: centred between the two thresholds.
+_SPREAD: Final = {Condition.CANAL: 1.15, Condition.FORAMINAL: 0.70, Condition.SUBARTICULAR: 0.80}
+_SAC_OPEN_MM: Final = 13.2
+_SAC_CLOSED_MM: Final = 2.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """What shapes the soft parts of one patient.
+
+    Attributes:
+      latent: stenosis of the 25 findings on the absolute scale. # [25]
+      age: 0 young to 1 old.
+      disc_health: Pfirrmann-like health of each disc, 1 bright to 0 black. # [17]
+      conus_s: where the cord ends, mm along the spine.
+      canal_size: factor on the canal's diameter.
+      modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis. # [17]
+      seed: for details without a parameter of their own.
+    """
+
+    latent: FloatArray
+    age: float
+    disc_health: FloatArray
+    conus_s: float
+    canal_size: float
+    modic: FloatArray
+    seed: int
+
+
+def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
+    """Visible narrowing, 0 wide to 1 closed; strictly rising in the latent and .5 between the two thresholds."""
+    return np.asarray(1 / (1 + np.exp(-(np.asarray(latent) - 1.5) / _SPREAD[condition])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """Functions of s on `Spine.s`, in mm where not said otherwise. Index 0 is left, 1 right. # [S] or [2, S]"""
+
+    to_disc: Float32Array
+    to_vertebra: Float32Array
+    edge: Float32Array
+    half_width: Float32Array
+    depth: Float32Array
+    health: Float32Array
+    modic: Float32Array
+    bulge: Float32Array
+    bulge_recess: Float32Array
+    bulge_foramen: Float32Array
+    sac_front: Float32Array
+    sac_back: Float32Array
+    sac_half_width: Float32Array
+    sac_triangle: Float32Array
+    canal_back: Float32Array
+    canal_half_width: Float32Array
+    flavum: Float32Array
+    at_disc: Float32Array
+    crowding: Float32Array
+    recess: Float32Array
+    foramen: Float32Array
+    sacral: Float32Array
+    thoracic: Float32Array
+    to_conus: Float32Array
+    foramen_height: Float32Array
+
+
+def _by_level(patient: Patient, condition: Condition, side: Side | None) -> FloatArray:
+    """Narrowing of one column of findings. # [5]"""
+    latent = [patient.latent[f.index] for f in FINDINGS if f.condition is condition and f.side is side]
+    return narrowing(np.array(latent), condition)
+
+
+def _bumps(spine: Spine, amounts: FloatArray, *, half_mm: float, shift_mm: float = 0.0, rest: float = 0.0) -> FloatArray:
+    """Sum over the five levels of amount * flat-topped bump at the disc; `rest` elsewhere. # [S]"""
+    out = np.full_like(spine.s, rest)
+    for level, amount in zip(Level, amounts, strict=True):
+        t = (spine.s - spine.segments.level_s(level) - shift_mm) / (half_mm * spine.shape.scale)
+        out += (amount - rest) * np.exp(-(t**4) * 0.7)
+    return out
+
+
+def by_vertebra(spine: Spine, nodes: dict[str, float]) -> FloatArray:
+    """Values given at named vertebrae, linear in between. # [S]"""
+    at = [float(spine.segments.vertebra_s[VERTEBRAE.index(name)]) for name in nodes]
+    return np.interp(spine.s, at, list(nodes.values()))
+
+
+def _disc_offsets(spine: Spine) -> tuple[NDArray[np.intp], FloatArray, FloatArray]:
+    """Nearest disc, signed mm below its centre, signed mm below the nearest vertebra's centre. # [S] each"""
+    seg = spine.segments
+    disc = np.searchsorted(seg.vertebra_s[1:-1], spine.s)
+    vertebra = np.searchsorted(seg.disc_s, spine.s)
+    return disc, spine.s - seg.disc_s[disc], spine.s - seg.vertebra_s[vertebra]
+
+
+def build_profiles(spine: Spine, patient: Patient) -> Profiles:
+    """All profiles of one patient."""
+    seg, k = spine.segments, spine.shape.scale
+    disc, to_disc, to_vertebra = _disc_offsets(spine)
+    edge = np.abs(to_disc) - seg.disc_half[disc]
+    canal = _by_level(patient, Condition.CANAL, None)
+    recess = np.stack([_by_level(patient, Condition.SUBARTICULAR, side) for side in SIDES])
+    foramen = np.stack([_by_level(patient, Condition.FORAMINAL, side) for side in SIDES])
+    crowding = _bumps(spine, canal, half_mm=7.5)
+    # The waist of the bodies is 8% narrower than the endplates; worn discs grow osteophytes.
+    body = np.clip(edge / np.interp(spine.s, seg.vertebra_s, seg.vertebra_half), 0, 1)
+    spur = np.exp(-np.clip(edge, 0, None) / 3) * (1 - patient.disc_health[disc]) * patient.age
+    waist = 1 - 0.085 * np.sin(np.pi / 2 * body) + 0.05 * spur
+    sac = _sac(spine, patient, crowding)
+    width_scale = patient.canal_size * k
+    return Profiles(
+        **{
+            name: np.ascontiguousarray(values, dtype=np.float32)
+            for name, values in {
+                "to_disc": to_disc,
+                "to_vertebra": to_vertebra,
+                "edge": edge,
+                "half_width": np.interp(spine.s, seg.disc_s, seg.width) / 2 * waist,
+                "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
+                "health": patient.disc_health[disc],
+                "modic": patient.modic[disc],
+                "bulge": sac["bulge"],
+                "bulge_recess": np.stack([_bumps(spine, 4.2 * g, half_mm=5.5) for g in recess]),
+                "bulge_foramen": np.stack([_bumps(spine, 3.6 * g, half_mm=5.0) for g in foramen]),
+                "sac_front": sac["front"],
+                "sac_back": sac["back"],
+                "sac_half_width": sac["half_width"],
+                "sac_triangle": by_vertebra(spine, {"T11": 0.0, "L2": 0.15, "L4": 0.5, "S1": 0.6, "S3": 0.0}),
+                "canal_back": sac["canal_back"],
+                "canal_half_width": width_scale * by_vertebra(spine, {"T10": 9.0, "L1": 11.0, "L5": 13.5, "S1": 14.0, "S4": 5.0}),
+                "flavum": _bumps(spine, 3.0 + 2.0 * canal + 1.3 * recess.mean(axis=0), half_mm=9.0, shift_mm=-1.5, rest=0.5),
+                "at_disc": _bumps(spine, np.ones(len(Level)), half_mm=8.0),
+                "crowding": crowding,
+                "recess": np.stack([_bumps(spine, g, half_mm=8.0, rest=0.08) for g in recess]),
+                "foramen": np.stack([_nearest_level(spine, disc, g) for g in foramen]),
+                "sacral": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 3.0) / 1.5)),
+                "thoracic": 1 / (1 + np.exp((spine.s - seg.disc_s[FIRST_DISC - 1]) / 6.0)),
+                "to_conus": spine.s - patient.conus_s,
+                "foramen_height": seg.disc_half[disc],
+            }.items()
+        }
+    )
+
+
+def _nearest_level(spine: Spine, disc: NDArray[np.intp], values: FloatArray) -> FloatArray:
+    """A value per level, constant over the disc's stretch of spine; open elsewhere. # [S]"""
+    table = np.full(len(spine.segments.disc_s), 0.05)
+    table[FIRST_DISC : FIRST_DISC + len(Level)] = values
+    result: FloatArray = table[disc]
+    return result
+
+
+def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, FloatArray]:
+    """Thecal sac, the disc bulge in front of it and the wall behind it. # [S] each"""
+    k = spine.shape.scale
+    size = patient.canal_size * k
+    front_fat = k * by_vertebra(spine, {"L3": 0.6, "L5": 1.2, "S1": 4.0, "S2": 3.5})
+    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.95, "S1": 0.74, "S2": 0.4, "S3": 0.02})
+    open_ap = _SAC_OPEN_MM * size * taper
+    # What closes: the disc takes 55% of the lost diameter from the front, flavum and facets 45% from behind.
+    lost = np.clip(open_ap - _SAC_CLOSED_MM, 0, None) * crowding
+    rest_bulge = _bumps(spine, 0.9 * np.ones(len(Level)), half_mm=6.0)
+    front = 0.8 + front_fat + np.maximum(0.55 * lost, rest_bulge * 0.5)
+    back = 0.8 + front_fat + open_ap - 0.45 * lost
+    bony = 0.8 + front_fat + open_ap + k * by_vertebra(spine, {"T12": 1.5, "L3": 2.5, "L5": 4.0, "S1": 3.0, "S3": 4.0})
+    half_width = size * by_vertebra(
+        spine, {"T10": 7.2, "T12": 8.2, "L3": 8.8, "L5": 9.0, "S1": 7.0, "S2": 4.0, "S3": 0.2}
+    )
+    return {
+        "bulge": np.clip(front - 1.0 - front_fat * 0.8, 0, None) * _bumps(spine, np.ones(len(Level)), half_mm=6.5),
+        "front": front,
+        "back": back,
+        "canal_back": bony,
+        "half_width": half_width * (1 - 0.22 * crowding),
+    }
+
+
+def profile_index(s: Float32Array) -> NDArray[np.int32]:
+    """Index into a profile for arc positions, to be clipped to its length by the caller."""
+    return (s * np.float32(1 / STEP_MM)).astype(np.int32)

@@ -1,0 +1,74 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
+
+from shared.discover import discover_studies
+from shared.errors import InputError
+from shared.labels import View
+
+
+def write_series(folder: Path, uid: str, slices: int = 6, **tags: object) -> None:
+    for i in range(slices):
+        write_dicom(
+            folder / f"{uid}-{i}",
+            SeriesInstanceUID=uid,
+            InstanceNumber=i + 1,
+            ImagePositionPatient=[i * 4, 0, i * 4],
+            **tags,
+        )
+
+
+@pytest.mark.parametrize(
+    ("tags", "view"),
+    [
+        ({"SeriesDescription": "SAG T1 TSE"}, View.SAGITTAL_T1),
+        ({"SeriesDescription": "t2_tse_sag"}, View.SAGITTAL_T2),
+        ({"SeriesDescription": "Sag STIR"}, View.SAGITTAL_T2),
+        ({"SeriesDescription": "AX T2", "ImageOrientationPatient": AXIAL}, View.AXIAL_T2),
+        ({"SeriesDescription": None, "EchoTime": "11"}, View.SAGITTAL_T1),
+        ({"SeriesDescription": None, "EchoTime": "110"}, View.SAGITTAL_T2),
+        ({"SeriesDescription": None, "EchoTime": "40", "InversionTime": "160"}, View.SAGITTAL_T2),
+        ({"SeriesDescription": "SAG PD"}, None),
+        ({"SeriesDescription": "3 plane loc T2"}, None),
+        ({"SeriesDescription": "COR T2", "ImageOrientationPatient": CORONAL}, None),
+        ({"SeriesDescription": "series 4"}, None),
+    ],
+)
+def test_view_from_description_orientation_and_echo_time(
+    tmp_path: Path, tags: dict[str, object], view: View | None
+) -> None:
+    write_series(tmp_path, "1.5", **tags)
+    (loaded,) = discover_studies(tmp_path)
+    assert [s.view for s in loaded.study.series] == ([view] if view else [])
+    assert bool(loaded.problems) == (view is None)
+
+
+def test_studies_and_series_come_from_headers_not_folders(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", "1.5", StudyInstanceUID="1.1", ImageOrientationPatient=SAGITTAL)
+    write_series(tmp_path / "a", "1.6", StudyInstanceUID="1.2", ImageOrientationPatient=SAGITTAL)
+    write_series(tmp_path / "b", "1.7", StudyInstanceUID="1.1", SeriesDescription="sag t1")
+    (tmp_path / "a" / "junk.txt").write_text("junk")
+    (tmp_path / "a" / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    first, second = discover_studies(tmp_path)
+    assert [s.series_id for s in first.study.series] == ["1.5", "1.7"]
+    assert [s.series_id for s in second.study.series] == ["1.6"]
+    assert any("broken" in p for p in first.problems)
+
+
+def test_folders_without_any_study(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        discover_studies(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no readable DICOM"):
+        discover_studies(tmp_path)
+
+
+def test_a_real_export(real_data: Path) -> None:
+    (loaded,) = discover_studies(real_data / "lumbar_study")
+    assert {(s.view, len(s.slices)) for s in loaded.study.series} == {
+        (View.SAGITTAL_T1, 12), (View.SAGITTAL_T2, 12), (View.AXIAL_T2, 26),
+    }  # fmt: skip
+    assert len(loaded.problems) == 3  # two localizers and a proton-density series
