@@ -180,8 +180,8 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"seed={options.seed}",))
     jitter = read_jitter(run.parent / "localizer" / "errors.json")
     train(
-        data, run, config, folds=[DEMO_FOLD], splits=splits, jitter=jitter, device=options.device, workers=options.workers,
-        resume=resume,
+        data, run, config, folds=[DEMO_FOLD], splits=splits, jitter=jitter, device=options.device,
+        workers=options.workers, resume=resume,
     )  # fmt: skip
 
 

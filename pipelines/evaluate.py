@@ -112,11 +112,13 @@ def as_text(comparison: Comparison) -> str:
             gain = f"{line.gain:+.3f} [{line.gain_interval.low:+.3f}, {line.gain_interval.high:+.3f}]"
         terms = [line.score.terms[term] for term in TERMS]
         lines.append(
-            f"{line.name:<28} {line.score.score:>6.3f}  [{line.interval.low:.3f}, {line.interval.high:.3f}]  {gain:<25} "
+            f"{line.name:<28} {line.score.score:>6.3f}  "
+            f"[{line.interval.low:.3f}, {line.interval.high:.3f}]  {gain:<25} "
             f"{'' if line.gap_closed is None else f'{line.gap_closed:.0%}':>5}  "
             + "  ".join(f"{'-' if t is None else f'{t:.3f}':>12}" for t in terms)
         )
     lines.append(
-        f"{comparison.studies} studies, {comparison.graded_rows} graded rows; lower is better; intervals resample studies."
+        f"{comparison.studies} studies, {comparison.graded_rows} graded rows; lower is better; "
+        "95% intervals resample studies."
     )
     return "\n".join(lines)

@@ -35,7 +35,8 @@ def as_text(info: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         f"lumbar-severity {info['version']} (commit {info['git_commit'] or 'unknown'})",
-        f"Python {info['python']} on {info['platform']}, {info['cpus']} CPUs, GPUs: {', '.join(info['gpus']) or 'none'}",
+        f"Python {info['python']} on {info['platform']}, {info['cpus']} CPUs",
+        f"GPUs: {', '.join(info['gpus']) or 'none'}",
         *(f"  {name} {version or 'not installed'}" for name, version in info["packages"].items()),
         f"views: {', '.join(info['views'])}",
         f"levels: {', '.join(info['levels'])}",

@@ -1,4 +1,4 @@
-"""One picture of a graded study: the slices that were graded, every finding marked where it was seen, in its grade's colour."""
+"""One picture of a graded study: the graded slices, every finding marked where it was seen, in its grade's colour."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final

@@ -146,8 +146,8 @@ def check_same_data(localizer_run: Path, classifier_run: Path) -> tuple[Mapping[
     classifier = read_run(classifier_run, expected_kind="classify")
     if localizer.get("data_fingerprint") != classifier.get("data_fingerprint"):
         raise InputError(
-            f"{localizer_run} and {classifier_run} were trained on different data "
-            f"(fingerprints {str(localizer.get('data_fingerprint'))[:12]} and {str(classifier.get('data_fingerprint'))[:12]}); "
+            f"{localizer_run} and {classifier_run} were trained on different data (fingerprints "
+            f"{str(localizer.get('data_fingerprint'))[:12]} and {str(classifier.get('data_fingerprint'))[:12]}); "
             "train both stages on one data set"
         )
     return localizer, classifier

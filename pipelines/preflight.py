@@ -1,4 +1,4 @@
-"""Checks around the install, run by the Makefile with whatever Python there is: one clear message instead of a traceback.
+"""Checks around the install, run by the Makefile with whatever Python there is: a clear message, not a traceback.
 
 Standard library only, and syntax that an old Python 3 still parses.
 """
@@ -12,9 +12,12 @@ SYSTEM_LIBRARIES = "sudo apt-get install libgl1 libglib2.0-0"
 
 
 def before_install():
+    if sys.version_info < (3, 11):  # noqa: UP036  # this file is what an older Python gets to run
+        found = ".".join(str(part) for part in sys.version_info[:3])
+        return f"Python 3.11 or newer is needed, found {found}. Install it, or name one: make PYTHON=python3.11 demo"
     free_gib = shutil.disk_usage(".").free / 2**30
     if free_gib < NEEDED_GIB:
-        return f"The environment needs {NEEDED_GIB} GiB of disk here, {free_gib:.1f} GiB are free. Make room, or clone to another disk."
+        return f"The environment needs {NEEDED_GIB} GiB of disk, {free_gib:.1f} GiB are free here. Make room first."
     return None
 
 

@@ -14,7 +14,7 @@ from pipelines.predict import StudyPrediction, study_record
 from pipelines.source import StudySource
 from shared.errors import InputError
 from shared.labels import FINDINGS, Condition, Severity
-from shared.metric import TERMS, study_losses
+from shared.metric import TERMS, Interval, study_losses
 from shared.probabilities import ProbabilityTable
 from shared.report import Report
 
@@ -30,8 +30,8 @@ def prediction_report(source: StudySource, predictions: Sequence[StudyPrediction
     prior_rows = rows - sum(int(p.from_model.sum()) for p in predictions)
     report = Report(
         "Prediction",
-        f"{len(predictions)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a mark "
-        "is the submitted probability of Severe; its colour is the most probable grade.",
+        f"{len(predictions)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a "
+        "mark is the submitted probability of Severe; its colour is the most probable grade.",
         data={"studies": [study_record(p) for p in predictions]},
     )
     for prediction in predictions[:MAX_PICTURES]:
@@ -70,15 +70,14 @@ def evaluation_report(
          *TERMS, "prior rows"],
         [
             [
-                line.name, line.score.score, f"{line.interval.low:.3f} to {line.interval.high:.3f}", line.gain,
-                None if line.gain_interval is None else f"{line.gain_interval.low:+.3f} to {line.gain_interval.high:+.3f}",
+                line.name, line.score.score, _range(line.interval), line.gain, _range(line.gain_interval, "+.3f"),
                 None if line.gap_closed is None else f"{line.gap_closed:.0%}",
                 *(line.score.terms[t] for t in TERMS), line.prior_rows,
             ]
             for line in comparison.lines
         ],
-        "Gap closed: share of the distance from the weighted prior to the oracle, the best score that the generator's own "
-        "reader noise allows.",
+        "Gap closed: share of the distance from the weighted prior to the oracle, the best score that the generator's "
+        "own reader noise allows.",
     )  # fmt: skip
     report.figure(_score_figure(comparison), "Scores with 95% intervals; the line marks the reference.")
     table = ours.select(study_ids)
@@ -105,6 +104,10 @@ def evaluation_report(
     return report.save(out)
 
 
+def _range(bounds: Interval | None, form: str = ".3f") -> str | None:
+    return None if bounds is None else f"{bounds.low:{form}} to {bounds.high:{form}}"
+
+
 def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Submitted probabilities with the metric's class weights divided out, renormalised. [..., 3]"""
     plain = values / np.array([s.weight for s in Severity])
@@ -127,7 +130,7 @@ def _detail_rows(values: NDArray[np.float64], grades: NDArray[np.int8]) -> list[
         w = weights[grade[graded]]
         rows.append([
             finding.condition.display, str(finding.side or "–"), finding.level.display, n,
-            100 * float((grade[graded] == Severity.MODERATE).mean()), 100 * float((grade[graded] == Severity.SEVERE).mean()),
+            *(100 * float((grade[graded] == s).mean()) for s in (Severity.MODERATE, Severity.SEVERE)),
             float((w * -np.log(p_true)).sum() / w.sum()),
         ])  # fmt: skip
     return rows

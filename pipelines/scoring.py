@@ -56,7 +56,7 @@ def evaluate_files(
 
 
 def read_oracle(path: Path) -> ProbabilityTable:
-    """True probabilities turned into the best submission under the metric: each times its class weight, renormalised."""
+    """True probabilities as the best submission under the metric: each times its class weight, renormalised."""
     table = read_submission(path)
     return ProbabilityTable(study_ids=table.study_ids, values=class_weighted(table.values), from_model=table.from_model)
 

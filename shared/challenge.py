@@ -204,7 +204,8 @@ def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
     for study_id, series_id, description in table.itertuples(index=False, name=None):
         if description not in known:
             raise InputError(
-                f"{path}: study {study_id} series {series_id} has description {description!r}; expected one of {list(known)}"
+                f"{path}: study {study_id} series {series_id} has description {description!r}; "
+                f"expected one of {list(known)}"
             )
         series.setdefault(study_id, []).append((series_id, known[description]))
     return {s: tuple(v) for s, v in series.items()}

@@ -1,4 +1,4 @@
-"""What stage 1 hands over: detections (boxes on slices) and localizations (where each finding is), and their CSV files."""
+"""What stage 1 hands over: detections (boxes on slices), localizations (where each finding is) and their CSV files."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

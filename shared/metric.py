@@ -1,13 +1,14 @@
 """The competition metric, with study-level bootstrap intervals.
 
-score = mean(canal, foraminal, subarticular, any severe). Each family's term is sum(w * -log p_true) / sum(w) over all its
-graded rows, sides and levels pooled, with w = 1, 2, 4 by the true class. The any-severe term is a binary log loss per study
-over its graded canal rows: label = any Severe, prediction = the largest predicted severe, weight = the largest row weight.
+score = mean(canal, foraminal, subarticular, any severe). Each family's term is sum(w * -log p_true) / sum(w) over all
+its graded rows, sides and levels pooled, with w = 1, 2, 4 by the true class. The any-severe term is a binary log loss
+per study over its graded canal rows: label = any Severe, prediction = the largest predicted severe, weight = the
+largest row weight.
 
 Cases the challenge's own code leaves to chance are defined here: rows must sum to 1 (an error, where scikit-learn only
 warns); probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04; ungraded rows never count; the
-any-severe term is defined as soon as one study has a graded canal row, also when all or none is severe; a family without
-any graded row has no term and the score is the mean of the terms there are.
+any-severe term is defined as soon as one study has a graded canal row, also when all or none is severe; a family
+without any graded row has no term and the score is the mean of the terms there are.
 """
 
 from dataclasses import dataclass

@@ -93,8 +93,10 @@ def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> Prob
 
 
 def write_probabilities(path: Path, table: ProbabilityTable) -> None:
-    """Writes probabilities.csv: study_id, finding, the three probabilities, source; study by study in FINDINGS order."""
-    write_csv(path, _rows(table, "finding", lambda s, f: f.column, with_source=True))
+    """Writes probabilities.csv: study_id, finding, three probabilities, source; each study in `FINDINGS` order."""
+    rows = _rows(table)
+    columns = ["study_id", "finding", *SEVERITY_COLUMNS, "source"]
+    write_csv(path, rows[columns])
 
 
 def read_probabilities(path: Path) -> ProbabilityTable:
@@ -105,7 +107,10 @@ def read_probabilities(path: Path) -> ProbabilityTable:
     table = read_csv(path, columns)
     row_ids = table["study_id"] + "_" + table["finding"]
     return _table(
-        path, list(row_ids), table[list(SEVERITY_COLUMNS)].to_numpy(), (table["source"] == "model").to_numpy()
+        path,
+        list(row_ids),
+        table[list(SEVERITY_COLUMNS)].to_numpy(),
+        (table["source"] == ProbabilitySource.MODEL.value).to_numpy(),
     )
 
 
@@ -115,7 +120,7 @@ def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str]
     Raises:
       InputError: when `row_ids` are not exactly the 25 rows of every study of the table.
     """
-    rows = _rows(table, "row_id", lambda s, f: f.row_id(s)).drop(columns="study_id").set_index("row_id")
+    rows = _rows(table).set_index("row_id")[list(SEVERITY_COLUMNS)]
     # Rounding to the written digits must not push a row's sum off 1: the last column takes the remainder.
     rounded = rows.round(7)
     rounded["severe"] = (1 - rounded["normal_mild"] - rounded["moderate"]).clip(lower=0.0).round(7)
@@ -134,17 +139,14 @@ def read_submission(path: Path) -> ProbabilityTable:
     return _table(path, list(table["row_id"]), table[list(SEVERITY_COLUMNS)].to_numpy(), np.ones(len(table), bool))
 
 
-def _rows(table: ProbabilityTable, name: str, key: object, *, with_source: bool = False) -> pd.DataFrame:
-    assert callable(key)
-    rows = []
-    for s, study_id in enumerate(table.study_ids):
-        for f, finding in enumerate(FINDINGS):
-            row = [study_id, key(study_id, finding), *table.values[s, f]]
-            if with_source:
-                row.append((ProbabilitySource.MODEL if table.from_model[s, f] else ProbabilitySource.PRIOR).value)
-            rows.append(row)
-    columns = ["study_id", name, *SEVERITY_COLUMNS, *(["source"] if with_source else [])]
-    return pd.DataFrame(rows, columns=columns)
+def _rows(table: ProbabilityTable) -> pd.DataFrame:
+    names = [
+        (study_id, finding.column, finding.row_id(study_id)) for study_id in table.study_ids for finding in FINDINGS
+    ]
+    rows = pd.DataFrame(names, columns=["study_id", "finding", "row_id"])
+    rows[list(SEVERITY_COLUMNS)] = table.values.reshape(-1, 3)
+    rows["source"] = np.where(table.from_model.ravel(), ProbabilitySource.MODEL.value, ProbabilitySource.PRIOR.value)
+    return rows
 
 
 def _table(path: Path, row_ids: list[str], values: NDArray[np.float64], model: NDArray[np.bool_]) -> ProbabilityTable:

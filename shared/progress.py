@@ -25,10 +25,8 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
         yield from tqdm(items, desc=description, total=total, leave=False)
         return
     started = last = time.monotonic()
-    count = 0
-    for item in items:
+    for count, item in enumerate(items, start=1):
         yield item
-        count += 1
         now = time.monotonic()
         if now - last >= _LINE_EVERY_SECONDS:
             last = now

@@ -24,7 +24,8 @@ def write_dicom(path: Path, pixels: np.ndarray | None = None, **tags: Any) -> Pa
         "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "InstanceNumber": 1, "SeriesDescription": "SAG T2",
         "ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": SAGITTAL, "PixelSpacing": [0.5, 0.5],
         "Rows": pixels.shape[0], "Columns": pixels.shape[1], "SamplesPerPixel": 1, "BitsAllocated": 16,
-        "BitsStored": 16, "HighBit": 15, "PixelRepresentation": int(pixels.dtype.kind == "i"), "PhotometricInterpretation": "MONOCHROME2",
+        "BitsStored": 16, "HighBit": 15, "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "PhotometricInterpretation": "MONOCHROME2",
         "PixelData": pixels.tobytes(), "PatientName": "Doe^Jane",
     }  # fmt: skip
     for name, value in (values | tags).items():

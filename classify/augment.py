@@ -1,0 +1,146 @@
+"""Training crops out of cached patches: jitter, rotation, scale and intensity, drawn per crop, applied per batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from classify.config import AugmentConfig, CropConfig
+from shared.jitter import Jitter
+from shared.labels import FINDINGS, Condition, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Random numbers of one batch.
+
+    Attributes:
+      shift_px: where the crop's centre moves in the patch (x, y). # [b, 2]
+      slice_offset: channels the crop moves by. # [b]
+      rotation_rad, scale: of the field of view. # [b]
+      brightness, contrast, gamma, noise: see `AugmentConfig`. # [b]
+      blur, mirror: whether to smooth, and to reverse the slices. # [b]
+      noise_seed: of the noise image.
+    """
+
+    shift_px: NDArray[np.float32]
+    slice_offset: NDArray[np.int64]
+    rotation_rad: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    gamma: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    blur: NDArray[np.bool_]
+    mirror: NDArray[np.bool_]
+    noise_seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmenter:
+    """Draws and applies the random changes of training crops.
+
+    Attributes:
+      jitter: error of localizations per condition.
+      detected_share: share of it for crops that already lie at detected points.
+    """
+
+    crop: CropConfig
+    augment: AugmentConfig
+    jitter: Mapping[Condition, Jitter]
+    detected_share: float
+
+    def draw(self, rng: np.random.Generator, finding: NDArray[np.intp], annotated: NDArray[np.bool_]) -> Draw:
+        """Random numbers for crops of the given findings (indices into `FINDINGS`). # [b], [b]"""
+        b, a = len(finding), self.augment
+
+        def normal(deviation: float) -> NDArray[np.float32]:
+            return (deviation * rng.standard_normal(b)).astype(np.float32)
+
+        shift_px, slice_offset = self._draw_jitter(rng, finding, annotated)
+        canal = np.array([FINDINGS[f].condition is Condition.CANAL for f in finding])
+        return Draw(
+            shift_px=shift_px,
+            slice_offset=slice_offset,
+            rotation_rad=np.radians(normal(a.rotation_deg)),
+            scale=np.exp(normal(a.scale)),
+            brightness=normal(a.brightness),
+            contrast=np.exp(normal(a.contrast)),
+            gamma=np.exp(normal(a.gamma)),
+            noise=(a.noise * rng.random(b)).astype(np.float32),
+            blur=rng.random(b) < a.blur,
+            mirror=(rng.random(b) < 0.5) & canal & a.mirror_canal,
+            noise_seed=int(rng.integers(2**31)),
+        )
+
+    def _draw_jitter(
+        self, rng: np.random.Generator, finding: NDArray[np.intp], annotated: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        shift_px = rng.standard_normal((len(finding), 2))
+        uniform = rng.random(len(finding))
+        offset = np.zeros(len(finding), np.int64)
+        share = np.where(annotated, 1.0, self.detected_share)
+        for condition, jitter in self.jitter.items():
+            of = np.array([FINDINGS[f].condition is condition for f in finding])
+            shift_px[of] *= (jitter.in_plane_sd_mm / self.crop.mm_per_px.of(condition) * share)[of, None]
+            values = np.array(sorted(jitter.slice_offsets))
+            edges = np.cumsum([jitter.slice_offsets[int(v)] for v in values])
+            picked = values[np.searchsorted(edges, uniform * edges[-1], side="right").clip(max=len(values) - 1)]
+            offset[of] = picked[of]
+        offset[rng.random(len(finding)) >= share] = 0
+        # Offsets count along the series; these channels run against it (see `crops`).
+        against = np.array([FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding])
+        offset[against] *= -1
+        offset = offset.clip(-self.crop.margin_slices, self.crop.margin_slices)
+        return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset
+
+    def apply(self, patches: Tensor, draw: Draw) -> Tensor:
+        """[b, cached slices, cached px, cached px] 8-bit -> [b, slices, size, size] in 0..1, before `standardise`."""
+        device = patches.device
+        channel = torch.arange(self.crop.slices, device=device)[None] + self.crop.margin_slices
+        channel = channel + torch.from_numpy(draw.slice_offset).to(device)[:, None]  # [b, slices]
+        channel = torch.where(torch.from_numpy(draw.mirror).to(device)[:, None], channel.flip(1), channel)
+        x = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:])).float() / 255
+        x = functional.grid_sample(x, self._grid(draw).to(device), mode="bilinear", align_corners=False)
+        return self._intensity(x, draw)
+
+    def _grid(self, draw: Draw) -> Tensor:
+        """Sampling positions in the patch, in units where it spans -1..1. # [b, size, size, 2]"""
+        size, patch = self.crop.size_px, self.crop.cached_px
+        cos, sin = np.cos(draw.rotation_rad) * draw.scale, np.sin(draw.rotation_rad) * draw.scale
+        theta = np.empty((len(draw.scale), 2, 3), np.float32)
+        theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
+        theta[:, :, :2] *= size / patch
+        theta[:, :, 2] = 2 * draw.shift_px / patch
+        return functional.affine_grid(
+            torch.from_numpy(theta), [len(theta), 1, size, size], align_corners=False
+        )
+
+    def _intensity(self, x: Tensor, draw: Draw) -> Tensor:
+        def column(values: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(values).to(x.device)[:, None, None, None]
+
+        x = x.clamp(0, 1) ** column(draw.gamma)
+        x = (x - 0.5) * column(draw.contrast) + 0.5 + column(draw.brightness)
+        if draw.blur.any():
+            rows = torch.from_numpy(np.flatnonzero(draw.blur)).to(x.device)
+            padded = functional.pad(x[rows], (1, 1, 1, 1), mode="replicate")
+            x[rows] = functional.avg_pool2d(padded, 3, stride=1)
+        generator = torch.Generator(device=x.device).manual_seed(draw.noise_seed)
+        return x + column(draw.noise) * torch.randn(x.shape, generator=generator, device=x.device)
+
+
+def center(patches: Tensor, crop: CropConfig) -> Tensor:
+    """The crop without any change, as in prediction: [b, cached ...] 8-bit -> [b, slices, size, size] in 0..1."""
+    s, p = crop.margin_slices, crop.margin_px
+    return patches[:, s : s + crop.slices, p : p + crop.size_px, p : p + crop.size_px].float() / 255
+
+
+def standardise(x: Tensor) -> Tensor:
+    """Zero mean and unit deviation per crop: scanners and coils differ in brightness, anatomy does not. # same shape"""
+    deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (x - mean) / deviation.clamp_min(0.02)

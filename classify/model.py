@@ -1,0 +1,127 @@
+"""The network: one ResNet50 trunk, one linear head per condition family, and the metric's loss."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import ResNet50_Weights, resnet50
+
+from classify.config import ModelConfig
+from shared.errors import InputError
+from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level
+
+FAMILIES: Final = tuple(Condition)
+FEATURES: Final = 2048
+
+
+class SeverityNet(nn.Module):
+    """Crops -> severity logits.
+
+    Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the training
+    prior: an untrained network already predicts the weighted prior, and training only has to learn what the image adds.
+    """
+
+    def __init__(self, *, slices: int, dropout: float) -> None:
+        super().__init__()
+        self.trunk = resnet50(weights=None, zero_init_residual=True)
+        self.trunk.fc = nn.Identity()
+        _adapt_input(self.trunk, slices)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({c.short: nn.Linear(FEATURES, 3, bias=False) for c in FAMILIES})
+        for head in self.heads.values():
+            nn.init.normal_(head.weight, std=0.005)
+        self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
+
+    def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:
+        """[b, slices, size, size], [b], [b] (indices of family and level) -> logits [b, 3]."""
+        features = self.dropout(self.trunk(x))
+        every = torch.stack([self.heads[c.short](features) for c in FAMILIES], dim=1)  # [b, families, 3]
+        logits = every[torch.arange(len(x), device=x.device), family].float()
+        return logits + self.level_bias[family, level]
+
+
+def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64]) -> SeverityNet:
+    """A network ready to train; `prior` is the weighted training prior. # [25, 3]
+
+    Raises:
+      InputError: when the pretrained weights cannot be had.
+    """
+    model = SeverityNet(slices=slices, dropout=config.dropout)
+    if config.pretrained != "none":
+        load_trunk(model.trunk, config.pretrained)
+    bias = torch.zeros_like(model.level_bias)
+    for c, condition in enumerate(FAMILIES):
+        for level in Level:
+            rows = [f.index for f in FINDINGS if f.condition is condition and f.level is level]
+            bias[c, level] = torch.from_numpy(np.log(prior[rows].mean(0)))
+    with torch.no_grad():
+        model.level_bias.copy_(bias)
+    return model
+
+
+def load_trunk(trunk: nn.Module, pretrained: str) -> None:
+    """Loads ImageNet weights, downloaded ("imagenet") or from the path of a ResNet50 state dict.
+
+    Raises:
+      InputError: when the download fails or the file is no ResNet50 state dict.
+    """
+    try:
+        if pretrained == "imagenet":
+            state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
+        elif pretrained.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(Path(pretrained))
+        else:
+            state = torch.load(Path(pretrained), map_location="cpu", weights_only=True)
+        state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+        kernel = trunk.get_parameter("conv1.weight")
+        state["conv1.weight"] = _spread(state["conv1.weight"], kernel.shape[1])
+        trunk.load_state_dict(state, strict=True)
+    except Exception as error:  # a foreign file or a failed download: every loader has its own errors
+        raise InputError(
+            f"pretrained weights {pretrained!r} cannot be used ({type(error).__name__}: {str(error).splitlines()[0][:160]}); "
+            "give --weights none, imagenet, or the path of a torchvision ResNet50 state dict"
+        ) from error
+
+
+def _adapt_input(trunk: nn.Module, slices: int) -> None:
+    """Gives conv1 as many input channels as there are slices."""
+    if slices != 3:
+        conv = nn.Conv2d(slices, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        trunk.conv1 = conv
+
+
+def _spread(kernel: Tensor, slices: int) -> Tensor:
+    """RGB kernels for another number of channels: their mean in each, scaled to keep the response."""
+    if kernel.shape[1] == slices:
+        return kernel
+    return kernel.mean(1, keepdim=True).repeat(1, slices, 1, 1) * (kernel.shape[1] / slices)
+
+
+def row_weights(label: NDArray[np.int8], family: NDArray[np.intp], *, balance: float, canal_emphasis: float) -> NDArray[np.float32]:
+    """Weight of each training row in the loss, mean 1; 0 where there is no grade (-1). # [n], [n] -> [n]
+
+    Rows weigh 1/2/4 by grade, as in the metric. With `balance` 1 every family's total is equal, because the metric averages
+    the families; `canal_emphasis` multiplies the canal's, whose rows the any-severe term counts once more.
+    """
+    weight = np.where(label >= 0, np.asarray(SEVERITY_WEIGHTS)[label.clip(min=0)], 0.0)
+    for c, condition in enumerate(FAMILIES):
+        total = weight[family == c].sum()
+        if total > 0:
+            weight[family == c] *= total**-balance * (canal_emphasis if condition is Condition.CANAL else 1.0)
+    return (weight / weight.mean()).astype(np.float32) if weight.any() else weight.astype(np.float32)
+
+
+def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean of weight * cross-entropy. Rows without a grade (-1) count nothing, whatever their logits. # [b, 3], [b], [b] -> []"""
+    graded = label >= 0
+    loss = functional.cross_entropy(
+        logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing
+    )
+    return torch.where(graded, loss * weight, 0.0).mean()
