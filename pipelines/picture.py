@@ -91,9 +91,10 @@ def _panel(
     for finding, (x, y) in points.items():
         grade = likely_grade(values[finding.index])
         axes.plot(x, y, "o", ms=11, mfc="none", mec=SEVERITY_COLORS[grade], mew=1.6)
+        offset, align = (-9, "right") if finding.side is Side.RIGHT and field_mm else (9, "left")
         axes.annotate(
-            _label(finding, values, grades), (x, y), (9, 0), textcoords="offset points", color=SEVERITY_COLORS[grade],
-            fontsize=7.5, va="center",
+            _label(finding, values, grades), (x, y), (offset, 0), textcoords="offset points", ha=align, va="center",
+            color=SEVERITY_COLORS[grade], fontsize=7.5,
         )  # fmt: skip
     if field_mm is not None:
         center = np.mean(list(points.values()), axis=0)

@@ -18,6 +18,7 @@ Float32Array = NDArray[np.float32]
 FORAMEN_BACK_MM: Final = 4.2
 FORAMEN_RISE_MM: Final = 5.0
 RECESS_BACK_MM: Final = 4.6
+RECESS_SIDE_MM: Final = 1.8
 _CORTEX_MM: Final = 1.0
 # Roots of the cauda equina in a sac scaled to (-1, 1): they lie behind, the next to leave further to the side.
 _ROOTS: Final = tuple(
@@ -26,6 +27,8 @@ _ROOTS: Final = tuple(
     for a, b in ((0.70, 0.02), (0.66, 0.30), (0.50, 0.48), (0.50, 0.20), (0.32, 0.62), (0.30, 0.36), (0.13, 0.74), (0.12, 0.50))
 )
 _ROOT_RADIUS_MM: Final = 0.78
+# Forward fall of the canal's back wall per mm to the side.
+_ROOF_SLOPE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,107 +54,137 @@ def smoothstep(x: Float32Array) -> Float32Array:
 
 def paint_spine(canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture) -> None:
     """Paints the whole spine over the surroundings, in place. canvas: # [C, N]"""
-    near = region_of(canvas, profiles, points, (np.abs(points.u) < 48) & (points.v > -52) & (points.v < 58))
+    near = region_of(canvas, profiles, points, (np.abs(points.u) < 42) & (points.v > -46) & (points.v < 54))
     if not len(near.at):
         return
-    _posterior_fat(near, palette, texture)
-    _arch(near.where((near.v > 0) & (near.a < 34)), palette, texture)
-    _foramen(near.where((near.v > -6) & (near.v < 18) & (near.a > 8) & (near.a < 30)), palette)
-    _canal(near.where((near.v > -2) & (near.v < 26) & (near.a < 17)), palette, texture)
-    _bodies(near.where(near.v < 12), palette, texture)
-    _pedicles(near.where((near.v > -8) & (near.v < 16) & (near.a > 6) & (near.a < 28)), palette, texture)
-    _recess(near.where((near.v > -2) & (near.v < 12) & (near.a > 4) & (near.a < 17)), palette)
+    _posterior_fat(near.where((near.v > 4) & (near.a < 26)), palette, texture)
+    _arch(near.where((near.v > 0) & (near.a < 38)), palette, texture)
+    _foramen(near.where((near.v > -8) & (near.v < 16) & (near.a > 8) & (near.a < 32)), palette)
+    canal = near.where((near.v > -2) & (near.v < 26) & (near.a < 17))
+    _epidural(canal, palette, texture)
+    _recess(canal.where((canal.v < 13) & (canal.a > 3)), palette)
+    _sac(canal, palette)
+    _bodies(near.where((near.v < 10) & (near.a < 34)), palette, texture)
+    _pedicles(near.where((near.v > -9) & (near.v < 16) & (near.a > 6) & (near.a < 28)), palette, texture)
 
 
 def _bone(r: Region, distance: Float32Array, palette: Palette, marrow: Float32Array, cover: Float32Array | float = 1.0) -> None:
     """A bone with its dark cortex."""
     r.paint(r.inside(distance) * cover, palette[Tissue.CORTEX])
-    r.paint(r.inside(distance - _CORTEX_MM, r.soft + 0.5) * cover, marrow)
+    r.paint(r.inside(distance - _CORTEX_MM, r.soft + 0.6) * cover, marrow)
 
 
 def _marrow(r: Region, palette: Palette, texture: Texture) -> Float32Array:
     """Marrow signal with its mottling. # [C, n]"""
-    mottle = 1 + 0.07 * texture.fine[r.at] + 0.05 * texture.coarse[r.at]
+    mottle = 1 + 0.06 * texture.fine[r.at] + 0.06 * texture.coarse[r.at]
     return palette[Tissue.MARROW] * mottle.astype(np.float32)
 
 
-def _posterior_fat(near: Region, palette: Palette, texture: Texture) -> None:
-    """Fat and ligaments between and beside the spinous processes, and around the facets."""
-    r = near.where((near.v > 4) & (near.a < 24))
-    streak = texture.streak[r.at]
-    cover = r.inside(13.0 - r.a - 0.22 * np.abs(r.v - 18) + 2.0 * streak, 5.0) * r.inside(46 - r.v, 6.0)
-    fibre = smoothstep(0.62 - 0.28 * streak - 0.035 * np.maximum(r.v - 20, 0))
-    r.paint(cover, palette[Tissue.LIGAMENT] + fibre * (palette[Tissue.FAT] - palette[Tissue.LIGAMENT]))
+def _back_wall(r: Region) -> Float32Array:
+    """Where the canal ends behind: laminae and flavum meet in a roof. # [n]"""
+    return r.get("canal_back") - _ROOF_SLOPE * np.maximum(r.a - 1.5, 0)
+
+
+def _posterior_fat(r: Region, palette: Palette, texture: Texture) -> None:
+    """Ligaments between the spinous processes, and fat around laminae and facets."""
+    streak, wall = texture.streak[r.at], _back_wall(r)
+    between = r.inside(3.2 - r.a, 2.5) * r.inside(r.get("canal_back") + 34 - r.v, 5.0)
+    behind_arch = np.exp(-(((r.v - wall - 8.5) / 3.2) ** 2)) * r.inside(22 - r.a, 6.0)
+    beside = np.exp(-(((r.a - 5.0) / 2.2) ** 2)) * r.inside(r.get("canal_back") + 24 - r.v, 8.0)
+    share = np.clip(np.maximum(behind_arch, beside) * (0.75 + 0.5 * streak + 0.3 * texture.coarse[r.at]), 0, 0.95)
+    r.paint(share, palette[Tissue.FAT])
+    fibre = 0.5 * smoothstep(streak - 0.3)
+    r.paint(between * 0.9, palette[Tissue.LIGAMENT] + fibre * (palette[Tissue.FAT] - palette[Tissue.LIGAMENT]))
 
 
 def _arch(r: Region, palette: Palette, texture: Texture) -> None:
-    """Laminae, articular processes, transverse and spinous processes."""
+    """Laminae, articular processes, transverse and spinous processes, and the sacrum's back."""
     marrow = _marrow(r, palette, texture)
     free = 1 - r.get("sacral")
     t, tv, back = r.get("to_disc"), r.get("to_vertebra"), r.get("canal_back")
-    wall = back - 0.62 * np.maximum(r.a - 1.5, 0)
-    grown = r.get("recess") * r.get("at_disc")
-    lamina = np.minimum(3.4 - np.abs(r.v - wall - 3.2 + 0.25 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a))
-    _bone(r, lamina, palette, marrow, free)
-    # Inferior articular process: from the pars down and back, inside and behind its partner from below.
-    lower = ellipse(r.a - 14.0 + grown, r.v - (16.5 + 0.42 * (t + 4)), 6.2, 4.6)
-    _bone(r, np.minimum(lower, np.minimum(t + 21, 9 - t)), palette, marrow, free)
-    # Superior articular process of the vertebra below: rises in front and outside, grows forward when worn.
-    upper = ellipse(r.a - 18.0 + 1.2 * grown, r.v - (12.0 - 0.12 * t - 1.4 * grown), 6.0, 4.4 - 0.12 * np.maximum(-t, 0))
-    _bone(r, np.minimum(upper, np.minimum(t + 10.5, 17 - t)), palette, marrow, free)
-    joint = ellipse(r.a - 16.2 + grown, r.v - 14.6 + 0.1 * t, 5.0, 0.9) * r.inside(8 - np.abs(t))
-    r.paint(r.inside(joint) * 0.8 * free * r.inside(7 - np.abs(t)), palette[Tissue.CARTILAGE])
-    transverse = ellipse(tv + 3.0 + 0.15 * (r.a - 20), r.v - 9.5 - 0.1 * r.a, 4.5, 3.2)
+    wall = _back_wall(r)
+    transverse = ellipse(tv + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
     _bone(r, np.minimum(transverse, r.a - 18), palette, marrow, free)
-    # Spinous process: tilted down, thicker at its lower edge.
-    drop = tv - 9.0 - 0.16 * (r.v - back)
-    tall = 8.8 - 0.05 * (r.v - back) - 2.2 * r.get("thoracic")
-    length = np.minimum(r.v - back - 1.0, back + 29 - r.v)
-    spinous = np.minimum(np.minimum(tall - np.abs(drop), length), 3.4 + 0.03 * (r.v - back) - r.a)
+    lamina = np.minimum(3.3 - np.abs(r.v - wall - 3.6 + 0.22 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a))
+    _bone(r, lamina, palette, marrow, free)
+    _facets(r, t, palette, marrow, free)
+    # Spinous process: a rounded plate tilted down, thicker at its free edge.
+    drop, out = tv - 9.5 - 0.20 * (r.v - back), r.v - back - 14.5
+    spinous = ellipse(drop, out, 11.0 - 3.0 * r.get("thoracic"), 16.0)
+    box = np.minimum(10.0 - 2.5 * r.get("thoracic") - np.abs(drop), 14.5 - np.abs(out))
+    spinous = np.minimum(0.45 * spinous + 0.55 * box, 3.3 + 0.06 * np.maximum(out, 0) - r.a)
     _bone(r, spinous, palette, marrow, free)
-    crest = np.minimum(np.minimum(r.v - back - 0.5, back + 7 + 3 * np.cos(tv * 0.25) - r.v), 15 - r.a)
+    crest = np.minimum(np.minimum(r.v - back - 0.5, back + 6 + 3 * np.cos(tv * 0.22) - 0.1 * r.a - r.v), 17 - r.a)
     _bone(r, crest, palette, marrow, r.get("sacral"))
+
+
+def _facets(r: Region, t: Float32Array, palette: Palette, marrow: Float32Array, free: Float32Array) -> None:
+    """Facet joints: the lower articular process lies behind and inside its partner from below; wear makes both grow."""
+    grown = r.get("recess") * r.get("at_disc")
+    pars = ellipse(r.a - 14.0, r.v - 12.5 - 0.25 * (t + 12), 4.8, 4.2)
+    _bone(r, np.minimum(pars, np.minimum(t + 22, -3 - t)), palette, marrow, free)
+    base = ellipse(r.a - 16.5, r.v - 10.0, 5.2, 4.6)
+    _bone(r, np.minimum(base, np.minimum(t - 2, 17 - t)), palette, marrow, free)
+    length = np.sqrt(np.clip(1 - ((t + 0.5) / 13.5) ** 2, 0, 1))
+    across, along = r.a - 15.8 + 0.9 * grown, r.v - 15.2 - 0.15 * t + 0.8 * grown
+    mass = ellipse(across, along, 0.4 + (7.6 + 0.8 * grown) * length, 0.4 + (6.6 + grown) * length)
+    _bone(r, mass, palette, marrow, free)
+    # The joint runs from inside in front to outside behind, curved around the lower process.
+    gap = np.abs(0.62 * across - 0.78 * along - 1.0 + 0.04 * along**2)
+    joint = r.inside(np.minimum(mass - 0.3, 1.5 - gap)) * free
+    r.paint(joint, palette[Tissue.CORTEX])
+    r.paint(r.inside(np.minimum(mass - 0.6, 0.45 - gap)) * free * 0.8, palette[Tissue.CARTILAGE])
 
 
 def _foramen(r: Region, palette: Palette) -> None:
     """Neural foramina: a keyhole of fat with the root in its upper part; narrowing takes the fat, then the root."""
     g, t = r.get("foramen"), r.get("to_disc")
-    free = (1 - r.get("sacral")) * r.inside(r.a - r.get("canal_half_width") + 1.5, 2.0) * r.inside(29 - r.a, 3.0)
+    # The hole opens outward like a funnel around the curve of the body.
+    v = r.v + 0.03 * np.maximum(r.a - 17, 0) ** 2
+    free = (1 - r.get("sacral")) * r.inside(r.a - r.get("canal_half_width") + 1.5, 2.5) * r.inside(r.get("half_width") + 4 - r.a, 6.0)
     top = t + r.get("foramen_height") + FORAMEN_RISE_MM
     hole = np.maximum(
-        ellipse(top, r.v - FORAMEN_BACK_MM, 7.6, 6.0),
-        ellipse(t - 1.0, r.v - FORAMEN_BACK_MM + 1.0, 8.5, 4.6),
+        ellipse(top, v - FORAMEN_BACK_MM, 7.6, 5.6),
+        ellipse(t - 1.0, v - FORAMEN_BACK_MM + 1.0, 8.5, 4.4),
     )
     tissue = 0.55 * palette[Tissue.LIGAMENT] + 0.45 * palette[Tissue.MUSCLE]
     r.paint(r.inside(hole) * free, tissue)
     fat = np.maximum(
-        ellipse(top + 0.5 * g, r.v - FORAMEN_BACK_MM - 0.4 * g, 7.4 - 4.4 * g, 5.6 - 3.9 * g),
-        ellipse(t - 0.5 + 3 * g, r.v - FORAMEN_BACK_MM + 0.6, 7.2 - 5.2 * g, 3.9 - 3.8 * g),
+        ellipse(top + 0.5 * g, v - FORAMEN_BACK_MM - 0.4 * g, 7.4 - 4.4 * g, 5.2 - 3.6 * g),
+        ellipse(t - 0.5 + 3 * g, v - FORAMEN_BACK_MM + 0.6, 7.2 - 5.2 * g, 3.7 - 3.6 * g),
     )
     r.paint(r.inside(fat) * free, palette[Tissue.FAT])
-    for dt, dv in ((3.6, 1.2), (-0.5, 3.2), (-4.6, -1.5)):
-        r.paint(r.inside(ellipse(top - dt, r.v - FORAMEN_BACK_MM - dv, 0.9, 0.8)) * free * (1 - g), palette[Tissue.BLOOD])
-    slope = 0.18 * (r.a - 16)
-    root = ellipse(top + 1.2 - slope, r.v - FORAMEN_BACK_MM - 0.2, 3.0 - 0.5 * g, 2.5 - 1.1 * g)
+    for dt, dv in ((4.6, 1.6), (-1.5, 3.2), (-4.9, -1.5)):
+        r.paint(r.inside(ellipse(top - dt, v - FORAMEN_BACK_MM - dv, 1.1, 0.9)) * free * 0.8 * (1 - g), palette[Tissue.BLOOD])
+    root = ellipse(top + 1.4 - 0.18 * (r.a - 16), v - FORAMEN_BACK_MM - 0.2, 3.5 - 0.6 * g, 2.8 - 1.3 * g)
     r.paint(r.inside(root) * free, palette[Tissue.NERVE])
 
 
-def _canal(r: Region, palette: Palette, texture: Texture) -> None:
-    """Epidural fat, flavum, sac, cord and roots."""
-    back, crowd, at_disc = r.get("canal_back"), r.get("crowding"), r.get("at_disc")
-    wall = back - 0.62 * np.maximum(r.a - 1.5, 0)
+def _epidural(r: Region, palette: Palette, texture: Texture) -> None:
+    """What fills the bony canal around the sac: fat, and the flavum on its back wall."""
+    crowd, wall = r.get("crowding"), _back_wall(r)
     inside = np.minimum(np.minimum(r.v + 0.5, wall - r.v), r.get("canal_half_width") - r.a)
     filler = palette[Tissue.EPIDURAL] + crowd * 0.85 * (palette[Tissue.LIGAMENT] - palette[Tissue.EPIDURAL])
-    r.paint(r.inside(inside), filler)
+    r.paint(r.inside(inside), filler * (1 + 0.08 * texture.fine[r.at]))
     thickness = r.get("flavum")
-    flavum = np.minimum(np.minimum(thickness - np.abs(wall - r.v - thickness * 0.5) * 1.6, r.a - 1.2 + 2.5 * crowd), 14 - r.a)
-    r.paint(r.inside(flavum) * r.inside(at_disc - 0.5, 0.8) * (1 - r.get("sacral")), palette[Tissue.LIGAMENT])
-    front, rear, half = r.get("sac_front"), r.get("sac_back"), r.get("sac_half_width")
-    middle, half_ap = (front + rear) / 2, np.maximum((rear - front) / 2, 0.3)
+    # Left and right leaf leave a cleft of fat between them, which closes with stenosis.
+    leaf = np.minimum(thickness * 0.5 - 0.75 * np.abs(wall - r.v - thickness * 0.5), r.a - 1.4 + 3.0 * crowd)
+    r.paint(r.inside(np.minimum(leaf, 15 - r.a)) * r.inside(r.get("at_disc") - 0.5, 0.8) * (1 - r.get("sacral")), palette[Tissue.LIGAMENT])
+
+
+def _sac_frame(r: Region) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Middle of the sac, half its depth, half its width. # [n] each"""
+    front, rear = r.get("sac_front"), r.get("sac_back")
+    return (front + rear) / 2, np.maximum((rear - front) / 2, 0.3), np.maximum(r.get("sac_half_width"), 0.3)
+
+
+def _sac(r: Region, palette: Palette) -> None:
+    """Dura, CSF and what swims in it."""
+    middle, half_ap, half = _sac_frame(r)
     depth = (r.v - middle) / half_ap
-    across = r.u / np.maximum(half * (1 - 0.42 * r.get("sac_triangle") * depth), 0.3)
-    sac = ellipse(across * half, depth * half_ap, np.maximum(half, 0.3), half_ap)
-    r.paint(r.inside(sac + 0.6), palette[Tissue.LIGAMENT])
+    across = r.u / np.maximum(1 - 0.45 * r.get("sac_triangle") * depth, 0.2)
+    sac = ellipse(across, depth * half_ap, half, half_ap)
+    r.paint(r.inside(sac + 0.5) * 0.8, palette[Tissue.LIGAMENT])
     cover = r.inside(sac)
     r.paint(cover, palette[Tissue.CSF])
     _nerves(r.where(cover > 0), palette)
@@ -159,8 +192,7 @@ def _canal(r: Region, palette: Palette, texture: Texture) -> None:
 
 def _nerves(r: Region, palette: Palette) -> None:
     """Cord above the conus, and the cauda equina below, which settles to the back when the patient lies supine."""
-    front, rear, half = r.get("sac_front"), r.get("sac_back"), r.get("sac_half_width")
-    middle, half_ap = (front + rear) / 2, np.maximum((rear - front) / 2, 0.3)
+    middle, half_ap, half = _sac_frame(r)
     below = r.get("to_conus")
     taper = np.clip(-below / 28, 0, 1) ** 0.6
     cord = ellipse(r.u, r.v - middle - 1.2 + 0.8 * taper, 0.3 + 4.6 * taper, 0.3 + 3.7 * taper)
@@ -169,8 +201,8 @@ def _nerves(r: Region, palette: Palette) -> None:
     seen = np.clip((below + 25) / 25, 0, 1)
     covered = np.zeros_like(r.u)
     for n, (across, depth) in enumerate(_ROOTS):
-        keep = np.clip(1.6 - 1.4 * leaving - 0.045 * (n % 8) * 0.5, 0, 1) * seen
-        wave = 0.06 * np.sin(below * 0.11 + 1.9 * n)
+        keep = np.clip(1.6 - 1.4 * leaving - 0.023 * (n % 8), 0, 1) * seen
+        wave = 0.06 * np.sin(below * 0.09 + 1.9 * n)
         du = r.u - (across + wave) * half * (1 - 0.1 * leaving)
         dv = r.v - middle - (depth + wave) * half_ap
         covered = np.maximum(covered, r.inside(ellipse(du, dv, _ROOT_RADIUS_MM, _ROOT_RADIUS_MM * 1.1)) * keep)
@@ -202,7 +234,7 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     health = r.get("health")
     worn = 1 - health
     # Discs are lens-shaped: endplates are concave in the middle.
-    edge = r.get("edge") - (0.4 + 1.0 * health) * np.clip(1 - squared, 0, 1) + 0.25 * texture.fine[r.at]
+    edge = r.get("edge") - (0.4 + 1.0 * health) * np.clip(1 - squared, 0, 1) + 0.12 * texture.coarse[r.at]
     bulge = _bulge(r)
     behind = np.where(r.v > -6, bulge, 0.5 + 0.8 * worn)
     disc_outline = np.maximum(outline + 0.4 + 0.6 * worn, np.minimum(bulge - r.v, r.v + 6 + 0 * behind) * (r.a < 24))
@@ -215,8 +247,8 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     marrow = marrow + fatty * np.clip(patch, 0, 0.8) + (palette[Tissue.LIGAMENT] - palette[Tissue.MARROW]) * np.clip(-patch, 0, 0.6)
     r.paint(r.inside(outline + 0.8) * r.inside(edge + 1), palette[Tissue.CORTEX])
     r.paint(r.inside(body - 0.7, r.soft + 0.4), marrow)
-    vein = np.minimum(1.3 - np.abs(r.get("to_vertebra")), np.minimum(r.v + 11 - 0.6 * r.a, 7 - r.a))
-    r.paint(r.inside(vein) * r.inside(-r.v) * 0.6 * (1 - r.get("sacral")), palette[Tissue.VEIN])
+    vein = np.minimum(1.3 - np.abs(r.get("to_vertebra")), np.minimum(r.v + 9 - 0.6 * r.a, 7 - r.a))
+    r.paint(r.inside(vein, 1.6) * r.inside(-r.v) * 0.45 * (1 - r.get("sacral")), palette[Tissue.VEIN])
     r.paint(r.inside(disc), palette[Tissue.ANNULUS])
     _nucleus(r, edge, squared, palette, texture)
 
@@ -227,29 +259,35 @@ def _nucleus(r: Region, edge: Float32Array, squared: Float32Array, palette: Pale
     core = smoothstep((0.74 - squared) / 0.4) * r.inside(-edge - 0.4, 1.6)
     cleft = 1 - 0.45 * np.clip(1.4 - 2 * np.abs(health - 0.6), 0, 1) * np.exp(-((r.get("to_disc") / 1.1) ** 2))
     bright = health * cleft * (1 + 0.06 * texture.fine[r.at])
-    inner = palette[Tissue.ANNULUS] + (0.12 + 0.88 * bright) * (palette[Tissue.NUCLEUS] - palette[Tissue.ANNULUS])
+    inner = palette[Tissue.ANNULUS] + (0.10 + 0.80 * bright) * (palette[Tissue.NUCLEUS] - palette[Tissue.ANNULUS])
     r.paint(core, inner)
 
 
 def _pedicles(r: Region, palette: Palette, texture: Texture) -> None:
     """Pedicles join the upper half of each body to its arch; marrow runs through."""
     tv, middle = r.get("to_vertebra"), r.get("canal_half_width") + 4.0
-    pedicle = ellipse(tv + 4.6, r.a - middle, 6.8, 4.2)
-    pedicle = np.minimum(pedicle, np.minimum(r.v + 8, 13 - r.v))
-    r.paint(r.inside(pedicle + 0.8) * r.inside(r.v) * (1 - r.get("sacral")), palette[Tissue.CORTEX])
-    r.paint(r.inside(pedicle, r.soft + 0.4) * (1 - r.get("sacral")), _marrow(r, palette, texture))
+    # Waisted between body and arch, and rounded.
+    waist = 0.9 * np.clip(1 - ((r.v - 3.5) / 6) ** 2, 0, 1)
+    pedicle = ellipse(tv + 4.6, r.a - middle, 7.4 - waist, 4.2)
+    round_end = 10.5 - 0.05 * (tv + 4.6) ** 2 - r.v
+    pedicle = np.minimum(pedicle, np.minimum(r.v + 8, round_end)) 
+    free = 1 - r.get("sacral")
+    r.paint(r.inside(pedicle + 0.8) * r.inside(r.v - 1, 2.0) * free, palette[Tissue.CORTEX])
+    r.paint(r.inside(pedicle, r.soft + 0.8) * free, _marrow(r, palette, texture))
 
 
 def _recess(r: Region, palette: Palette) -> None:
     """Subarticular recess beside the sac: narrowed from disc and facet until the root is displaced and squeezed."""
-    g, at_disc = r.get("recess"), r.get("at_disc")
+    g = r.get("recess")
     # Beside the sac and behind the disc's side bulge, wherever those lie.
-    middle = r.get("sac_half_width") + 2.4 - 0.8 * g
+    middle = r.get("sac_half_width") + RECESS_SIDE_MM - 0.8 * g
     back = RECESS_BACK_MM + 0.9 * g
-    shown = r.inside(at_disc - 0.5, 0.6) * (1 - r.get("sacral"))
-    pocket = ellipse(r.a - middle, r.v - back, 4.0, 4.4)
+    shown = r.inside(r.get("at_disc") - 0.5, 0.6) * (1 - r.get("sacral"))
+    pocket = ellipse(r.a - middle, r.v - back, 4.6, 4.4)
     r.paint(r.inside(pocket) * shown * np.clip(2.2 * g, 0, 1), palette[Tissue.LIGAMENT])
-    fat = ellipse(r.a - middle + 0.3 * g, r.v - back, 3.5 - 2.3 * g, 3.7 - 3.4 * g)
-    r.paint(r.inside(fat) * shown, palette[Tissue.CSF] * 0.5 + palette[Tissue.EPIDURAL] * 0.5)
-    root = ellipse(r.a - middle + 1.4 * g, r.v - back, 1.6 - 0.3 * g, 1.5 - 0.7 * g)
+    # A wedge that narrows outward.
+    taper = np.clip(1.15 - 0.13 * (r.a - middle + 1), 0.3, 1.3)
+    fat = ellipse(r.a - middle + 0.3 * g, (r.v - back) / taper, 3.9 - 2.5 * g, 3.3 - 3.0 * g)
+    r.paint(r.inside(fat) * shown, palette[Tissue.CSF] * 0.35 + palette[Tissue.EPIDURAL] * 0.65)
+    root = ellipse(r.a - middle + 0.2 + 1.4 * g, r.v - back, 1.6 - 0.3 * g, 1.4 - 0.6 * g)
     r.paint(r.inside(root) * shown, palette[Tissue.NERVE])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
-from shared.synthetic.anatomy import FORAMEN_BACK_MM, RECESS_BACK_MM
+from shared.synthetic.anatomy import FORAMEN_BACK_MM, RECESS_BACK_MM, RECESS_SIDE_MM
 from shared.synthetic.profiles import Patient, Profiles, build_profiles, narrowing
 from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Spine, SpineShape
 from shared.synthetic.surroundings import Build, Surroundings, draw_build
@@ -43,7 +43,7 @@ class Case:
         if finding.condition is Condition.FORAMINAL:
             u = float(p.canal_half_width[i]) + 4.0
             return self.spine.to_patient(s - float(p.foramen_height[i]) - 2.0, sign * u, FORAMEN_BACK_MM)
-        u = float(p.sac_half_width[i]) + 2.4 - 0.8 * g
+        u = float(p.sac_half_width[i]) + RECESS_SIDE_MM - 0.8 * g
         return self.spine.to_patient(s, sign * u, RECESS_BACK_MM + 0.9 * g)
 
 
@@ -105,7 +105,7 @@ def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> Flo
     count = len(VERTEBRAE) - 1
     load = np.full(count, 0.05)
     load[FIRST_DISC : FIRST_DISC + len(Level)] = 0.05 + 0.35 * worst + np.array([0.0, 0.02, 0.08, 0.18, 0.16])
-    health = 1.0 - load - 0.55 * age + rng.normal(0, 0.14, count)
+    health = 0.95 - load - 0.55 * age + rng.normal(0, 0.14, count)
     health[S1:] = np.minimum(health[S1:], 0.35)
     return np.asarray(np.clip(health, 0.02, 1.0))
 

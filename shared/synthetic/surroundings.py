@@ -5,6 +5,7 @@ smoothed version of the curve.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from shared.synthetic.anatomy import Texture, smoothstep
 from shared.synthetic.canvas import Points, ellipse
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.profiles import Profiles, by_vertebra
-from shared.synthetic.spine import Spine
+from shared.synthetic.spine import VERTEBRAE, Spine
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 
-_TABLE_MM = 2.0
+_TABLE_MM: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,8 @@ class Build:
       psoas: factor on the psoas' radius.
       aorta_mm: radius.
       bowel: how much of the abdomen is bowel rather than fat, 0..1.
-      organs_mm: kidneys' height above L2 and the liver's lower edge above L2.
-      folds: phases of details.
+      haze: how far bowel and fat differ: motion and distance blur them, 0..1.
+      organs_mm: kidneys' and liver's height above L2.
     """
 
     half_width_mm: float
@@ -49,8 +50,8 @@ class Build:
     psoas: float
     aorta_mm: float
     bowel: float
+    haze: float
     organs_mm: tuple[float, float]
-    folds: tuple[float, ...]
 
 
 def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
@@ -59,17 +60,47 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
     return Build(
         half_width_mm=(125 + 65 * stout) * scale,
         front_mm=(75 + 60 * stout + 8 * rng.standard_normal()) * scale,
-        back_mm=(52 + 10 * rng.random()) * scale,
-        back_fat_mm=4 + 26 * stout * rng.uniform(0.4, 1.2),
-        sacral_fat_mm=12 + 35 * stout * rng.uniform(0.5, 1.2),
+        back_mm=(50 + 8 * rng.random()) * scale,
+        back_fat_mm=4 + 22 * stout * rng.uniform(0.3, 1.2),
+        sacral_fat_mm=10 + 34 * stout * rng.uniform(0.5, 1.2),
         front_fat_mm=6 + 40 * stout * rng.uniform(0.4, 1.2),
         muscle_fat=float(np.clip(0.12 + 0.55 * age + 0.12 * rng.standard_normal(), 0.02, 0.9)),
-        psoas=float(rng.uniform(0.8, 1.2)),
+        psoas=float(rng.uniform(0.85, 1.2)),
         aorta_mm=float(rng.uniform(7.5, 10.5) + 1.5 * age),
         bowel=float(rng.uniform(0.2, 0.8)),
+        haze=float(rng.uniform(0.1, 0.8)),
         organs_mm=(float(rng.normal(25, 12)), float(rng.normal(15, 25))),
-        folds=tuple(rng.uniform(0, 2 * np.pi, 12).tolist()),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brush:
+    """One plane being painted. canvas: # [C, N]"""
+
+    canvas: Float32Array
+    points: Points
+    profiles: Profiles
+    palette: Palette
+    texture: Texture
+
+    def cover(self, distance: Float32Array, fade: float | None = None) -> Float32Array:
+        """Coverage 0..1 from a signed distance in mm, positive inside."""
+        alpha = distance * np.float32(1 / (fade or self.points.soft)) + np.float32(0.5)
+        return np.clip(alpha, 0, 1, out=alpha)
+
+    def blend(self, alpha: Float32Array, value: Float32Array) -> None:
+        """Blends a signal, [C, 1] or [C, N], over the canvas where alpha is not 0."""
+        at = np.flatnonzero(alpha > 0.004)
+        if 2 * len(at) > len(alpha):
+            self.canvas[:] += alpha * (value - self.canvas)
+        elif len(at):
+            old = self.canvas[:, at]
+            self.canvas[:, at] = old + alpha[at] * ((value if value.shape[1] == 1 else value[:, at]) - old)
+
+    def mix(self, base: Tissue, other: Tissue, share: Float32Array | float) -> Float32Array:
+        """Signal between two tissues. # [C, N]"""
+        result: Float32Array = self.palette[base] + share * (self.palette[other] - self.palette[base])
+        return result
 
 
 class Surroundings:
@@ -77,152 +108,150 @@ class Surroundings:
 
     def __init__(self, spine: Spine, build: Build) -> None:
         self._build = build
-        path = spine.path_mm
+        path, scale = spine.path_mm, spine.shape.scale
         self._z0 = float(path[-1, 2]) - 250.0
         z = np.arange(self._z0, float(path[0, 2]) + 250.0, _TABLE_MM)
         order = np.argsort(path[:, 2])
         curve = np.interp(z, path[order, 2], path[order, 1])
-        smooth = gaussian_filter1d(curve, 45 / _TABLE_MM, mode="nearest")
-        l5 = spine.to_patient(float(by_vertebra_s(spine, "L5")), 0, 0)
+        l5, l2 = (spine.to_patient(float(spine.segments.vertebra_s[VERTEBRAE.index(n)]), 0, 0) for n in ("L5", "L2"))
         low = 1 / (1 + np.exp((z - l5[2] + 5) / 12.0))
-        # The back is straighter than the spine, and the buttocks stand out behind the lower sacrum.
-        fascia = 0.7 * smooth + 0.3 * smooth.mean() + build.back_mm - 6 * low
-        fascia = np.maximum(fascia, gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 14 * (1 - low))
-        self._fascia = gaussian_filter1d(fascia, 8).astype(np.float32)
-        fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
-        self._skin = (self._fascia + fat).astype(np.float32)
-        self._front = (0.5 * smooth + 0.5 * smooth.mean() - build.front_mm).astype(np.float32)
+        self._fascia, self._skin, self._front = _outlines(curve, low, build)
         self._low = low.astype(np.float32)
-        self._mid_x = float(path[:, 0].mean())
-        self._l2 = spine.to_patient(float(by_vertebra_s(spine, "L2")), 0, 0)
-        self._psoas_radius = (
-            build.psoas * spine.shape.scale * by_vertebra(spine, {"T12": 1.0, "L1": 6.0, "L2": 12.0, "L4": 20.0, "L5": 20.0, "S2": 16.0})
-        ).astype(np.float32)
-        self._psoas_u = (spine.shape.scale * by_vertebra(spine, {"T12": 21.0, "L2": 31.0, "L4": 42.0, "L5": 46.0, "S2": 62.0})).astype(np.float32)
-        self._psoas_v = (spine.shape.scale * by_vertebra(spine, {"T12": -12.0, "L3": -13.0, "L5": -24.0, "S2": -58.0})).astype(np.float32)
-        split = float(by_vertebra_s(spine, "L4")) + 8
+        self._mid_x, self._l2_z = float(path[:, 0].mean()), np.float32(l2[2])
+
+        def table(nodes: dict[str, float], factor: float = scale) -> Float32Array:
+            return (factor * by_vertebra(spine, nodes)).astype(np.float32)
+
+        self._psoas_radius = table({"T12": 1.0, "L1": 6.5, "L2": 11.5, "L4": 18.0, "L5": 19.0, "S2": 16.0}, scale * build.psoas)
+        self._psoas_gap = table({"T12": -3.0, "L2": -3.0, "L4": -1.0, "L5": 1.5, "S2": 22.0})
+        self._psoas_v = table({"T12": -10.0, "L3": -12.0, "L5": -22.0, "S2": -58.0})
+        split = float(spine.segments.vertebra_s[VERTEBRAE.index("L4")]) + 8
         self._split = np.clip((spine.s - split) * 0.62, 0, 70).astype(np.float32)
-        ala = by_vertebra(spine, {"L5": 0.0, "S1": 56.0, "S2": 52.0, "S3": 38.0, "S5": 12.0})
-        self._ala = np.where(spine.s < spine.segments.disc_s[11] + 5, 0, ala).astype(np.float32)
-        self._pelvis = by_vertebra(spine, {"L4": -8.0, "L5": 6.0, "S1": 30.0, "S4": 24.0, "Co": 0.0}).astype(np.float32)
+        wing = by_vertebra(spine, {"L5": 0.0, "S1": 56.0, "S2": 52.0, "S3": 38.0, "S5": 12.0})
+        self._wing = np.where(spine.s < spine.segments.disc_s[VERTEBRAE.index("L5")] + 5, 0, wing).astype(np.float32)
+        self._pelvis = table({"L4": -8.0, "L5": 6.0, "S1": 30.0, "S4": 24.0, "Co": 0.0})
 
     def paint(self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture) -> None:
         """Paints the surroundings of a plane, in place. canvas: # [C, N]"""
-        build = self._build
+        brush = Brush(canvas=canvas, points=points, profiles=profiles, palette=palette, texture=texture)
         row = np.clip(((points.z - self._z0) / _TABLE_MM).astype(np.int32), 0, len(self._skin) - 1)
         x = points.x - np.float32(self._mid_x)
         # The back curves forward to the flanks and has a furrow in the middle.
-        sag = 22 * (x / 100) ** 2 + 4 * np.exp(-((x / 14) ** 2))
-        fascia = self._fascia[row] - sag
-        skin, front = self._skin[row] - sag, self._front[row]
-        outer = np.minimum(skin - points.y, points.y - front + build.front_fat_mm)
-        flank = build.half_width_mm + build.back_fat_mm - np.abs(x) - 0.0016 * (points.y - (skin + front) / 2) ** 2
-        body = np.minimum(outer, flank)
-        inner = np.minimum(np.minimum(fascia - points.y, points.y - front), flank - build.back_fat_mm)
-        soft = points.soft
-
-        def cover(distance: Float32Array, fade: float = soft) -> Float32Array:
-            return np.clip(distance / np.float32(fade) + np.float32(0.5), 0, 1)
-
-        def blend(alpha: Float32Array, value: Float32Array) -> None:
-            canvas[:] += alpha * (value - canvas)
-
-        canvas[:] = palette[Tissue.FAT] * (cover(body) * (1 - 0.10 * (texture.coarse > 1.4)))
-        blend(cover(body) * cover(1.6 - body) * 0.6, palette[Tissue.MUSCLE])
-        septa = np.exp(-((texture.streak - 0.2) ** 2) / 0.004) * 0.35
-        blend(septa * cover(body - 2) * cover(-inner), palette[Tissue.MUSCLE])
-        wall = cover(inner) * cover(11 - np.minimum(points.y - front, flank - build.back_fat_mm), 3)
-        blend(wall, palette[Tissue.MUSCLE])
-        self._abdomen(points, cover(inner - 8), palette, texture, blend, cover)
-        self._muscles(points, profiles, row, x, fascia, palette, texture, blend, cover)
-        self._pelvic(points, profiles, palette, texture, blend, cover)
-        self._vessels(points, profiles, palette, blend, cover)
-
-    def _abdomen(self, points, inside, palette, texture, blend, cover) -> None:  # type: ignore[no-untyped-def]
-        """Bowel, kidneys and liver in abdominal fat."""
+        furrow = np.exp(-((points.u / 13) ** 2))
+        round_back = 20 * (x / 100) ** 2
+        fascia = self._fascia[row] - round_back - 11 * furrow
+        skin, front = self._skin[row] - round_back - 5 * furrow, self._front[row]
         build = self._build
-        front = inside * cover(-points.v - 44, 8.0)
-        loops = smoothstep((texture.coarse + 2.2 * (build.bowel - 0.5)) / 0.35 + 0.5)
-        content = palette[Tissue.BOWEL] * (1 + 0.25 * texture.fine + 0.3 * np.sin(3 * texture.coarse))
-        blend(front * loops, np.clip(content, 0, None).astype(np.float32))
-        gas = smoothstep((texture.coarse - 1.5) / 0.2) * smoothstep((texture.fine + 1.5) / 0.5)
-        blend(front * gas, palette[Tissue.AIR])
-        dz = points.z - np.float32(self._l2[2])
+        flank = build.half_width_mm + build.back_fat_mm - np.abs(x) - 0.0016 * (points.y - (skin + front) / 2) ** 2
+        body = np.minimum(np.minimum(skin - points.y, points.y - front + build.front_fat_mm), flank)
+        inner = np.minimum(np.minimum(fascia - points.y, points.y - front), flank - build.back_fat_mm)
+        canvas[:] = palette[Tissue.FAT] * brush.cover(body) * (1 + 0.03 * texture.coarse)
+        # Skin, and septa in the fat.
+        brush.blend(brush.cover(body) * brush.cover(1.6 - body) * 0.6, palette[Tissue.MUSCLE])
+        septa = np.exp(-((texture.streak / 0.10) ** 2)) * 0.3
+        brush.blend(septa * brush.cover(body - 2) * brush.cover(-inner), palette[Tissue.MUSCLE])
+        wall = brush.cover(inner) * brush.cover(11 - np.minimum(points.y - front, flank - build.back_fat_mm), 3)
+        brush.blend(wall, palette[Tissue.MUSCLE])
+        self._abdomen(brush, brush.cover(inner - 8))
+        self._muscles(brush, self._low[row], fascia)
+        self._pelvic(brush)
+        self._vessels(brush)
+
+    def _abdomen(self, brush: Brush, inside: Float32Array) -> None:
+        """Bowel, kidneys, liver and lung base in abdominal fat, blurred by breathing."""
+        build, points, texture, palette = self._build, brush.points, brush.texture, brush.palette
+        front = inside * brush.cover(-points.v - 40, 14.0)
+        base = brush.mix(Tissue.FAT, Tissue.BOWEL, 0.25 + 0.35 * (1 - build.haze))
+        brush.blend(front, base)
+        fold = texture.coarse + 0.35 * texture.fine + 2.0 * (build.bowel - 0.5)
+        loops = smoothstep(fold / (0.6 + 1.2 * build.haze) + 0.5)
+        content = palette[Tissue.BOWEL] * (1 + 0.10 * texture.fine + 0.25 * np.sin(2.5 * texture.coarse))
+        brush.blend(front * loops * (1 - 0.5 * build.haze), content.astype(np.float32))
+        gas = smoothstep((texture.coarse - 1.6) / 0.3) * smoothstep((texture.fine + 1.5) / 0.5)
+        brush.blend(front * gas, palette[Tissue.AIR])
+        dz = points.z - self._l2_z
         for side in (1.0, -1.0):
             z = dz - build.organs_mm[0] + 6 * side
             kidney = ellipse(np.hypot(points.u - side * (62 - 0.12 * z), points.v + 18 + 0.15 * z), z, 27.0, 52.0)
-            blend(inside * cover(kidney), palette[Tissue.KIDNEY] * (1 + 0.1 * texture.fine))
+            brush.blend(inside * brush.cover(kidney, 2.0), palette[Tissue.KIDNEY] * (1 + 0.1 * texture.fine))
             sinus = ellipse(np.hypot(points.u - side * 54, points.v + 20), z, 11.0, 26.0)
-            blend(inside * cover(sinus, 4.0) * 0.8, palette[Tissue.FAT])
-        liver = np.minimum(dz - build.organs_mm[1] + 0.25 * (points.v + 60), np.minimum(-points.u - 22 - 0.3 * (points.v + 60), -points.v - 16))
-        blend(inside * cover(liver, 2.0), palette[Tissue.LIVER] * (1 + 0.05 * texture.fine))
-        lung = dz - 118 - 0.5 * np.abs(points.u) + 0.3 * points.v
-        blend(cover(np.minimum(lung, -points.v - 25), 6.0), palette[Tissue.AIR])
+            brush.blend(inside * brush.cover(sinus, 6.0) * 0.7, palette[Tissue.FAT])
+        lobe = np.minimum(-points.u - 22 - 0.3 * (points.v + 60), -points.v - 16)
+        liver = np.minimum(dz - build.organs_mm[1] + 0.25 * (points.v + 60), lobe)
+        brush.blend(inside * brush.cover(liver, 3.0), palette[Tissue.LIVER] * (1 + 0.05 * texture.fine))
+        lung = dz - 125 - 0.5 * np.abs(points.u) + 0.3 * points.v
+        brush.blend(brush.cover(np.minimum(lung, -points.v - 25), 8.0), palette[Tissue.AIR])
 
-    def _muscles(self, points, profiles, row, x, fascia, palette, texture, blend, cover) -> None:  # type: ignore[no-untyped-def]
+    def _muscles(self, brush: Brush, low: Float32Array, fascia: Float32Array) -> None:
         """Paraspinal muscles with fatty streaks, quadratus lumborum and psoas."""
-        build = self._build
-        low = self._low[row]
-        fatty = build.muscle_fat * (0.55 + 0.75 * low)
-        near = np.abs(points.u)
-        depth = points.v
-        erector = np.minimum(np.minimum(fascia - 1.5 - points.y, depth - 5 - 0.08 * np.maximum(near - 30, 0)), 78 - 14 * low - near)
-        streaks = smoothstep((texture.streak + 0.5 * texture.fine - 1.9 + 2.3 * fatty) / 0.7)
-        medial = smoothstep((26 - near) / 18) * smoothstep((depth - 6) / 10) * (0.3 + 0.5 * fatty)
-        fat_share = np.clip(streaks * (0.35 + 0.6 * fatty) + medial * streaks, 0, 0.95)
-        flesh = palette[Tissue.MUSCLE] + fat_share * (palette[Tissue.FAT] - palette[Tissue.MUSCLE])
-        blend(cover(erector, 1.5), flesh * (1 + 0.08 * texture.fine))
-        seam = np.abs(near - 26 - 0.25 * (depth - 30) - 2 * texture.coarse)
-        blend(cover(erector - 2) * np.exp(-((seam / 1.3) ** 2)) * 0.65, palette[Tissue.FAT])
-        blend(cover(1.4 - np.abs(fascia - points.y)) * cover(90 - near, 6.0) * 0.8, palette[Tissue.LIGAMENT])
-        i = points.i
-        quadratus = ellipse(near - 58, depth + 4, 20.0, 9.0)
-        blend(cover(quadratus) * (1 - low), palette[Tissue.MUSCLE] * (1 + 0.08 * texture.fine))
+        points, texture, palette = brush.points, brush.texture, brush.palette
+        near, depth, i = np.abs(points.u), points.v, points.i
+        fatty = self._build.muscle_fat * (0.6 + 0.7 * low)
+        # A rounded mass on each side, deepest beside the spinous processes.
+        side = near / (80 - 12 * low)
+        erector = np.minimum(fascia - 1.5 - points.y, 30 * (1 - side**4))
+        erector = np.minimum(erector, depth - 4 - 0.06 * np.maximum(near - 26, 0) - 6 * side**2)
+        # Fat runs along the fibres: level lines of smooth noise are threads, not dots.
+        threads = np.exp(-((texture.streak / (0.12 + 0.25 * fatty)) ** 2)) * smoothstep(0.55 + 0.5 * texture.coarse)
+        medial = smoothstep((24 - near) / 16) * smoothstep(0.2 + 0.7 * texture.coarse + texture.streak * 0.4)
+        share = np.clip(threads * (0.3 + 0.6 * fatty) + medial * fatty * 0.9 + 0.12 * fatty, 0, 0.95)
+        flesh = brush.mix(Tissue.MUSCLE, Tissue.FAT, share) * (1 + 0.06 * texture.fine)
+        brush.blend(brush.cover(erector, 1.5), flesh)
+        seam = np.abs(near - 27 - 0.3 * (depth - 25) - 3 * texture.coarse) / (1.0 + 0.5 * np.abs(texture.streak))
+        brush.blend(brush.cover(erector - 2) * np.exp(-(seam**2)) * (0.35 + 0.3 * fatty), palette[Tissue.FAT])
+        brush.blend(brush.cover(1.2 - np.abs(fascia - points.y)) * brush.cover(85 - near, 10.0) * 0.8, palette[Tissue.LIGAMENT])
+        quadratus = ellipse(near - 58, depth + 3, 20.0, 9.0)
+        brush.blend(brush.cover(quadratus) * (1 - low), palette[Tissue.MUSCLE] * (1 + 0.08 * texture.fine))
         radius = self._psoas_radius[i]
-        psoas = ellipse(near - self._psoas_u[i], depth - self._psoas_v[i], radius * 0.95, radius * 1.1)
-        inner_fat = smoothstep((texture.streak - 2.0) / 0.5) * 0.5
-        meat = palette[Tissue.MUSCLE] + inner_fat * (palette[Tissue.FAT] - palette[Tissue.MUSCLE])
-        blend(cover(psoas), meat * (0.95 + 0.06 * texture.fine))
+        center = brush.profiles.half_width[i] + self._psoas_gap[i] + radius
+        tilt = 0.25 * (depth - self._psoas_v[i])
+        psoas = ellipse(near - center - tilt, depth - self._psoas_v[i], radius * 0.95, radius * 1.2)
+        inner_fat = np.exp(-((texture.streak / 0.08) ** 2)) * 0.25
+        brush.blend(brush.cover(psoas, 1.2), brush.mix(Tissue.MUSCLE, Tissue.FAT, inner_fat) * (0.93 + 0.05 * texture.fine))
 
-    def _pelvic(self, points, profiles, palette, texture, blend, cover) -> None:  # type: ignore[no-untyped-def]
-        """Sacral wings, sacroiliac joints, iliac wings and gluteal muscles."""
-        i = points.i
-        near, v = np.abs(points.u), points.v
-        wing = self._ala[i]
-        marrow = palette[Tissue.MARROW] * (1 + 0.08 * texture.fine + 0.08 * texture.coarse)
+    def _pelvic(self, brush: Brush) -> None:
+        """Sacral wings with their foramina, iliac wings and gluteal muscles."""
+        points, texture, palette = brush.points, brush.texture, brush.palette
+        i, near, v = points.i, np.abs(points.u), points.v
+        marrow = palette[Tissue.MARROW] * (1 + 0.06 * texture.fine + 0.08 * texture.coarse)
         pelvis = self._pelvis[i]
-        slab = np.minimum(wing - near + 0.25 * v, np.minimum(v + 24 - 0.28 * near, 14 - 0.05 * near - v))
-        # The iliac wing flares out to the back and the side beyond the joint.
-        line = near - 58 + 0.75 * (v - 5)
+        slab = np.minimum(v + 24 - 0.28 * near, 13 - 0.06 * near + 1.5 * texture.coarse - v)
+        slab = np.minimum(slab, self._wing[i] - near + 0.25 * v)
+        # The iliac wing flares out to the back and the side beyond the joint, in a gentle S.
+        line = near - 58 + 0.75 * (v - 5) + 5 * np.sin((v + 10) / 14)
         iliac = np.minimum(np.minimum(9 - 0.06 * np.abs(v) - np.abs(line - 8), v + 62), 34 - v)
         iliac = np.minimum(iliac, pelvis)
         gluteal = np.minimum(np.minimum(line - 18, pelvis + 10), 40 + 0.2 * near - v)
-        blend(cover(gluteal, 3.0), palette[Tissue.MUSCLE] * (1 + 0.2 * np.maximum(texture.streak, 0)))
+        brush.blend(brush.cover(gluteal, 3.0), palette[Tissue.MUSCLE] * (1 + 0.2 * np.maximum(texture.streak, 0)))
         for bone in (slab, iliac):
-            blend(cover(bone), palette[Tissue.CORTEX])
-            blend(cover(bone - 1.2), marrow.astype(np.float32))
-        to_disc = profiles.to_disc[i]
-        hole = ellipse(near - 20, to_disc + 1, 5.0, 6.0)
-        open_hole = cover(np.minimum(hole, np.minimum(slab + 3, v + 16))) * profiles.sacral[i]
-        blend(open_hole * cover(11 - np.abs(v + 3)), palette[Tissue.FAT])
-        root = ellipse(near - 20, to_disc + 1, 2.6, 2.6)
-        blend(open_hole * cover(root) * cover(9 - np.abs(v + 3)), palette[Tissue.NERVE])
+            brush.blend(brush.cover(bone), palette[Tissue.CORTEX])
+            brush.blend(brush.cover(bone - 1.2, 1.5), marrow.astype(np.float32))
+        to_disc = brush.profiles.to_disc[i]
+        hole = ellipse(np.hypot(near - 20, 0.7 * (v + 3)), to_disc + 1, 6.0, 7.0)
+        open_hole = brush.cover(np.minimum(hole, slab + 3), 1.6) * brush.profiles.sacral[i]
+        brush.blend(open_hole * 0.9, palette[Tissue.FAT])
+        brush.blend(open_hole * brush.cover(ellipse(near - 20, to_disc + 1, 3.0, 3.0)), palette[Tissue.NERVE])
 
-    def _vessels(self, points, profiles, palette, blend, cover) -> None:  # type: ignore[no-untyped-def]
-        """Aorta left and cava right of the midline, dividing at L4; segmental vessels around each waist."""
-        build, i = self._build, points.i
-        split, depth = self._split[i], profiles.depth[i]
-        shrink = np.where(split > 0, 0.62, 1.0)
-        radius = build.aorta_mm * shrink
-        for u in (7 + split, 7 - split * 1.1):
-            blend(cover(ellipse(points.u - u, points.v + depth + radius + 3.5, radius, radius)), palette[Tissue.BLOOD])
-        cava = ellipse(points.u + 17 + 0.9 * split, points.v + depth + 4 + 0.75 * radius, radius * 1.25, radius * 0.85)
-        blend(cover(cava), palette[Tissue.BLOOD] * 1.6)
-        blend(cover(ellipse(points.u + 17 - split, points.v + depth + 4 + 0.75 * radius, radius, radius * 0.8)), palette[Tissue.BLOOD] * 1.6)
+    def _vessels(self, brush: Brush) -> None:
+        """Aorta left and cava right of the midline, dividing at L4."""
+        points, palette, i = brush.points, brush.palette, brush.points.i
+        split, front = self._split[i], points.v + brush.profiles.depth[i]
+        radius = self._build.aorta_mm * np.where(split > 0, np.float32(0.62), np.float32(1.0))
+        for u in (6 + split, 6 - split * 1.1):
+            brush.blend(brush.cover(ellipse(points.u - u, front + radius + 2.0, radius, radius), 1.4), palette[Tissue.BLOOD])
+        cava = palette[Tissue.BLOOD] * 1.5
+        for u in (-16 - 0.9 * split, -16 + split):
+            flat = ellipse(points.u - u, front + 3 + 0.7 * radius, radius * 1.2, radius * 0.8)
+            brush.blend(brush.cover(flat, 1.4), cava)
 
 
-def by_vertebra_s(spine: Spine, name: str) -> float:
-    """Arc position of a vertebra's centre."""
-    from shared.synthetic.spine import VERTEBRAE
-
-    return float(spine.segments.vertebra_s[VERTEBRAE.index(name)])
+def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Fascia of the back, skin of the back and muscle wall in front, as y over z. # [Z] each"""
+    smooth = gaussian_filter1d(curve, 45 / _TABLE_MM, mode="nearest")
+    # The back is straighter than the spine, and the buttocks stand out behind the lower sacrum.
+    fascia = 0.7 * smooth + 0.3 * smooth.mean() + build.back_mm - 6 * low
+    clear = gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 16 * (1 - low)
+    fascia = gaussian_filter1d(np.maximum(fascia, clear), 8)
+    fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
+    front = 0.5 * smooth + 0.5 * smooth.mean() - build.front_mm
+    return fascia.astype(np.float32), (fascia + fat).astype(np.float32), front.astype(np.float32)

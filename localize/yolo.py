@@ -1,0 +1,363 @@
+"""The only door to Ultralytics: training, loading, detection and mAP, offline and without side effects on the user.
+
+What it takes to keep the library to itself (read in its source, 8.4): the offline switch and the settings folder must be
+set before the import; a font must lie in that folder or a download is tried; integrations fire when merely installed;
+the import and the CPU trainer change thread counts. All of that is done here, once, at the first use.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from localize.augment import augment
+from localize.config import AugmentConfig, LocalizeConfig, ViewConfig
+from shared.errors import InputError
+from shared.files import written_beside
+from shared.geometry import FloatArray
+from shared.labels import Level
+from shared.progress import log
+
+_INTEGRATIONS = ("clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "sync")
+_PRETRAINED = ("coco", "imagenet")
+_NMS_IOU = 0.5
+_MAX_BOXES = 60
+_LOG_EVERY_SECONDS = 15.0
+
+
+@cache
+def _ultralytics() -> Any:
+    """Imports the library with its settings in a private folder that goes away with the process."""
+    import matplotlib
+    import torch
+
+    folder = Path(tempfile.mkdtemp(prefix="lumbar-yolo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = folder / "Ultralytics"
+    settings.mkdir()
+    # Any TrueType file under this name stops the search for one on the network.
+    shutil.copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", settings / "Arial.ttf")
+    os.environ |= {
+        "YOLO_OFFLINE": "1",
+        "YOLO_AUTOINSTALL": "0",
+        "YOLO_VERBOSE": "0",
+        "YOLO_CONFIG_DIR": str(folder),
+        "ULTRALYTICS_SAFE_LOAD": "1",
+    }
+    threads, cv2_threads, omp = torch.get_num_threads(), cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+    import ultralytics
+    from ultralytics.utils import SETTINGS
+
+    SETTINGS.update({key: False for key in _INTEGRATIONS if key in SETTINGS})
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(cv2_threads)
+    if omp is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    return ultralytics
+
+
+@contextmanager
+def _threads() -> Iterator[int]:
+    """All usable cores for torch while the block runs (the library would leave it one), then as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is the first GPU where there is one; else as given: cpu, cuda, cuda:1, or 0,1 for several."""
+    import torch
+
+    if device != "auto":
+        if device != "cpu" and device != "mps" and not torch.cuda.is_available():
+            raise InputError(f"--device {device}: torch sees no GPU here; use --device cpu or auto")
+        return device
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """One detector to train: data set, where to keep the unfinished state, and how."""
+
+    data_yaml: Path
+    folder: Path
+    name: str
+    view: ViewConfig
+    config: LocalizeConfig
+    device: str = "cpu"
+    workers: int = 0
+    resume: bool = False
+
+    @property
+    def last(self) -> Path:
+        """The state after the latest epoch, from which training resumes."""
+        return self.folder / "yolo" / "weights" / "last.pt"
+
+
+def train_detector(job: TrainJob, target: Path) -> None:
+    """Trains one detector and writes its weights to `target`, free of paths and times.
+
+    The weights of the last epoch (their moving average) are kept: the held-out studies choose nothing.
+
+    Raises:
+      InputError: for an unknown architecture or weights that cannot be loaded.
+    """
+    _ultralytics()
+    resumed = job.resume and job.last.is_file() and _epochs_done(job.last) < job.view.epochs
+    if job.resume and job.last.is_file() and not resumed:
+        save_weights(job.last, target)
+        return
+    overrides = _overrides(job)
+    if resumed:
+        log(f"{job.name}: resuming after epoch {_epochs_done(job.last)} of {job.view.epochs}")
+        overrides |= {"resume": str(job.last), "model": str(job.last)}
+    elif job.folder.exists() and not job.resume:
+        shutil.rmtree(job.folder / "yolo", ignore_errors=True)
+    with _threads() as count:
+        trainer = _trainer_class(job.config.augment, job.name, count)(overrides=overrides)
+        if job.config.model.weights != "none" and not resumed:
+            trainer.args.pretrained = str(_pretrained_path(job.config))
+        trainer.train()
+    save_weights(job.last, target)
+
+
+def _overrides(job: TrainJob) -> dict[str, Any]:
+    optim = job.config.optim
+    off = ("mosaic", "mixup", "cutmix", "copy_paste", "degrees", "translate", "scale", "shear", "perspective",
+           "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v", "erasing", "bgr", "close_mosaic")  # fmt: skip
+    return {
+        "task": "detect", "mode": "train", "model": job.config.model.architecture, "data": str(job.data_yaml),
+        "imgsz": job.view.image_px, "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
+        "optimizer": optim.optimizer, "lr0": optim.lr, "lrf": optim.final_lr_fraction, "cos_lr": True,
+        "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
+        "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
+        "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
+        "project": str(job.folder), "name": "yolo", "exist_ok": True, "plots": False, "val": False, "verbose": False,
+        **dict.fromkeys(off, 0),
+    }  # fmt: skip
+
+
+def _pretrained_path(config: LocalizeConfig) -> Path:
+    name = config.model.weights
+    if name not in _PRETRAINED:
+        if not Path(name).is_file():
+            raise InputError(f"--weights {name}: no such file; expected none, {', '.join(_PRETRAINED)} or a .pt file")
+        return Path(name)
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    stem = Path(config.model.architecture).stem + ("-cls" if name == "imagenet" else "")
+    path = Path(attempt_download_asset(str(Path.home() / ".cache" / "lumbar-severity" / f"{stem}.pt")))
+    if not path.is_file():
+        raise InputError(f"--weights {name}: {stem}.pt could not be downloaded; give its path, or use --weights none")
+    return path
+
+
+def _trainer_class(options: AugmentConfig, name: str, threads: int) -> Any:
+    """A detection trainer with our augmentation instead of the library's, and one progress line now and then."""
+    import torch
+    from ultralytics.data.augment import Compose
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class MrTrainer(DetectionTrainer):  # type: ignore[misc]
+        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+            dataset = super().build_dataset(img_path, mode, batch)
+            if mode == "train":
+                dataset.transforms = Compose([_Augment(options), dataset.transforms.transforms[-1]])
+            return dataset
+
+        def validate(self) -> tuple[dict[str, float], float]:
+            return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
+
+        def final_eval(self) -> None:
+            return None
+
+        def _setup_train(self) -> None:
+            super()._setup_train()
+            torch.set_num_threads(threads)
+            self.log_time = time.monotonic()
+
+        def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+            super().save_metrics(metrics)
+            done, now = self.epoch + 1, time.monotonic()
+            if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
+                self.log_time = now
+                losses = " ".join(f"{k.split('/')[-1]} {float(v):.3f}" for k, v in (self.tloss or {}).items())
+                log(f"{name}: epoch {done}/{self.epochs} {losses}")
+
+    return MrTrainer
+
+
+class _Augment:
+    """`localize.augment` as a step of the library's pipeline."""
+
+    def __init__(self, options: AugmentConfig) -> None:
+        self.options = options
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        from ultralytics.utils.instance import Instances
+
+        image = labels["img"]
+        rows, columns = image.shape[:2]
+        instances = labels.pop("instances")
+        instances.convert_bbox("xyxy")
+        instances.denormalize(columns, rows)
+        # The library seeds numpy's global state, in every loader process of its own.
+        rng = np.random.default_rng(np.random.randint(0, 2**31))
+        boxes = np.asarray(instances.bboxes, np.float64).reshape(-1, 4)
+        grey, boxes, keep = augment(np.ascontiguousarray(image.reshape(rows, columns)), boxes, self.options, rng)
+        labels["img"] = grey[..., None]
+        labels["cls"] = labels["cls"][keep]
+        labels["instances"] = Instances(boxes.astype(np.float32), bbox_format="xyxy", normalized=False)
+        return labels
+
+
+def _epochs_done(path: Path) -> int:
+    return int(_load_checkpoint(path).get("epoch", -1)) + 1
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    _ultralytics()
+    from ultralytics.nn.tasks import torch_safe_load
+
+    try:
+        checkpoint, _ = torch_safe_load(str(path))
+    except Exception as error:  # a foreign file: unpickling raises anything
+        raise InputError(f"{path}: cannot be loaded as a detector ({type(error).__name__})") from error
+    return dict(checkpoint)
+
+
+def save_weights(checkpoint_path: Path, target: Path) -> None:
+    """Writes a checkpoint's model alone: no optimizer, no paths, no times; the same training gives the same bytes."""
+    import torch
+
+    checkpoint = _load_checkpoint(checkpoint_path)
+    model = (checkpoint.get("ema") or checkpoint["model"]).float().half()
+    kept = {"task": "detect", "imgsz": int(checkpoint["train_args"]["imgsz"])}
+    model.args = kept
+    model.criterion = None
+    for name in ("pt_path", "yaml_file"):
+        if hasattr(model, name):
+            delattr(model, name)
+    if isinstance(model.yaml, dict):
+        model.yaml["yaml_file"] = Path(str(model.yaml.get("yaml_file", ""))).name
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    clean = {"epoch": -1, "model": model, "ema": None, "train_args": kept, "version": checkpoint.get("version"), "date": None}
+    with written_beside(target) as temporary, temporary.open("wb") as file:
+        torch.save(clean, file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawBoxes:
+    """Boxes of one image, best first.
+
+    Attributes:
+      xyxy: in image pixels, whole numbers at pixel centres. # [n, 4]
+      level: class of each. # [n]
+      score: in [0, 1]. # [n]
+    """
+
+    xyxy: FloatArray
+    level: NDArray[np.int64]
+    score: FloatArray
+
+
+class Detector:
+    """One view's detector; with several models (folds) their raw outputs are averaged before boxes are chosen."""
+
+    def __init__(self, paths: Sequence[Path], device: str = "cpu", min_score: float = 0.03) -> None:
+        """Raises `InputError` for a file that is not a detector of the five levels."""
+        self._device, self._min_score = device, min_score
+        self._models = [_load_model(path, device) for path in paths]
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], batch: int = 16) -> list[RawBoxes]:
+        """Boxes of grey images of one shape, whose sides are multiples of 32. # [rows, columns] each"""
+        import torch
+
+        found: list[RawBoxes] = []
+        with _threads(), torch.inference_mode():
+            for start in range(0, len(images), batch):
+                stack = np.stack(images[start : start + batch])[:, None]
+                tensor = torch.from_numpy(stack).to(self._device).float() / 255
+                raw = torch.stack([model(tensor)[0] for model in self._models]).mean(0)
+                found.extend(_boxes_of(image, self._min_score) for image in raw)
+        return found
+
+
+def _load_model(path: Path, device: str) -> Any:
+    import torch
+
+    checkpoint = _load_checkpoint(path)
+    model = checkpoint.get("model")
+    if model is None or len(getattr(model, "names", ())) != len(Level):
+        raise InputError(f"{path}: expected a detector of {len(Level)} levels")
+    model = model.float().eval().to(device)
+    model.requires_grad_(False)
+    with torch.inference_mode():
+        model.fuse()
+    return model
+
+
+def _boxes_of(raw: Any, min_score: float) -> RawBoxes:
+    """Boxes of one image from the network's output [4 + levels, anchors]: centre and size, then a score per level.
+
+    Non-maximum suppression per level; a place may keep several levels, because the chain decides between them.
+    """
+    from torchvision.ops import batched_nms
+
+    scores, anchors = raw[4:].T, raw[:4].T
+    anchor, level = (scores > min_score).nonzero(as_tuple=True)
+    score, center, size = scores[anchor, level], anchors[anchor, :2], anchors[anchor, 2:]
+    import torch
+
+    xyxy = torch.cat([center - size / 2, center + size / 2], dim=1)
+    kept = batched_nms(xyxy, score, level, _NMS_IOU)[:_MAX_BOXES]
+    return RawBoxes(
+        xyxy=xyxy[kept].double().cpu().numpy() - 0.5,
+        level=level[kept].cpu().numpy(),
+        score=np.clip(score[kept].double().cpu().numpy(), 0, 1),
+    )
+
+
+def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -> dict[str, Any]:
+    """mAP of a detector on a data set's held-out slices: over the levels that occur there, and per level."""
+    _ultralytics()
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    with tempfile.TemporaryDirectory(prefix="lumbar-val-") as scratch, _threads():
+        args = {
+            "task": "detect", "mode": "val", "model": str(weights), "data": str(data_yaml), "imgsz": view.image_px,
+            "batch": view.batch, "device": device, "workers": 0, "plots": False, "verbose": False, "save_json": False,
+            "project": scratch, "name": "val", "exist_ok": True, "split": "val", "rect": False,
+        }  # fmt: skip
+        validator = DetectionValidator(args=args, save_dir=Path(scratch) / "val")
+        validator(model=str(weights))
+        box = validator.metrics.box
+        per_level = {
+            Level(int(c)).slug: {"map50": float(box.ap50[i]), "map50_95": float(box.ap[i])}
+            for i, c in enumerate(box.ap_class_index)
+        }
+    found = SimpleNamespace(map50=[v["map50"] for v in per_level.values()], both=[v["map50_95"] for v in per_level.values()])
+    return {
+        "map50": float(np.mean(found.map50)) if per_level else None,
+        "map50_95": float(np.mean(found.both)) if per_level else None,
+        "levels": per_level,
+    }
