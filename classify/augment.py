@@ -93,7 +93,9 @@ class Augmenter:
             offset[of] = picked[of]
         offset[rng.random(len(finding)) >= share] = 0
         # Offsets count along the series; these channels run against it (see `crops`).
-        against = np.array([FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding])
+        against = np.array(
+            [FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding]
+        )
         offset[against] *= -1
         offset = offset.clip(-self.crop.margin_slices, self.crop.margin_slices)
         return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset
@@ -116,9 +118,7 @@ class Augmenter:
         theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
         theta[:, :, :2] *= size / patch
         theta[:, :, 2] = 2 * draw.shift_px / patch
-        return functional.affine_grid(
-            torch.from_numpy(theta), [len(theta), 1, size, size], align_corners=False
-        )
+        return functional.affine_grid(torch.from_numpy(theta), [len(theta), 1, size, size], align_corners=False)
 
     def _intensity(self, x: Tensor, draw: Draw) -> Tensor:
         def column(values: NDArray[np.float32]) -> Tensor:

@@ -58,7 +58,7 @@ class ModelConfig(Config):
     """The network."""
 
     pretrained: str = "none"
-    """Start of the trunk: "none", "imagenet" (torchvision downloads it) or the path of a torchvision ResNet50 state dict."""
+    """Start of the trunk: "none", "imagenet" (torchvision downloads it) or the path of a ResNet50 state dict."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Before the heads."""
 
@@ -80,8 +80,8 @@ class TrainConfig(Config):
     gradient_clip: NonNegative = 5.0
     """Largest gradient norm; 0 does not clip."""
     balance: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """How far families are balanced in the loss: 0 counts every row alike, 1 gives every family the same total weight, as
-    the metric does."""
+    """How far families are balanced in the loss: 0 counts every row alike, 1 gives every family the same total weight,
+    as the metric does."""
     canal_emphasis: Positive = 1.5
     """Factor on the canal family's loss, whose rows the metric counts again in its any-severe term."""
     keep: Literal["last", "best"] = "last"
@@ -93,7 +93,7 @@ class TrainConfig(Config):
 
 
 class AugmentConfig(Config):
-    """Random changes of training crops. Anatomy is never flipped here: right sides are mirrored by the cropper, always."""
+    """Random changes of training crops. Anatomy is never flipped here: the cropper mirrors right sides, always."""
 
     rotation_deg: NonNegative = 8.0
     """Standard deviation."""

@@ -153,7 +153,9 @@ def resample(
     # Coarser than the image: low-pass first, or fine detail folds into the crop.
     ratio = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if ratio > 1.05:
-        source = cv2.GaussianBlur(source, (0, 0), sigmaX=0.5 * float(np.sqrt(ratio**2 - 1)), borderType=cv2.BORDER_REPLICATE)
+        sigma = 0.5 * float(np.sqrt(ratio**2 - 1))
+        blurred = cv2.GaussianBlur(source, (0, 0), sigmaX=sigma, borderType=cv2.BORDER_REPLICATE)
+        source = np.asarray(blurred, dtype=np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (spec.size_px, spec.size_px)
     return np.asarray(

@@ -1,8 +1,8 @@
-"""Cached crops: every needed slice is decoded once, and training reads patches from one memory-mapped file.
+"""Cached crops: every needed slice is decoded once, and training reads patches from one file.
 
-The cache keeps one 8-bit patch per study and finding, larger than the network's crop by a margin in pixels and slices, so
-that jitter, rotation and scale need no second decoding. A killed build continues where it stopped. A cache belongs to one
-data set, crop config and set of localizations; for any other it is built anew.
+The cache keeps one 8-bit patch per study and finding, larger than the network's crop by a margin in pixels and
+slices, so that jitter, rotation and scale need no second decoding. A killed build continues where it stopped. A cache
+belongs to one data set, crop config and set of localizations; for any other it is built anew.
 """
 
 import functools
@@ -32,6 +32,8 @@ from shared.progress import log, track
 from shared.study import Slice, Study
 
 VERSION: Final = 1
+# A cache up to this size is read into memory once; a larger one stays on disk and is read through the page cache.
+IN_MEMORY_BYTES: Final = 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +165,7 @@ def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyDone]) -> CropCa
     ordered = [done[s] for s in job.data.study_ids]
     cache = CropCache(
         study_ids=job.data.study_ids,
-        patches=np.load(folder / "patches.npy", mmap_mode="r"),
+        patches=np.load(folder / "patches.npy", mmap_mode=None if np.prod(job.shape) <= IN_MEMORY_BYTES else "r"),
         present=np.array([d.present for d in ordered], bool).reshape(-1, len(FINDINGS)),
         annotated=np.array([d.annotated for d in ordered], bool).reshape(-1, len(FINDINGS)),
         problems=tuple(p for d in ordered for p in d.problems),
@@ -192,7 +194,9 @@ def _work(job: CacheJob, folder: Path, todo: list[int], workers: int) -> Iterato
         return
     # Fresh processes: a fork would inherit torch's threads in an undefined state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_set_job, initargs=(job, folder)) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(todo)), mp_context=context, initializer=_set_job, initargs=(job, folder)
+    ) as pool:
         yield from pool.map(_cache_in_worker, todo, chunksize=2)
 
 

@@ -21,8 +21,8 @@ FEATURES: Final = 2048
 class SeverityNet(nn.Module):
     """Crops -> severity logits.
 
-    Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the training
-    prior: an untrained network already predicts the weighted prior, and training only has to learn what the image adds.
+    Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the
+    training prior: an untrained network already predicts the weighted prior and has to learn what the image adds.
     """
 
     def __init__(self, *, slices: int, dropout: float) -> None:
@@ -32,8 +32,8 @@ class SeverityNet(nn.Module):
         _adapt_input(self.trunk, slices)
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict({c.short: nn.Linear(FEATURES, 3, bias=False) for c in FAMILIES})
-        for head in self.heads.values():
-            nn.init.normal_(head.weight, std=0.005)
+        for weight in self.heads.parameters():
+            nn.init.normal_(weight, std=0.005)
         self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
 
     def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def load_trunk(trunk: nn.Module, pretrained: str) -> None:
         trunk.load_state_dict(state, strict=True)
     except Exception as error:  # a foreign file or a failed download: every loader has its own errors
         raise InputError(
-            f"pretrained weights {pretrained!r} cannot be used ({type(error).__name__}: {str(error).splitlines()[0][:160]}); "
+            f"pretrained weights {pretrained!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
             "give --weights none, imagenet, or the path of a torchvision ResNet50 state dict"
         ) from error
 
@@ -104,11 +104,13 @@ def _spread(kernel: Tensor, slices: int) -> Tensor:
     return kernel.mean(1, keepdim=True).repeat(1, slices, 1, 1) * (kernel.shape[1] / slices)
 
 
-def row_weights(label: NDArray[np.int8], family: NDArray[np.intp], *, balance: float, canal_emphasis: float) -> NDArray[np.float32]:
+def row_weights(
+    label: NDArray[np.int8], family: NDArray[np.intp], *, balance: float, canal_emphasis: float
+) -> NDArray[np.float32]:
     """Weight of each training row in the loss, mean 1; 0 where there is no grade (-1). # [n], [n] -> [n]
 
-    Rows weigh 1/2/4 by grade, as in the metric. With `balance` 1 every family's total is equal, because the metric averages
-    the families; `canal_emphasis` multiplies the canal's, whose rows the any-severe term counts once more.
+    Rows weigh 1/2/4 by grade, as in the metric. With `balance` 1 every family's total is equal, because the metric
+    averages the families; `canal_emphasis` multiplies the canal's, whose rows the any-severe term counts once more.
     """
     weight = np.where(label >= 0, np.asarray(SEVERITY_WEIGHTS)[label.clip(min=0)], 0.0)
     for c, condition in enumerate(FAMILIES):
@@ -119,9 +121,7 @@ def row_weights(label: NDArray[np.int8], family: NDArray[np.intp], *, balance: f
 
 
 def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean of weight * cross-entropy. Rows without a grade (-1) count nothing, whatever their logits. # [b, 3], [b], [b] -> []"""
+    """Mean of weight * cross-entropy. Rows without a grade (-1) count nothing. # [b, 3], [b], [b] -> []"""
     graded = label >= 0
-    loss = functional.cross_entropy(
-        logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing
-    )
+    loss = functional.cross_entropy(logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing)
     return torch.where(graded, loss * weight, 0.0).mean()

@@ -58,7 +58,24 @@ def label_series(
     spots = level_spots(truth, series.view)
     if not spots:
         return tuple(LabelledSlice(item=item, role=Role.UNCLEAR, boxes=()) for item in series.slices)
-    return tuple(_label_slice(item, spots, slice_gap_mm(series), series.view, config) for item in series.slices)
+    gap_mm, boxless = slice_gap_mm(series), _boxless_points(truth, {level for level, _ in spots})
+    labelled = []
+    for item in series.slices:
+        result = _label_slice(item, spots, gap_mm, series.view, config)
+        if result.role is Role.NEGATIVE and _is_near(item, boxless, (config.neighbours + 1.5) * gap_mm):
+            result = LabelledSlice(item=item, role=Role.UNCLEAR, boxes=())
+        labelled.append(result)
+    return tuple(labelled)
+
+
+def _boxless_points(truth: Mapping[Finding, Localization], boxed: set[Level]) -> FloatArray:
+    """Points of levels that this view does not annotate: slices through them are not empty. # [n, 3]"""
+    points = [loc.point_mm for f, loc in truth.items() if f.level not in boxed]
+    return np.array(points, np.float64).reshape(-1, 3)
+
+
+def _is_near(item: Slice, points_mm: FloatArray, reach_mm: float) -> bool:
+    return len(points_mm) > 0 and float(np.abs(item.plane.distance_mm(points_mm)).min()) <= reach_mm
 
 
 def level_spots(truth: Mapping[Finding, Localization], view: View) -> list[tuple[Level, FloatArray]]:

@@ -47,17 +47,18 @@ class Canvas:
 
 
 def fit_canvas(
-    item: Slice, mm_per_px: float, image_px: int, *, crop: bool, center_px: tuple[float, float] | None = None
+    item: Slice, mm_per_px: float, image_px: tuple[int, int], *, crop: bool, center_px: tuple[float, float] | None = None
 ) -> Canvas:
     """The canvas for a slice.
 
-    With `crop` its side is `image_px`, and a slice that is larger is cropped around `center_px` (its own centre without
+    With `crop` it has `image_px` rows and columns, and a slice that is larger is cropped around `center_px` (its own centre without
     one). Without, the canvas grows to hold the whole slice.
     """
     (rows, columns), (dy, dx) = item.shape, item.plane.spacing_mm
     resized = (max(1, round(rows * dy / mm_per_px)), max(1, round(columns * dx / mm_per_px)))
     scale_xy = (resized[1] / columns, resized[0] / rows)
-    shape = (image_px, image_px) if crop else (max(image_px, _grown(resized[0])), max(image_px, _grown(resized[1])))
+    grown = (max(image_px[0], _grown(resized[0])), max(image_px[1], _grown(resized[1])))
+    shape = image_px if crop else grown
     center = center_px or ((columns - 1) / 2, (rows - 1) / 2)
 
     def offset(size: int, inner: int, middle: float) -> int:

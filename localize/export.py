@@ -1,6 +1,6 @@
 """Challenge data -> a YOLO data set on disk: 8-bit PNG slices at a fixed mm per pixel, label files and our own data.yaml.
 
-    <folder>/images/{train,val}/NNNNNN.png   grey, image_px square
+    <folder>/images/{train,val}/NNNNNN.png   grey, image_px
     <folder>/labels/{train,val}/NNNNNN.txt   class x y w h, relative to the image; empty for a slice without levels
     <folder>/data.yaml, export.json          export.json is written last: a folder without it is unfinished
 
@@ -150,13 +150,16 @@ def place(labelled: LabelledSlice, section: ViewConfig) -> tuple[Canvas, FloatAr
     return canvas, canvas.boxes_to_canvas(boxes_px)
 
 
-def _label_text(boxes_xyxy: FloatArray, labelled: LabelledSlice, side: int) -> str:
+def _label_text(boxes_xyxy: FloatArray, labelled: LabelledSlice, shape: tuple[int, int]) -> str:
     """Pixel centres are whole numbers here and halves in YOLO's labels, so half a pixel is added."""
     lines = []
-    clipped = np.clip(boxes_xyxy + 0.5, 0, side)
+    rows, columns = shape
+    clipped = np.clip(boxes_xyxy + 0.5, 0, [columns, rows, columns, rows])
     for level_box, (left, top, right, bottom) in zip(labelled.boxes, clipped, strict=True):
         if right - left < 2 or bottom - top < 2:
             continue
-        values = ((left + right) / 2 / side, (top + bottom) / 2 / side, (right - left) / side, (bottom - top) / side)
+        values = (
+            (left + right) / 2 / columns, (top + bottom) / 2 / rows, (right - left) / columns, (bottom - top) / rows,
+        )  # fmt: skip
         lines.append(f"{level_box.level.value} " + " ".join(f"{v:.6f}" for v in values))
     return "\n".join(lines) + ("\n" if lines else "")

@@ -6,6 +6,7 @@ the import and the CPU trainer change thread counts. All of that is done here, o
 """
 
 import atexit
+import math
 import os
 import shutil
 import tempfile
@@ -132,7 +133,7 @@ def train_detector(job: TrainJob, target: Path) -> None:
     elif job.folder.exists() and not job.resume:
         shutil.rmtree(job.folder / "yolo", ignore_errors=True)
     with _threads() as count:
-        trainer = _trainer_class(job.config.augment, job.name, count)(overrides=overrides)
+        trainer = _trainer_class(job, count)(overrides=overrides)
         if job.config.model.weights != "none" and not resumed:
             trainer.args.pretrained = str(_pretrained_path(job.config))
         trainer.train()
@@ -145,7 +146,7 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
            "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v", "erasing", "bgr", "close_mosaic")  # fmt: skip
     return {
         "task": "detect", "mode": "train", "model": job.config.model.architecture, "data": str(job.data_yaml),
-        "imgsz": job.view.image_px, "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
+        "imgsz": max(job.view.image_px), "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
         "optimizer": optim.optimizer, "lr0": optim.lr, "lrf": optim.final_lr_fraction, "cos_lr": True,
         "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
         "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
@@ -170,11 +171,31 @@ def _pretrained_path(config: LocalizeConfig) -> Path:
     return path
 
 
-def _trainer_class(options: AugmentConfig, name: str, threads: int) -> Any:
+def _start_near_target(head: Any, view: ViewConfig) -> None:
+    """Lets an untrained head start with boxes of the size and the rarity it will be asked for.
+
+    All our boxes have about one size, and a slice shows a handful. The library starts at boxes of some fifteen strides
+    on 640-pixel pictures, and the first epochs of a short training would go into unlearning that.
+    """
+    import torch
+
+    if head.reg_max <= 1:
+        return
+    bins = torch.arange(head.reg_max, dtype=torch.float32)
+    rows, columns = view.image_px
+    with torch.no_grad():
+        for box, level, stride in zip(head.cv2, head.cv3, head.stride.tolist(), strict=True):
+            box[-1].bias.copy_((-0.5 * (bins - view.box_mm / view.mm_per_px / 2 / stride) ** 2).repeat(4))
+            level[-1].bias.fill_(-math.log(rows * columns / stride**2))
+
+
+def _trainer_class(job: TrainJob, threads: int) -> Any:
     """A detection trainer with our augmentation instead of the library's, and one progress line now and then."""
     import torch
     from ultralytics.data.augment import Compose
     from ultralytics.models.yolo.detect import DetectionTrainer
+
+    options, name, view = job.config.augment, job.name, job.view
 
     class MrTrainer(DetectionTrainer):  # type: ignore[misc]
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
@@ -182,6 +203,12 @@ def _trainer_class(options: AugmentConfig, name: str, threads: int) -> Any:
             if mode == "train":
                 dataset.transforms = Compose([_Augment(options), dataset.transforms.transforms[-1]])
             return dataset
+
+        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+            model = super().get_model(cfg, weights, verbose)
+            if weights is None:
+                _start_near_target(model.model[-1], view)
+            return model
 
         def validate(self) -> tuple[dict[str, float], float]:
             return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
@@ -344,7 +371,7 @@ def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -
 
     with tempfile.TemporaryDirectory(prefix="lumbar-val-") as scratch, _threads():
         args = {
-            "task": "detect", "mode": "val", "model": str(weights), "data": str(data_yaml), "imgsz": view.image_px,
+            "task": "detect", "mode": "val", "model": str(weights), "data": str(data_yaml), "imgsz": max(view.image_px),
             "batch": view.batch, "device": device, "workers": 0, "plots": False, "verbose": False, "save_json": False,
             "project": scratch, "name": "val", "exist_ok": True, "split": "val", "rect": False,
         }  # fmt: skip

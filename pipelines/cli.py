@@ -64,7 +64,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"lumbar-severity {version('lumbar-severity')}\n")
+        sys.stdout.write(f"lumbar-severity {version('lumbar-severity')}\n")
+        parser.exit()
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it

@@ -157,7 +157,8 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
 
     from localize.config import LocalizeConfig
 
-    config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"seed={options.seed}",))
+    config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
+    prepare_output(run, resume=resume)
     train(
         data,
         run,
@@ -177,7 +178,8 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
 
     from classify.config import ClassifyConfig
 
-    config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"seed={options.seed}",))
+    config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
+    prepare_output(run, resume=resume)
     jitter = read_jitter(run.parent / "localizer" / "errors.json")
     train(
         data, run, config, folds=[DEMO_FOLD], splits=splits, jitter=jitter, device=options.device,
@@ -201,9 +203,9 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
     values, from_model = [], []
     for study_id in track(source.study_ids, "true points"):
         study = source.load(study_id).study
-        row, model, _ = grader.grade(study, annotated_localizations(study, points.get(study_id, ())))
-        values.append(row)
-        from_model.append(model)
+        graded = grader.grade(study, annotated_localizations(study, points.get(study_id, ())))
+        values.append(graded.values)
+        from_model.append(graded.from_model)
     table = ProbabilityTable(study_ids=source.study_ids, values=np.stack(values), from_model=np.stack(from_model))
     return predictions, table
 

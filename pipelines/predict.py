@@ -39,14 +39,23 @@ class Localizer(Protocol):
     def localize(self, study: Study) -> StudyLocalization: ...
 
 
-class Grader(Protocol):
-    """Stage 2 as the pipeline sees it."""
+class Graded(Protocol):
+    """What stage 2 says of one study. `values` [25, 3], `from_model` [25]."""
 
     @property
-    def prior(self) -> NDArray[np.float64]: ...
-    def grade(
-        self, study: Study, localizations: Mapping[Finding, Localization]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[str, ...]]: ...
+    def values(self) -> NDArray[np.float64]: ...
+    @property
+    def from_model(self) -> NDArray[np.bool_]: ...
+    @property
+    def problems(self) -> tuple[str, ...]: ...
+
+
+class Grader(Protocol):
+    """Stage 2 as the pipeline sees it; `prior` [25, 3] stands in where there is nothing to grade."""
+
+    prior: NDArray[np.float64]
+
+    def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Graded: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +80,9 @@ def predict_study(loaded: LoadedStudy, localizer: Localizer, grader: Grader) -> 
         located = localizer.localize(study)
         detections, localizations = located.detections, located.localizations
         problems += located.problems
-        values, from_model, remarks = grader.grade(study, localizations)
-        problems += remarks
+        graded = grader.grade(study, localizations)
+        values, from_model = graded.values, graded.from_model
+        problems += graded.problems
     except InputError as error:
         problems.append(f"study {study.study_id}: {error}")
     return StudyPrediction(

@@ -9,14 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.synthetic.canvas import Points, Region, ellipse, region_of
+from shared.synthetic.canvas import IndexArray, Points, Region, ellipse
 from shared.synthetic.contrast import Palette, Tissue
-from shared.synthetic.profiles import Profiles
 
 Float32Array = NDArray[np.float32]
 
 FORAMEN_BACK_MM: Final = 4.2
 FORAMEN_RISE_MM: Final = 5.0
+# From the pedicle's inner edge to the slice that shows the foramen best.
+FORAMEN_SIDE_MM: Final = 6.0
 RECESS_BACK_MM: Final = 4.6
 RECESS_SIDE_MM: Final = 1.8
 _CORTEX_MM: Final = 1.0
@@ -45,6 +46,10 @@ class Texture:
     coarse: Float32Array
     streak: Float32Array
 
+    def take(self, at: IndexArray) -> "Texture":
+        """The texture at some of the points."""
+        return Texture(fine=self.fine[at], coarse=self.coarse[at], streak=self.streak[at])
+
 
 def smoothstep(x: Float32Array) -> Float32Array:
     """0 below 0, 1 above 1, smooth in between."""
@@ -52,18 +57,20 @@ def smoothstep(x: Float32Array) -> Float32Array:
     return x * x * (3 - 2 * x)
 
 
-def paint_spine(canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture) -> None:
-    """Paints the whole spine over the surroundings, in place. canvas: # [C, N]"""
-    near = region_of(canvas, profiles, points, (np.abs(points.u) < 42) & (points.v > -46) & (points.v < 54))
-    if not len(near.at):
-        return
+def near_spine(points: Points) -> IndexArray:
+    """Which points the spine's painters may touch."""
+    return np.flatnonzero((np.abs(points.u) < 44) & (points.v > -48) & (points.v < 56))
+
+
+def paint_spine(near: Region, palette: Palette, texture: Texture) -> None:
+    """Paints the whole spine over the surroundings, in place."""
     _posterior_fat(near.where((near.v > 4) & (near.a < 26)), palette, texture)
     _arch(near.where((near.v > 0) & (near.a < 38)), palette, texture)
-    _foramen(near.where((near.v > -8) & (near.v < 16) & (near.a > 8) & (near.a < 32)), palette)
     canal = near.where((near.v > -2) & (near.v < 26) & (near.a < 17))
     _epidural(canal, palette, texture)
     _recess(canal.where((canal.v < 13) & (canal.a > 3)), palette)
     _sac(canal, palette)
+    _foramen(near.where((near.v > -8) & (near.v < 16) & (near.a > 8) & (near.a < 32)), palette)
     _bodies(near.where((near.v < 10) & (near.a < 34)), palette, texture)
     _pedicles(near.where((near.v > -9) & (near.v < 16) & (near.a > 6) & (near.a < 28)), palette, texture)
 
@@ -101,9 +108,9 @@ def _arch(r: Region, palette: Palette, texture: Texture) -> None:
     """Laminae, articular processes, transverse and spinous processes, and the sacrum's back."""
     marrow = _marrow(r, palette, texture)
     free = 1 - r.get("sacral")
-    t, tv, back = r.get("to_disc"), r.get("to_vertebra"), r.get("canal_back")
+    t, tv, back = r.get("to_disc"), r.get("to_arch"), r.get("canal_back")
     wall = _back_wall(r)
-    transverse = ellipse(tv + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
+    transverse = ellipse(r.get("to_vertebra") + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
     _bone(r, np.minimum(transverse, r.a - 18), palette, marrow, free)
     lamina = np.minimum(3.3 - np.abs(r.v - wall - 3.6 + 0.22 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a))
     _bone(r, lamina, palette, marrow, free)
@@ -125,14 +132,19 @@ def _facets(r: Region, t: Float32Array, palette: Palette, marrow: Float32Array, 
     _bone(r, np.minimum(pars, np.minimum(t + 22, -3 - t)), palette, marrow, free)
     base = ellipse(r.a - 16.5, r.v - 10.0, 5.2, 4.6)
     _bone(r, np.minimum(base, np.minimum(t - 2, 17 - t)), palette, marrow, free)
-    length = np.sqrt(np.clip(1 - ((t + 0.5) / 13.5) ** 2, 0, 1))
+    length = np.sqrt(np.clip(1 - ((t + 0.5) / 12.5) ** 2, 0, 1))
     across, along = r.a - 15.8 + 0.9 * grown, r.v - 15.2 - 0.15 * t + 0.8 * grown
-    mass = ellipse(across, along, 0.4 + (7.6 + 0.8 * grown) * length, 0.4 + (6.6 + grown) * length)
-    _bone(r, mass, palette, marrow, free)
+    mass = ellipse(
+        0.78 * across + 0.62 * along,
+        0.62 * across - 0.78 * along,
+        0.4 + (8.4 + 0.8 * grown) * length,
+        0.4 + (5.6 + grown) * length,
+    )
+    _bone(r, mass, palette, 0.85 * marrow, free)
     # The joint runs from inside in front to outside behind, curved around the lower process.
-    gap = np.abs(0.62 * across - 0.78 * along - 1.0 + 0.04 * along**2)
-    joint = r.inside(np.minimum(mass - 0.3, 1.5 - gap)) * free
-    r.paint(joint, palette[Tissue.CORTEX])
+    gap = np.abs(0.62 * across - 0.78 * along + 0.5 - 0.09 * (0.78 * across + 0.62 * along) ** 2)
+    joint = r.inside(np.minimum(mass - 0.3, 1.2 - gap)) * free
+    r.paint(joint * 0.85, palette[Tissue.CORTEX])
     r.paint(r.inside(np.minimum(mass - 0.6, 0.45 - gap)) * free * 0.8, palette[Tissue.CARTILAGE])
 
 
@@ -141,17 +153,17 @@ def _foramen(r: Region, palette: Palette) -> None:
     g, t = r.get("foramen"), r.get("to_disc")
     # The hole opens outward like a funnel around the curve of the body.
     v = r.v + 0.03 * np.maximum(r.a - 17, 0) ** 2
-    free = (1 - r.get("sacral")) * r.inside(r.a - r.get("canal_half_width") + 1.5, 2.5) * r.inside(r.get("half_width") + 4 - r.a, 6.0)
+    free = (1 - r.get("sacral")) * r.inside(r.a - r.get("canal_half_width") - 1.5, 2.5) * r.inside(r.get("half_width") + 4 - r.a, 6.0)
     top = t + r.get("foramen_height") + FORAMEN_RISE_MM
     hole = np.maximum(
-        ellipse(top, v - FORAMEN_BACK_MM, 7.6, 5.6),
-        ellipse(t - 1.0, v - FORAMEN_BACK_MM + 1.0, 8.5, 4.4),
+        ellipse(top, v - FORAMEN_BACK_MM + 1.5, 7.6, 7.0),
+        ellipse(t - 1.0, v - FORAMEN_BACK_MM + 2.0, 8.5, 5.8),
     )
     tissue = 0.55 * palette[Tissue.LIGAMENT] + 0.45 * palette[Tissue.MUSCLE]
-    r.paint(r.inside(hole) * free, tissue)
+    r.paint(r.inside(hole) * free * np.clip(2.4 * g, 0, 1), tissue)
     fat = np.maximum(
-        ellipse(top + 0.5 * g, v - FORAMEN_BACK_MM - 0.4 * g, 7.4 - 4.4 * g, 5.2 - 3.6 * g),
-        ellipse(t - 0.5 + 3 * g, v - FORAMEN_BACK_MM + 0.6, 7.2 - 5.2 * g, 3.7 - 3.6 * g),
+        ellipse(top + 0.5 * g, v - FORAMEN_BACK_MM - 0.4 * g, 7.4 - 4.4 * g, 5.6 - 4.0 * g),
+        ellipse(t - 0.5 + 3 * g, v - FORAMEN_BACK_MM + 0.6, 7.2 - 5.2 * g, 4.2 - 4.1 * g),
     )
     r.paint(r.inside(fat) * free, palette[Tissue.FAT])
     for dt, dv in ((4.6, 1.6), (-1.5, 3.2), (-4.9, -1.5)):
@@ -169,7 +181,7 @@ def _epidural(r: Region, palette: Palette, texture: Texture) -> None:
     thickness = r.get("flavum")
     # Left and right leaf leave a cleft of fat between them, which closes with stenosis.
     leaf = np.minimum(thickness * 0.5 - 0.75 * np.abs(wall - r.v - thickness * 0.5), r.a - 1.4 + 3.0 * crowd)
-    r.paint(r.inside(np.minimum(leaf, 15 - r.a)) * r.inside(r.get("at_disc") - 0.5, 0.8) * (1 - r.get("sacral")), palette[Tissue.LIGAMENT])
+    r.paint(r.inside(np.minimum(leaf, r.get("canal_half_width") + 1 - r.a)) * r.inside(r.get("at_disc") - 0.5, 0.8) * (1 - r.get("sacral")), palette[Tissue.LIGAMENT])
 
 
 def _sac_frame(r: Region) -> tuple[Float32Array, Float32Array, Float32Array]:
@@ -205,7 +217,8 @@ def _nerves(r: Region, palette: Palette) -> None:
         wave = 0.06 * np.sin(below * 0.09 + 1.9 * n)
         du = r.u - (across + wave) * half * (1 - 0.1 * leaving)
         dv = r.v - middle - (depth + wave) * half_ap
-        covered = np.maximum(covered, r.inside(ellipse(du, dv, _ROOT_RADIUS_MM, _ROOT_RADIUS_MM * 1.1)) * keep)
+        root = r.inside(_ROOT_RADIUS_MM - np.sqrt(du * du + 0.83 * dv * dv))
+        covered = np.maximum(covered, root * keep)
     # Crowded roots swallow the CSF between them: what is left is grey.
     covered = np.maximum(covered, np.clip(1.35 * r.get("crowding") - 0.25, 0, 0.85))
     r.paint(covered, palette[Tissue.NERVE])
@@ -235,18 +248,15 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     worn = 1 - health
     # Discs are lens-shaped: endplates are concave in the middle.
     edge = r.get("edge") - (0.4 + 1.0 * health) * np.clip(1 - squared, 0, 1) + 0.12 * texture.coarse[r.at]
-    bulge = _bulge(r)
-    behind = np.where(r.v > -6, bulge, 0.5 + 0.8 * worn)
-    disc_outline = np.maximum(outline + 0.4 + 0.6 * worn, np.minimum(bulge - r.v, r.v + 6 + 0 * behind) * (r.a < 24))
-    disc_outline = np.minimum(disc_outline, r.get("half_width") + 1 - r.a)
+    disc_outline = outline + 0.3 + 0.6 * worn + _bulge(r) * smoothstep((r.v + 12) / 9)
     disc = np.minimum(disc_outline, 0.8 - edge)
     body = np.minimum(outline, edge)
     marrow = _marrow(r, palette, texture)
     patch = r.get("modic") * np.clip(1 - np.abs(r.get("edge") - 3) / 5, 0, 1) * (0.6 + 0.4 * texture.coarse[r.at])
     fatty = palette[Tissue.FAT] - palette[Tissue.MARROW]
     marrow = marrow + fatty * np.clip(patch, 0, 0.8) + (palette[Tissue.LIGAMENT] - palette[Tissue.MARROW]) * np.clip(-patch, 0, 0.6)
-    r.paint(r.inside(outline + 0.8) * r.inside(edge + 1), palette[Tissue.CORTEX])
-    r.paint(r.inside(body - 0.7, r.soft + 0.4), marrow)
+    r.paint(r.inside(outline + 0.5) * r.inside(edge + 1), palette[Tissue.CORTEX])
+    r.paint(r.inside(body - 0.5, r.soft + 0.5), marrow)
     vein = np.minimum(1.3 - np.abs(r.get("to_vertebra")), np.minimum(r.v + 9 - 0.6 * r.a, 7 - r.a))
     r.paint(r.inside(vein, 1.6) * r.inside(-r.v) * 0.45 * (1 - r.get("sacral")), palette[Tissue.VEIN])
     r.paint(r.inside(disc), palette[Tissue.ANNULUS])
@@ -282,7 +292,7 @@ def _recess(r: Region, palette: Palette) -> None:
     # Beside the sac and behind the disc's side bulge, wherever those lie.
     middle = r.get("sac_half_width") + RECESS_SIDE_MM - 0.8 * g
     back = RECESS_BACK_MM + 0.9 * g
-    shown = r.inside(r.get("at_disc") - 0.5, 0.6) * (1 - r.get("sacral"))
+    shown = r.inside(r.get("at_disc") - 0.5, 0.6) * (1 - r.get("sacral")) * r.inside(r.get("canal_half_width") + 3 - r.a)
     pocket = ellipse(r.a - middle, r.v - back, 4.6, 4.4)
     r.paint(r.inside(pocket) * shown * np.clip(2.2 * g, 0, 1), palette[Tissue.LIGAMENT])
     # A wedge that narrows outward.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.geometry import Plane
-from shared.synthetic.profiles import Profiles, profile_index
+from shared.synthetic.profiles import Profiles
 from shared.synthetic.spine import STEP_MM, Spine
 
 Float32Array = NDArray[np.float32]
@@ -21,7 +21,8 @@ class Points:
     Attributes:
       x, y, z: patient mm (LPS). # [N]
       u, v: mm to the left of the spine's curve, mm behind it. # [N]
-      i: index of the arc position s into the profiles. # [N]
+      s: arc position, mm. # [N]
+      i: its index into the profiles. # [N]
       soft: width over which an edge fades, mm: about a pixel.
     """
 
@@ -30,8 +31,14 @@ class Points:
     z: Float32Array
     u: Float32Array
     v: Float32Array
+    s: Float32Array
     i: NDArray[np.int32]
     soft: float
+
+    def take(self, at: IndexArray) -> "Points":
+        """Some of the points."""
+        x, y, z, u, v, s, i = (a[at] for a in (self.x, self.y, self.z, self.u, self.v, self.s, self.i))
+        return Points(x=x, y=y, z=z, u=u, v=v, s=s, i=i, soft=self.soft)
 
 
 class SpineGrid:
@@ -40,27 +47,42 @@ class SpineGrid:
     def __init__(self, spine: Spine) -> None:
         self._map_s, self._map_v, self._origin, self._step = spine.plane_map()
         self._x, self._slope, self._slip = (a.astype(np.float32) for a in spine.lateral)
+        self._sin, self._cos = (f(spine.headings_rad).astype(np.float32) for f in (np.sin, np.cos))
 
-    def points(self, plane: Plane, shape: tuple[int, int], offset_mm: float) -> Points:
-        """Sample points of a plane shifted by `offset_mm` along its normal."""
+    def points(self, plane: Plane, shape: tuple[int, int]) -> Points:
+        """The pixel centres of a slice."""
         rows = np.arange(shape[0], dtype=np.float32)[:, None] * np.float32(plane.spacing_mm[0])
         cols = np.arange(shape[1], dtype=np.float32)[None, :] * np.float32(plane.spacing_mm[1])
-        origin = np.asarray(plane.origin_mm) + offset_mm * plane.normal
         x, y, z = (
-            np.float32(origin[a]) + cols * np.float32(plane.row_dir[a]) + rows * np.float32(plane.col_dir[a])
+            np.float32(plane.origin_mm[a]) + cols * np.float32(plane.row_dir[a]) + rows * np.float32(plane.col_dir[a])
             for a in range(3)
         )
         at_y, at_z = (y - self._origin[0]) / self._step, (z - self._origin[1]) / self._step
         s, v = (
             cv2.remap(m, at_y, at_z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for m in (self._map_s, self._map_v)
         )
-        last = len(self._x) - 1
-        on_curve = np.clip((s * np.float32(1 / STEP_MM)).astype(np.int32), 0, last)
+        on_curve = self._index(s)
         u = x - self._x[on_curve]
-        i = np.clip(profile_index(s + u * self._slope[on_curve]), 0, last)
+        s = s + u * self._slope[on_curve]
+        i = self._index(s)
         v = v + self._slip[i]
         soft = max(0.8 * max(plane.spacing_mm), 0.45)
-        return Points(x=x.ravel(), y=y.ravel(), z=z.ravel(), u=u.ravel(), v=v.ravel(), i=i.ravel(), soft=soft)
+        x, y, z, u, v, s, i = (a.ravel() for a in (x, y, z, u, v, s, i))
+        return Points(x=x, y=y, z=z, u=u, v=v, s=s, i=i, soft=soft)
+
+    def shift(self, points: Points, normal: NDArray[np.float64], offset_mm: float) -> Points:
+        """Points moved along a slice's normal by a fraction of its thickness, to first order."""
+        dx, dy, dz = (np.float32(offset_mm * n) for n in normal)
+        sin, cos = self._sin[points.i], self._cos[points.i]
+        s = points.s - (dy * sin + dz * cos)
+        v = points.v + (dy * cos - dz * sin)
+        return Points(
+            x=points.x + dx, y=points.y + dy, z=points.z + dz, u=points.u + dx, v=v, s=s, i=self._index(s), soft=points.soft
+        )
+
+    def _index(self, s: Float32Array) -> NDArray[np.int32]:
+        """Profile index of arc positions."""
+        return np.clip((s * np.float32(1 / STEP_MM)).astype(np.int32), 0, len(self._x) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,23 +134,31 @@ class Region:
 
     def paint(self, alpha: Float32Array, value: Float32Array) -> None:
         """Blends a signal, [C, 1] or [C, n], over the canvas."""
-        old = self.canvas[:, self.at]
-        self.canvas[:, self.at] = old + alpha * (value - old)
+        paint(self.canvas, self.at, alpha, value)
 
 
-def region_of(canvas: Float32Array, profiles: Profiles, points: Points, mask: NDArray[np.bool_]) -> Region:
-    """The region of a plane where `mask` holds."""
-    at = np.flatnonzero(mask)
-    u = points.u[at]
+def paint(canvas: Float32Array, at: IndexArray, alpha: Float32Array, value: Float32Array) -> None:
+    """Blends a signal, [C, 1] or [C, n], over the points `at` of a canvas, [C, N], where alpha, [n], is not 0."""
+    some = np.flatnonzero(alpha > 0.004)
+    if not len(some):
+        return
+    where, share = at[some], alpha[some]
+    for channel, signal in zip(canvas, value, strict=True):
+        old = channel[where]
+        channel[where] = old + share * ((signal if len(signal) == 1 else signal[some]) - old)
+
+
+def region_of(canvas: Float32Array, profiles: Profiles, points: Points, at: IndexArray) -> Region:
+    """A region of the canvas' points `at`, whose coordinates are `points`. # [n] both"""
     return Region(
         canvas=canvas,
         profiles=profiles,
         at=at,
-        u=u,
-        v=points.v[at],
-        a=np.abs(u),
-        side=(u < 0).astype(np.int8),
-        i=points.i[at],
+        u=points.u,
+        v=points.v,
+        a=np.abs(points.u),
+        side=(points.u < 0).astype(np.int8),
+        i=points.i,
         soft=points.soft,
     )
 

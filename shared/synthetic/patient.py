@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
-from shared.synthetic.anatomy import FORAMEN_BACK_MM, RECESS_BACK_MM, RECESS_SIDE_MM
+from shared.synthetic.anatomy import FORAMEN_BACK_MM, FORAMEN_SIDE_MM, RECESS_BACK_MM, RECESS_SIDE_MM
 from shared.synthetic.profiles import Patient, Profiles, build_profiles, narrowing
 from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Spine, SpineShape
 from shared.synthetic.surroundings import Build, Surroundings, draw_build
@@ -41,7 +41,7 @@ class Case:
         sign = 1.0 if finding.side is Side.LEFT else -1.0
         g = float(narrowing(self.patient.latent[finding.index], finding.condition))
         if finding.condition is Condition.FORAMINAL:
-            u = float(p.canal_half_width[i]) + 4.0
+            u = float(p.canal_half_width[i]) + FORAMEN_SIDE_MM
             return self.spine.to_patient(s - float(p.foramen_height[i]) - 2.0, sign * u, FORAMEN_BACK_MM)
         u = float(p.sac_half_width[i]) + RECESS_SIDE_MM - 0.8 * g
         return self.spine.to_patient(s, sign * u, RECESS_BACK_MM + 0.9 * g)
@@ -71,7 +71,7 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         age=age,
         disc_health=_draw_health(worst, age, rng),
         conus_s=float(conus),
-        canal_size=float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1)),
+        canal_size=float(np.clip(rng.normal(1.0, 0.025), 0.92, 1.08)),
         modic=_draw_modic(len(spine.segments.disc_s), worst, rng),
         seed=int(rng.integers(2**31)),
     )

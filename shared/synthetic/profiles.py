@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, Condition, Level, Side
-from shared.synthetic.spine import FIRST_DISC, S1, STEP_MM, VERTEBRAE, Spine
+from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Spine
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 
 SIDES: Final = (Side.LEFT, Side.RIGHT)
-# Latent scale over which the anatomy goes from wide to closed, per condition: centred between the two thresholds.
-_SPREAD: Final = {Condition.CANAL: 1.15, Condition.FORAMINAL: 0.70, Condition.SUBARTICULAR: 0.80}
+# Latent scale over which the anatomy goes from wide to closed, centred between the two thresholds. A part of the
+# change is spread over all of the population, so that wide and very wide differ too.
+_SPREAD: Final = {Condition.CANAL: 1.2, Condition.FORAMINAL: 0.70, Condition.SUBARTICULAR: 0.75}
+_SLOW_SHARE: Final = 0.4
+_SLOW: Final = 2.6
 _SAC_OPEN_MM: Final = 13.2
 _SAC_CLOSED_MM: Final = 2.6
 
@@ -50,7 +53,8 @@ class Patient:
 
 def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
     """Visible narrowing, 0 wide to 1 closed; strictly rising in the latent and .5 between the two thresholds."""
-    return np.asarray(1 / (1 + np.exp(-(np.asarray(latent) - 1.5) / _SPREAD[condition])))
+    x = (np.asarray(latent) - 1.5) / _SPREAD[condition]
+    return np.asarray((1 - _SLOW_SHARE) / (1 + np.exp(-x)) + _SLOW_SHARE / (1 + np.exp(-x / _SLOW)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,7 @@ class Profiles:
 
     to_disc: Float32Array
     to_vertebra: Float32Array
+    to_arch: Float32Array
     edge: Float32Array
     half_width: Float32Array
     depth: Float32Array
@@ -134,6 +139,7 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
             for name, values in {
                 "to_disc": to_disc,
                 "to_vertebra": to_vertebra,
+                "to_arch": spine.s - seg.vertebra_s[np.searchsorted(seg.disc_s + 10.0 * k, spine.s)],
                 "edge": edge,
                 "half_width": np.interp(spine.s, seg.disc_s, seg.width) / 2 * waist,
                 "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
@@ -173,9 +179,10 @@ def _nearest_level(spine: Spine, disc: NDArray[np.intp], values: FloatArray) -> 
 def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, FloatArray]:
     """Thecal sac, the disc bulge in front of it and the wall behind it. # [S] each"""
     k = spine.shape.scale
-    size = patient.canal_size * k
+    # The canal's size follows the body's only weakly.
+    size = patient.canal_size * k**0.3
     front_fat = k * by_vertebra(spine, {"L3": 0.6, "L5": 1.2, "S1": 4.0, "S2": 3.5})
-    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.95, "S1": 0.74, "S2": 0.4, "S3": 0.02})
+    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.96, "S1": 0.82, "S2": 0.4, "S3": 0.02})
     open_ap = _SAC_OPEN_MM * size * taper
     # What closes: the disc takes 55% of the lost diameter from the front, flavum and facets 45% from behind.
     lost = np.clip(open_ap - _SAC_CLOSED_MM, 0, None) * crowding
@@ -193,8 +200,3 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
         "canal_back": bony,
         "half_width": half_width * (1 - 0.22 * crowding),
     }
-
-
-def profile_index(s: Float32Array) -> NDArray[np.int32]:
-    """Index into a profile for arc positions, to be clipped to its length by the caller."""
-    return (s * np.float32(1 / STEP_MM)).astype(np.int32)

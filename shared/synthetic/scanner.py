@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from shared.geometry import Plane
 from shared.labels import Level, View
-from shared.synthetic.anatomy import Texture, paint_spine
-from shared.synthetic.canvas import SpineGrid
+from shared.synthetic.anatomy import Texture, near_spine, paint_spine
+from shared.synthetic.canvas import SpineGrid, region_of
 from shared.synthetic.contrast import Palette
 from shared.synthetic.profiles import Profiles
 from shared.synthetic.spine import Spine
@@ -126,7 +126,7 @@ def _textures(stack: Stack, rng: np.random.Generator) -> list[Texture]:
     n, (rows, columns) = len(stack.planes), stack.shape
     pixel = stack.planes[0].spacing_mm[0]
     # Muscle fibres run along the spine: threads when cut along, spots when cut across.
-    tall = 7.0 if stack.view.is_sagittal else 1.3
+    tall, wide = (22.0, 2.6) if stack.view.is_sagittal else (7.0, 4.5)
 
     def field(grain_mm: tuple[float, float], keep: float) -> list[Float32Array]:
         size = tuple(max(4, int(extent * pixel / grain)) for extent, grain in zip((rows, columns), grain_mm, strict=True))
@@ -135,7 +135,7 @@ def _textures(stack: Stack, rng: np.random.Generator) -> list[Texture]:
             noise[k] = keep * noise[k - 1] + np.float32(np.sqrt(1 - keep**2)) * noise[k]
         return [cv2.resize(layer, (columns, rows), interpolation=cv2.INTER_CUBIC).ravel() * np.float32(1.15) for layer in noise]
 
-    parts = (field((2.2, 2.2), 0.2), field((13.0, 11.0), 0.85), field((3.2 * tall, 2.6), 0.4))
+    parts = (field((2.2, 2.2), 0.2), field((13.0, 11.0), 0.85), field((tall, wide), 0.4))
     return [Texture(fine=f, coarse=c, streak=s) for f, c, s in zip(*parts, strict=True)]
 
 
@@ -148,11 +148,15 @@ def render(
     textures = _textures(stack, rng)
     for k, (plane, texture) in enumerate(zip(stack.planes, textures, strict=True)):
         # What lies around the spine is coarse: one sample through the slice's thickness will do.
-        around = np.zeros((channels, texture.fine.size), dtype=np.float32)
-        surroundings.paint(around, grid.points(plane, stack.shape, 0.0), profiles, palette, texture)
+        points = grid.points(plane, stack.shape)
+        around = np.zeros((channels, points.u.size), dtype=np.float32)
+        surroundings.paint(around, points, profiles, palette, texture)
+        at = near_spine(points)
+        near = points.take(at)
         for fraction in _SUBPLANES:
             canvas = around.copy()
-            paint_spine(canvas, grid.points(plane, stack.shape, fraction * stack.thickness_mm), profiles, palette, texture)
+            shifted = grid.shift(near, plane.normal, fraction * stack.thickness_mm)
+            paint_spine(region_of(canvas, profiles, shifted, at), palette, texture)
             out[:, k] += canvas.reshape(channels, *stack.shape) / len(_SUBPLANES)
     return out
 
@@ -187,7 +191,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
     return Artefacts(
         noise=float(rng.uniform(0.008, 0.035)),
         coil_mm=float(rng.choice([rng.uniform(55, 110), rng.uniform(110, 200), 600.0], p=[0.35, 0.35, 0.3])),
-        blur_px=float(rng.uniform(0.0, 0.6)),
+        blur_px=float(rng.uniform(0.25, 0.75)),
         gibbs=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
         ghost=float(rng.uniform(0.02, 0.08)) if rng.random() < 0.08 else 0.0,
         bias=float(rng.uniform(0.03, 0.2)),
@@ -211,8 +215,7 @@ def acquire(signal: Float32Array, stack: Stack, artefacts: Artefacts, back_mm: f
         if artefacts.saturation:
             gain = gain * (0.3 + 0.7 / (1 + np.exp((depth - 150) / 6)))
         image = image * gain * np.exp(artefacts.bias * shading)
-        if artefacts.blur_px > 0.15:
-            image = cv2.GaussianBlur(image, (0, 0), artefacts.blur_px)
+        image = cv2.GaussianBlur(image, (0, 0), artefacts.blur_px)
         if artefacts.gibbs:
             image = _truncate(image, artefacts.gibbs)
         if artefacts.ghost:

@@ -30,7 +30,7 @@ FIRST_DISC: Final = L1
 # Posterior height of the body and of the disc below, depth (front to back) and width of the lower endplate, in mm.
 _HEIGHT: Final = (20, 20, 20.5, 21, 22, 23, 24.5, 26, 27, 27, 26.5, 25, 28, 23, 19, 17, 15, 12)
 _DISC: Final = (4, 4, 4, 4.5, 4.5, 5.5, 6.5, 7.8, 9.0, 10.0, 10.6, 9.4, 2.6, 1.2, 1.0, 1.0, 2.0)
-_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 31, 32, 33, 34, 34, 29, 20, 15, 11, 8, 6)
+_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 31, 32, 33, 34, 34, 30, 23, 17, 13, 9, 6)
 _WIDTH: Final = (27, 28, 29, 31, 33, 36, 39, 42, 44, 46, 49, 52, 50, 36, 28, 24, 18, 12)
 # Share of the lumbar lordosis reached from S1 (0) up to L1 (1).
 _LORDOSIS_SHARE: Final = {"L1": 1.0, "L2": 0.92, "L3": 0.78, "L4": 0.57, "L5": 0.31, "S1": 0.0}
@@ -119,7 +119,7 @@ def _heading_deg(shape: SpineShape) -> FloatArray:
         heading[S1 - 1] += 0.12 * lordosis
     up = heading[L1]
     heading[:L1] = [up - d for d in (26, 21, 16, 10, 5, 1, -2)]
-    heading[S1 + 1 :] = [-slope + d for d in (-3, 10, 32, 55, 75)]
+    heading[S1 + 1 :] = [-slope + d for d in (-3, 7, 22, 42, 62)]
     return heading
 
 
@@ -196,6 +196,11 @@ class Spine:
     def lateral(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Profiles along s: sideways position x, its slope, and the forward slip. # [S] each"""
         return self._x, self._x_slope, self._slip
+
+    @property
+    def headings_rad(self) -> FloatArray:
+        """Backward lean of the upward axis along the curve. # [S]"""
+        return self._heading
 
     @property
     def path_mm(self) -> FloatArray:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from shared.synthetic.anatomy import Texture, smoothstep
-from shared.synthetic.canvas import Points, ellipse
+from shared.synthetic.canvas import IndexArray, Points, ellipse, paint
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.profiles import Profiles, by_vertebra
 from shared.synthetic.spine import VERTEBRAE, Spine
@@ -75,13 +75,27 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brush:
-    """One plane being painted. canvas: # [C, N]"""
+    """Some points of a plane being painted. canvas: # [C, N]; at, points, texture: # [n]"""
 
     canvas: Float32Array
+    at: IndexArray
     points: Points
     profiles: Profiles
     palette: Palette
     texture: Texture
+
+    def where(self, mask: NDArray[np.bool_]) -> tuple["Brush", IndexArray]:
+        """A brush for the points where `mask` holds, and which those are."""
+        keep = np.flatnonzero(mask)
+        brush = Brush(
+            canvas=self.canvas,
+            at=self.at[keep],
+            points=self.points.take(keep),
+            profiles=self.profiles,
+            palette=self.palette,
+            texture=self.texture.take(keep),
+        )
+        return brush, keep
 
     def cover(self, distance: Float32Array, fade: float | None = None) -> Float32Array:
         """Coverage 0..1 from a signed distance in mm, positive inside."""
@@ -89,16 +103,11 @@ class Brush:
         return np.clip(alpha, 0, 1, out=alpha)
 
     def blend(self, alpha: Float32Array, value: Float32Array) -> None:
-        """Blends a signal, [C, 1] or [C, N], over the canvas where alpha is not 0."""
-        at = np.flatnonzero(alpha > 0.004)
-        if 2 * len(at) > len(alpha):
-            self.canvas[:] += alpha * (value - self.canvas)
-        elif len(at):
-            old = self.canvas[:, at]
-            self.canvas[:, at] = old + alpha[at] * ((value if value.shape[1] == 1 else value[:, at]) - old)
+        """Blends a signal, [C, 1] or [C, n], over the canvas where alpha is not 0."""
+        paint(self.canvas, self.at, alpha, value)
 
     def mix(self, base: Tissue, other: Tissue, share: Float32Array | float) -> Float32Array:
-        """Signal between two tissues. # [C, N]"""
+        """Signal between two tissues. # [C, n]"""
         result: Float32Array = self.palette[base] + share * (self.palette[other] - self.palette[base])
         return result
 
@@ -133,7 +142,8 @@ class Surroundings:
 
     def paint(self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture) -> None:
         """Paints the surroundings of a plane, in place. canvas: # [C, N]"""
-        brush = Brush(canvas=canvas, points=points, profiles=profiles, palette=palette, texture=texture)
+        everywhere = np.arange(points.u.size)
+        brush = Brush(canvas=canvas, at=everywhere, points=points, profiles=profiles, palette=palette, texture=texture)
         row = np.clip(((points.z - self._z0) / _TABLE_MM).astype(np.int32), 0, len(self._skin) - 1)
         x = points.x - np.float32(self._mid_x)
         # The back curves forward to the flanks and has a furrow in the middle.
@@ -152,10 +162,15 @@ class Surroundings:
         brush.blend(septa * brush.cover(body - 2) * brush.cover(-inner), palette[Tissue.MUSCLE])
         wall = brush.cover(inner) * brush.cover(11 - np.minimum(points.y - front, flank - build.back_fat_mm), 3)
         brush.blend(wall, palette[Tissue.MUSCLE])
-        self._abdomen(brush, brush.cover(inner - 8))
-        self._muscles(brush, self._low[row], fascia)
-        self._pelvic(brush)
-        self._vessels(brush)
+        near, v = np.abs(points.u), points.v
+        front_brush, kept = brush.where(v < 12)
+        self._abdomen(front_brush, brush.cover(inner[kept] - 8))
+        back_brush, kept = brush.where(v > 0)
+        self._back(back_brush, self._low[row[kept]], fascia[kept])
+        psoas_brush, kept = brush.where((v < 16) & (v > -110) & (near > 8) & (near < 95))
+        self._psoas(psoas_brush, self._low[row[kept]])
+        self._pelvic(brush.where((self._pelvis[points.i] > -12) & (near < 170) & (v > -70))[0])
+        self._vessels(brush.where((near < 95) & (v < -18) & (v > -85))[0])
 
     def _abdomen(self, brush: Brush, inside: Float32Array) -> None:
         """Bowel, kidneys, liver and lung base in abdominal fat, blurred by breathing."""
@@ -163,7 +178,7 @@ class Surroundings:
         front = inside * brush.cover(-points.v - 40, 14.0)
         base = brush.mix(Tissue.FAT, Tissue.BOWEL, 0.25 + 0.35 * (1 - build.haze))
         brush.blend(front, base)
-        fold = texture.coarse + 0.35 * texture.fine + 2.0 * (build.bowel - 0.5)
+        fold = texture.coarse + 0.12 * texture.fine + 2.0 * (build.bowel - 0.5)
         loops = smoothstep(fold / (0.6 + 1.2 * build.haze) + 0.5)
         content = palette[Tissue.BOWEL] * (1 + 0.10 * texture.fine + 0.25 * np.sin(2.5 * texture.coarse))
         brush.blend(front * loops * (1 - 0.5 * build.haze), content.astype(np.float32))
@@ -182,10 +197,10 @@ class Surroundings:
         lung = dz - 125 - 0.5 * np.abs(points.u) + 0.3 * points.v
         brush.blend(brush.cover(np.minimum(lung, -points.v - 25), 8.0), palette[Tissue.AIR])
 
-    def _muscles(self, brush: Brush, low: Float32Array, fascia: Float32Array) -> None:
-        """Paraspinal muscles with fatty streaks, quadratus lumborum and psoas."""
+    def _back(self, brush: Brush, low: Float32Array, fascia: Float32Array) -> None:
+        """Paraspinal muscles with fatty streaks."""
         points, texture, palette = brush.points, brush.texture, brush.palette
-        near, depth, i = np.abs(points.u), points.v, points.i
+        near, depth = np.abs(points.u), points.v
         fatty = self._build.muscle_fat * (0.6 + 0.7 * low)
         # A rounded mass on each side, deepest beside the spinous processes.
         side = near / (80 - 12 * low)
@@ -197,9 +212,14 @@ class Surroundings:
         share = np.clip(threads * (0.3 + 0.6 * fatty) + medial * fatty * 0.9 + 0.12 * fatty, 0, 0.95)
         flesh = brush.mix(Tissue.MUSCLE, Tissue.FAT, share) * (1 + 0.06 * texture.fine)
         brush.blend(brush.cover(erector, 1.5), flesh)
-        seam = np.abs(near - 27 - 0.3 * (depth - 25) - 3 * texture.coarse) / (1.0 + 0.5 * np.abs(texture.streak))
+        seam = np.abs(near - 27 - 0.3 * (depth - 25) - 1.5 * texture.coarse) / (1.0 + 0.5 * np.abs(texture.streak))
         brush.blend(brush.cover(erector - 2) * np.exp(-(seam**2)) * (0.35 + 0.3 * fatty), palette[Tissue.FAT])
         brush.blend(brush.cover(1.2 - np.abs(fascia - points.y)) * brush.cover(85 - near, 10.0) * 0.8, palette[Tissue.LIGAMENT])
+
+    def _psoas(self, brush: Brush, low: Float32Array) -> None:
+        """Psoas and quadratus lumborum."""
+        points, texture, palette, i = brush.points, brush.texture, brush.palette, brush.points.i
+        near, depth = np.abs(points.u), points.v
         quadratus = ellipse(near - 58, depth + 3, 20.0, 9.0)
         brush.blend(brush.cover(quadratus) * (1 - low), palette[Tissue.MUSCLE] * (1 + 0.08 * texture.fine))
         radius = self._psoas_radius[i]
@@ -251,7 +271,9 @@ def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32
     # The back is straighter than the spine, and the buttocks stand out behind the lower sacrum.
     fascia = 0.7 * smooth + 0.3 * smooth.mean() + build.back_mm - 6 * low
     clear = gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 16 * (1 - low)
-    fascia = gaussian_filter1d(np.maximum(fascia, clear), 8)
+    # Over the sacrum little lies between bone and fat.
+    sacral = gaussian_filter1d(low, 10)
+    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 31), 8)
     fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
     front = 0.5 * smooth + 0.5 * smooth.mean() - build.front_mm
     return fascia.astype(np.float32), (fascia + fat).astype(np.float32), front.astype(np.float32)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
 from shared.annotations import annotated_localizations

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
 from shared.dicom import read_header, read_pixels, read_raw_pixels, scale_to_8bit

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
 from shared.discover import discover_studies

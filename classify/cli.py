@@ -1,0 +1,250 @@
+"""Command line of stage 2: `lumbar classify train|predict|evaluate`. Light at import: handlers load torch."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InputError
+from shared.labels import Condition
+
+if TYPE_CHECKING:
+    from shared.challenge import Challenge
+    from shared.detections import Localizations
+    from shared.splits import Splits
+
+Handler = Callable[[argparse.Namespace], int]
+_DATA_HELP = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
+
+
+def add_parsers(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verbs train, predict and evaluate; each sets `func`, a handler that returns the exit code."""
+    train = subparsers.add_parser(
+        "train",
+        help="train the ResNet50 grader, fold by fold",
+        description="Trains the ResNet50 grader on crops around localized findings, one network per fold.",
+    )
+    _train_arguments(train)
+    predict = subparsers.add_parser(
+        "predict",
+        help="grade studies at given localizations",
+        description="Grades studies with the mean of a run's folds; writes OUT/{probabilities,submission}.csv, run.json.",
+    )
+    _predict_arguments(predict)
+    evaluate = subparsers.add_parser(
+        "evaluate",
+        help="score a run's out-of-fold predictions",
+        description="Scores RUN/out_of_fold.csv per condition and level. Writes OUT/report.html and report.json.",
+    )
+    _evaluate_arguments(evaluate)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help=_DATA_HELP)
+    add("run", type=Path, metavar="RUN", help="run folder to write: checkpoints, logs, out-of-fold probabilities")
+    add("--fold", default="all", metavar="K", help="fold to train, or all (default: all)")
+    add("--localizations", type=Path, metavar="CSV",
+        help="out-of-fold localizations.csv of stage 1 under the same splits; without it crops lie at annotated points, jittered")  # fmt: skip
+    add("--errors", type=Path, metavar="JSON",
+        help="the localizer's measured error, from which training jitter is drawn; without it the config's [jitter] holds")  # fmt: skip
+    add("--condition", action="append", choices=[c.short for c in Condition], metavar="C",
+        help="train on this condition family only: canal, foraminal or subarticular; may be repeated")  # fmt: skip
+    add(
+        "--config",
+        type=Path,
+        metavar="F",
+        help="TOML config, for example configs/classify/demo.toml (default: full run)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=c",
+        help="override one config value, for example train.epochs=3",
+    )
+    add(
+        "--weights",
+        metavar="W",
+        help="start of the trunk: none, imagenet (downloads) or the path of a ResNet50 state dict",
+    )
+    add(
+        "--splits",
+        type=Path,
+        metavar="F",
+        help="splits.json shared with stage 1 (default: derived from DATA, kept in RUN)",
+    )
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes that decode images (default: all cores)",
+    )
+    add("--keep-cache", action="store_true", help="leave the cached crops in RUN/cache for another call with --resume")
+    _output_flags(parser)
+    parser.set_defaults(func=_train)
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help=_DATA_HELP.replace("train", "test"))
+    add("run", type=Path, metavar="RUN", help="run folder of `classify train`")
+    add("out", type=Path, metavar="OUT", help="folder to write")
+    add(
+        "--localizations",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="localizations.csv of stage 1 for these studies",
+    )
+    add("--part", choices=("train", "test"), default="test",
+        help="which studies of DATA; each of train is graded by the fold that held it out (default: test)")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    _output_flags(parser, resume=False)
+    parser.set_defaults(func=_predict)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help=_DATA_HELP)
+    add("run", type=Path, metavar="RUN", help="run folder of `classify train` on these data")
+    add("out", type=Path, metavar="OUT", help="folder to write")
+    add("--localizations", type=Path, metavar="CSV", help="where the run's crops lay, for the worst-mistake gallery "
+        "(default: annotated points)")  # fmt: skip
+    _output_flags(parser, resume=False)
+    parser.set_defaults(func=_evaluate)
+
+
+def _output_flags(parser: argparse.ArgumentParser, *, resume: bool = True) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--overwrite", action="store_true", help="empty the output folder first")
+    if resume:
+        group.add_argument(
+            "--resume", action="store_true", help="continue a run that was stopped; finished folds are kept"
+        )
+
+
+def main_train(argv: list[str] | None = None) -> int:
+    """`python -m classify.train`: the same as `lumbar classify train`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m classify.train", description="Trains the ResNet50 grader (stage 2)."
+    )
+    _train_arguments(parser)
+    return run_handler(parser.parse_args(argv))
+
+
+def run_handler(arguments: argparse.Namespace) -> int:
+    """Runs `arguments.func`; bad input becomes one line on standard error and exit code 1."""
+    handler: Handler = arguments.func
+    try:
+        return handler(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; continue with --resume", file=sys.stderr)
+        return 130
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from classify.config import ClassifyConfig
+    from classify.train import train
+    from shared.challenge import Challenge
+    from shared.files import prepare_output
+    from shared.jitter import read_jitter
+
+    overrides = list(arguments.set)
+    if arguments.weights is not None:
+        if any(o.split("=")[0].strip() == "model.pretrained" for o in overrides):
+            raise InputError("--weights and --set model.pretrained both given; keep one")
+        overrides.append(f'model.pretrained="{arguments.weights}"')
+    config = ClassifyConfig.load(arguments.config, tuple(overrides))
+    data = Challenge.open(arguments.data, "train")
+    splits = _splits(arguments, data)
+    localizations = _checked_localizations(arguments.localizations, splits) if arguments.localizations else None
+    jitter = read_jitter(arguments.errors) if arguments.errors else None
+    conditions = tuple(c for c in Condition if arguments.condition is None or c.short in arguments.condition)
+    folds = _folds(arguments.fold, len(splits.folds))
+    run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume)
+    train(
+        data, run, config, folds=folds, splits=splits, localizations=localizations, jitter=jitter,
+        conditions=conditions, device=arguments.device, workers=arguments.workers, resume=arguments.resume, keep_cache=arguments.keep_cache,
+    )  # fmt: skip
+    print(f"trained fold {', '.join(map(str, folds))} -> {run}")
+    return 0
+
+
+def _splits(arguments: argparse.Namespace, data: "Challenge") -> "Splits":
+    from shared.splits import make_splits, read_splits
+
+    if arguments.splits is not None:
+        return read_splits(arguments.splits)
+    kept = arguments.run / "splits.json"
+    if arguments.resume and kept.is_file():
+        return read_splits(kept)
+    assert data.grades is not None  # the train part always has grades
+    return make_splits(data.study_ids, data.grades)
+
+
+def _folds(text: str, count: int) -> list[int]:
+    if text == "all":
+        return list(range(count))
+    if not text.isdigit() or int(text) >= count:
+        raise InputError(f"--fold {text!r}: expected all or a number from 0 to {count - 1}")
+    return [int(text)]
+
+
+def _checked_localizations(path: Path, splits: "Splits") -> "Localizations":
+    """Reads localizations.csv; where a splits.json lies beside it, it must be the run's own."""
+    from shared.detections import read_localizations
+    from shared.splits import read_splits
+
+    beside = path.parent / "splits.json"
+    if beside.is_file() and read_splits(beside).folds != splits.folds:
+        raise InputError(
+            f"--localizations {path}: found under other folds than this run's ({beside} differs), so a detector may "
+            f"have trained on a study that validates the grader; pass --splits {beside}"
+        )
+    return read_localizations(path)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from classify.predict import Grader, predict_out_of_fold, predict_studies, write_predictions
+    from shared.challenge import Challenge
+    from shared.detections import read_localizations
+    from shared.files import prepare_output
+
+    started = time.time()
+    data = Challenge.open(arguments.data, arguments.part)
+    localizations = read_localizations(arguments.localizations)
+    if arguments.part == "train":
+        table, problems = predict_out_of_fold(arguments.run, data, localizations, device=arguments.device)
+    else:
+        grader = Grader.load(arguments.run, device=arguments.device)
+        table, problems = predict_studies(grader, data, data.study_ids, localizations)
+    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
+    row_ids = data.submission_row_ids if arguments.part == "test" else None
+    write_predictions(out, table, problems, row_ids=row_ids, started=started, run=arguments.run)
+    for problem in problems[:5]:
+        print(f"warning: {problem}", file=sys.stderr)
+    prior_rows = int((~table.from_model).sum())
+    print(f"{len(table.study_ids)} studies, {prior_rows} of {table.from_model.size} rows from the prior -> {out}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from classify.report import evaluate_run
+    from shared.challenge import Challenge
+    from shared.detections import read_localizations
+    from shared.files import prepare_output
+
+    data = Challenge.open(arguments.data, "train")
+    localizations = read_localizations(arguments.localizations) if arguments.localizations else None
+    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
+    print(evaluate_run(data, arguments.run, out, localizations=localizations))
+    return 0

@@ -1,0 +1,300 @@
+"""Trains the grader fold by fold: `python -m classify.train DATA RUN ...` or `lumbar classify train`.
+
+RUN/config.toml  run.json  splits.json  out_of_fold.csv
+RUN/fold<K>/{model.safetensors, model.json, log.csv, probabilities.csv}
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from classify.augment import Augmenter
+from classify.calibrate import fit_temperature, softmax, weighted_log_loss
+from classify.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, save_card, save_weights
+from classify.config import ClassifyConfig
+from classify.data import CacheJob, CropCache, build_cache
+from classify.device import pick_device, use_all_cores, use_bf16
+from classify.fit import Crops, fit, predict_logits
+from classify.model import FAMILIES, SeverityNet, build_model
+from shared.challenge import Challenge
+from shared.detections import Localizations
+from shared.errors import InputError
+from shared.files import read_json, write_csv, write_json
+from shared.jitter import Jitter
+from shared.labels import FINDINGS, Condition
+from shared.manifest import data_fingerprint, write_run
+from shared.probabilities import (
+    ProbabilityTable,
+    constant_table,
+    read_probabilities,
+    weighted_prior,
+    write_probabilities,
+)
+from shared.progress import log
+from shared.splits import Splits, write_splits
+
+KIND: Final = "classify"
+OUT_OF_FOLD_FILE: Final = "out_of_fold.csv"
+_STATE_FILE: Final = "state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldStudies:
+    """Studies of one fold; raises `InputError` at construction when one is both trained on and held out."""
+
+    training: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        both = sorted(set(self.training) & set(self.held_out))
+        if both:
+            raise InputError(f"study {both[0]} is both trained on and held out ({len(both)} such); the splits leak")
+        if not self.training or not self.held_out:
+            raise InputError(
+                f"{len(self.training)} training and {len(self.held_out)} held-out studies: expected some of each"
+            )
+
+
+def train(
+    data: Challenge,
+    run: Path,
+    config: ClassifyConfig,
+    *,
+    folds: Sequence[int],
+    splits: Splits,
+    localizations: Localizations | None = None,
+    jitter: Mapping[Condition, Jitter] | None = None,
+    conditions: tuple[Condition, ...] = tuple(Condition),
+    device: str = "auto",
+    workers: int = 1,
+    resume: bool = False,
+    keep_cache: bool = False,
+) -> None:
+    """Trains the given folds into `run`, which exists (see `shared.files.prepare_output`).
+
+    Args:
+      localizations: out-of-fold points of stage 1 under the same splits. Held-out studies are scored at these alone;
+        training crops without one lie at annotated points. None: annotated points everywhere.
+      jitter: error of localizations per condition; the config's assumption for those not given.
+      conditions: families to train; the others stay with the prior.
+      resume: continue a run of the same data, config, splits and points; finished folds are kept.
+      keep_cache: leave the cached crops in `run` for another call.
+
+    Raises:
+      InputError: for splits that do not cover the data or leak, an unknown fold, or a run of something else.
+    """
+    started = time.time()
+    splits.check_covers(data.study_ids)
+    studies = {k: FoldStudies(training=splits.training(k), held_out=splits.held_out(k)) for k in folds}
+    chosen = pick_device(device)
+    use_all_cores()
+    job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
+    _claim_run(run, job, config, splits, jitter, resume=resume)
+    cache = build_cache(job, run / "cache", workers=workers)
+    jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
+    for k in folds:
+        folder = run / f"fold{k}"
+        if resume and (folder / MODEL_FILE).is_file():
+            log(f"fold {k}: finished before, kept")
+            continue
+        fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
+        _train_fold(fold, data, cache, conditions, localized=localizations is not None)
+    trained = sorted(int(p.parent.name.removeprefix("fold")) for p in run.glob(f"fold*/{MODEL_FILE}"))
+    write_probabilities(run / OUT_OF_FOLD_FILE, pool_folds(run, splits, trained))
+    write_run(
+        run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
+        seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
+        points="localized" if localizations is not None else "annotated", problems=list(cache.problems),
+    )  # fmt: skip
+    if not keep_cache:
+        shutil.rmtree(run / "cache")
+
+
+def pool_folds(run: Path, splits: Splits, folds: Sequence[int]) -> ProbabilityTable:
+    """Held-out probabilities of the given folds, one row per study.
+
+    Raises:
+      InputError: when a fold's file is missing or holds other studies than that fold holds out.
+    """
+    tables = []
+    for k in folds:
+        path = run / f"fold{k}" / "probabilities.csv"
+        table = read_probabilities(path)
+        if sorted(table.study_ids) != sorted(splits.held_out(k)):
+            raise InputError(f"{path}: holds other studies than fold {k} of the splits holds out")
+        tables.append(table)
+    return ProbabilityTable(
+        study_ids=tuple(s for t in tables for s in t.study_ids),
+        values=np.concatenate([t.values for t in tables]),
+        from_model=np.concatenate([t.from_model for t in tables]),
+    )
+
+
+def _claim_run(
+    run: Path,
+    job: CacheJob,
+    config: ClassifyConfig,
+    splits: Splits,
+    jitter: Mapping[Condition, Jitter] | None,
+    *,
+    resume: bool,
+) -> None:
+    """Writes what the run is, or checks that a resumed one is the same."""
+    state = {
+        "config": config.model_dump(mode="json"),
+        "crops": job.key,
+        "splits": [list(f) for f in splits.folds],
+        "jitter": {c.short: [j.in_plane_sd_mm, sorted(j.slice_offsets.items())] for c, j in (jitter or {}).items()},
+    }
+    path = run / _STATE_FILE
+    if resume and path.is_file():
+        stored = read_json(path)
+        # Compared as JSON: tuples and int keys do not survive it.
+        differing = [name for name, value in state.items() if repr(stored.get(name)) != repr(_as_json(value))]
+        if differing:
+            raise InputError(
+                f"{run}: cannot resume, {' and '.join(differing)} changed; use --overwrite or another folder"
+            )
+        return
+    config.save(run / "config.toml")
+    write_splits(run / "splits.json", splits)
+    write_json(path, state)
+
+
+def _as_json(value: object) -> object:
+    return json.loads(json.dumps(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fold:
+    """One fold's job."""
+
+    k: int
+    studies: FoldStudies
+    config: ClassifyConfig
+    jitter: Mapping[Condition, Jitter]
+    folder: Path
+    device: torch.device
+
+
+def _train_fold(
+    fold: _Fold, data: Challenge, cache: CropCache, conditions: tuple[Condition, ...], *, localized: bool
+) -> None:
+    config, studies = fold.config, fold.studies
+    prior = weighted_prior(data.grades_of(studies.training))
+    training = select_crops(cache, data, studies.training, graded_only=True)
+    held_out = select_crops(cache, data, studies.held_out, localized_only=localized)
+    if not len(training):
+        raise InputError(f"fold {fold.k}: no graded crop to train on; are the grades of {data.root} empty?")
+    torch.manual_seed(config.train.seed * 1000 + fold.k)
+    model = build_model(config.model, slices=config.crop.slices, prior=prior)
+    augmenter = Augmenter(
+        crop=config.crop, augment=config.augment, jitter=fold.jitter, detected_share=config.jitter.detected_share
+    )
+    bf16 = use_bf16(config.train.amp, fold.device)
+
+    def logits_of(network: SeverityNet) -> NDArray[np.float64]:
+        return predict_logits(network, held_out, config.crop, device=fold.device, bf16=bf16)
+
+    def evaluate(network: SeverityNet) -> float:
+        return family_mean_loss(logits_of(network), held_out)
+
+    network, history = fit(
+        model, training, config, augmenter, evaluate, fold=fold.k, progress=fold.folder / "progress", device=fold.device
+    )
+    logits = logits_of(network)
+    temperature = _temperatures(logits, held_out, enabled=config.calibration.temperature)
+    table = held_out_table(
+        logits, held_out, temperature, prior, study_ids=studies.held_out, rows=cache.rows_of(studies.held_out)
+    )
+    write_probabilities(fold.folder / "probabilities.csv", table)
+    write_csv(fold.folder / "log.csv", pd.DataFrame([asdict(h) for h in history]).drop(columns="seconds"))
+    save_weights(fold.folder / WEIGHTS_FILE, network.state_dict())
+    card = ModelCard(
+        config=config, families=conditions, prior=prior, temperature=temperature, fold=fold.k,
+        data_fingerprint=data_fingerprint(data), held_out_points="localized" if localized else "annotated",
+    )  # fmt: skip
+    save_card(fold.folder, card)
+
+
+def select_crops(
+    cache: CropCache,
+    data: Challenge,
+    study_ids: Sequence[str],
+    *,
+    graded_only: bool = False,
+    localized_only: bool = False,
+) -> Crops:
+    """Crops of some studies; without a grade only where `graded_only` is off, at annotated points only where
+    `localized_only` is off."""
+    rows = cache.rows_of(study_ids)
+    grades = data.grades_of(list(study_ids))
+    wanted = cache.present[rows].copy()
+    if graded_only:
+        wanted &= grades >= 0
+    if localized_only:
+        wanted &= ~cache.annotated[rows]
+    position, finding = np.nonzero(wanted)
+    return Crops(
+        patches=cache.patches, study=rows[position], finding=finding, label=grades[position, finding],
+        annotated=cache.annotated[rows][position, finding],
+    )  # fmt: skip
+
+
+def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:
+    """Mean over families of the weighted log loss; NaN when nothing is graded. # [n, 3]"""
+    probabilities = softmax(logits)
+    losses = [
+        weighted_log_loss(probabilities[crops.family == c], crops.label[crops.family == c])
+        for c in range(len(FAMILIES))
+    ]
+    present = [v for v in losses if not np.isnan(v)]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def _temperatures(logits: NDArray[np.float64], crops: Crops, *, enabled: bool) -> dict[Condition, float]:
+    if not enabled:
+        return dict.fromkeys(FAMILIES, 1.0)
+    return {
+        condition: fit_temperature(logits[crops.family == c], crops.label[crops.family == c])
+        for c, condition in enumerate(FAMILIES)
+    }
+
+
+def held_out_table(
+    logits: NDArray[np.float64],
+    crops: Crops,
+    temperature: Mapping[Condition, float],
+    prior: NDArray[np.float64],
+    *,
+    study_ids: Sequence[str],
+    rows: NDArray[np.intp],
+) -> ProbabilityTable:
+    """Probabilities of the held-out studies: the model's where there is a crop, the prior elsewhere.
+
+    `rows` says which index of `crops.study` each of `study_ids` has. # [n, 3] logits, [25, 3] prior, [studies] rows
+    """
+    table = constant_table(study_ids, prior)
+    values, from_model = table.values.copy(), table.from_model.copy()
+    position = {int(row): i for i, row in enumerate(rows)}
+    for i, (study, finding) in enumerate(zip(crops.study, crops.finding, strict=True)):
+        place = (position[int(study)], int(finding))
+        values[place] = softmax(logits[i] / temperature[FINDINGS[finding].condition])
+        from_model[place] = True
+    return ProbabilityTable(study_ids=table.study_ids, values=values, from_model=from_model)
+
+
+if __name__ == "__main__":
+    from classify.cli import main_train
+
+    sys.exit(main_train(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""`lumbar localize train | predict | evaluate`. Importing this loads no torch: the work is imported when it starts."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InputError
+
+_DATA = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
+_VIEWS = ("sagittal_t1", "sagittal_t2", "axial_t2")
+
+
+def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Adds the three commands of stage 1."""
+    add_train_arguments(
+        subparsers.add_parser("train", help="train the detectors and the level chain", description=_TRAIN_DESCRIPTION)
+    )
+    predict = subparsers.add_parser(
+        "predict",
+        help="localize the findings of studies",
+        description="Detects the levels on every slice and decodes a point for each finding: "
+        "writes OUT/detections.csv and OUT/localizations.csv.",
+    )
+    predict.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
+    predict.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
+    predict.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
+    predict.add_argument("--part", choices=("train", "test"), default="test", help="part of DATA to localize (default: test)")
+    _add_prediction_flags(predict)
+    predict.set_defaults(func=run_predict)
+    evaluate = subparsers.add_parser(
+        "evaluate",
+        help="measure localizations against true points",
+        description="Coverage, errors in mm and slices, level confusion, sides and mAP: writes OUT/report.json and "
+        "OUT/report.html. The train part is measured out of fold, from RUN/localizations.csv; the test part is localized "
+        "first, with the folds of RUN averaged.",
+    )
+    evaluate.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
+    evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
+    evaluate.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
+    evaluate.add_argument(
+        "--truth", metavar="DIR", type=Path, help="folder with test_label_coordinates.csv; measures the test part"
+    )
+    _add_prediction_flags(evaluate)
+    evaluate.set_defaults(func=run_evaluate)
+
+
+_TRAIN_DESCRIPTION = (
+    "Trains one YOLO detector a view on the annotated points of DATA, fits the level chain, and localizes the held-out "
+    "studies of every trained fold. RUN gets the models, the out-of-fold localizations.csv and their measured errors."
+)
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of training, for `lumbar localize train` and `python -m localize.train` alike."""
+    parser.add_argument("data", metavar="DATA", type=Path, help=_DATA)
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder to write to")
+    parser.add_argument("--fold", default="all", metavar="K|all", help="fold to train, a number or `all` (default: all)")
+    parser.add_argument(
+        "--view", action="append", choices=_VIEWS, help="train this view's detector only; may be given again (default: all)"
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML config (default: built in, the full run)")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="override a config value, for example axial_t2.epochs=20; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--splits", metavar="FILE", type=Path, help="splits.json (default: five seeded folds of DATA)")
+    parser.add_argument("--weights", metavar="none|coco|imagenet|PATH", help="starting weights; the names download")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of training and of the default splits (default: 0)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that read data (default: 1)")
+    _add_device(parser)
+    _add_output_flags(parser)
+    parser.set_defaults(func=run_train)
+
+
+def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fold", action="append", type=int, metavar="K", help="use this fold's models; may be given again (default: all)"
+    )
+    _add_device(parser)
+    parser.add_argument("--overwrite", action="store_true", help="empty OUT first if it is not empty")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, or 0,1 for several (default: auto)")
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="continue an unfinished run, or add folds to a finished one")
+    group.add_argument("--overwrite", action="store_true", help="empty RUN first if it is not empty")
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Handler of `train`."""
+    from localize.config import LocalizeConfig
+    from localize.train import train
+    from shared.challenge import Challenge
+    from shared.files import prepare_output
+    from shared.labels import View
+    from shared.splits import make_splits, read_splits
+
+    overrides = list(args.overrides)
+    if args.weights is not None:
+        overrides.append(f'model.weights="{args.weights}"')
+    if args.seed is not None:
+        overrides.append(f"optim.seed={args.seed}")
+    config = LocalizeConfig.load(args.config, tuple(overrides))
+    data = Challenge.open(args.data)
+    if args.splits is not None:
+        splits = read_splits(args.splits)
+    else:
+        splits = make_splits(data.study_ids, data.grades_of(data.study_ids), seed=config.optim.seed)
+    folds = _folds(args.fold, len(splits.folds))
+    run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume)
+    views = tuple(View.from_slug(v) for v in args.view) if args.view else tuple(View)
+    train(
+        data, run, config,
+        folds=folds, splits=splits, views=views, device=args.device, workers=args.workers, resume=args.resume,
+    )  # fmt: skip
+    return 0
+
+
+def _folds(text: str, count: int) -> list[int]:
+    if text == "all":
+        return list(range(count))
+    if not text.isdigit() or int(text) >= count:
+        raise InputError(f"--fold {text}: expected all or a number from 0 to {count - 1}")
+    return [int(text)]
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Handler of `predict`."""
+    from localize.predict import Localizer, predict_studies, write_predictions
+    from shared.challenge import Challenge
+    from shared.files import prepare_output
+    from shared.progress import log
+
+    localizer = Localizer.load(args.run, folds=args.fold, device=args.device)
+    data = Challenge.open(args.data, args.part)
+    out = prepare_output(args.out, overwrite=args.overwrite)
+    predictions = predict_studies(localizer, data, data.study_ids)
+    write_predictions(out, predictions)
+    for problem in predictions.problems:
+        log(f"skipped: {problem}")
+    count = sum(len(found) for found in predictions.localizations.values())
+    print(f"{count} findings localized in {len(predictions.localizations)} studies: {out / 'localizations.csv'}")
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Handler of `evaluate`."""
+    from localize.report import evaluate_run
+    from shared.files import prepare_output
+
+    out = prepare_output(args.out, overwrite=args.overwrite)
+    page = evaluate_run(args.data, args.run, out, truth=args.truth, folds=args.fold, device=args.device)
+    print(page)
+    return 0
+
+
+def main_train(argv: Sequence[str] | None = None) -> int:
+    """`python -m localize.train`: the same as `lumbar localize train`."""
+    parser = argparse.ArgumentParser(prog="python -m localize.train", description=_TRAIN_DESCRIPTION)
+    add_train_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        return run_train(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

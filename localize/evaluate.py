@@ -1,0 +1,220 @@
+"""How far localizations are from true points: pure numbers in a plain dictionary.
+
+Errors are in patient mm. The distance is 3-D: a point one slice off is at least a slice gap away. The in-plane error is
+measured in the plane of the slice that the truth was marked on. The slice error is in slices of the true series.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from shared.annotations import annotated_localizations
+from shared.challenge import Challenge, Point
+from shared.detections import Localization, Source
+from shared.geometry import FloatArray
+from shared.jitter import Jitter
+from shared.labels import Condition, Finding, Level, View
+from shared.study import Series, Study
+
+RADII_MM: Final = (5.0, 8.0, 10.0)
+# Beyond this a localization is lost rather than inexact, and says nothing of the usual error.
+_LOST_MM: Final = 20.0
+_RELIABILITY_BINS: Final = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0001)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingError:
+    """One expected finding: a true point whose series is there.
+
+    Attributes:
+      found: whether there is a localization; the rest is None without one.
+      distance_mm: 3-D distance.
+      in_plane_mm: in the true slice's plane; in_plane_xy_mm its two components.
+      slices: localized minus true position in the true series, towards the series' end positive.
+      nearest_level: level whose true point of the same condition and side is nearest.
+      wrong_side: nearer to the other side's true point of the same level.
+    """
+
+    study_id: str
+    finding: Finding
+    found: bool
+    distance_mm: float | None = None
+    in_plane_mm: float | None = None
+    in_plane_xy_mm: tuple[float, float] | None = None
+    slices: int | None = None
+    nearest_level: Level | None = None
+    wrong_side: bool = False
+    source: Source | None = None
+    score: float | None = None
+
+
+def study_errors(
+    study: Study, truth: Mapping[Finding, Localization], localized: Mapping[Finding, Localization]
+) -> list[FindingError]:
+    """Errors of every expected finding of one study."""
+    errors = []
+    for finding in sorted(truth, key=lambda f: f.index):
+        if finding not in localized:
+            errors.append(FindingError(study_id=study.study_id, finding=finding, found=False))
+        else:
+            errors.append(_error(study, finding, truth, localized[finding]))
+    return errors
+
+
+def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization], got: Localization) -> FindingError:
+    true = truth[finding]
+    series = study.get(true.series_id)
+    item = series.by_instance(true.instance_number) if series else None
+    if series is None or item is None:
+        raise ValueError(f"study {study.study_id}: the true point of {finding.column} is on no slice")
+    point, true_point = np.array(got.point_mm), np.array(true.point_mm)
+    off_px = item.plane.to_pixel(point) - [true.x_px, true.y_px]
+    off_mm = off_px * np.array(item.plane.spacing_mm)[::-1]
+    peers = {
+        f.level: np.array(loc.point_mm) for f, loc in truth.items() if (f.condition, f.side) == (finding.condition, finding.side)
+    }
+    other = None
+    if finding.side is not None:
+        other = truth.get(Finding(condition=finding.condition, side=finding.side.opposite, level=finding.level))
+    distance = float(np.linalg.norm(point - true_point))
+    return FindingError(
+        study_id=study.study_id,
+        finding=finding,
+        found=True,
+        distance_mm=distance,
+        in_plane_mm=float(np.hypot(*off_mm)),
+        in_plane_xy_mm=(float(off_mm[0]), float(off_mm[1])),
+        slices=_slice_error(series.slices.index(item), series, got),
+        nearest_level=min(peers, key=lambda level: float(np.linalg.norm(peers[level] - point))),
+        wrong_side=other is not None and float(np.linalg.norm(np.array(other.point_mm) - point)) < distance,
+        source=got.source,
+        score=got.score,
+    )
+
+
+def _slice_error(true_index: int, series: Series, got: Localization) -> int:
+    """In the same series by slice, else by the plane nearest to the localized point."""
+    if got.series_id == series.series_id:
+        item = series.by_instance(got.instance_number)
+        if item is not None:
+            return series.slices.index(item) - true_index
+    distances = [abs(float(s.plane.distance_mm(np.array(got.point_mm)))) for s in series.slices]
+    return int(np.argmin(distances)) - true_index
+
+
+def collect_errors(
+    data: Challenge, points: Mapping[str, Sequence[Point]], localizations: Mapping[str, Mapping[Finding, Localization]]
+) -> list[FindingError]:
+    """Errors of all studies with true points; a study without localizations counts as not found."""
+    errors: list[FindingError] = []
+    for study_id in sorted(points):
+        study = data.load_study(study_id).study
+        truth = annotated_localizations(study, points[study_id])
+        errors.extend(study_errors(study, truth, localizations.get(study_id, {})))
+    return errors
+
+
+def evaluate(errors: Sequence[FindingError]) -> dict[str, Any]:
+    """All measures, over everything and by view, level and condition."""
+    groups: dict[str, dict[str, Any]] = {}
+    for view in View:
+        groups[view.slug] = _measures([e for e in errors if e.finding.view is view])
+    levels = {level.slug: _measures([e for e in errors if e.finding.level is level]) for level in Level}
+    cells = {
+        condition.short: {
+            level.slug: _measures([e for e in errors if e.finding.condition is condition and e.finding.level is level])
+            for level in Level
+        }
+        for condition in Condition
+    }
+    return {
+        "distance": "3-D, in patient mm",
+        "studies": len({e.study_id for e in errors}),
+        "overall": _measures(errors),
+        "by_view": groups,
+        "by_level": levels,
+        "by_condition_and_level": cells,
+        "level_confusion": level_confusion(errors).tolist(),
+        "sources": {s.value: sum(e.source is s for e in errors) for s in Source if s is not Source.ANNOTATED},
+        "reliability": _reliability(errors),
+    }
+
+
+def _measures(errors: Sequence[FindingError]) -> dict[str, Any]:
+    found = [e for e in errors if e.found]
+    distance = np.array([e.distance_mm for e in found], np.float64)
+    in_plane = np.array([e.in_plane_mm for e in found], np.float64)
+    slices = np.array([e.slices for e in found], np.int64)
+    expected = len(errors)
+
+    def share(count: int) -> float | None:
+        return count / expected if expected else None
+
+    def quantile(values: FloatArray, q: float) -> float | None:
+        return float(np.quantile(values, q)) if len(values) else None
+
+    return {
+        "expected": expected,
+        "found": len(found),
+        **{f"within_{int(r)}_mm": share(int((distance <= r).sum())) for r in RADII_MM},
+        "in_plane_median_mm": quantile(in_plane, 0.5),
+        "in_plane_p95_mm": quantile(in_plane, 0.95),
+        "slice_exact": share(int((slices == 0).sum())),
+        "slice_exact_or_next": share(int((np.abs(slices) <= 1).sum())),
+        "level_off_by_one": share(_level_steps(found, 1)),
+        "level_off_by_more": share(_level_steps(found, 2)),
+        "wrong_side": sum(e.wrong_side for e in found),
+    }
+
+
+def _level_steps(found: Iterable[FindingError], steps: int) -> int:
+    off = [abs(e.nearest_level - e.finding.level) for e in found if e.nearest_level is not None]
+    return sum(o == 1 for o in off) if steps == 1 else sum(o >= steps for o in off)
+
+
+def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:
+    """Counts: row the wanted level, column the level whose true point is nearest. # [5, 5]"""
+    counts = np.zeros((len(Level), len(Level)), np.int64)
+    for error in errors:
+        if error.nearest_level is not None:
+            counts[error.finding.level, error.nearest_level] += 1
+    return counts
+
+
+def _reliability(errors: Sequence[FindingError]) -> list[dict[str, Any]]:
+    """Per range of scores: how many, their mean score, and the share within 8 mm."""
+    rows = []
+    for low, high in zip(_RELIABILITY_BINS, _RELIABILITY_BINS[1:], strict=False):
+        members = [e for e in errors if e.score is not None and low <= e.score < high]
+        if members:
+            rows.append(
+                {
+                    "score_from": low,
+                    "score_to": min(high, 1.0),
+                    "count": len(members),
+                    "mean_score": float(np.mean([e.score for e in members if e.score is not None])),
+                    "within_8_mm": float(np.mean([e.distance_mm is not None and e.distance_mm <= 8 for e in members])),
+                }
+            )
+    return rows
+
+
+def measure_jitter(errors: Sequence[FindingError]) -> dict[Condition, Jitter]:
+    """The usual error of each condition, for stage 2 to train on; lost points are left out."""
+    result = {}
+    for condition in Condition:
+        usual = [
+            e for e in errors if e.finding.condition is condition and e.distance_mm is not None and e.distance_mm <= _LOST_MM
+        ]
+        if not usual:
+            continue
+        median = float(np.median([e.in_plane_mm for e in usual if e.in_plane_mm is not None]))
+        offsets, counts = np.unique([e.slices for e in usual if e.slices is not None], return_counts=True)
+        # The median distance of a two-dimensional normal error is 1.1774 standard deviations.
+        result[condition] = Jitter(
+            in_plane_sd_mm=median / 1.1774,
+            slice_offsets={int(o): int(c) / int(counts.sum()) for o, c in zip(offsets, counts, strict=True)},
+        )
+    return result

@@ -1,0 +1,242 @@
+"""Sagittal detections -> one chain of five levels in patient space.
+
+Every detection is lifted to patient mm and moved to where it says the level's canal point is. Detections near one
+another in the sagittal plane (y, z) form a place; a place has evidence for each level from each view. The chain is the
+best assignment of places to levels, head to foot: evidence plus the fitted prior on the gaps, with a price for a level
+that has no place. Such a level is interpolated between its neighbours, or extrapolated beyond the last one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import logsumexp
+
+from localize.config import ChainConfig
+from localize.prior import ChainPrior
+from shared.detections import Detection, Source
+from shared.geometry import FloatArray
+from shared.labels import Condition, Finding, Level, Side, View
+from shared.study import Study
+
+_MAX_PLACES: Final = 48
+# A level is seen by about this many slices of a view: one midline and two foramina with their neighbours.
+_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """A sagittal detection in patient space.
+
+    Attributes:
+      detection: where it comes from.
+      point_mm: centre of its box (x, y, z).
+      canal_yz_mm: where the canal point of its level would be, in the sagittal plane.
+    """
+
+    detection: Detection
+    point_mm: FloatArray
+    canal_yz_mm: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainLevel:
+    """One level of the chain: the canal point in the sagittal plane, (y, z) in mm.
+
+    `score` is the probability, under the chain model, that this place is this level.
+    """
+
+    yz_mm: tuple[float, float]
+    source: Source
+    score: float
+
+
+Chain = Mapping[Level, ChainLevel]
+
+
+def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[Lifted]:
+    """Detections of sagittal slices in patient space."""
+    planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
+    lifted = []
+    for detection in detections:
+        if not detection.view.is_sagittal:
+            continue
+        point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
+        shift = _foraminal_shift(prior, detection.level) if detection.view is View.SAGITTAL_T1 else np.zeros(2)
+        lifted.append(Lifted(detection=detection, point_mm=point, canal_yz_mm=point[1:] - shift))
+    return lifted
+
+
+def _foraminal_shift(prior: ChainPrior, level: Level) -> FloatArray:
+    """Mean offset (y, z) of both foramina from the canal point: which side a slice shows is not known yet."""
+    sides = [
+        prior.offset_mean[Finding(condition=Condition.FORAMINAL, side=side, level=level)][1:]
+        for side in (Side.LEFT, Side.RIGHT)
+    ]
+    return np.asarray((sides[0] + sides[1]) / 2)
+
+
+def find_places(lifted: Sequence[Lifted], merge_mm: float) -> FloatArray:
+    """Places in the sagittal plane, the strongest detections first. # [p, 2]"""
+    if not lifted:
+        return np.empty((0, 2))
+    order = sorted(range(len(lifted)), key=lambda i: (-lifted[i].detection.score, i))
+    points = np.array([lifted[i].canal_yz_mm for i in order])
+    weights = np.array([lifted[i].detection.score for i in order])
+    free = np.ones(len(order), bool)
+    places: list[FloatArray] = []
+    for i in range(len(order)):
+        if not free[i] or len(places) == _MAX_PLACES:
+            continue
+        near = np.linalg.norm(points - points[i], axis=1) <= merge_mm
+        places.append(np.average(points[near], axis=0, weights=weights[near]))
+        free &= ~near
+    return np.array(places)
+
+
+def evidence(lifted: Sequence[Lifted], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
+    """Mean score of each level at each place, by view. # [p, 5] each
+
+    A slice counts once a place and level, with its best box there; the mean is over as many slices as a level is usually
+    seen on, so a lone box on one slice counts for less.
+    """
+    result = {}
+    for view, usual in _SLICES_PER_LEVEL.items():
+        items = [item for item in lifted if item.detection.view is view]
+        if not items:
+            continue
+        best: dict[tuple[str, int], FloatArray] = {}
+        for item in items:
+            key = (item.detection.series_id, item.detection.instance_number)
+            scores = best.setdefault(key, np.zeros((len(places), len(Level))))
+            near = np.linalg.norm(places - item.canal_yz_mm, axis=1) <= reach_mm
+            scores[near, item.detection.level] = np.maximum(scores[near, item.detection.level], item.detection.score)
+        stack = np.sort(np.stack(list(best.values())), axis=0)[::-1][:usual]
+        result[view] = stack.sum(0) / usual
+    return result
+
+
+def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfig) -> dict[Level, ChainLevel]:
+    """The best chain; empty without any detection."""
+    usable = [item for item in lifted if item.detection.score >= config.min_score]
+    places = find_places(usable, config.merge_mm)
+    if not len(places):
+        return {}
+    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight}
+    unary = np.zeros((len(places), len(Level)))
+    for view, scores in evidence(usable, places, config.merge_mm).items():
+        unary += weights[view] * (np.log(config.evidence_floor + scores) - np.log(config.evidence_floor))
+    steps = _Steps(places, prior, config)
+    chosen = _best_path(unary, steps, config.missing_penalty)
+    posterior = _posterior(unary, steps, config.missing_penalty)
+    near = np.linalg.norm(places[:, None] - places[None], axis=2) <= config.merge_mm
+    found = {
+        level: ChainLevel(
+            yz_mm=_refined(usable, places[place], level, config.merge_mm),
+            source=Source.DETECTED,
+            score=float(np.clip(posterior[near[place], level].sum(), 0, 1)),
+        )
+        for level, place in chosen.items()
+    }
+    return fill_missing(found, prior)
+
+
+class _Steps:
+    """Log prior of going from a place at one level to a place at a lower one, in one to four steps."""
+
+    def __init__(self, places: FloatArray, prior: ChainPrior, config: ChainConfig) -> None:
+        self._delta = places[None] - places[:, None]  # [from, to, 2]
+        self._mean, self._cov = prior.gap_mean, prior.gap_cov * config.gap_inflation**2
+
+    def log_prior(self, upper: int, lower: int) -> FloatArray:
+        """Relative to the density at the mean gap; going up is impossible. # [p, p]"""
+        mean = self._mean[upper:lower].sum(0)
+        inverse = np.linalg.inv(self._cov[upper:lower].sum(0))
+        off = self._delta - mean
+        score = -0.5 * np.einsum("ijk,kl,ijl->ij", off, inverse, off)
+        return np.where(self._delta[..., 1] < 0, score, -np.inf)
+
+
+def _best_path(unary: FloatArray, steps: _Steps, penalty: float) -> dict[Level, int]:
+    """Level -> index of its place, for the levels that have one."""
+    count = len(Level)
+    best = unary.T - penalty * np.arange(count)[:, None]  # [level, p]: the chain starts here
+    back: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for lower in range(count):
+        upper_of = np.full(unary.shape[0], -1)
+        place_of = np.full(unary.shape[0], -1)
+        for upper in range(lower):
+            through = best[upper][:, None] + steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
+            candidate = through.max(0) + unary[:, lower]
+            better = candidate > best[lower]
+            best[lower] = np.where(better, candidate, best[lower])
+            upper_of[better] = upper
+            place_of[better] = through.argmax(0)[better]
+        back[lower] = (upper_of, place_of)
+    final = best - penalty * (count - 1 - np.arange(count))[:, None]
+    level, place = (int(i) for i in np.unravel_index(int(final.argmax()), final.shape))
+    path = {}
+    while level >= 0:
+        path[Level(level)] = place
+        level, place = int(back[level][0][place]), int(back[level][1][place])
+    return path
+
+
+def _posterior(unary: FloatArray, steps: _Steps, penalty: float) -> FloatArray:
+    """Probability of each (place, level) summed over all chains, forward times backward. # [p, 5]"""
+    count = len(Level)
+    forward = unary.T - penalty * np.arange(count)[:, None]
+    backward = np.repeat(-penalty * (count - 1 - np.arange(count))[:, None], len(unary), axis=1)
+    for lower in range(count):
+        ways = [forward[lower]]
+        for upper in range(lower):
+            step = steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
+            ways.append(logsumexp(forward[upper][:, None] + step, axis=0) + unary[:, lower])
+        forward[lower] = logsumexp(ways, axis=0)
+    for upper in reversed(range(count)):
+        ways = [backward[upper]]
+        for lower in range(upper + 1, count):
+            step = steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
+            ways.append(logsumexp(step + (backward[lower] + unary[:, lower])[None], axis=1))
+        backward[upper] = logsumexp(ways, axis=0)
+    ends = forward - penalty * (count - 1 - np.arange(count))[:, None]
+    # A chain without any level competes too.
+    total = logsumexp([*ends.ravel(), -penalty * count])
+    return np.asarray(np.exp(forward + backward - total).T)
+
+
+def _refined(lifted: Sequence[Lifted], place: FloatArray, level: Level, merge_mm: float) -> tuple[float, float]:
+    """Mean position of the boxes at a place, those of the level itself and of the canal's own view counting most."""
+    near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
+    own = [item for item in near if item.detection.level is level] or near
+    canal = [item for item in own if item.detection.view is View.SAGITTAL_T2] or own
+    weights = [item.detection.score**2 for item in canal]
+    y, z = np.average([item.canal_yz_mm for item in canal], axis=0, weights=weights)
+    return float(y), float(z)
+
+
+def fill_missing(found: Chain, prior: ChainPrior) -> dict[Level, ChainLevel]:
+    """Places the levels without evidence by the mean gaps, stretched between the neighbours that are there."""
+    known = sorted(found)
+    filled = dict(found)
+    for level in Level:
+        if level in found:
+            continue
+        above = [k for k in known if k < level]
+        below = [k for k in known if k > level]
+        score = 0.5 * min(found[k].score for k in (above[-1:] + below[:1]))
+        if above and below:
+            a, b = above[-1], below[0]
+            start, end = np.array(found[a].yz_mm), np.array(found[b].yz_mm)
+            mean = prior.gap_mean[a:b].sum(0)
+            expected = prior.gap_mean[a:level].sum(0)
+            share = float(expected @ mean / (mean @ mean))
+            # What the actual gap differs from the mean one is spread evenly.
+            point = start + expected + share * (end - start - mean)
+        elif above:
+            point = np.array(found[above[-1]].yz_mm) + prior.gap_mean[above[-1] : level].sum(0)
+        else:
+            point = np.array(found[below[0]].yz_mm) - prior.gap_mean[level : below[0]].sum(0)
+        filled[level] = ChainLevel(yz_mm=(float(point[0]), float(point[1])), source=Source.INTERPOLATED, score=score)
+    return dict(sorted(filled.items()))

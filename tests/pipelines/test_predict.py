@@ -1,0 +1,148 @@
+"""The pipeline around the models, with stand-ins for both stages: what it writes, and what bad input becomes."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from dicom_files import write_dicom
+
+from pipelines.predict import check_same_data, predict_source, to_table, write_prediction_run
+from pipelines.source import open_source
+from shared.detections import Detection, Localization, Source
+from shared.errors import InputError
+from shared.files import read_json
+from shared.labels import FINDINGS, Condition, Finding
+from shared.manifest import write_run
+from shared.probabilities import read_submission
+from shared.study import Study
+
+PRIOR = np.tile([0.7, 0.2, 0.1], (25, 1))
+
+
+@dataclass(frozen=True)
+class Located:
+    localizations: Mapping[Finding, Localization]
+    detections: tuple[Detection, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class CanalLocalizer:
+    """Finds every canal level on the first series; fails on a study without series."""
+
+    def localize(self, study: Study) -> Located:
+        if not study.series:
+            raise InputError("nothing to localize")
+        series = study.series[0]
+        found = {
+            f: Localization(
+                study_id=study.study_id, finding=f, series_id=series.series_id,
+                instance_number=series.slices[0].instance_number, x_px=3, y_px=f.level, point_mm=(0, 0, 0),
+                source=Source.DETECTED, score=0.9,
+            )
+            for f in FINDINGS
+            if f.condition is Condition.CANAL
+        }  # fmt: skip
+        return Located(found)
+
+
+@dataclass(frozen=True)
+class GradedStub:
+    values: np.ndarray
+    from_model: np.ndarray
+    problems: tuple[str, ...] = ()
+
+
+class ConstantGrader:
+    prior = PRIOR
+
+    def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> GradedStub:
+        values, model = PRIOR.copy(), np.zeros(25, bool)
+        for finding in localizations:
+            values[finding.index], model[finding.index] = (0.1, 0.2, 0.7), True
+        return GradedStub(values, model)
+
+
+def write_test_part(root: Path) -> Path:
+    """Study 5 is whole, study 6 has lost its files, study 7 has one broken file."""
+    rows = [("5", "51"), ("6", "61"), ("7", "71")]
+    pd.DataFrame(
+        [(study, series, "Sagittal T2/STIR") for study, series in rows],
+        columns=["study_id", "series_id", "series_description"],
+    ).to_csv(root / "test_series_descriptions.csv", index=False)
+    for study, series in (("5", "51"), ("7", "71")):
+        for number in range(1, 6):
+            write_dicom(root / "test_images" / study / series / f"{number}.dcm", ImagePositionPatient=[number, 0, 0])
+    (root / "test_images/7/71/3.dcm").write_bytes(b"broken")
+    return root
+
+
+def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
+    source = open_source(write_test_part(tmp_path))
+    out = tmp_path / "out"
+    predictions = predict_source(source, CanalLocalizer(), ConstantGrader(), out)
+    write_prediction_run(out, started=0.0, source=source, predictions=predictions)
+    written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert written == {
+        "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "run.json",
+        "studies/5.json", "studies/6.json", "studies/7.json",
+    }  # fmt: skip
+    table = read_submission(out / "submission.csv")
+    assert set(table.study_ids) == {"5", "6", "7"}
+    np.testing.assert_allclose(table.select(["6"]).values[0], PRIOR)
+    run = read_json(out / "run.json")
+    assert run["rows"] == 75
+    assert run["prior_rows"] == 20 + 25 + 20
+    assert run["localization_sources"] == {"detected": 10}
+    assert len(run["problems"]) == 3  # study 6: no readable slice, nothing to localize; study 7: one broken file
+    record = read_json(out / "studies" / "5.json")
+    assert record["findings"][0]["source"] == "model"
+    assert record["findings"][0]["localization"]["series_id"] == "51"
+    assert record["findings"][24]["localization"] is None
+    assert to_table(predictions).from_model.sum() == 10
+
+
+def test_the_sample_submission_gives_the_order(tmp_path: Path) -> None:
+    write_test_part(tmp_path)
+    row_ids = [f.row_id(s) for s in ("7", "5", "6") for f in FINDINGS]
+    sample = pd.DataFrame({"row_id": row_ids, "normal_mild": 1 / 3, "moderate": 1 / 3, "severe": 1 / 3})
+    sample.to_csv(tmp_path / "sample_submission.csv", index=False)
+    predict_source(open_source(tmp_path), CanalLocalizer(), ConstantGrader(), tmp_path / "out")
+    assert list(pd.read_csv(tmp_path / "out/submission.csv")["row_id"]) == row_ids
+
+
+def test_any_dicom_folder_is_a_source(tmp_path: Path) -> None:
+    for number in range(6):
+        write_dicom(tmp_path / "export" / f"IM{number}", InstanceNumber=number, ImagePositionPatient=[number, 0, 0])
+    source = open_source(tmp_path)
+    assert source.kind == "folder"
+    assert source.study_ids == ("1.2",)
+    predictions = predict_source(source, CanalLocalizer(), ConstantGrader(), tmp_path / "out")
+    assert predictions[0].from_model.sum() == 5
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        open_source(tmp_path / "nowhere")
+    (tmp_path / "train_images").mkdir()
+    with pytest.raises(InputError, match="series_descriptions"):
+        open_source(tmp_path)
+
+
+def test_stages_trained_on_different_data_are_refused(tmp_path: Path) -> None:
+    for name, kind, fingerprint in (("a", "localize", "1"), ("b", "classify", "1"), ("c", "classify", "2")):
+        (tmp_path / name).mkdir()
+        write_run(tmp_path / name, command="train", started=0.0, kind=kind, data_fingerprint=fingerprint)
+    check_same_data(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="different data"):
+        check_same_data(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(InputError, match="expected a localize run"):
+        check_same_data(tmp_path / "b", tmp_path / "b")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="unfinished"):
+        check_same_data(tmp_path / "empty", tmp_path / "b")
