@@ -54,37 +54,28 @@ class OptimConfig(Config):
     optimizer: str = "AdamW"
     lr: Positive = 1e-3
     final_lr_fraction: Fraction = 0.02
-    weight_decay: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 5e-4
-    warmup_epochs: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 1.0
+    weight_decay: NonNegative = 5e-4
+    warmup_epochs: NonNegative = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class AugmentConfig(Config):
     """Augmentation of training images. Nothing mirrors: head stays up and left stays left."""
 
-    rotate_deg: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 12.0
-    scale: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.2
+    rotate_deg: NonNegative = 12.0
+    scale: NonNegative = 0.2
     """Largest zoom, as the absolute natural logarithm of the factor."""
     shift: Fraction = 0.12
     """Largest shift, as a share of the image's side."""
-    gamma: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.6
+    gamma: NonNegative = 0.6
     """Largest absolute natural logarithm of the exponent."""
-    gain: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.4
+    gain: NonNegative = 0.4
     """Largest absolute natural logarithm of the brightness factor."""
-    bias: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.9
+    bias: NonNegative = 0.9
     """Strength of a smooth brightness field (surface coil), in natural logarithms from edge to edge."""
-    noise: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.06
+    noise: NonNegative = 0.06
     """Largest standard deviation of noise, as a share of full scale."""
-    blur_px: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 1.0
+    blur_px: NonNegative = 1.0
     """Largest standard deviation of blur."""
     crop: Fraction = 0.3
     """Probability that a border band is blacked out, as if the field of view ended there."""
@@ -98,12 +89,10 @@ class ChainConfig(Config):
     """Detections nearer to each other than this in the sagittal plane are one place."""
     evidence_floor: Positive = 0.02
     """Score at which a detection says nothing; lower values make the chain trust the detector more."""
-    missing_penalty: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 1.0
+    missing_penalty: NonNegative = 1.0
     gap_inflation: Positive = 1.5
     """Factor on the fitted spread of the gaps between levels: new patients vary more than the training sample."""
-    t1_weight: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 0.7
+    t1_weight: NonNegative = 0.7
     """Weight of foraminal evidence beside the canal's."""
 
 
@@ -114,8 +103,7 @@ class AxialConfig(Config):
     evidence_floor: Positive = 0.03
     plane_sd_mm: Positive = 3.5
     """Spread of the distance from a level's 3-D point to the plane of its slice, beside the fitted one."""
-    appearance_weight: Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = 1.0
+    appearance_weight: NonNegative = 1.0
     reach_mm: Positive = 14.0
     """A level farther than this from every plane is not on the series."""
 

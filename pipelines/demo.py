@@ -1,7 +1,7 @@
 """`lumbar demo`: synthetic studies -> both stages trained -> unseen studies graded -> scores and reports."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -74,7 +74,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     predictions, on_true_points = _predict(source, out, options)
 
     steps.start("stage reports")
-    _stage_reports(out, data, source, predictions)
+    _stage_reports(out, data, predictions, options)
 
     steps.start("scores")
     comparison = _score(source, predictions, on_true_points, data, out)
@@ -210,8 +210,23 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
     return predictions, table
 
 
-def _stage_reports(out: Path, data: Challenge, source: StudySource, predictions: list[StudyPrediction]) -> None:
-    raise NotImplementedError
+def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction], options: DemoOptions) -> None:
+    """Stage 1 on the unseen studies, stage 2 on its held-out fold: what `localize evaluate` and `classify evaluate` do."""
+    from classify.report import evaluate_run
+    from localize.report import Measured, measure_maps, write_report
+
+    points = read_points(out / "truth" / "test_label_coordinates.csv")
+    unseen = replace(Challenge.open(out / "data", "test"), points=points)
+    measured = Measured(
+        data=unseen,
+        points=points,
+        localizations={p.study_id: p.localizations for p in predictions},
+        detections=[d for p in predictions for d in p.detections],
+        maps=measure_maps(unseen, out / "localizer", device=options.device),
+        how="Unseen studies",
+    )
+    write_report(prepare_output(out / "reports" / "localize", overwrite=True), measured)
+    evaluate_run(data, out / "classifier", prepare_output(out / "reports" / "classify", overwrite=True))
 
 
 def _score(

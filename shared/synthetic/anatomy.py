@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from shared.synthetic.canvas import IndexArray, Points, Region, ellipse
 from shared.synthetic.contrast import Palette, Tissue
+from shared.synthetic.spine import Float32Array
 
-Float32Array = NDArray[np.float32]
 
 FORAMEN_BACK_MM: Final = 4.2
 FORAMEN_RISE_MM: Final = 5.0

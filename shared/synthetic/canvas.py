@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from shared.geometry import Plane
 from shared.synthetic.profiles import Profiles
-from shared.synthetic.spine import STEP_MM, Spine
+from shared.synthetic.spine import Float32Array, STEP_MM, Spine
 
-Float32Array = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
 

@@ -9,9 +9,9 @@ from enum import IntEnum, auto
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float32Array = NDArray[np.float32]
+from shared.synthetic.spine import Float32Array
+
 
 
 class Weighting(IntEnum):

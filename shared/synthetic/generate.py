@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,9 @@ from shared.synthetic.grades import (
     severity_text,
 )
 from shared.synthetic.scanner import RESOLUTIONS, Preset
+from shared.synthetic.scan import StudyPlan
 from shared.synthetic.simulate import StudyJob, StudyRecord, simulate_study
+from shared.synthetic.traps import assign_traps
 from shared.synthetic.writer import probability_rows, wide_grades, write_csv
 
 # Changes whenever the same seed gives other bytes.
@@ -66,7 +68,8 @@ def generate(
     (partial / "truth").mkdir()
     try:
         labels = sample_labels(studies + test_studies, np.random.SeedSequence([seed, 0]))
-        jobs = _jobs(labels, partial / "data", studies=studies, preset=preset, seed=seed)
+        planned = assign_traps(studies, test_studies, seed) if traps else {}
+        jobs = _jobs(labels, partial / "data", planned, studies=studies, preset=preset, seed=seed)
         for part in ("train_images", "test_images"):
             (partial / "data" / part).mkdir()
         records = []
@@ -74,10 +77,9 @@ def generate(
             records.append(record)
             if progress is not None:
                 progress(len(records), len(jobs))
-        planted: list[dict[str, str]] = []
-        _write_data(partial / "data", labels, records, studies)
+        _write_data(partial / "data", records, studies)
         _write_truth(partial / "truth", labels, records, studies)
-        _write_manifest(partial / "truth", records, planted, preset=preset, seed=seed, studies=studies)
+        _write_manifest(partial / "truth", records, preset=preset, seed=seed, studies=studies)
         for name in ("data", "truth"):
             (partial / name).rename(out / name)
     finally:
@@ -94,20 +96,25 @@ def _check(out: Path, studies: int, test_studies: int, preset: str) -> None:
             raise InputError(f"{out / name} already exists: remove it or choose another folder")
 
 
-def _jobs(labels: Labels, data: Path, *, studies: int, preset: Preset, seed: int) -> list[StudyJob]:
+def _jobs(
+    labels: Labels, data: Path, planned: Mapping[int, tuple[str, ...]], *, studies: int, preset: Preset, seed: int
+) -> list[StudyJob]:
     """One job per study, training studies first; ids are numeric strings like the challenge's."""
     count = len(labels.latent)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     ids = rng.choice(2**32 - 4 * 10**6, size=count, replace=False) + 4 * 10**6
     return [
         StudyJob(
-            study_id=str(ids[n]),
-            seed=np.random.SeedSequence([seed, 2, n]),
-            latent=labels.latent[n],
-            grade=labels.grade[n],
-            degeneration=float(labels.degeneration[n]),
-            preset=preset,
+            plan=StudyPlan(
+                study_id=str(ids[n]),
+                seed=np.random.SeedSequence([seed, 2, n]),
+                latent=labels.latent[n],
+                grade=labels.grade[n],
+                degeneration=float(labels.degeneration[n]),
+                preset=preset,
+            ),
             images=data / ("train_images" if n < studies else "test_images"),
+            traps=planned.get(n, ()),
         )
         for n in range(count)
     ]
@@ -144,14 +151,13 @@ def _series_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["study_id", "series_id", "series_description"])
 
 
-def _grades_table(labels: Labels, records: Sequence[StudyRecord], rows: slice) -> pd.DataFrame:
-    texts = [[severity_text(int(g)) for g in grades] for grades in labels.grade[rows]]
-    return wide_grades([r.study_id for r in records[rows]], texts)
+def _grades_table(records: Sequence[StudyRecord]) -> pd.DataFrame:
+    return wide_grades([r.study_id for r in records], [[severity_text(int(g)) for g in r.grade] for r in records])
 
 
-def _write_data(data: Path, labels: Labels, records: Sequence[StudyRecord], studies: int) -> None:
+def _write_data(data: Path, records: Sequence[StudyRecord], studies: int) -> None:
     train, test = slice(0, studies), slice(studies, None)
-    write_csv(_grades_table(labels, records, train), data / "train.csv")
+    write_csv(_grades_table(records[train]), data / "train.csv")
     write_csv(_points_table(records[train]), data / "train_label_coordinates.csv")
     write_csv(_series_table(records[train]), data / "train_series_descriptions.csv")
     write_csv(_series_table(records[test]), data / "test_series_descriptions.csv")
@@ -162,7 +168,7 @@ def _write_data(data: Path, labels: Labels, records: Sequence[StudyRecord], stud
 
 def _write_truth(truth: Path, labels: Labels, records: Sequence[StudyRecord], studies: int) -> None:
     test = slice(studies, None)
-    write_csv(_grades_table(labels, records, test), truth / "test.csv")
+    write_csv(_grades_table(records[test]), truth / "test.csv")
     write_csv(_points_table(records[test]), truth / "test_label_coordinates.csv")
     ids = [r.study_id for r in records]
     write_csv(probability_rows(ids, grade_probabilities(labels.latent)), truth / "oracle.csv")
@@ -175,7 +181,7 @@ def _write_truth(truth: Path, labels: Labels, records: Sequence[StudyRecord], st
 
 
 def _write_manifest(
-    truth: Path, records: Sequence[StudyRecord], planted: list[dict[str, str]], *, preset: Preset, seed: int, studies: int
+    truth: Path, records: Sequence[StudyRecord], *, preset: Preset, seed: int, studies: int
 ) -> None:
     manifest: dict[str, Any] = {
         "version": GENERATOR_VERSION,
@@ -189,7 +195,7 @@ def _write_manifest(
             "latent_scale": {f.column: [round(v, 6) for v in latent_scale(f)] for f in FINDINGS},
             "resolution": asdict(RESOLUTIONS[preset]),
         },
-        "traps": planted,
+        "traps": [{"study_id": r.study_id, "trap": name, "detail": text} for r in records for name, text in r.traps],
         "summaries": [r.summary for r in records],
     }
     (truth / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, Condition, Level, Side
-from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Spine
+from shared.synthetic.spine import FIRST_DISC, Float32Array, S1, Spine, VERTEBRAE
 
 FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
 
 SIDES: Final = (Side.LEFT, Side.RIGHT)
 # Latent scale over which the anatomy goes from wide to closed, centred between the two thresholds. A part of the

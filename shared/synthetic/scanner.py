@@ -14,10 +14,9 @@ from shared.synthetic.anatomy import Texture, near_spine, paint_spine
 from shared.synthetic.canvas import SpineGrid, region_of
 from shared.synthetic.contrast import Palette
 from shared.synthetic.profiles import Profiles
-from shared.synthetic.spine import Spine
+from shared.synthetic.spine import Float32Array, Spine
 from shared.synthetic.surroundings import Surroundings
 
-Float32Array = NDArray[np.float32]
 Preset = Literal["demo", "full"]
 
 # Sub-planes per slice, at these fractions of the slice thickness from its middle.

@@ -1,26 +1,16 @@
-"""One synthetic study from its seed: scanned in three views, marked, and written."""
+"""One synthetic study from its seed to its files; runs in a worker process."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.labels import FINDINGS, Condition, Finding, Level, View
-from shared.synthetic.canvas import SpineGrid
-from shared.synthetic.contrast import Weighting, draw_palette
-from shared.synthetic.grades import MISSING
-from shared.synthetic.patient import Case, draw_case
-from shared.synthetic.scanner import Preset, Stack, acquire, axial_stack, draw_artefacts, render, sagittal_stack
-from shared.synthetic.writer import StoredSeries, StoredSlice, write_series
-
-_STIR_SHARE: Final = 0.12
-_FEET_FIRST_SHARE: Final = 0.113
-_LEFT_FIRST_SHARE: Final = 0.5
-_RESCALE_SHARE: Final = 0.18
-# Readers do not all mark the very same height: left and right points lie on different slices in 38% of pairs.
-_READER_MM: Final = {Condition.CANAL: 0.8, Condition.FORAMINAL: 1.0, Condition.SUBARTICULAR: 1.5}
+from shared.labels import View
+from shared.synthetic.scan import Point, StudyPlan, scan_study
+from shared.synthetic.traps import plant
+from shared.synthetic.writer import write_series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,150 +18,51 @@ class StudyJob:
     """What one worker needs to make one study.
 
     Attributes:
-      latent, grade: of the 25 findings. # [25]
       images: folder that gets `<study_id>/<series_id>/`.
+      traps: names of the traps to plant.
     """
 
-    study_id: str
-    seed: np.random.SeedSequence
-    latent: NDArray[np.float64]
-    grade: NDArray[np.int64]
-    degeneration: float
-    preset: Preset
+    plan: StudyPlan
     images: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One annotated point, a row of `train_label_coordinates.csv`."""
-
-    series_id: str
-    instance_number: int
-    finding: Finding
-    x_px: float
-    y_px: float
+    traps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """What the tables need to know of a written study."""
+    """What the tables need to know of a written study.
+
+    Attributes:
+      grade: what `train.csv` records, after traps. # [25]
+      traps: name and detail of what was planted.
+    """
 
     study_id: str
     points: tuple[Point, ...]
+    grade: NDArray[np.int64]
     series: tuple[tuple[str, View], ...]
-    summary: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """A study before it is written: its series and where the readers marked it."""
-
-    case: Case
-    series: tuple[StoredSeries, ...]
-    points: tuple[Point, ...]
+    traps: tuple[tuple[str, str], ...]
     summary: dict[str, Any]
 
 
 def simulate_study(job: StudyJob) -> StudyRecord:
     """Makes and writes one study."""
-    rng = np.random.default_rng(job.seed)
-    scan = scan_study(job, rng)
+    rng = np.random.default_rng(job.plan.seed)
+    scan = scan_study(job.plan, rng)
+    planted = []
+    for name in job.traps:
+        changed = plant(name, scan, rng)
+        if changed is not None:
+            scan, detail = changed
+            planted.append((name, detail))
+    folder = job.images / job.plan.study_id
+    folder.mkdir(parents=True)
     for series in scan.series:
-        write_series(series, job.images / job.study_id / series.series_id, rng)
+        write_series(series, folder / series.series_id, rng)
     return StudyRecord(
-        study_id=job.study_id,
+        study_id=job.plan.study_id,
         points=scan.points,
+        grade=scan.grade,
         series=tuple((s.series_id, s.view) for s in scan.series),
+        traps=tuple(planted),
         summary=scan.summary,
-    )
-
-
-def scan_study(job: StudyJob, rng: np.random.Generator) -> Scan:
-    """Draws the patient and scans it: sagittal T1 and T2 (or STIR) on the same planes, then axial T2."""
-    case = draw_case(job.latent, job.degeneration, rng)
-    grid = SpineGrid(case.spine)
-    sagittal, axial = sagittal_stack(case.spine, rng, job.preset), axial_stack(case.spine, rng, job.preset)
-    fluid = Weighting.STIR if rng.random() < _STIR_SHARE else Weighting.T2
-    palette = draw_palette(rng, (Weighting.T1, fluid), case.patient.age)
-    axial_palette = draw_palette(rng, (Weighting.T2,), case.patient.age)
-    series_ids = _series_ids(rng)
-    stored = []
-    for stack, colours, views in (
-        (sagittal, palette, (View.SAGITTAL_T1, View.SAGITTAL_T2)),
-        (axial, axial_palette, (View.AXIAL_T2,)),
-    ):
-        signal = render(
-            stack, grid=grid, profiles=case.profiles, surroundings=case.surroundings, palette=colours, rng=rng
-        )
-        for view, channel in zip(views, signal, strict=True):
-            stored.append(_store(channel, stack, view, job.study_id, series_ids[view], case, rng))
-    points = [p for f in FINDINGS if job.grade[f.index] != MISSING and (p := mark(f, case, stored, rng)) is not None]
-    summary = {
-        "study_id": job.study_id,
-        "lumbar_type_vertebrae": case.spine.shape.lumbar_count,
-        "age_index": round(case.patient.age, 4),
-        "scale": round(case.spine.shape.scale, 4),
-        "scoliosis_mm": round(case.spine.shape.scoliosis_mm, 2),
-        "slip_mm": [round(v, 2) for v in case.spine.shape.slip_mm],
-        "fluid_weighting": fluid.name,
-        "sagittal_slices": len(sagittal.planes),
-        "axial_slices": len(axial.planes),
-    }
-    return Scan(case=case, series=tuple(stored), points=tuple(points), summary=summary)
-
-
-def _series_ids(rng: np.random.Generator) -> dict[View, str]:
-    """Distinct numeric series ids."""
-    numbers = rng.choice(2**32 - 10**6, size=len(View), replace=False) + 10**6
-    return {view: str(n) for view, n in zip(View, numbers, strict=True)}
-
-
-def _store(
-    signal: NDArray[np.float32],
-    stack: Stack,
-    view: View,
-    study_id: str,
-    series_id: str,
-    case: Case,
-    rng: np.random.Generator,
-) -> StoredSeries:
-    """Adds the scanner's marks to a rendered stack and numbers its slices."""
-    back_mm = float(case.spine.to_patient(case.spine.segments.level_s(Level.L3_L4), 0, 60)[1])
-    pixels = acquire(signal, stack, draw_artefacts(rng), back_mm, rng)
-    flipped = rng.random() < (_LEFT_FIRST_SHARE if view.is_sagittal else _FEET_FIRST_SHARE)
-    first = 1 if rng.random() < 0.9 else int(rng.integers(2, 60))
-    count = len(stack.planes)
-    slices = [
-        StoredSlice(instance_number=first + (count - 1 - k if flipped else k), plane=plane, pixels=image)
-        for k, (plane, image) in enumerate(zip(stack.planes, pixels, strict=True))
-    ]
-    bright = float(np.percentile(pixels, 99))
-    header = {"RescaleIntercept": "0", "RescaleSlope": "1"} if rng.random() < _RESCALE_SHARE else {}
-    return StoredSeries(
-        study_id=study_id,
-        series_id=series_id,
-        view=view,
-        slices=tuple(sorted(slices, key=lambda s: s.instance_number)),
-        thickness_mm=stack.thickness_mm,
-        gap_mm=stack.gap_mm,
-        window=(round(bright / 2), round(bright)),
-        header=header,
-    )
-
-
-def mark(finding: Finding, case: Case, series: list[StoredSeries], rng: np.random.Generator) -> Point | None:
-    """Marks a finding on the nearest slice of its view; None where it lies outside the picture."""
-    target = next(s for s in series if s.view is finding.view)
-    point = case.point_mm(finding, shift_mm=float(rng.normal(0, _READER_MM[finding.condition])))
-    nearest = min(target.slices, key=lambda s: abs(float(s.plane.distance_mm(point[None])[0])))
-    x, y = nearest.plane.to_pixel(point)
-    rows, columns = nearest.pixels.shape
-    if not (0 <= x < columns and 0 <= y < rows):
-        return None
-    return Point(
-        series_id=target.series_id,
-        instance_number=nearest.instance_number,
-        finding=finding,
-        x_px=float(x),
-        y_px=float(y),
     )

@@ -7,7 +7,7 @@ Vertebral geometry: Panjabi et al., Spine 1992; sagittal alignment: Roussouly & 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from scipy.spatial import cKDTree
 from shared.labels import Level
 
 FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
+# float32 in fact; numpy's stubs lose the precision in arithmetic with Python numbers.
+Float32Array = NDArray[Any]
 
 VERTEBRAE: Final = (
     *("T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5"),

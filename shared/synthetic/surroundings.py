@@ -15,10 +15,9 @@ from shared.synthetic.anatomy import Texture, smoothstep
 from shared.synthetic.canvas import IndexArray, Points, ellipse, paint
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.profiles import Profiles, by_vertebra
-from shared.synthetic.spine import VERTEBRAE, Spine
+from shared.synthetic.spine import Float32Array, Spine, VERTEBRAE
 
 FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
 
 _TABLE_MM: Final = 2.0
 
@@ -62,7 +61,7 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
         front_mm=(75 + 60 * stout + 8 * rng.standard_normal()) * scale,
         back_mm=(50 + 8 * rng.random()) * scale,
         back_fat_mm=4 + 22 * stout * rng.uniform(0.3, 1.2),
-        sacral_fat_mm=10 + 34 * stout * rng.uniform(0.5, 1.2),
+        sacral_fat_mm=16 + 34 * stout * rng.uniform(0.5, 1.2),
         front_fat_mm=6 + 40 * stout * rng.uniform(0.4, 1.2),
         muscle_fat=float(np.clip(0.12 + 0.55 * age + 0.12 * rng.standard_normal(), 0.02, 0.9)),
         psoas=float(rng.uniform(0.85, 1.2)),
@@ -273,7 +272,7 @@ def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32
     clear = gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 16 * (1 - low)
     # Over the sacrum little lies between bone and fat.
     sacral = gaussian_filter1d(low, 10)
-    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 31), 8)
+    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 27), 8)
     fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
     front = 0.5 * smooth + 0.5 * smooth.mean() - build.front_mm
     return fascia.astype(np.float32), (fascia + fat).astype(np.float32), front.astype(np.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -20,7 +21,7 @@ from pydicom.uid import (
 from shared.geometry import Plane
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, View
 
-_ENCODERS: Final = {RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls"}
+_ENCODERS: Final[Mapping[str, str]] = {RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class StoredSeries:
     Attributes:
       header: further or changed elements of every slice, keyword -> value; None leaves the element out.
       syntax: transfer syntax UID.
+      damaged: instance numbers of files that are cut off in the middle.
     """
 
     study_id: str
@@ -50,6 +52,7 @@ class StoredSeries:
     window: tuple[float, float]
     header: Mapping[str, Any] = field(default_factory=dict)
     syntax: str = str(RLELossless)
+    damaged: frozenset[int] = frozenset()
 
 
 def pseudo_uid(rng: np.random.Generator) -> str:
@@ -67,13 +70,22 @@ def write_series(series: StoredSeries, folder: Path, rng: np.random.Generator) -
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = pseudo_uid(rng)
         for keyword, value in series.header.items():
             if value is None:
-                if keyword in ds:
-                    delattr(ds, keyword)
+                ds.pop(keyword, None)
             else:
                 setattr(ds, keyword, value)
-        if series.syntax != ExplicitVRLittleEndian:
-            ds.compress(series.syntax, encoding_plugin=_ENCODERS[series.syntax], generate_instance_uid=False)
-        ds.save_as(folder / f"{item.instance_number}.dcm", enforce_file_format=True)
+        path = folder / f"{item.instance_number}.dcm"
+        _save(ds, path, series.syntax)
+        if item.instance_number in series.damaged:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+
+
+def _save(ds: Dataset, path: Path, syntax: str) -> None:
+    if syntax == ExplicitVRBigEndian:
+        ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        ds.PixelData = np.frombuffer(ds.PixelData, dtype="<u2").astype(">u2").tobytes()
+    elif syntax != ExplicitVRLittleEndian:
+        ds.compress(syntax, encoding_plugin=_ENCODERS[syntax], generate_instance_uid=False)
+    ds.save_as(path, enforce_file_format=True)
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,134 @@
+"""The whole path with real models: the exact output tree, 25 rows, the same bytes twice."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.cli import main
+from pipelines.demo import DemoOptions, demo
+from shared.files import read_json
+from shared.labels import FINDINGS
+from shared.probabilities import read_submission
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_exact_output_tree(tiny_demo: Path) -> None:
+    studies = {p.name for p in (tiny_demo / "data" / "test_images").iterdir()}
+    views = ("sagittal_t1", "sagittal_t2", "axial_t2")
+    expected = {"splits.json", "submission.csv", "run.json", "reports/scores.json"}
+    expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
+    expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
+    expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "report.html", "report.json")}
+    expected |= {f"prediction/studies/{s}.json" for s in studies}
+    found = {n for n in tree(tiny_demo) if not n.startswith(("data/", "truth/", "localizer/", "classifier/"))}
+    assert found == expected
+    localizer = {f"fold0/{v}.pt" for v in views} | {f"fold0/{n}" for n in ("chain.json", "metrics.json")}
+    localizer |= {"fold0/detections.csv", "fold0/localizations.csv", "localizations.csv", "errors.json"}
+    assert localizer | {"config.toml", "run.json", "splits.json"} <= tree(tiny_demo / "localizer")
+    classifier = {"fold0/model.safetensors", "fold0/model.json", "fold0/log.csv", "fold0/probabilities.csv"}
+    assert classifier | {"config.toml", "run.json", "splits.json", "out_of_fold.csv"} <= tree(tiny_demo / "classifier")
+
+
+def test_25_rows_for_every_test_study_each_summing_to_one(tiny_demo: Path) -> None:
+    rows = pd.read_csv(tiny_demo / "submission.csv")
+    sample = pd.read_csv(tiny_demo / "data" / "sample_submission.csv")
+    assert list(rows.columns) == ["row_id", "normal_mild", "moderate", "severe"]
+    assert list(rows["row_id"]) == list(sample["row_id"])
+    studies = {p.name for p in (tiny_demo / "data" / "test_images").iterdir()}
+    assert len(rows) == 25 * len(studies)
+    assert {f.row_id(s) for s in studies for f in FINDINGS} == set(rows["row_id"])
+    np.testing.assert_allclose(rows[["normal_mild", "moderate", "severe"]].sum(axis=1), 1, atol=1e-8)
+
+
+def test_scores_stand_beside_their_baselines(tiny_demo: Path) -> None:
+    scores = read_json(tiny_demo / "reports" / "scores.json")
+    names = [line["name"] for line in scores["lines"]]
+    assert names == ["uniform", "weighted prior", "this pipeline", "this pipeline, true points", "oracle"]
+    by_name = {line["name"]: line["score"]["score"] for line in scores["lines"]}
+    assert by_name["oracle"] < by_name["weighted prior"] < by_name["uniform"]
+
+
+def test_one_splits_file_governs_both_stages(tiny_demo: Path) -> None:
+    splits = read_json(tiny_demo / "splits.json")
+    assert splits == read_json(tiny_demo / "localizer" / "splits.json")
+    assert splits == read_json(tiny_demo / "classifier" / "splits.json")
+    held_out = set(splits["folds"][0])
+    assert set(pd.read_csv(tiny_demo / "classifier" / "out_of_fold.csv", dtype=str)["study_id"]) == held_out
+    localized = pd.read_csv(tiny_demo / "localizer" / "localizations.csv", dtype=str)
+    assert set(localized["study_id"]) <= held_out
+
+
+def test_the_same_seed_gives_the_same_submission(tiny_demo: Path, tiny_options: DemoOptions, tmp_path: Path) -> None:
+    demo(tmp_path / "again", tiny_options)
+    assert (tmp_path / "again" / "submission.csv").read_bytes() == (tiny_demo / "submission.csv").read_bytes()
+
+
+def test_predict_starts_from_any_folder_and_says_what_is_missing(tiny_demo: Path, tmp_path: Path) -> None:
+    images = tiny_demo / "data" / "test_images"
+    study = sorted(images.iterdir())[0]
+    for number, series in enumerate(sorted(study.iterdir())):
+        shutil.copytree(series, tmp_path / "export" / f"folder {number}")
+    (tmp_path / "export" / "notes.txt").write_text("junk")
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    assert main(["predict", str(tmp_path / "export"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
+    table = read_submission(tmp_path / "out" / "submission.csv")
+    assert len(table.study_ids) == 1
+    run = read_json(tmp_path / "out" / "run.json")
+    assert run["rows"] == 25
+    # A second run into the same folder would mix two answers.
+    assert main(["predict", str(tmp_path / "export"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 1
+
+
+def test_a_study_without_axial_series_gets_prior_rows(tiny_demo: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_demo / "data", data, ignore=shutil.ignore_patterns("train_images"))
+    series = pd.read_csv(data / "test_series_descriptions.csv", dtype=str)
+    victim = series["study_id"].iloc[0]
+    series[(series["study_id"] != victim) | (series["series_description"] != "Axial T2")].to_csv(
+        data / "test_series_descriptions.csv", index=False
+    )
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    assert main(["predict", str(data), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
+    rows = pd.read_csv(tmp_path / "out" / "probabilities.csv", dtype={"study_id": str})
+    of_victim = rows[(rows["study_id"] == victim) & rows["finding"].str.contains("subarticular")]
+    assert len(of_victim) == 10
+    assert set(of_victim["source"]) == {"prior"}
+
+
+def test_a_tampered_model_file_is_refused(tiny_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "localizer"
+    shutil.copytree(tiny_demo / "localizer", run)
+    with (run / "fold0" / "axial_t2.pt").open("ab") as file:
+        file.write(b"x")
+    arguments = ["--localizer", str(run), "--classifier", str(tiny_demo / "classifier"), "--device", "cpu"]
+    assert main(["predict", str(tiny_demo / "data"), str(tmp_path / "out"), *arguments]) == 1
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_a_real_study_is_graded(tiny_demo: Path, real_data: Path, tmp_path: Path) -> None:
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    assert main(["predict", str(real_data / "lumbar_study"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
+    assert read_submission(tmp_path / "out" / "submission.csv").values.shape == (1, 25, 3)
+    assert len(read_json(tmp_path / "out" / "run.json")["problems"]) >= 3
+
+
+def test_no_patient_data_in_any_output(tiny_demo: Path) -> None:
+    for path in tiny_demo.glob("prediction/**/*.json"):
+        assert "PatientName" not in path.read_text()
+
+
+def test_evaluate_the_demo_submission_from_files(tiny_demo: Path, tmp_path: Path) -> None:
+    arguments = ["--train", str(tiny_demo / "data"), "--oracle", str(tiny_demo / "truth" / "oracle.csv")]
+    submission, truth = str(tiny_demo / "submission.csv"), str(tiny_demo / "truth")
+    assert main(["evaluate", submission, truth, str(tmp_path / "out"), *arguments]) == 0
+    written = read_json(tmp_path / "out" / "report.json")["comparison"]
+    again = read_json(tiny_demo / "reports" / "scores.json")
+    ours = next(line for line in written["lines"] if line["name"] == "submission")
+    same = next(line for line in again["lines"] if line["name"] == "this pipeline")
+    assert ours["score"]["score"] == pytest.approx(same["score"]["score"], abs=1e-5)
