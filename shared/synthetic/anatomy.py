@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.synthetic.canvas import IndexArray, Points, Region, ellipse
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.spine import Float32Array
 
-
 FORAMEN_BACK_MM: Final = 4.2
 FORAMEN_RISE_MM: Final = 5.0
 # From the pedicle's inner edge to the slice that shows the foramen best.
-FORAMEN_SIDE_MM: Final = 6.0
+FORAMEN_SIDE_MM: Final = 4.8
 RECESS_BACK_MM: Final = 4.6
 RECESS_SIDE_MM: Final = 1.8
 _CORTEX_MM: Final = 1.0
@@ -25,7 +23,16 @@ _CORTEX_MM: Final = 1.0
 _ROOTS: Final = tuple(
     (sign * a, b)
     for sign in (-1, 1)
-    for a, b in ((0.70, 0.02), (0.66, 0.30), (0.50, 0.48), (0.50, 0.20), (0.32, 0.62), (0.30, 0.36), (0.13, 0.74), (0.12, 0.50))
+    for a, b in (
+        (0.70, 0.02),
+        (0.66, 0.30),
+        (0.50, 0.48),
+        (0.50, 0.20),
+        (0.32, 0.62),
+        (0.30, 0.36),
+        (0.13, 0.74),
+        (0.12, 0.50),
+    )
 )
 _ROOT_RADIUS_MM: Final = 0.78
 # Forward fall of the canal's back wall per mm to the side.
@@ -75,7 +82,9 @@ def paint_spine(near: Region, palette: Palette, texture: Texture) -> None:
     _pedicles(near.where((near.v > -9) & (near.v < 16) & (near.a > 6) & (near.a < 28)), palette, texture)
 
 
-def _bone(r: Region, distance: Float32Array, palette: Palette, marrow: Float32Array, cover: Float32Array | float = 1.0) -> None:
+def _bone(
+    r: Region, distance: Float32Array, palette: Palette, marrow: Float32Array, cover: Float32Array | float = 1.0
+) -> None:
     """A bone with its dark cortex."""
     r.paint(r.inside(distance) * cover, palette[Tissue.CORTEX])
     r.paint(r.inside(distance - _CORTEX_MM, r.soft + 0.6) * cover, marrow)
@@ -95,9 +104,11 @@ def _back_wall(r: Region) -> Float32Array:
 def _posterior_fat(r: Region, palette: Palette, texture: Texture) -> None:
     """Ligaments between the spinous processes, and fat around laminae and facets."""
     streak, wall = texture.streak[r.at], _back_wall(r)
-    between = r.inside(3.2 - r.a, 2.5) * r.inside(r.get("canal_back") + 34 - r.v, 5.0)
+    # Over the sacrum fat lies where the processes end.
+    reach = r.get("canal_back") + 34 - 26 * r.get("sacral") - r.v
+    between = r.inside(3.2 - r.a, 2.5) * r.inside(reach, 5.0)
     behind_arch = np.exp(-(((r.v - wall - 8.5) / 3.2) ** 2)) * r.inside(22 - r.a, 6.0)
-    beside = np.exp(-(((r.a - 5.0) / 2.2) ** 2)) * r.inside(r.get("canal_back") + 24 - r.v, 8.0)
+    beside = np.exp(-(((r.a - 5.0) / 2.2) ** 2)) * r.inside(reach - 10, 8.0)
     share = np.clip(np.maximum(behind_arch, beside) * (0.75 + 0.5 * streak + 0.3 * texture.coarse[r.at]), 0, 0.95)
     r.paint(share, palette[Tissue.FAT])
     fibre = 0.5 * smoothstep(streak - 0.3)
@@ -112,7 +123,9 @@ def _arch(r: Region, palette: Palette, texture: Texture) -> None:
     wall = _back_wall(r)
     transverse = ellipse(r.get("to_vertebra") + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
     _bone(r, np.minimum(transverse, r.a - 18), palette, marrow, free)
-    lamina = np.minimum(3.3 - np.abs(r.v - wall - 3.6 + 0.22 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a))
+    lamina = np.minimum(
+        3.3 - np.abs(r.v - wall - 3.6 + 0.22 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a)
+    )
     _bone(r, lamina, palette, marrow, free)
     _facets(r, t, palette, marrow, free)
     # Spinous process: a rounded plate tilted down, thicker at its free edge.
@@ -153,7 +166,11 @@ def _foramen(r: Region, palette: Palette) -> None:
     g, t = r.get("foramen"), r.get("to_disc")
     # The hole opens outward like a funnel around the curve of the body.
     v = r.v + 0.03 * np.maximum(r.a - 17, 0) ** 2
-    free = (1 - r.get("sacral")) * r.inside(r.a - r.get("canal_half_width") - 1.5, 2.5) * r.inside(r.get("half_width") + 4 - r.a, 6.0)
+    free = (
+        (1 - r.get("sacral"))
+        * r.inside(r.a - r.get("canal_half_width") - 1.5, 2.5)
+        * r.inside(r.get("half_width") + 4 - r.a, 6.0)
+    )
     top = t + r.get("foramen_height") + FORAMEN_RISE_MM
     hole = np.maximum(
         ellipse(top, v - FORAMEN_BACK_MM + 1.5, 7.6, 7.0),
@@ -167,7 +184,10 @@ def _foramen(r: Region, palette: Palette) -> None:
     )
     r.paint(r.inside(fat) * free, palette[Tissue.FAT])
     for dt, dv in ((4.6, 1.6), (-1.5, 3.2), (-4.9, -1.5)):
-        r.paint(r.inside(ellipse(top - dt, v - FORAMEN_BACK_MM - dv, 1.1, 0.9)) * free * 0.8 * (1 - g), palette[Tissue.BLOOD])
+        r.paint(
+            r.inside(ellipse(top - dt, v - FORAMEN_BACK_MM - dv, 1.1, 0.9)) * free * 0.8 * (1 - g),
+            palette[Tissue.BLOOD],
+        )
     root = ellipse(top + 1.4 - 0.18 * (r.a - 16), v - FORAMEN_BACK_MM - 0.2, 3.5 - 0.6 * g, 2.8 - 1.3 * g)
     r.paint(r.inside(root) * free, palette[Tissue.NERVE])
 
@@ -181,7 +201,12 @@ def _epidural(r: Region, palette: Palette, texture: Texture) -> None:
     thickness = r.get("flavum")
     # Left and right leaf leave a cleft of fat between them, which closes with stenosis.
     leaf = np.minimum(thickness * 0.5 - 0.75 * np.abs(wall - r.v - thickness * 0.5), r.a - 1.4 + 3.0 * crowd)
-    r.paint(r.inside(np.minimum(leaf, r.get("canal_half_width") + 1 - r.a)) * r.inside(r.get("at_disc") - 0.5, 0.8) * (1 - r.get("sacral")), palette[Tissue.LIGAMENT])
+    r.paint(
+        r.inside(np.minimum(leaf, r.get("canal_half_width") + 1 - r.a))
+        * r.inside(r.get("at_disc") - 0.5, 0.8)
+        * (1 - r.get("sacral")),
+        palette[Tissue.LIGAMENT],
+    )
 
 
 def _sac_frame(r: Region) -> tuple[Float32Array, Float32Array, Float32Array]:
@@ -254,7 +279,11 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     marrow = _marrow(r, palette, texture)
     patch = r.get("modic") * np.clip(1 - np.abs(r.get("edge") - 3) / 5, 0, 1) * (0.6 + 0.4 * texture.coarse[r.at])
     fatty = palette[Tissue.FAT] - palette[Tissue.MARROW]
-    marrow = marrow + fatty * np.clip(patch, 0, 0.8) + (palette[Tissue.LIGAMENT] - palette[Tissue.MARROW]) * np.clip(-patch, 0, 0.6)
+    marrow = (
+        marrow
+        + fatty * np.clip(patch, 0, 0.8)
+        + (palette[Tissue.LIGAMENT] - palette[Tissue.MARROW]) * np.clip(-patch, 0, 0.6)
+    )
     r.paint(r.inside(outline + 0.5) * r.inside(edge + 1), palette[Tissue.CORTEX])
     r.paint(r.inside(body - 0.5, r.soft + 0.5), marrow)
     vein = np.minimum(1.3 - np.abs(r.get("to_vertebra")), np.minimum(r.v + 9 - 0.6 * r.a, 7 - r.a))
@@ -267,7 +296,7 @@ def _nucleus(r: Region, edge: Float32Array, squared: Float32Array, palette: Pale
     """The inner disc: bright and high when healthy, with a dark cleft in middle age, dark when worn."""
     health = r.get("health")
     core = smoothstep((0.74 - squared) / 0.4) * r.inside(-edge - 0.4, 1.6)
-    cleft = 1 - 0.45 * np.clip(1.4 - 2 * np.abs(health - 0.6), 0, 1) * np.exp(-((r.get("to_disc") / 1.1) ** 2))
+    cleft = 1 - 0.25 * np.clip(1.4 - 2 * np.abs(health - 0.6), 0, 1) * np.exp(-((r.get("to_disc") / 1.1) ** 2))
     bright = health * cleft * (1 + 0.06 * texture.fine[r.at])
     inner = palette[Tissue.ANNULUS] + (0.10 + 0.80 * bright) * (palette[Tissue.NUCLEUS] - palette[Tissue.ANNULUS])
     r.paint(core, inner)
@@ -280,7 +309,7 @@ def _pedicles(r: Region, palette: Palette, texture: Texture) -> None:
     waist = 0.9 * np.clip(1 - ((r.v - 3.5) / 6) ** 2, 0, 1)
     pedicle = ellipse(tv + 4.6, r.a - middle, 7.4 - waist, 4.2)
     round_end = 10.5 - 0.05 * (tv + 4.6) ** 2 - r.v
-    pedicle = np.minimum(pedicle, np.minimum(r.v + 8, round_end)) 
+    pedicle = np.minimum(pedicle, np.minimum(r.v + 8, round_end))
     free = 1 - r.get("sacral")
     r.paint(r.inside(pedicle + 0.8) * r.inside(r.v - 1, 2.0) * free, palette[Tissue.CORTEX])
     r.paint(r.inside(pedicle, r.soft + 0.8) * free, _marrow(r, palette, texture))
@@ -292,7 +321,9 @@ def _recess(r: Region, palette: Palette) -> None:
     # Beside the sac and behind the disc's side bulge, wherever those lie.
     middle = r.get("sac_half_width") + RECESS_SIDE_MM - 0.8 * g
     back = RECESS_BACK_MM + 0.9 * g
-    shown = r.inside(r.get("at_disc") - 0.5, 0.6) * (1 - r.get("sacral")) * r.inside(r.get("canal_half_width") + 3 - r.a)
+    shown = (
+        r.inside(r.get("at_disc") - 0.5, 0.6) * (1 - r.get("sacral")) * r.inside(r.get("canal_half_width") + 3 - r.a)
+    )
     pocket = ellipse(r.a - middle, r.v - back, 4.6, 4.4)
     r.paint(r.inside(pocket) * shown * np.clip(2.2 * g, 0, 1), palette[Tissue.LIGAMENT])
     # A wedge that narrows outward.

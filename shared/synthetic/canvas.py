@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from shared.geometry import Plane
 from shared.synthetic.profiles import Profiles
-from shared.synthetic.spine import Float32Array, STEP_MM, Spine
+from shared.synthetic.spine import STEP_MM, Float32Array, Spine
 
 IndexArray = NDArray[np.intp]
 
@@ -58,7 +58,8 @@ class SpineGrid:
         )
         at_y, at_z = (y - self._origin[0]) / self._step, (z - self._origin[1]) / self._step
         s, v = (
-            cv2.remap(m, at_y, at_z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for m in (self._map_s, self._map_v)
+            cv2.remap(m, at_y, at_z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for m in (self._map_s, self._map_v)
         )
         on_curve = self._index(s)
         u = x - self._x[on_curve]
@@ -66,8 +67,8 @@ class SpineGrid:
         i = self._index(s)
         v = v + self._slip[i]
         soft = max(0.8 * max(plane.spacing_mm), 0.45)
-        x, y, z, u, v, s, i = (a.ravel() for a in (x, y, z, u, v, s, i))
-        return Points(x=x, y=y, z=z, u=u, v=v, s=s, i=i, soft=soft)
+        flat = {name: a.ravel() for name, a in zip("xyzuvs", (x, y, z, u, v, s), strict=True)}
+        return Points(**flat, i=i.ravel(), soft=soft)
 
     def shift(self, points: Points, normal: NDArray[np.float64], offset_mm: float) -> Points:
         """Points moved along a slice's normal by a fraction of its thickness, to first order."""
@@ -76,7 +77,14 @@ class SpineGrid:
         s = points.s - (dy * sin + dz * cos)
         v = points.v + (dy * cos - dz * sin)
         return Points(
-            x=points.x + dx, y=points.y + dy, z=points.z + dz, u=points.u + dx, v=v, s=s, i=self._index(s), soft=points.soft
+            x=points.x + dx,
+            y=points.y + dy,
+            z=points.z + dz,
+            u=points.u + dx,
+            v=v,
+            s=s,
+            i=self._index(s),
+            soft=points.soft,
         )
 
     def _index(self, s: Float32Array) -> NDArray[np.int32]:
@@ -162,7 +170,9 @@ def region_of(canvas: Float32Array, profiles: Profiles, points: Points, at: Inde
     )
 
 
-def ellipse(a: Float32Array, b: Float32Array, half_a: Float32Array | float, half_b: Float32Array | float) -> Float32Array:
+def ellipse(
+    a: Float32Array, b: Float32Array, half_a: Float32Array | float, half_b: Float32Array | float
+) -> Float32Array:
     """About the signed distance in mm to an ellipse centred at (0, 0), positive inside. # [n]"""
     p, q = a / half_a, b / half_b
     radius = np.sqrt(p * p + q * q) + np.float32(1e-6)

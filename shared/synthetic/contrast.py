@@ -13,7 +13,6 @@ import numpy as np
 from shared.synthetic.spine import Float32Array
 
 
-
 class Weighting(IntEnum):
     """Image contrast; the column of `_SIGNAL`."""
 
@@ -23,6 +22,8 @@ class Weighting(IntEnum):
 
 
 class Tissue(IntEnum):
+    """What a point is made of; the row of a palette."""
+
     AIR = 0
     FAT = auto()
     MARROW = auto()

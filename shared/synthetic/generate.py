@@ -24,8 +24,8 @@ from shared.synthetic.grades import (
     sample_labels,
     severity_text,
 )
-from shared.synthetic.scanner import RESOLUTIONS, Preset
 from shared.synthetic.scan import StudyPlan
+from shared.synthetic.scanner import RESOLUTIONS, Preset
 from shared.synthetic.simulate import StudyJob, StudyRecord, simulate_study
 from shared.synthetic.traps import assign_traps
 from shared.synthetic.writer import probability_rows, wide_grades, write_csv
@@ -139,7 +139,15 @@ def _one_thread() -> None:
 
 def _points_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
     rows = [
-        (r.study_id, p.series_id, p.instance_number, p.finding.condition_display, p.finding.level.display, p.x_px, p.y_px)
+        (
+            r.study_id,
+            p.series_id,
+            p.instance_number,
+            p.finding.condition_display,
+            p.finding.level.display,
+            p.x_px,
+            p.y_px,
+        )
         for r in records
         for p in r.points
     ]
@@ -180,9 +188,7 @@ def _write_truth(truth: Path, labels: Labels, records: Sequence[StudyRecord], st
     write_csv(pd.DataFrame(rows, columns=["study_id", "finding", "latent", "grade"]), truth / "latents.csv")
 
 
-def _write_manifest(
-    truth: Path, records: Sequence[StudyRecord], *, preset: Preset, seed: int, studies: int
-) -> None:
+def _write_manifest(truth: Path, records: Sequence[StudyRecord], *, preset: Preset, seed: int, studies: int) -> None:
     manifest: dict[str, Any] = {
         "version": GENERATOR_VERSION,
         "seed": seed,

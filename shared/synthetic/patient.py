@@ -14,7 +14,7 @@ from shared.synthetic.surroundings import Build, Surroundings, draw_build
 
 FloatArray = NDArray[np.float64]
 
-# Share of patients with 4, 5 and 6 lumbar-type vertebrae (Hughes & Saifuddin, Skeletal Radiol 2004; the milder half of it).
+# Share of patients with 4, 5 and 6 lumbar-type vertebrae: a few percent, see Hughes & Saifuddin, Clin Radiol 2004.
 _LUMBAR_COUNTS: Final = {4: 0.025, 5: 0.95, 6: 0.025}
 
 
@@ -51,12 +51,14 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
     """Draws everything about a patient that the latents (# [25]) leave open."""
     age = float(1 / (1 + np.exp(-1.1 * degeneration + rng.normal(0, 0.5))))
     scale = float(np.clip(rng.normal(1.0, 0.065), 0.84, 1.16))
+    slope = float(np.clip(rng.normal(37, 7), 20, 56))
     worst = _worst_by_level(latent)
     loss = 0.10 * worst + 0.10 * age + rng.normal(0, 0.05, len(Level))
     shape = SpineShape(
         scale=scale,
-        sacral_slope_deg=float(np.clip(rng.normal(38, 7), 20, 56)),
-        lordosis_deg=float(np.clip(rng.normal(48, 9), 22, 70)),
+        sacral_slope_deg=slope,
+        # The more the sacrum tilts, the more the spine above must bend back: L1 leans back by about 17 degrees.
+        lordosis_deg=slope + float(rng.normal(17, 5)),
         scoliosis_mm=float(abs(rng.normal(0, 2.0)) + (rng.uniform(4, 14) if rng.random() < 0.1 else 0.0)),
         scoliosis_phase=float(rng.uniform(0, 2 * np.pi)),
         slip_mm=_draw_slips(worst, rng),
@@ -73,7 +75,6 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         conus_s=float(conus),
         canal_size=float(np.clip(rng.normal(1.0, 0.025), 0.92, 1.08)),
         modic=_draw_modic(len(spine.segments.disc_s), worst, rng),
-        seed=int(rng.integers(2**31)),
     )
     build = draw_build(rng, scale, age)
     return Case(
@@ -96,7 +97,9 @@ def _worst_by_level(latent: FloatArray) -> FloatArray:
 def _draw_slips(worst: FloatArray, rng: np.random.Generator) -> tuple[float, ...]:
     """Forward slip at each level: mostly none, typically at L4/L5 with stenosis."""
     chance = np.array([0.01, 0.01, 0.02, 0.06, 0.03]) * (0.4 + 1.6 * worst)
-    slip = np.where(rng.random(len(Level)) < chance, rng.uniform(3, 8, len(Level)), np.abs(rng.normal(0, 0.5, len(Level))))
+    slip = np.where(
+        rng.random(len(Level)) < chance, rng.uniform(3, 8, len(Level)), np.abs(rng.normal(0, 0.5, len(Level)))
+    )
     return tuple(float(v) for v in slip)
 
 
@@ -105,7 +108,7 @@ def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> Flo
     count = len(VERTEBRAE) - 1
     load = np.full(count, 0.05)
     load[FIRST_DISC : FIRST_DISC + len(Level)] = 0.05 + 0.35 * worst + np.array([0.0, 0.02, 0.08, 0.18, 0.16])
-    health = 0.95 - load - 0.55 * age + rng.normal(0, 0.14, count)
+    health = 0.88 - load - 0.55 * age + rng.normal(0, 0.14, count)
     health[S1:] = np.minimum(health[S1:], 0.35)
     return np.asarray(np.clip(health, 0.02, 1.0))
 

@@ -1,9 +1,9 @@
 """Profiles along the spine: where discs, canal, sac, flavum, recesses and foramina lie and how narrow they are.
 
-Severity becomes shape here, after the criteria that the data set's readers graded with:
-canal: Lee et al., AJR 2011 (CSF effacement, then crowding of the roots); foraminal: Lee et al., AJR 2010 (fat around
-the root lost on opposing sides, on all sides, root deformed); subarticular: Bartynski & Lin, AJNR 2003 and Splettstoesser
-et al., 2017 (recess narrowed, root deviated, root compressed). Disc degeneration follows Pfirrmann et al., Spine 2001.
+Severity becomes shape here, as published grading criteria describe it. Canal: CSF in front of the cauda equina effaced,
+then roots crowded (Lee et al., Skeletal Radiol 2011). Foraminal: fat around the root lost in part, all around, root
+deformed (Lee et al., AJR 2010). Subarticular: recess narrowed, root deviated, root compressed (Bartynski & Lin, AJNR
+2003). Disc degeneration: signal and height lost (Pfirrmann et al., Spine 2001).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, Condition, Level, Side
-from shared.synthetic.spine import FIRST_DISC, Float32Array, S1, Spine, VERTEBRAE
+from shared.synthetic.spine import FIRST_DISC, S1, VERTEBRAE, Float32Array, Spine
 
 FloatArray = NDArray[np.float64]
 
@@ -38,7 +38,6 @@ class Patient:
       conus_s: where the cord ends, mm along the spine.
       canal_size: factor on the canal's diameter.
       modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis. # [17]
-      seed: for details without a parameter of their own.
     """
 
     latent: FloatArray
@@ -47,7 +46,6 @@ class Patient:
     conus_s: float
     canal_size: float
     modic: FloatArray
-    seed: int
 
 
 def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
@@ -94,7 +92,9 @@ def _by_level(patient: Patient, condition: Condition, side: Side | None) -> Floa
     return narrowing(np.array(latent), condition)
 
 
-def _bumps(spine: Spine, amounts: FloatArray, *, half_mm: float, shift_mm: float = 0.0, rest: float = 0.0) -> FloatArray:
+def _bumps(
+    spine: Spine, amounts: FloatArray, *, half_mm: float, shift_mm: float = 0.0, rest: float = 0.0
+) -> FloatArray:
     """Sum over the five levels of amount * flat-topped bump at the disc; `rest` elsewhere. # [S]"""
     out = np.full_like(spine.s, rest)
     for level, amount in zip(Level, amounts, strict=True):
@@ -152,8 +152,11 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
                 "sac_half_width": sac["half_width"],
                 "sac_triangle": by_vertebra(spine, {"T11": 0.0, "L2": 0.15, "L4": 0.5, "S1": 0.6, "S3": 0.0}),
                 "canal_back": sac["canal_back"],
-                "canal_half_width": width_scale * by_vertebra(spine, {"T10": 9.0, "L1": 11.0, "L5": 13.5, "S1": 14.0, "S4": 5.0}),
-                "flavum": _bumps(spine, 3.0 + 2.0 * canal + 1.3 * recess.mean(axis=0), half_mm=9.0, shift_mm=-1.5, rest=0.5),
+                "canal_half_width": width_scale
+                * by_vertebra(spine, {"T10": 9.0, "L1": 11.0, "L5": 13.5, "S1": 14.0, "S4": 5.0}),
+                "flavum": _bumps(
+                    spine, 3.0 + 2.0 * canal + 1.3 * recess.mean(axis=0), half_mm=9.0, shift_mm=-1.5, rest=0.5
+                ),
                 "at_disc": _bumps(spine, np.ones(len(Level)), half_mm=8.0),
                 "crowding": crowding,
                 "recess": np.stack([_bumps(spine, g, half_mm=8.0, rest=0.08) for g in recess]),

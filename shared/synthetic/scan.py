@@ -1,15 +1,17 @@
 """A study as it leaves the scanner: three series and the points readers mark on them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, View
 from shared.synthetic.canvas import SpineGrid
-from shared.synthetic.contrast import Weighting, draw_palette
+from shared.synthetic.contrast import Palette, Weighting, draw_palette
 from shared.synthetic.grades import MISSING
 from shared.synthetic.patient import Case, draw_case
 from shared.synthetic.scanner import Preset, Stack, acquire, axial_stack, draw_artefacts, render, sagittal_stack
@@ -17,8 +19,9 @@ from shared.synthetic.writer import StoredSeries, StoredSlice
 
 _STIR_SHARE: Final = 0.12
 _FEET_FIRST_SHARE: Final = 0.113
-_LEFT_FIRST_SHARE: Final = 0.64
+_LEFT_FIRST_SHARE: Final = 0.36
 _RESCALE_SHARE: Final = 0.18
+_COARSER_T1_SHARE: Final = 0.4
 # Readers do not all mark the very same height: left and right points lie on different slices in 38% of pairs.
 _READER_MM: Final = {Condition.CANAL: 0.8, Condition.FORAMINAL: 1.0, Condition.SUBARTICULAR: 1.5}
 
@@ -61,7 +64,6 @@ class Scan:
 def scan_study(plan: StudyPlan, rng: np.random.Generator) -> Scan:
     """Draws the patient and scans it: sagittal T1 and T2 (or STIR) on the same planes, then axial T2."""
     case = draw_case(plan.latent, plan.degeneration, rng)
-    grid = SpineGrid(case.spine)
     sagittal, axial = sagittal_stack(case.spine, rng, plan.preset), axial_stack(case.spine, rng, plan.preset)
     fluid = Weighting.STIR if rng.random() < _STIR_SHARE else Weighting.T2
     palette = draw_palette(rng, (Weighting.T1, fluid), case.patient.age)
@@ -72,11 +74,10 @@ def scan_study(plan: StudyPlan, rng: np.random.Generator) -> Scan:
         (sagittal, palette, (View.SAGITTAL_T1, View.SAGITTAL_T2)),
         (axial, axial_palette, (View.AXIAL_T2,)),
     ):
-        signal = render(
-            stack, grid=grid, profiles=case.profiles, surroundings=case.surroundings, palette=colours, rng=rng
-        )
-        for view, channel in zip(views, signal, strict=True):
-            stored.append(_store(channel, stack, view, plan.study_id, series_ids[view], case, rng))
+        for view, pixels in zip(views, scan_stack(case, stack, colours, rng), strict=True):
+            coarse = view is View.SAGITTAL_T1 and rng.random() < _COARSER_T1_SHARE
+            seen, pixels = _coarser(stack, pixels, float(rng.uniform(0.75, 0.95))) if coarse else (stack, pixels)
+            stored.append(_store(pixels, seen, view, plan.study_id, series_ids[view], rng))
     points = [p for f in FINDINGS if plan.grade[f.index] != MISSING and (p := mark(f, case, stored, rng)) is not None]
     summary = {
         "study_id": plan.study_id,
@@ -89,7 +90,14 @@ def scan_study(plan: StudyPlan, rng: np.random.Generator) -> Scan:
         "sagittal_slices": len(sagittal.planes),
         "axial_slices": len(axial.planes),
     }
-    return Scan(study_id=plan.study_id, case=case, series=tuple(stored), points=tuple(points), grade=plan.grade.copy(), summary=summary)
+    return Scan(
+        study_id=plan.study_id,
+        case=case,
+        series=tuple(stored),
+        points=tuple(points),
+        grade=plan.grade.copy(),
+        summary=summary,
+    )
 
 
 def _series_ids(rng: np.random.Generator) -> dict[View, str]:
@@ -98,18 +106,40 @@ def _series_ids(rng: np.random.Generator) -> dict[View, str]:
     return {view: str(n) for view, n in zip(View, numbers, strict=True)}
 
 
-def _store(
-    signal: NDArray[np.float32],
-    stack: Stack,
-    view: View,
-    study_id: str,
-    series_id: str,
-    case: Case,
-    rng: np.random.Generator,
-) -> StoredSeries:
-    """Adds the scanner's marks to a rendered stack and numbers its slices."""
+def scan_stack(case: Case, stack: Stack, palette: Palette, rng: np.random.Generator) -> list[NDArray[np.uint16]]:
+    """Images of a stack as stored, one array per channel of the palette. # C x [slices, rows, columns]"""
+    signal = render(
+        stack,
+        grid=SpineGrid(case.spine),
+        profiles=case.profiles,
+        surroundings=case.surroundings,
+        palette=palette,
+        rng=rng,
+    )
     back_mm = float(case.spine.to_patient(case.spine.segments.level_s(Level.L3_L4), 0, 60)[1])
-    pixels = acquire(signal, stack, draw_artefacts(rng), back_mm, rng)
+    return [acquire(channel, stack, draw_artefacts(rng), back_mm, rng) for channel in signal]
+
+
+def _coarser(stack: Stack, pixels: NDArray[np.uint16], factor: float) -> tuple[Stack, NDArray[np.uint16]]:
+    """The same field of view with fewer and larger pixels: T1 often has another matrix than T2."""
+    rows, columns = (round(n * factor) for n in stack.shape)
+    spacing = np.asarray(stack.planes[0].spacing_mm) * np.asarray(stack.shape) / (rows, columns)
+
+    def plane(old: Plane) -> Plane:
+        # The corner of the picture stays; the centre of its first pixel moves.
+        first = [(spacing[1] / old.spacing_mm[1] - 1) / 2, (spacing[0] / old.spacing_mm[0] - 1) / 2]
+        return Plane.from_arrays(
+            origin_mm=old.to_patient(first), row_dir=old.row_dir, col_dir=old.col_dir, spacing_mm=spacing
+        )
+
+    images = [cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA) for image in pixels]
+    return replace(stack, planes=tuple(plane(p) for p in stack.planes), shape=(rows, columns)), np.stack(images)
+
+
+def _store(
+    pixels: NDArray[np.uint16], stack: Stack, view: View, study_id: str, series_id: str, rng: np.random.Generator
+) -> StoredSeries:
+    """Numbers the slices of a stack, in either order."""
     flipped = rng.random() < (_LEFT_FIRST_SHARE if view.is_sagittal else _FEET_FIRST_SHARE)
     first = 1 if rng.random() < 0.9 else int(rng.integers(2, 60))
     count = len(stack.planes)

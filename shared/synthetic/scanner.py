@@ -21,6 +21,8 @@ Preset = Literal["demo", "full"]
 
 # Sub-planes per slice, at these fractions of the slice thickness from its middle.
 _SUBPLANES: Final = (-0.25, 0.25)
+# Axial series made of blocks along the discs; the others are one parallel stack.
+_BLOCK_SHARE: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Resolution:
 
 
 RESOLUTIONS: Final = {
-    "demo": Resolution(sagittal_px=(192, 240), sagittal_slices=(13, 13), axial_px=(176, 208), axial_per_disc=(3, 4)),
+    "demo": Resolution(sagittal_px=(192, 224), sagittal_slices=(13, 13), axial_px=(176, 208), axial_per_disc=(3, 4)),
     "full": Resolution(sagittal_px=(320, 448), sagittal_slices=(15, 19), axial_px=(256, 352), axial_per_disc=(5, 6)),
 }
 
@@ -62,7 +64,7 @@ def sagittal_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> St
     height_mm = float(np.clip(rng.normal(290, 22), 240, 350)) * (0.6 + 0.4 * spine.shape.scale)
     spacing = height_mm / rows
     count = int(rng.integers(resolution.sagittal_slices[0], resolution.sagittal_slices[1] + 1))
-    gap = float(np.clip(rng.normal(4.5, 0.35), 3.8, 5.2)) * (13 / count) ** 0.5
+    gap = float(np.clip(rng.normal(4.4, 0.3), 3.8, 5.2))
     top, bottom = (spine.to_patient(spine.segments.level_s(level), 0, 0) for level in (Level.L1_L2, Level.L5_S1))
     middle = (top + bottom) / 2
     # Medians of the annotated points: x at .55 of the width, L3/L4 at .54 of the height.
@@ -75,7 +77,12 @@ def sagittal_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> St
     corner[0] += np.tan(turn) * (left_edge - middle[1])
     along = normal if normal[0] > 0 else -normal
     planes = tuple(
-        Plane.from_arrays(origin_mm=corner + along * gap * (k - (count - 1) / 2), row_dir=row_dir, col_dir=(0, 0, -1), spacing_mm=(spacing, spacing))
+        Plane.from_arrays(
+            origin_mm=corner + along * gap * (k - (count - 1) / 2),
+            row_dir=row_dir,
+            col_dir=(0, 0, -1),
+            spacing_mm=(spacing, spacing),
+        )
         for k in range(count)
     )
     return Stack(view=View.SAGITTAL_T2, planes=planes, shape=(rows, columns), thickness_mm=0.88 * gap, gap_mm=gap)
@@ -95,29 +102,42 @@ def axial_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> Stack
         origin = center - np.array([1.0, 0, 0]) * offset_x * columns * spacing - col_dir * offset_y * rows * spacing
         return Plane.from_arrays(origin_mm=origin, row_dir=(1, 0, 0), col_dir=col_dir, spacing_mm=(spacing, spacing))
 
-    planes: list[Plane] = []
-    if rng.random() < 0.7:
-        for level in Level:
-            s = spine.segments.level_s(level)
-            per_disc = int(rng.integers(resolution.axial_per_disc[0], resolution.axial_per_disc[1] + 1))
-            tilt = spine.heading_rad(s) + np.radians(rng.normal(0, 2.5))
-            up = np.array([0, np.sin(tilt), np.cos(tilt)])
-            center = spine.to_patient(s, 0, 2.0) + up * rng.normal(0, 0.8)
-            planes += [plane(center + up * gap * ((per_disc - 1) / 2 - k), tilt) for k in range(per_disc)]
+    if rng.random() < _BLOCK_SHARE:
+        centers = _disc_blocks(spine, resolution, gap, rng)
     else:
-        ends = [spine.to_patient(spine.segments.level_s(level), 0, 2.0) for level in (Level.L1_L2, Level.L5_S1)]
-        tilt = np.radians(rng.normal(-2, 4))
-        up = np.array([0, np.sin(tilt), np.cos(tilt)])
-        length = float((ends[0] - ends[1]) @ up) + 22
         # The demo thins a parallel stack out to keep its slice count.
-        step = gap if preset == "full" else max(gap, length / 30)
-        count = int(length / step) + 1
-        start = ends[0] + up * 11
-        line = (ends[1] - ends[0]) / float((ends[0] - ends[1]) @ up)
-        drift = line + up
-        planes = [plane(start - up * step * k + drift * max(step * k - 11, 0) * 0.6, tilt) for k in range(count)]
-        gap = step
-    return Stack(view=View.AXIAL_T2, planes=tuple(planes), shape=(rows, columns), thickness_mm=min(4.0, 0.9 * gap), gap_mm=gap)
+        centers, gap = _parallel_stack(spine, gap, None if preset == "full" else 26, rng)
+    planes = tuple(plane(center, tilt) for center, tilt in centers)
+    return Stack(view=View.AXIAL_T2, planes=planes, shape=(rows, columns), thickness_mm=min(4.0, 0.9 * gap), gap_mm=gap)
+
+
+def _disc_blocks(
+    spine: Spine, resolution: Resolution, gap: float, rng: np.random.Generator
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Centre and tilt of each slice of blocks that lie along the discs."""
+    centers = []
+    for level in Level:
+        s = spine.segments.level_s(level)
+        count = int(rng.integers(resolution.axial_per_disc[0], resolution.axial_per_disc[1] + 1))
+        tilt = spine.heading_rad(s) + float(np.radians(rng.normal(0, 2.5)))
+        up = np.array([0, np.sin(tilt), np.cos(tilt)])
+        center = spine.to_patient(s, 0, 2.0) + up * rng.normal(0, 0.8)
+        centers += [(center + up * gap * ((count - 1) / 2 - k), tilt) for k in range(count)]
+    return centers
+
+
+def _parallel_stack(
+    spine: Spine, gap: float, most: int | None, rng: np.random.Generator
+) -> tuple[list[tuple[NDArray[np.float64], float]], float]:
+    """Centre and tilt of each slice of one stack from above L1/L2 to below L5/S1, and its gap."""
+    ends = [spine.to_patient(spine.segments.level_s(level), 0, 2.0) for level in (Level.L1_L2, Level.L5_S1)]
+    tilt = float(np.radians(rng.normal(-2, 4)))
+    up = np.array([0, np.sin(tilt), np.cos(tilt)])
+    length = float((ends[0] - ends[1]) @ up) + 22
+    if most is not None:
+        gap = max(gap, length / most)
+    middle = (ends[0] + ends[1]) / 2
+    return [(middle + up * (length / 2 - gap * k), tilt) for k in range(int(length / gap) + 1)], gap
 
 
 def _textures(stack: Stack, rng: np.random.Generator) -> list[Texture]:
@@ -128,18 +148,29 @@ def _textures(stack: Stack, rng: np.random.Generator) -> list[Texture]:
     tall, wide = (22.0, 2.6) if stack.view.is_sagittal else (7.0, 4.5)
 
     def field(grain_mm: tuple[float, float], keep: float) -> list[Float32Array]:
-        size = tuple(max(4, int(extent * pixel / grain)) for extent, grain in zip((rows, columns), grain_mm, strict=True))
+        size = tuple(
+            max(4, int(extent * pixel / grain)) for extent, grain in zip((rows, columns), grain_mm, strict=True)
+        )
         noise = rng.standard_normal((n, *size), dtype=np.float32)
         for k in range(1, n):
             noise[k] = keep * noise[k - 1] + np.float32(np.sqrt(1 - keep**2)) * noise[k]
-        return [cv2.resize(layer, (columns, rows), interpolation=cv2.INTER_CUBIC).ravel() * np.float32(1.15) for layer in noise]
+        return [
+            cv2.resize(layer, (columns, rows), interpolation=cv2.INTER_CUBIC).ravel() * np.float32(1.15)
+            for layer in noise
+        ]
 
     parts = (field((2.2, 2.2), 0.2), field((13.0, 11.0), 0.85), field((tall, wide), 0.4))
     return [Texture(fine=f, coarse=c, streak=s) for f, c, s in zip(*parts, strict=True)]
 
 
 def render(
-    stack: Stack, *, grid: SpineGrid, profiles: Profiles, surroundings: Surroundings, palette: Palette, rng: np.random.Generator
+    stack: Stack,
+    *,
+    grid: SpineGrid,
+    profiles: Profiles,
+    surroundings: Surroundings,
+    palette: Palette,
+    rng: np.random.Generator,
 ) -> Float32Array:
     """Noise-free signal of every slice, slice thickness included. # [C, slices, rows, columns]"""
     channels = len(palette.weightings)
@@ -189,7 +220,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
     """A random scanner's state."""
     return Artefacts(
         noise=float(rng.uniform(0.008, 0.035)),
-        coil_mm=float(rng.choice([rng.uniform(55, 110), rng.uniform(110, 200), 600.0], p=[0.35, 0.35, 0.3])),
+        coil_mm=float(rng.choice([rng.uniform(55, 110), rng.uniform(110, 200), 600.0], p=[0.45, 0.35, 0.2])),
         blur_px=float(rng.uniform(0.25, 0.75)),
         gibbs=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
         ghost=float(rng.uniform(0.02, 0.08)) if rng.random() < 0.08 else 0.0,
@@ -199,11 +230,17 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
     )
 
 
-def acquire(signal: Float32Array, stack: Stack, artefacts: Artefacts, back_mm: float, rng: np.random.Generator) -> NDArray[np.uint16]:
+def acquire(
+    signal: Float32Array, stack: Stack, artefacts: Artefacts, back_mm: float, rng: np.random.Generator
+) -> NDArray[np.uint16]:
     """Magnitude images as stored: 12 bits. # [slices, rows, columns]"""
     rows, columns = stack.shape
     out = np.empty(signal.shape, dtype=np.uint16)
-    shading = cv2.resize(gaussian_filter(rng.standard_normal((8, 8)), 1.2).astype(np.float32) * 3, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    shading = cv2.resize(
+        gaussian_filter(rng.standard_normal((8, 8)), 1.2).astype(np.float32) * 3,
+        (columns, rows),
+        interpolation=cv2.INTER_CUBIC,
+    )
     for k, plane in enumerate(stack.planes):
         image = signal[k]
         y = plane.origin_mm[1] + np.arange(columns) * plane.spacing_mm[1] * plane.row_dir[1]

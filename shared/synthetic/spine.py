@@ -31,7 +31,7 @@ FIRST_DISC: Final = L1
 # Posterior height of the body and of the disc below, depth (front to back) and width of the lower endplate, in mm.
 _HEIGHT: Final = (20, 20, 20.5, 21, 22, 23, 24.5, 26, 27, 27, 26.5, 25, 28, 23, 19, 17, 15, 12)
 _DISC: Final = (4, 4, 4, 4.5, 4.5, 5.5, 6.5, 7.8, 9.0, 10.0, 10.6, 9.4, 2.6, 1.2, 1.0, 1.0, 2.0)
-_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 31, 32, 33, 34, 34, 30, 23, 17, 13, 9, 6)
+_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 32.5, 33.5, 34.5, 35.5, 35.5, 31, 23, 17, 13, 9, 6)
 _WIDTH: Final = (27, 28, 29, 31, 33, 36, 39, 42, 44, 46, 49, 52, 50, 36, 28, 24, 18, 12)
 # Share of the lumbar lordosis reached from S1 (0) up to L1 (1).
 _LORDOSIS_SHARE: Final = {"L1": 1.0, "L2": 0.92, "L3": 0.78, "L4": 0.57, "L5": 0.31, "S1": 0.0}
@@ -132,8 +132,13 @@ class Spine:
         self.segments = _segments(shape)
         self.s: FloatArray = np.arange(0.0, self.segments.vertebra_s[-1] + self.segments.vertebra_half[-1], STEP_MM)
         # Vertebrae are rigid: the bend happens in the discs, softened because ligaments and the sac bend smoothly.
-        nodes = np.stack([self.segments.vertebra_s - 0.7 * self.segments.vertebra_half,
-                          self.segments.vertebra_s + 0.7 * self.segments.vertebra_half], axis=1).ravel()
+        nodes = np.stack(
+            [
+                self.segments.vertebra_s - 0.7 * self.segments.vertebra_half,
+                self.segments.vertebra_s + 0.7 * self.segments.vertebra_half,
+            ],
+            axis=1,
+        ).ravel()
         heading = np.interp(self.s, nodes, np.repeat(_heading_deg(shape), 2))
         self._heading = np.radians(gaussian_filter1d(heading, 5.0 / STEP_MM, mode="nearest"))
         y, z = (np.cumsum(-f(self._heading)) * STEP_MM for f in (np.sin, np.cos))

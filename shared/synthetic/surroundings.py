@@ -15,11 +15,12 @@ from shared.synthetic.anatomy import Texture, smoothstep
 from shared.synthetic.canvas import IndexArray, Points, ellipse, paint
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.profiles import Profiles, by_vertebra
-from shared.synthetic.spine import Float32Array, Spine, VERTEBRAE
+from shared.synthetic.spine import VERTEBRAE, Float32Array, Spine
 
 FloatArray = NDArray[np.float64]
 
 _TABLE_MM: Final = 2.0
+_LOOKUP_MM: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
     stout = rng.beta(2, 2)
     return Build(
         half_width_mm=(125 + 65 * stout) * scale,
-        front_mm=(75 + 60 * stout + 8 * rng.standard_normal()) * scale,
+        front_mm=(100 + 75 * stout + 10 * rng.standard_normal()) * scale,
         back_mm=(50 + 8 * rng.random()) * scale,
         back_fat_mm=4 + 22 * stout * rng.uniform(0.3, 1.2),
         sacral_fat_mm=16 + 34 * stout * rng.uniform(0.5, 1.2),
@@ -123,14 +124,17 @@ class Surroundings:
         curve = np.interp(z, path[order, 2], path[order, 1])
         l5, l2 = (spine.to_patient(float(spine.segments.vertebra_s[VERTEBRAE.index(n)]), 0, 0) for n in ("L5", "L2"))
         low = 1 / (1 + np.exp((z - l5[2] + 5) / 12.0))
-        self._fascia, self._skin, self._front = _outlines(curve, low, build)
-        self._low = low.astype(np.float32)
+        fine = np.arange(z[0], z[-1], _LOOKUP_MM)
+        outlines = (*_outlines(curve, low, build), low)
+        self._fascia, self._skin, self._front, self._low = (np.interp(fine, z, o).astype(np.float32) for o in outlines)
         self._mid_x, self._l2_z = float(path[:, 0].mean()), np.float32(l2[2])
 
         def table(nodes: dict[str, float], factor: float = scale) -> Float32Array:
             return (factor * by_vertebra(spine, nodes)).astype(np.float32)
 
-        self._psoas_radius = table({"T12": 1.0, "L1": 6.5, "L2": 11.5, "L4": 18.0, "L5": 19.0, "S2": 16.0}, scale * build.psoas)
+        self._psoas_radius = table(
+            {"T12": 1.0, "L1": 6.5, "L2": 11.5, "L4": 18.0, "L5": 19.0, "S2": 16.0}, scale * build.psoas
+        )
         self._psoas_gap = table({"T12": -3.0, "L2": -3.0, "L4": -1.0, "L5": 1.5, "S2": 22.0})
         self._psoas_v = table({"T12": -10.0, "L3": -12.0, "L5": -22.0, "S2": -58.0})
         split = float(spine.segments.vertebra_s[VERTEBRAE.index("L4")]) + 8
@@ -139,11 +143,13 @@ class Surroundings:
         self._wing = np.where(spine.s < spine.segments.disc_s[VERTEBRAE.index("L5")] + 5, 0, wing).astype(np.float32)
         self._pelvis = table({"L4": -8.0, "L5": 6.0, "S1": 30.0, "S4": 24.0, "Co": 0.0})
 
-    def paint(self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture) -> None:
+    def paint(
+        self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture
+    ) -> None:
         """Paints the surroundings of a plane, in place. canvas: # [C, N]"""
         everywhere = np.arange(points.u.size)
         brush = Brush(canvas=canvas, at=everywhere, points=points, profiles=profiles, palette=palette, texture=texture)
-        row = np.clip(((points.z - self._z0) / _TABLE_MM).astype(np.int32), 0, len(self._skin) - 1)
+        row = np.clip(((points.z - self._z0) / _LOOKUP_MM).astype(np.int32), 0, len(self._skin) - 1)
         x = points.x - np.float32(self._mid_x)
         # The back curves forward to the flanks and has a furrow in the middle.
         furrow = np.exp(-((points.u / 13) ** 2))
@@ -213,7 +219,9 @@ class Surroundings:
         brush.blend(brush.cover(erector, 1.5), flesh)
         seam = np.abs(near - 27 - 0.3 * (depth - 25) - 1.5 * texture.coarse) / (1.0 + 0.5 * np.abs(texture.streak))
         brush.blend(brush.cover(erector - 2) * np.exp(-(seam**2)) * (0.35 + 0.3 * fatty), palette[Tissue.FAT])
-        brush.blend(brush.cover(1.2 - np.abs(fascia - points.y)) * brush.cover(85 - near, 10.0) * 0.8, palette[Tissue.LIGAMENT])
+        brush.blend(
+            brush.cover(1.2 - np.abs(fascia - points.y)) * brush.cover(85 - near, 10.0) * 0.8, palette[Tissue.LIGAMENT]
+        )
 
     def _psoas(self, brush: Brush, low: Float32Array) -> None:
         """Psoas and quadratus lumborum."""
@@ -225,8 +233,10 @@ class Surroundings:
         center = brush.profiles.half_width[i] + self._psoas_gap[i] + radius
         tilt = 0.25 * (depth - self._psoas_v[i])
         psoas = ellipse(near - center - tilt, depth - self._psoas_v[i], radius * 0.95, radius * 1.2)
-        inner_fat = np.exp(-((texture.streak / 0.08) ** 2)) * 0.25
-        brush.blend(brush.cover(psoas, 1.2), brush.mix(Tissue.MUSCLE, Tissue.FAT, inner_fat) * (0.93 + 0.05 * texture.fine))
+        inner_fat = np.exp(-((texture.streak / 0.08) ** 2)) * 0.12
+        brush.blend(
+            brush.cover(psoas, 1.2), brush.mix(Tissue.MUSCLE, Tissue.FAT, inner_fat) * (0.93 + 0.05 * texture.fine)
+        )
 
     def _pelvic(self, brush: Brush) -> None:
         """Sacral wings with their foramina, iliac wings and gluteal muscles."""
@@ -257,7 +267,9 @@ class Surroundings:
         split, front = self._split[i], points.v + brush.profiles.depth[i]
         radius = self._build.aorta_mm * np.where(split > 0, np.float32(0.62), np.float32(1.0))
         for u in (6 + split, 6 - split * 1.1):
-            brush.blend(brush.cover(ellipse(points.u - u, front + radius + 2.0, radius, radius), 1.4), palette[Tissue.BLOOD])
+            brush.blend(
+                brush.cover(ellipse(points.u - u, front + radius + 2.0, radius, radius), 1.4), palette[Tissue.BLOOD]
+            )
         cava = palette[Tissue.BLOOD] * 1.5
         for u in (-16 - 0.9 * split, -16 + split):
             flat = ellipse(points.u - u, front + 3 + 0.7 * radius, radius * 1.2, radius * 0.8)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -21,7 +22,11 @@ from pydicom.uid import (
 from shared.geometry import Plane
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, View
 
-_ENCODERS: Final[Mapping[str, str]] = {RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls"}
+_ENCODERS: Final[Mapping[str, str]] = {
+    RLELossless: "pylibjpeg",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ def write_series(series: StoredSeries, folder: Path, rng: np.random.Generator) -
     for item in series.slices:
         ds = _dataset(series, item)
         ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study_uid, series_uid, frame
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = pseudo_uid(rng)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(pseudo_uid(rng))
         for keyword, value in series.header.items():
             if value is None:
                 ds.pop(keyword, None)
@@ -100,7 +105,7 @@ def _dataset(series: StoredSeries, item: StoredSlice) -> Dataset:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-    ds.file_meta.ImplementationClassUID = "1.2.3.4"
+    ds.file_meta.ImplementationClassUID = UID("1.2.3.4")
     ds.SeriesDescription = {View.SAGITTAL_T1: "T1", View.SAGITTAL_T2: "T2", View.AXIAL_T2: "T2"}[series.view]
     ds.PatientID = series.study_id
     ds.SliceThickness = _number(series.thickness_mm)

@@ -13,7 +13,7 @@ from shared.synthetic.grades import sample_labels
 from shared.synthetic.patient import Case, draw_case
 from shared.synthetic.scanner import Stack, acquire, draw_artefacts, render
 
-STUDIES = 40
+STUDIES = 20
 PIXEL_MM = 1.0
 SIZE = 49
 
@@ -40,7 +40,12 @@ def _pictures(case: Case, findings: tuple[Finding, ...], rng: np.random.Generato
     stack = Stack(view=view, planes=planes, shape=(SIZE, SIZE), thickness_mm=4.0, gap_mm=4.4)
     palette = draw_palette(rng, (weighting,), case.patient.age)
     signal = render(
-        stack, grid=SpineGrid(case.spine), profiles=case.profiles, surroundings=case.surroundings, palette=palette, rng=rng
+        stack,
+        grid=SpineGrid(case.spine),
+        profiles=case.profiles,
+        surroundings=case.surroundings,
+        palette=palette,
+        rng=rng,
     )
     back_mm = float(case.point_mm(findings[0])[1]) + 60
     return acquire(signal[0], stack, draw_artefacts(rng), back_mm, rng)
