@@ -96,7 +96,8 @@ def load_card(folder: Path) -> ModelCard:
         raise InputError(f"{path}: keys differ from version {VERSION}'s in {strange}; train again with this release")
     if value["version"] != VERSION or value["preprocessing"] != PREPROCESSING:
         raise InputError(
-            f"{path}: expected version {VERSION} and its preprocessing, got {value['version']!r}; train again with this release"
+            f"{path}: expected version {VERSION} and its preprocessing, got {value['version']!r}; "
+            "train again with this release"
         )
     by_name = {c.short: c for c in Condition}
     try:

@@ -31,7 +31,7 @@ def add_parsers(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     predict = subparsers.add_parser(
         "predict",
         help="grade studies at given localizations",
-        description="Grades studies with the mean of a run's folds; writes OUT/{probabilities,submission}.csv, run.json.",
+        description="Grades studies with the mean of a run's folds. Writes OUT/probabilities.csv and submission.csv.",
     )
     _predict_arguments(predict)
     evaluate = subparsers.add_parser(
@@ -48,9 +48,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN", help="run folder to write: checkpoints, logs, out-of-fold probabilities")
     add("--fold", default="all", metavar="K", help="fold to train, or all (default: all)")
     add("--localizations", type=Path, metavar="CSV",
-        help="out-of-fold localizations.csv of stage 1 under the same splits; without it crops lie at annotated points, jittered")  # fmt: skip
+        help="out-of-fold localizations.csv of stage 1 under the same splits; without it crops lie at annotated "
+        "points, jittered")  # fmt: skip
     add("--errors", type=Path, metavar="JSON",
-        help="the localizer's measured error, from which training jitter is drawn; without it the config's [jitter] holds")  # fmt: skip
+        help="the localizer's measured error, from which training jitter is drawn; without it the config's [jitter] "
+        "holds")  # fmt: skip
     add("--condition", action="append", choices=[c.short for c in Condition], metavar="C",
         help="train on this condition family only: canal, foraminal or subarticular; may be repeated")  # fmt: skip
     add(
@@ -144,10 +146,10 @@ def run_handler(arguments: argparse.Namespace) -> int:
     try:
         return handler(arguments)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted; continue with --resume", file=sys.stderr)
+        sys.stderr.write("error: interrupted; continue with --resume\n")
         return 130
 
 
@@ -173,9 +175,10 @@ def _train(arguments: argparse.Namespace) -> int:
     run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume)
     train(
         data, run, config, folds=folds, splits=splits, localizations=localizations, jitter=jitter,
-        conditions=conditions, device=arguments.device, workers=arguments.workers, resume=arguments.resume, keep_cache=arguments.keep_cache,
+        conditions=conditions, device=arguments.device, workers=arguments.workers, resume=arguments.resume,
+        keep_cache=arguments.keep_cache,
     )  # fmt: skip
-    print(f"trained fold {', '.join(map(str, folds))} -> {run}")
+    sys.stdout.write(f"trained fold {', '.join(map(str, folds))} -> {run}\n")
     return 0
 
 
@@ -187,8 +190,7 @@ def _splits(arguments: argparse.Namespace, data: "Challenge") -> "Splits":
     kept = arguments.run / "splits.json"
     if arguments.resume and kept.is_file():
         return read_splits(kept)
-    assert data.grades is not None  # the train part always has grades
-    return make_splits(data.study_ids, data.grades)
+    return make_splits(data.study_ids, data.grades_of(data.study_ids))
 
 
 def _folds(text: str, count: int) -> list[int]:
@@ -231,9 +233,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     row_ids = data.submission_row_ids if arguments.part == "test" else None
     write_predictions(out, table, problems, row_ids=row_ids, started=started, run=arguments.run)
     for problem in problems[:5]:
-        print(f"warning: {problem}", file=sys.stderr)
+        sys.stderr.write(f"warning: {problem}\n")
     prior_rows = int((~table.from_model).sum())
-    print(f"{len(table.study_ids)} studies, {prior_rows} of {table.from_model.size} rows from the prior -> {out}")
+    sys.stdout.write(f"{len(table.study_ids)} studies, {prior_rows} of {table.from_model.size} prior rows -> {out}\n")
     return 0
 
 
@@ -246,5 +248,5 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     data = Challenge.open(arguments.data, "train")
     localizations = read_localizations(arguments.localizations) if arguments.localizations else None
     out = prepare_output(arguments.out, overwrite=arguments.overwrite)
-    print(evaluate_run(data, arguments.run, out, localizations=localizations))
+    sys.stdout.write(evaluate_run(data, arguments.run, out, localizations=localizations) + "\n")
     return 0

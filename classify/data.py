@@ -81,13 +81,11 @@ class CacheJob:
     def key(self) -> str:
         """Digest of everything that the patches depend on."""
         digest = hashlib.sha256(f"{VERSION} {data_fingerprint(self.data)} {self.config!r} {self.conditions}".encode())
-        for study_id in sorted(self.localizations or {}):
-            assert self.localizations is not None
-            of_study = self.localizations[study_id]
+        for study_id, of_study in sorted((self.localizations or {}).items()):
             for finding in sorted(of_study, key=lambda f: f.index):
                 point = of_study[finding]
-                place = (study_id, finding.column, point.series_id, point.instance_number, point.x_px, point.y_px)
-                digest.update(repr(place).encode())
+                place = (point.series_id, point.instance_number, point.x_px, point.y_px, point.source.value)
+                digest.update(repr((study_id, finding.column, place)).encode())
         return digest.hexdigest()
 
     def points(self, study: Study) -> dict[Finding, Localization]:
@@ -200,17 +198,15 @@ def _work(job: CacheJob, folder: Path, todo: list[int], workers: int) -> Iterato
         yield from pool.map(_cache_in_worker, todo, chunksize=2)
 
 
-_job: tuple[CacheJob, Path] | None = None  # set once per worker process, so that the tables travel once
+_worker_job: list[tuple[CacheJob, Path]] = []  # set once per worker process, so that the tables travel once
 
 
 def _set_job(job: CacheJob, folder: Path) -> None:
-    global _job
-    _job = (job, folder)
+    _worker_job[:] = [(job, folder)]
 
 
 def _cache_in_worker(index: int) -> _StudyDone:
-    assert _job is not None
-    return _cache_study(*_job, index)
+    return _cache_study(*_worker_job[0], index)
 
 
 def _cache_study(job: CacheJob, folder: Path, index: int) -> _StudyDone:

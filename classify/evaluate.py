@@ -138,7 +138,7 @@ def unweighted(probabilities: Probabilities) -> Probabilities:
 
 def hard_grade(probabilities: Probabilities) -> Grades:
     """The likeliest grade after `unweighted`. # [n, 3] -> [n]"""
-    return unweighted(probabilities).argmax(-1).astype(np.int8)
+    return np.asarray(unweighted(probabilities).argmax(-1), dtype=np.int8)
 
 
 def confusion(grades: Grades, predicted: Grades) -> NDArray[np.int64]:

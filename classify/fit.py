@@ -1,10 +1,10 @@
 """Trains one network: loop, schedule, averaged weights, resume. Knows arrays and tensors, not folders of studies."""
 
 import math
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from shared.progress import log, track
 _FAMILY_OF = np.array([FAMILIES.index(f.condition) for f in FINDINGS], dtype=np.intp)
 _LEVEL_OF = np.array([f.level.value for f in FINDINGS], dtype=np.intp)
 _EVALUATION_BATCH = 128
+_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,32 +264,12 @@ def family_and_level(findings: NDArray[np.intp], device: torch.device) -> tuple[
 
 def _prefetched(crops: Crops, batches: list[NDArray[np.intp]]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
     """Reads batches ahead in a thread, so that a slow disk does not hold up the network."""
-    ready: queue.Queue[tuple[NDArray[np.intp], NDArray[np.uint8]] | BaseException | None] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-
-    def put(item: tuple[NDArray[np.intp], NDArray[np.uint8]] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for rows in batches:
-                put((rows, crops.read(rows)))
-            put(None)
-        except BaseException as error:  # handed to the training thread, which raises it
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[NDArray[np.intp], Future[NDArray[np.uint8]]]] = deque()
+        for rows in batches:
+            ahead.append((rows, pool.submit(crops.read, rows)))
+            if len(ahead) > _BATCHES_AHEAD:
+                first, patches = ahead.popleft()
+                yield first, patches.result()
+        for first, patches in ahead:
+            yield first, patches.result()

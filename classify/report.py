@@ -1,4 +1,4 @@
-"""The classifier's report: figures of `classify.evaluate` as HTML and JSON, with plots and the worst mistakes' crops."""
+"""The classifier's report: figures of `classify.evaluate` as HTML and JSON, plots, and the worst mistakes' crops."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,8 +36,7 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
         raise InputError(f"{run}: was trained on other data than {data.root}; evaluate it on its own")
     table = read_probabilities(run / "out_of_fold.csv")
     splits = read_splits(run / "splits.json")
-    assert data.grades is not None  # the train part always has grades
-    grades = dict(zip(data.study_ids, data.grades, strict=True))
+    grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
     figures = evaluate(table, grades, splits)
     figures["folds_trained"] = trained_folds(run)
     figures["points"] = facts.get("points")
@@ -74,8 +73,12 @@ def write_report(
         "probabilities with observed shares; a temperature per condition was fitted on these same studies, so both are "
         "slightly optimistic. Unseen studies give the honest figure."
     )
-    report.figure(confusion_figure(figures["conditions"]), "Confusion by condition: rows are true grades, shares of each row.")
-    report.figure(reliability_figure(figures["conditions"]), "Reliability: predicted probability against observed share.")
+    report.figure(
+        confusion_figure(figures["conditions"]), "Confusion by condition: rows are true grades, shares of each row."
+    )
+    report.figure(
+        reliability_figure(figures["conditions"]), "Reliability: predicted probability against observed share."
+    )
     _gallery(report, table, data, run, localizations)
     report.save(out)
 
@@ -84,18 +87,38 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
     report.heading("Competition metric")
     columns = ["", "score", "95% low", "95% high", "canal", "foraminal", "subarticular", "any severe"]
     rows = [
-        [name, s["score"], s["low"], s["high"], *(s["terms"][t] for t in ("canal", "foraminal", "subarticular", "any_severe"))]
+        [
+            name,
+            s["score"],
+            s["low"],
+            s["high"],
+            *(s["terms"][t] for t in ("canal", "foraminal", "subarticular", "any_severe")),
+        ]
         for name, s in figures["scores"].items()
     ]
     report.table(columns, rows, "Lower is better. Intervals: 2,000 bootstrap samples of whole studies.")
     gain = figures["gain_over_prior"]
-    report.text(f"Gain over the weighted prior: {gain['mean']:.3f}, paired 95% interval {gain['low']:.3f} to {gain['high']:.3f}.")
+    report.text(
+        f"Gain over the weighted prior: {gain['mean']:.3f}, paired 95% interval {gain['low']:.3f} to "
+        f"{gain['high']:.3f}."
+    )
     report.table(["fold", "studies", "score"], [[str(f["fold"]), f["studies"], f["score"]] for f in figures["folds"]])
 
 
 def _levels(report: Report, figures: dict[str, Any]) -> None:
     report.heading("By condition and level")
-    columns = ["condition", "level", "n", "moderate", "severe", "weighted log loss", "AUC severe", "AP severe", "kappa", "ECE"]
+    columns = [
+        "condition",
+        "level",
+        "n",
+        "moderate",
+        "severe",
+        "weighted log loss",
+        "AUC severe",
+        "AP severe",
+        "kappa",
+        "ECE",
+    ]
 
     def line(condition: str, level: str, row: dict[str, Any]) -> list[object]:
         if not row["n"]:
@@ -110,28 +133,28 @@ def _levels(report: Report, figures: dict[str, Any]) -> None:
 
 def confusion_figure(conditions: dict[str, Any]) -> "Figure":
     """One confusion matrix per condition, with counts."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, len(conditions), figsize=(3.4 * len(conditions), 3.2), squeeze=False)
+    figure, axes = _panels(len(conditions), 3.4, 3.2)
     names = [s.display for s in Severity]
-    for axis, (condition, row) in zip(axes[0], conditions.items(), strict=True):
+    for axis, (condition, row) in zip(axes, conditions.items(), strict=True):
         counts = np.array(row.get("confusion", np.zeros((3, 3))), dtype=float)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
         for i, j in np.ndindex(3, 3):
-            axis.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
+            axis.text(
+                j, i, f"{int(counts[i, j])}", ha="center", va="center", color="white" if share[i, j] > 0.5 else "black"
+            )
         axis.set(title=condition, xticks=range(3), yticks=range(3), xlabel="predicted")
         axis.set_xticklabels(names, fontsize=8)
-        axis.set_yticklabels(names if axis is axes[0][0] else [], fontsize=8)
-    axes[0][0].set_ylabel("true")
+        axis.set_yticklabels(names if axis is axes[0] else [], fontsize=8)
+    axes[0].set_ylabel("true")
     figure.tight_layout()
     return figure
 
 
 def reliability_figure(conditions: dict[str, Any]) -> "Figure":
     """One reliability diagram per condition, a curve per severity; marker area grows with the rows in the bin."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, len(conditions), figsize=(3.4 * len(conditions), 3.2), squeeze=False, sharey=True)
-    for axis, (condition, row) in zip(axes[0], conditions.items(), strict=True):
+    figure, axes = _panels(len(conditions), 3.4, 3.2, share_y=True)
+    for axis, (condition, row) in zip(axes, conditions.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         for severity, color in zip(Severity, _SEVERITY_COLORS, strict=True):
             points = row.get("reliability", {}).get(severity.column, [])
@@ -139,13 +162,15 @@ def reliability_figure(conditions: dict[str, Any]) -> "Figure":
             axis.plot(x, y, color=color, linewidth=1, label=severity.display)
             axis.scatter(x, y, s=[4 + 3 * p["n"] ** 0.5 for p in points], color=color)
         axis.set(title=condition, xlabel="predicted", xlim=(0, 1), ylim=(0, 1))
-    axes[0][0].set_ylabel("observed")
-    axes[0][0].legend(fontsize=8)
+    axes[0].set_ylabel("observed")
+    axes[0].legend(fontsize=8)
     figure.tight_layout()
     return figure
 
 
-def _gallery(report: Report, table: ProbabilityTable, data: Challenge, run: Path, localizations: Localizations | None) -> None:
+def _gallery(
+    report: Report, table: ProbabilityTable, data: Challenge, run: Path, localizations: Localizations | None
+) -> None:
     report.heading("Worst mistakes")
     truth = data.grades_of(list(table.study_ids))
     for condition in Condition:
@@ -180,8 +205,8 @@ def gallery_figure(
             tiles.append((crops[finding][card.config.crop.slices // 2], title.strip(), grade))
     if not tiles:
         return None
-    figure, axes = _pyplot().subplots(1, len(tiles), figsize=(1.9 * len(tiles), 2.7), squeeze=False)
-    for axis, (pixels, title, grade) in zip(axes[0], tiles, strict=True):
+    figure, axes = _panels(len(tiles), 1.9, 2.7)
+    for axis, (pixels, title, grade) in zip(axes, tiles, strict=True):
         axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
         axis.set_title(title, fontsize=7)
         axis.set_xlabel(grade, fontsize=7)
@@ -190,10 +215,11 @@ def gallery_figure(
     return figure
 
 
-def _pyplot() -> Any:
-    import matplotlib
+def _panels(count: int, width_in: float, height_in: float, *, share_y: bool = False) -> "tuple[Figure, list[Any]]":
+    """A figure of `count` panels in a row, drawn without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    figure = Figure(figsize=(width_in * count, height_in))
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=share_y)[0])

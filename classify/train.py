@@ -26,6 +26,7 @@ from classify.data import CacheJob, CropCache, build_cache
 from classify.device import pick_device, use_all_cores, use_bf16
 from classify.fit import Crops, fit, predict_logits
 from classify.model import FAMILIES, SeverityNet, build_model
+from classify.predict import trained_folds
 from shared.challenge import Challenge
 from shared.detections import Localizations
 from shared.errors import InputError
@@ -100,24 +101,27 @@ def train(
     use_all_cores()
     job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
     _claim_run(run, job, config, splits, jitter, resume=resume)
-    cache = build_cache(job, run / "cache", workers=workers)
     jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
-    for k in folds:
-        folder = run / f"fold{k}"
-        if resume and (folder / MODEL_FILE).is_file():
-            log(f"fold {k}: finished before, kept")
-            continue
-        fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
-        _train_fold(fold, data, cache, conditions, localized=localizations is not None)
-    trained = sorted(int(p.parent.name.removeprefix("fold")) for p in run.glob(f"fold*/{MODEL_FILE}"))
+    finished = [k for k in folds if resume and (run / f"fold{k}" / MODEL_FILE).is_file()]
+    problems: tuple[str, ...] = ()
+    if len(finished) < len(folds):
+        cache = build_cache(job, run / "cache", workers=workers)
+        problems = cache.problems
+        for k in (k for k in folds if k not in finished):
+            folder = run / f"fold{k}"
+            fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
+            _train_fold(fold, data, cache, conditions, localized=localizations is not None)
+    if finished:
+        log(f"fold {', '.join(map(str, finished))}: finished before, kept")
+    trained = trained_folds(run)
     write_probabilities(run / OUT_OF_FOLD_FILE, pool_folds(run, splits, trained))
     write_run(
         run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
         seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
-        points="localized" if localizations is not None else "annotated", problems=list(cache.problems),
+        points="localized" if localizations is not None else "annotated", problems=list(problems),
     )  # fmt: skip
     if not keep_cache:
-        shutil.rmtree(run / "cache")
+        shutil.rmtree(run / "cache", ignore_errors=True)
 
 
 def pool_folds(run: Path, splits: Splits, folds: Sequence[int]) -> ProbabilityTable:

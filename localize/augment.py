@@ -46,7 +46,7 @@ def _move(
     rows, columns = image.shape
     angle = rng.uniform(-config.rotate_deg, config.rotate_deg)
     scale = float(np.exp(rng.uniform(-config.scale, config.scale)))
-    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), angle, scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), angle, scale), np.float64)
     matrix[:, 2] += rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
     moved = cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
     centers = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
@@ -67,7 +67,7 @@ def _field_of_view(
 
 
 def _recolour(image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
-    values = image.astype(np.float32) / 255
+    values: NDArray[np.float32] = image.astype(np.float32) / np.float32(255)
     values **= np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
     values *= np.float32(np.exp(rng.uniform(-config.gain, config.gain)))
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in image.shape), indexing="ij")
@@ -75,6 +75,6 @@ def _recolour(image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Ge
     values *= np.exp(slope[0] * x + slope[1] * y + slope[2] * 2 * (x * x + y * y))
     sigma = rng.uniform(0, config.blur_px)
     if sigma > 0.2:
-        values = cv2.GaussianBlur(values, (0, 0), sigma)
+        values = np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
     values += rng.normal(0, 1, values.shape).astype(np.float32) * np.float32(rng.uniform(0, config.noise))
     return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)

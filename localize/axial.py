@@ -180,7 +180,9 @@ def _place(
         x_px, y_px = side_points_px(plane, box.box_xyxy_px, config.axial_t2.margin_mm)[side]
         source, strength = Source.DETECTED, box.score
     elif spine is not None:
-        x_px, y_px = (float(v) for v in plane.to_pixel(spine.point_mm[level] + prior.offset_mean[_finding(side, level)]))
+        x_px, y_px = (
+            float(v) for v in plane.to_pixel(spine.point_mm[level] + prior.offset_mean[_finding(side, level)])
+        )
         source, strength = Source.PROJECTED, 0.0
         if not chosen.item.contains((x_px, y_px)):
             return None
@@ -195,7 +197,7 @@ def _place(
         y_px=y_px,
         point_mm=tuple(float(v) for v in plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
         source=source,
-        score=float(np.clip(trust * (0.5 + 0.5 * strength), 0, 1)),
+        score=float(np.clip(trust * (0.7 + 0.3 * strength), 0, 1)),
     )
 
 

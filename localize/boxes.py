@@ -9,6 +9,7 @@ slice's plane.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def slice_gap_mm(series: Series) -> float:
     gaps = [
         abs(float(a.plane.distance_mm(np.asarray(b.plane.origin_mm))))
         for stack in series.stacks
-        for a, b in zip(stack, stack[1:], strict=False)
+        for a, b in pairwise(stack)
     ]
     gaps = [gap for gap in gaps if gap > 0.1]
     return float(np.median(gaps)) if gaps else 4.0

@@ -47,12 +47,17 @@ class Canvas:
 
 
 def fit_canvas(
-    item: Slice, mm_per_px: float, image_px: tuple[int, int], *, crop: bool, center_px: tuple[float, float] | None = None
+    item: Slice,
+    mm_per_px: float,
+    image_px: tuple[int, int],
+    *,
+    crop: bool,
+    center_px: tuple[float, float] | None = None,
 ) -> Canvas:
     """The canvas for a slice.
 
-    With `crop` it has `image_px` rows and columns, and a slice that is larger is cropped around `center_px` (its own centre without
-    one). Without, the canvas grows to hold the whole slice.
+    With `crop` it has `image_px` rows and columns, and a slice that is larger is cropped around `center_px` (its own
+    centre without one). Without `crop` the canvas grows to hold the whole slice.
     """
     (rows, columns), (dy, dx) = item.shape, item.plane.spacing_mm
     resized = (max(1, round(rows * dy / mm_per_px)), max(1, round(columns * dx / mm_per_px)))

@@ -26,15 +26,17 @@ def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
     predict.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
     predict.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
-    predict.add_argument("--part", choices=("train", "test"), default="test", help="part of DATA to localize (default: test)")
+    predict.add_argument(
+        "--part", choices=("train", "test"), default="test", help="part of DATA to localize (default: test)"
+    )
     _add_prediction_flags(predict)
     predict.set_defaults(func=run_predict)
     evaluate = subparsers.add_parser(
         "evaluate",
         help="measure localizations against true points",
         description="Coverage, errors in mm and slices, level confusion, sides and mAP: writes OUT/report.json and "
-        "OUT/report.html. The train part is measured out of fold, from RUN/localizations.csv; the test part is localized "
-        "first, with the folds of RUN averaged.",
+        "OUT/report.html. The train part is measured out of fold, from RUN/localizations.csv; the test part is "
+        "localized first, with the folds of RUN averaged.",
     )
     evaluate.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
@@ -56,9 +58,14 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of training, for `lumbar localize train` and `python -m localize.train` alike."""
     parser.add_argument("data", metavar="DATA", type=Path, help=_DATA)
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder to write to")
-    parser.add_argument("--fold", default="all", metavar="K|all", help="fold to train, a number or `all` (default: all)")
     parser.add_argument(
-        "--view", action="append", choices=_VIEWS, help="train this view's detector only; may be given again (default: all)"
+        "--fold", default="all", metavar="K|all", help="fold to train, a number or `all` (default: all)"
+    )
+    parser.add_argument(
+        "--view",
+        action="append",
+        choices=_VIEWS,
+        help="train this view's detector only; may be given again (default: all)",
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML config (default: built in, the full run)")
     parser.add_argument(
@@ -76,7 +83,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fold", action="append", type=int, metavar="K", help="use this fold's models; may be given again (default: all)"
+        "--fold",
+        action="append",
+        type=int,
+        metavar="K",
+        help="use this fold's models; may be given again (default: all)",
     )
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="empty OUT first if it is not empty")
@@ -88,7 +99,9 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="continue an unfinished run, or add folds to a finished one")
+    group.add_argument(
+        "--resume", action="store_true", help="continue an unfinished run, or add folds to a finished one"
+    )
     group.add_argument("--overwrite", action="store_true", help="empty RUN first if it is not empty")
 
 
@@ -145,7 +158,8 @@ def run_predict(args: argparse.Namespace) -> int:
     for problem in predictions.problems:
         log(f"skipped: {problem}")
     count = sum(len(found) for found in predictions.localizations.values())
-    print(f"{count} findings localized in {len(predictions.localizations)} studies: {out / 'localizations.csv'}")
+    studies = len(predictions.localizations)
+    sys.stdout.write(f"{count} findings localized in {studies} studies: {out / 'localizations.csv'}\n")
     return 0
 
 
@@ -156,7 +170,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     out = prepare_output(args.out, overwrite=args.overwrite)
     page = evaluate_run(args.data, args.run, out, truth=args.truth, folds=args.fold, device=args.device)
-    print(page)
+    sys.stdout.write(f"{page}\n")
     return 0
 
 
@@ -168,5 +182,5 @@ def main_train(argv: Sequence[str] | None = None) -> int:
     try:
         return run_train(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1

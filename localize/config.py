@@ -23,13 +23,19 @@ class ViewConfig(Config):
     mm_per_px: Annotated[float, Field(ge=0.2, le=5)] = 0.8
     """Slices are resampled to this: a level then has the same size whatever the scanner."""
     image_px: tuple[Side, Side] = (384, 256)
-    """Rows and columns of a training image. Larger slices are cropped near their points; prediction sees them whole."""
+    """Rows and columns of a training image. Larger slices are cropped near their points; prediction sees them whole.
+    One number means a square."""
     neighbours: Annotated[int, Field(ge=0, le=4)] = 1
     """Slices on each side of an annotated one that count as showing it too."""
     negatives: Annotated[float, Field(ge=0, le=4)] = 0.4
     """Slices without any level, per slice with one."""
     epochs: Annotated[int, Field(ge=1, le=2000)] = 60
     batch: Annotated[int, Field(ge=2, le=1024)] = 16
+
+    @field_validator("image_px", mode="before")
+    @classmethod
+    def _square(cls, value: object) -> object:
+        return (value, value) if isinstance(value, int) else value
 
 
 class ModelConfig(Config):
@@ -82,7 +88,7 @@ class AugmentConfig(Config):
 
 
 class ChainConfig(Config):
-    """Decoding of sagittal detections into one chain of five levels."""
+    """Decoding of detections into one chain of five levels."""
 
     min_score: Fraction = 0.03
     merge_mm: Positive = 7.0
@@ -94,6 +100,8 @@ class ChainConfig(Config):
     """Factor on the fitted spread of the gaps between levels: new patients vary more than the training sample."""
     t1_weight: NonNegative = 0.7
     """Weight of foraminal evidence beside the canal's."""
+    axial_weight: NonNegative = 1.0
+    """Weight of axial evidence beside the canal's."""
 
 
 class AxialConfig(Config):

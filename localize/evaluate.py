@@ -6,6 +6,7 @@ measured in the plane of the slice that the truth was marked on. The slice error
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -73,7 +74,9 @@ def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization]
     off_px = item.plane.to_pixel(point) - [true.x_px, true.y_px]
     off_mm = off_px * np.array(item.plane.spacing_mm)[::-1]
     peers = {
-        f.level: np.array(loc.point_mm) for f, loc in truth.items() if (f.condition, f.side) == (finding.condition, finding.side)
+        f.level: np.array(loc.point_mm)
+        for f, loc in truth.items()
+        if (f.condition, f.side) == (finding.condition, finding.side)
     }
     other = None
     if finding.side is not None:
@@ -186,7 +189,7 @@ def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:
 def _reliability(errors: Sequence[FindingError]) -> list[dict[str, Any]]:
     """Per range of scores: how many, their mean score, and the share within 8 mm."""
     rows = []
-    for low, high in zip(_RELIABILITY_BINS, _RELIABILITY_BINS[1:], strict=False):
+    for low, high in pairwise(_RELIABILITY_BINS):
         members = [e for e in errors if e.score is not None and low <= e.score < high]
         if members:
             rows.append(
@@ -206,7 +209,9 @@ def measure_jitter(errors: Sequence[FindingError]) -> dict[Condition, Jitter]:
     result = {}
     for condition in Condition:
         usual = [
-            e for e in errors if e.finding.condition is condition and e.distance_mm is not None and e.distance_mm <= _LOST_MM
+            e
+            for e in errors
+            if e.finding.condition is condition and e.distance_mm is not None and e.distance_mm <= _LOST_MM
         ]
         if not usual:
             continue

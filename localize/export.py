@@ -1,4 +1,4 @@
-"""Challenge data -> a YOLO data set on disk: 8-bit PNG slices at a fixed mm per pixel, label files and our own data.yaml.
+"""Challenge data -> a YOLO data set on disk: 8-bit PNG slices at a fixed mm per pixel, labels and our own data.yaml.
 
     <folder>/images/{train,val}/NNNNNN.png   grey, image_px
     <folder>/labels/{train,val}/NNNNNN.txt   class x y w h, relative to the image; empty for a slice without levels
@@ -52,6 +52,8 @@ def export_view(
 ) -> ExportCounts:
     """Writes the data set of one view's detector; keeps a finished one that lies there already.
 
+    Without `train` it serves to measure a detector only.
+
     Raises:
       InputError: when no slice of a part shows a level.
     """
@@ -61,26 +63,31 @@ def export_view(
     if folder.exists():
         shutil.rmtree(folder)
     problems: list[str] = []
-    counts = {}
+    counts = {"train": 0, "val": 0}
     for part, study_ids in (("train", train), ("val", val)):
+        if part == "train" and not study_ids:
+            continue
         counts[part], found = _export_part(data, view, folder, part, config, study_ids, workers)
         problems.extend(found)
         if not counts[part]:
+            verb = "train on" if part == "train" else "measure on"
             raise InputError(
-                f"{data.root}: no usable {view.value} slice with an annotated level among {len(study_ids)} {part} studies;"
-                f" check {data.part}_label_coordinates.csv"
+                f"{data.root}: no usable {view.value} slice with an annotated level in {len(study_ids)} studies to "
+                f"{verb}; check {data.part}_label_coordinates.csv"
             )
-    write_text(folder / "data.yaml", _data_yaml(folder))
+    write_text(folder / "data.yaml", _data_yaml(folder, "train" if train else "val"))
     write_json(folder / EXPORT_FILE, {**counts, "problems": problems})
     return ExportCounts(train_images=counts["train"], val_images=counts["val"], problems=tuple(problems))
 
 
-def _data_yaml(folder: Path) -> str:
+def _data_yaml(folder: Path, training_part: str) -> str:
     """Always ours: a `download` key in a foreign one would be executed."""
     names = "".join(f"  {level.value}: {level.slug}\n" for level in Level)
     # JSON strings are YAML strings, whatever the folder is called.
     path = '"' + str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"path: {path}\ntrain: images/train\nval: images/val\nchannels: 1\nnc: {len(Level)}\nnames:\n{names}"
+    return (
+        f"path: {path}\ntrain: images/{training_part}\nval: images/val\nchannels: 1\nnc: {len(Level)}\nnames:\n{names}"
+    )
 
 
 def _export_part(
@@ -115,7 +122,9 @@ def _study_images(
     section = config.of_view(view)
     pictures, problems = [], list(loaded.problems)
     for series in loaded.study.of_view(view):
-        for labelled in choose_slices(label_series(series, truth, section), section.negatives, study_id, config.optim.seed):
+        for labelled in choose_slices(
+            label_series(series, truth, section), section.negatives, study_id, config.optim.seed
+        ):
             try:
                 pixels = read_pixels(labelled.item.path)
             except InputError as error:

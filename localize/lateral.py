@@ -69,12 +69,12 @@ def _near(lifted: Sequence[Lifted], chain: Chain, level: Level) -> list[Lifted]:
 
 
 def _midline_votes(grid: FloatArray, near: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
-    """Canal boxes vote for their own x; foraminal boxes for the x that a left or a right foramen would imply."""
+    """Canal and axial boxes vote for their own x, foraminal ones for what a left or a right foramen would imply."""
     votes = np.zeros(len(grid))
     total = 0.0
     for item in near:
         score = item.detection.score
-        if item.detection.view is View.SAGITTAL_T2:
+        if item.detection.view is not View.SAGITTAL_T1:
             shifts, weight = [0.0], 2.0
         else:
             shifts, weight = [float(_offset(prior, side, level)[0]) for side in Side], 1.0
@@ -98,7 +98,9 @@ class _Target:
     midline_mm: float
 
 
-def localize_sagittal(study: Study, spine: Spine, lifted: Sequence[Lifted], prior: ChainPrior) -> dict[Finding, Localization]:
+def localize_sagittal(
+    study: Study, spine: Spine, lifted: Sequence[Lifted], prior: ChainPrior
+) -> dict[Finding, Localization]:
     """Canal points on sagittal T2 and foraminal points on sagittal T1, for the series that are there."""
     found: dict[Finding, Localization] = {}
     for level in Level:
@@ -139,14 +141,13 @@ def _on_series(
     chosen = int(np.where(allowed, value, -np.inf).argmax())
     level = spine.chain[target.finding.level]
     seen = [item for item in own if abs(item.point_mm[0] - x_mm[chosen]) <= 6.0]
+    yz, strength = target.point_mm[1:], 0.0
     if seen:
         yz = _weighted_yz(seen, float(x_mm[chosen]), target.finding.level)
-        source = level.source if level.source is Source.INTERPOLATED else Source.DETECTED
         strength = max(item.detection.score for item in seen)
-    else:
-        yz = target.point_mm[1:]
-        source = Source.INTERPOLATED if level.source is Source.INTERPOLATED else Source.PROJECTED
-        strength = 0.0
+    source = Source.DETECTED if seen else Source.PROJECTED
+    if level.source is Source.INTERPOLATED:
+        source = Source.INTERPOLATED
     x_px, y_px = _pixel(slices[chosen], np.array([x_mm[chosen], *yz]))
     return Localization(
         study_id=study_id,
@@ -157,7 +158,7 @@ def _on_series(
         y_px=y_px,
         point_mm=tuple(float(v) for v in slices[chosen].plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
         source=source,
-        score=float(np.clip(level.score * (0.5 + 0.5 * strength), 0, 1)),
+        score=float(np.clip(level.score * (0.7 + 0.3 * strength), 0, 1)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sagittal detections -> one chain of five levels in patient space.
+"""Detections of all views -> one chain of five levels in patient space.
 
 Every detection is lifted to patient mm and moved to where it says the level's canal point is. Detections near one
 another in the sagittal plane (y, z) form a place; a place has evidence for each level from each view. The chain is the
@@ -21,13 +21,13 @@ from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Study
 
 _MAX_PLACES: Final = 48
-# A level is seen by about this many slices of a view: one midline and two foramina with their neighbours.
-_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5}
+# A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
+_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifted:
-    """A sagittal detection in patient space.
+    """A detection in patient space.
 
     Attributes:
       detection: where it comes from.
@@ -56,24 +56,27 @@ Chain = Mapping[Level, ChainLevel]
 
 
 def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[Lifted]:
-    """Detections of sagittal slices in patient space."""
+    """Detections in patient space."""
     planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
+    shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
     lifted = []
     for detection in detections:
-        if not detection.view.is_sagittal:
-            continue
         point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
-        shift = _foraminal_shift(prior, detection.level) if detection.view is View.SAGITTAL_T1 else np.zeros(2)
-        lifted.append(Lifted(detection=detection, point_mm=point, canal_yz_mm=point[1:] - shift))
+        canal = point[1:] - shifts[detection.view, detection.level]
+        lifted.append(Lifted(detection=detection, point_mm=point, canal_yz_mm=canal))
     return lifted
 
 
-def _foraminal_shift(prior: ChainPrior, level: Level) -> FloatArray:
-    """Mean offset (y, z) of both foramina from the canal point: which side a slice shows is not known yet."""
-    sides = [
-        prior.offset_mean[Finding(condition=Condition.FORAMINAL, side=side, level=level)][1:]
-        for side in (Side.LEFT, Side.RIGHT)
-    ]
+def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
+    """Mean offset (y, z) of a view's box from the canal point.
+
+    On T1 of both foramina, because which side a slice shows is not known yet; on axial slices of the middle between the
+    subarticular points.
+    """
+    if view is View.SAGITTAL_T2:
+        return np.zeros(2)
+    condition = Condition.FORAMINAL if view is View.SAGITTAL_T1 else Condition.SUBARTICULAR
+    sides = [prior.offset_mean[Finding(condition=condition, side=side, level=level)][1:] for side in Side]
     return np.asarray((sides[0] + sides[1]) / 2)
 
 
@@ -98,8 +101,8 @@ def find_places(lifted: Sequence[Lifted], merge_mm: float) -> FloatArray:
 def evidence(lifted: Sequence[Lifted], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
     """Mean score of each level at each place, by view. # [p, 5] each
 
-    A slice counts once a place and level, with its best box there; the mean is over as many slices as a level is usually
-    seen on, so a lone box on one slice counts for less.
+    A slice counts once a place and level, with its best box there; the mean is over as many slices as usually show a
+    level, so a lone box on one slice counts for less.
     """
     result = {}
     for view, usual in _SLICES_PER_LEVEL.items():
@@ -123,7 +126,7 @@ def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfi
     places = find_places(usable, config.merge_mm)
     if not len(places):
         return {}
-    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight}
+    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight, View.AXIAL_T2: config.axial_weight}
     unary = np.zeros((len(places), len(Level)))
     for view, scores in evidence(usable, places, config.merge_mm).items():
         unary += weights[view] * (np.log(config.evidence_floor + scores) - np.log(config.evidence_floor))
@@ -210,7 +213,8 @@ def _refined(lifted: Sequence[Lifted], place: FloatArray, level: Level, merge_mm
     """Mean position of the boxes at a place, those of the level itself and of the canal's own view counting most."""
     near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
     own = [item for item in near if item.detection.level is level] or near
-    canal = [item for item in own if item.detection.view is View.SAGITTAL_T2] or own
+    canal = [item for item in own if item.detection.view is View.SAGITTAL_T2]
+    canal = canal or [item for item in own if item.detection.view.is_sagittal] or own
     weights = [item.detection.score**2 for item in canal]
     y, z = np.average([item.canal_yz_mm for item in canal], axis=0, weights=weights)
     return float(y), float(z)

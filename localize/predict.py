@@ -72,14 +72,18 @@ class Localizer:
         wanted = sorted(int(k) for k in trained) if folds is None else list(folds)
         missing = [k for k in wanted if str(k) not in trained]
         if missing or not wanted:
-            raise InputError(f"{run}: fold {missing[0] if missing else '(none)'} was not trained; it has {sorted(trained)}")
+            raise InputError(
+                f"{run}: fold {missing[0] if missing else '(none)'} was not trained; it has {sorted(trained)}"
+            )
         config = LocalizeConfig.load(run / "config.toml")
         paths: dict[View, list[Path]] = {}
         for fold in wanted:
             for slug, digest in trained[str(fold)]["models"].items():
                 path = run / f"fold{fold}" / f"{View.from_slug(slug).slug}.pt"
                 if sha256_of(path) != digest:
-                    raise InputError(f"{path}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced")
+                    raise InputError(
+                        f"{path}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
+                    )
                 paths.setdefault(View.from_slug(slug), []).append(path)
         prior = mean_prior(read_prior(run / f"fold{fold}" / "chain.json") for fold in wanted)
         return cls.from_paths(paths, prior, config, device=device)
@@ -144,7 +148,13 @@ class Localizer:
 def decode_study(
     study: Study, detections: Sequence[Detection], prior: ChainPrior, config: LocalizeConfig
 ) -> dict[Finding, Localization]:
-    """Detections of all views -> a point for each finding that can be placed, in canonical order."""
+    """Detections of all views -> a point for each finding that can be placed, in canonical order.
+
+    The order of the detections does not matter.
+    """
+    detections = sorted(
+        detections, key=lambda d: (d.view, d.series_id, d.instance_number, d.level, -d.score, d.box_xyxy_px)
+    )
     lifted = lift(study, detections, prior)
     chain = decode_chain(lifted, prior, config.chain)
     spine = locate_spine(chain, lifted, prior)
@@ -153,7 +163,9 @@ def decode_study(
     return dict(sorted(found.items(), key=lambda item: item[0].index))
 
 
-def predict_studies(localizer: Localizer, data: Challenge, study_ids: Iterable[str], *, name: str = "localizing") -> Predictions:
+def predict_studies(
+    localizer: Localizer, data: Challenge, study_ids: Iterable[str], *, name: str = "localizing"
+) -> Predictions:
     """Localizes studies one after another; one that fails is a problem and the others go on."""
     detections: list[Detection] = []
     localizations: dict[str, dict[Finding, Localization]] = {}

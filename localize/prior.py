@@ -83,11 +83,12 @@ def _default_offset(finding: Finding) -> FloatArray:
 
 
 def _canal_points(truth: Truth) -> dict[Level, FloatArray]:
-    """True canal points; where a level has none, the middle of its left and right foramina moved by the usual offset."""
+    """True canal points; where a level has none, the middle of its two foramina moved by the usual offset."""
     points = {f.level: np.array(loc.point_mm) for f, loc in truth.items() if f.condition is Condition.CANAL}
     for level in Level:
         sides = [
-            truth.get(Finding(condition=Condition.FORAMINAL, side=side, level=level)) for side in (Side.LEFT, Side.RIGHT)
+            truth.get(Finding(condition=Condition.FORAMINAL, side=side, level=level))
+            for side in (Side.LEFT, Side.RIGHT)
         ]
         if level not in points and sides[0] is not None and sides[1] is not None:
             middle = (np.array(sides[0].point_mm) + np.array(sides[1].point_mm)) / 2
@@ -122,7 +123,10 @@ def read_prior(path: Path) -> ChainPrior:
             offset_sd={f: _array(value["offset_sd_xyz_mm"][f.column], (3,)) for f in _SIDED},
             studies=int(value["studies"]),
         )
-        if min(np.linalg.eigvalsh(c)[0] for c in prior.gap_cov) <= 0 or min(sd.min() for sd in prior.offset_sd.values()) <= 0:
+        if (
+            min(np.linalg.eigvalsh(c)[0] for c in prior.gap_cov) <= 0
+            or min(sd.min() for sd in prior.offset_sd.values()) <= 0
+        ):
             raise ValueError("a spread is not positive")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a fitted chain prior ({error}); train the localizer again") from error

@@ -1,13 +1,16 @@
 """`lumbar localize evaluate`: measures a run and writes report.json and report.html with pictures."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.config import LocalizeConfig
 from localize.evaluate import FindingError, collect_errors, evaluate, level_confusion
+from localize.export import export_view
 from localize.predict import KIND, Localizer, predict_studies, write_predictions
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point, read_points
@@ -17,6 +20,7 @@ from shared.errors import InputError
 from shared.files import read_json
 from shared.labels import Finding, Level, View
 from shared.manifest import data_fingerprint, read_run
+from shared.progress import log
 from shared.report import Report
 from shared.study import Study
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 2
 _WORST = 9
+_WORST_PER_STUDY = 3
 _CROP_MM = 90.0
 _COLORS = ("#e6194b", "#f58231", "#ffe119", "#3cb44b", "#42d4f4")
 
@@ -43,7 +48,13 @@ class Measured:
 
 
 def evaluate_run(
-    data_root: Path, run: Path, out: Path, *, truth: Path | None = None, folds: Sequence[int] | None = None, device: str = "auto"
+    data_root: Path,
+    run: Path,
+    out: Path,
+    *,
+    truth: Path | None = None,
+    folds: Sequence[int] | None = None,
+    device: str = "auto",
 ) -> Path:
     """Measures the train part out of fold or, with `truth`, the test part; returns the page's path.
 
@@ -51,8 +62,8 @@ def evaluate_run(
       InputError: when the run is unfinished or belongs to other data, or true points are missing.
     """
     manifest = read_run(run, expected_kind=KIND)
-    maps = {k: read_json(run / f"fold{k}" / "metrics.json")["map"] for k in manifest["folds"]}
     if truth is None:
+        maps = {k: read_json(run / f"fold{k}" / "metrics.json")["map"] for k in manifest["folds"]}
         data = Challenge.open(data_root)
         if data_fingerprint(data) != manifest["data_fingerprint"]:
             raise InputError(f"{run}: was trained on other data than {data_root}; pass --truth to measure a test part")
@@ -70,9 +81,40 @@ def evaluate_run(
         predictions = predict_studies(localizer, data, sorted(points))
         write_predictions(out, predictions)
         localizations, detections = predictions.localizations, list(predictions.detections)
+        maps = measure_maps(replace(data, points=points), run, folds=folds, device=device)
         how = "Test studies"
-    measured = Measured(data=data, points=points, localizations=localizations, detections=detections, maps=maps, how=how)
+    measured = Measured(
+        data=data, points=points, localizations=localizations, detections=detections, maps=maps, how=how
+    )
     return write_report(out, measured)
+
+
+def measure_maps(
+    data: Challenge, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """mAP of each fold's detectors on the studies of `data` that have true points: fold -> view -> measures.
+
+    A view without any true point is left out.
+    """
+    from localize.yolo import measure_map, resolve_device
+
+    manifest = read_run(run, expected_kind=KIND)
+    config = LocalizeConfig.load(run / "config.toml")
+    place = resolve_device(device)
+    maps: dict[str, Any] = {k: {} for k in sorted(manifest["folds"]) if folds is None or int(k) in folds}
+    with tempfile.TemporaryDirectory(prefix="lumbar-map-") as scratch:
+        for view in View:
+            folder = Path(scratch) / view.slug
+            try:
+                export_view(data, view, folder, config, train=(), val=sorted(data.points))
+            except InputError as error:
+                log(f"no mAP for {view.value}: {error}")
+                continue
+            for fold in maps:
+                weights = run / f"fold{fold}" / f"{view.slug}.pt"
+                if weights.is_file():
+                    maps[fold][view.slug] = measure_map(weights, folder / "data.yaml", config.of_view(view), place)
+    return maps
 
 
 def write_report(folder: Path, measured: Measured) -> Path:
@@ -86,7 +128,9 @@ def write_report(folder: Path, measured: Measured) -> Path:
     report = Report(title="Localizer", summary=summary, data={**measures, "map": measured.maps})
     _tables(report, measures, measured.maps)
     report.heading("Errors")
-    report.figure(_distributions(errors), "In-plane error and slice error by view; the last bar holds everything beyond.")
+    report.figure(
+        _distributions(errors), "In-plane error and slice error by view; the last bar holds everything beyond."
+    )
     report.figure(_confusion(errors), "Wanted level against the level whose true point is nearest.")
     report.figure(_reliability(measures["reliability"]), "Share within 8 mm against the localizer's own score.")
     report.heading("Examples")
@@ -98,7 +142,9 @@ def write_report(folder: Path, measured: Measured) -> Path:
     worst = _worst_figure(measured, errors)
     if worst is not None:
         report.heading("Worst cases")
-        report.figure(worst, "The largest distances: true point (circle) and localized point (cross) on the true slice.")
+        report.figure(
+            worst, "The largest distances: true point (circle) and localized point (cross) on the true slice."
+        )
     return report.save(folder)
 
 
@@ -149,10 +195,14 @@ def _confusion(errors: Sequence[FindingError]) -> "Figure":
     counts = level_confusion(errors)
     axes[0, 0].imshow(np.log1p(counts), cmap="Blues")
     names = [level.display for level in Level]
-    axes[0, 0].set(xticks=range(5), yticks=range(5), xticklabels=names, yticklabels=names, xlabel="nearest", ylabel="wanted")
+    axes[0, 0].set(
+        xticks=range(5), yticks=range(5), xticklabels=names, yticklabels=names, xlabel="nearest", ylabel="wanted"
+    )
     dark = counts > counts.max() / 3
     for (row, column), value in np.ndenumerate(counts):
-        axes[0, 0].text(column, row, str(value), ha="center", va="center", color="white" if dark[row, column] else "black")
+        axes[0, 0].text(
+            column, row, str(value), ha="center", va="center", color="white" if dark[row, column] else "black"
+        )
     return figure
 
 
@@ -161,7 +211,9 @@ def _reliability(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     axes[0, 0].plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes[0, 0].plot([r["mean_score"] for r in rows], [r["within_8_mm"] for r in rows], marker="o")
     for row in rows:
-        axes[0, 0].annotate(str(row["count"]), (row["mean_score"], row["within_8_mm"]), textcoords="offset points", xytext=(4, -10))
+        axes[0, 0].annotate(
+            str(row["count"]), (row["mean_score"], row["within_8_mm"]), textcoords="offset points", xytext=(4, -10)
+        )
     axes[0, 0].set(xlabel="mean score", ylabel="share within 8 mm", xlim=(0, 1.03), ylim=(0, 1.03))
     return figure
 
@@ -193,7 +245,11 @@ def _study_figure(measured: Measured, study_id: str) -> "Figure":
             continue
         ax.imshow(read_pixels(item.path), cmap="gray", aspect=item.plane.spacing_mm[0] / item.plane.spacing_mm[1])
         ax.set_title(f"{view.value}, instance {number}")
-        here = [d for d in measured.detections if (d.study_id, d.series_id, d.instance_number) == (study_id, series_id, number)]
+        here = [
+            d
+            for d in measured.detections
+            if (d.study_id, d.series_id, d.instance_number) == (study_id, series_id, number)
+        ]
         for detection in sorted(here, key=lambda d: d.score)[-10:]:
             left, top, right, bottom = detection.box_xyxy_px
             if detection.score >= 0.2:
@@ -208,7 +264,11 @@ def _study_figure(measured: Measured, study_id: str) -> "Figure":
 
 
 def _worst_figure(measured: Measured, errors: Sequence[FindingError]) -> "Figure | None":
-    far = sorted((e for e in errors if e.distance_mm is not None), key=lambda e: -(e.distance_mm or 0.0))[:_WORST]
+    far: list[FindingError] = []
+    for error in sorted((e for e in errors if e.distance_mm is not None), key=lambda e: -(e.distance_mm or 0.0)):
+        # One misread study must not fill the page.
+        if len(far) < _WORST and sum(e.study_id == error.study_id for e in far) < _WORST_PER_STUDY:
+            far.append(error)
     if not far:
         return None
     figure, axes = _axes(3, 3, (9, 9.6))
@@ -229,7 +289,10 @@ def _draw_worst(axes: "Axes", study: Study, error: FindingError, measured: Measu
     got = measured.localizations[error.study_id][error.finding]
     dy, dx = item.plane.spacing_mm
     axes.imshow(read_pixels(item.path), cmap="gray", aspect=dy / dx)
-    axes.set(xlim=(true.x_px - _CROP_MM / dx, true.x_px + _CROP_MM / dx), ylim=(true.y_px + _CROP_MM / dy, true.y_px - _CROP_MM / dy))
+    axes.set(
+        xlim=(true.x_px - _CROP_MM / dx, true.x_px + _CROP_MM / dx),
+        ylim=(true.y_px + _CROP_MM / dy, true.y_px - _CROP_MM / dy),
+    )
     _draw_point(axes, (true.x_px, true.y_px), error.finding.level, "o")
     x, y = item.plane.to_pixel(np.array(got.point_mm))
     _draw_point(axes, (float(x), float(y)), error.finding.level, "x")

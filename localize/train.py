@@ -1,17 +1,20 @@
 """Training: one detector a view and fold, the chain prior, and out-of-fold localizations of the held-out studies.
 
-    RUN/config.toml  splits.json  run.json           run.json is written last: a run without it is unfinished
-    RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  detections.csv  localizations.csv  metrics.json
-    RUN/localizations.csv                            out-of-fold, pooled over the trained folds
-    RUN/errors.json                                  their measured error, which stage 2 trains on
-    RUN/work/                                        data sets and unfinished detectors; gone when the run is finished
+RUN/config.toml  splits.json  run.json           run.json is written last: a run without it is unfinished
+RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  detections.csv  localizations.csv  metrics.json
+RUN/localizations.csv                            out-of-fold, pooled over the trained folds
+RUN/errors.json                                  their measured error, which stage 2 trains on
+RUN/work/                                        data sets and unfinished detectors; gone when the run is finished
 """
 
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from localize.config import LocalizeConfig
 from localize.evaluate import collect_errors, evaluate, measure_jitter
 from localize.export import export_view
 from localize.predict import KIND, Localizer, predict_studies, write_predictions
-from localize.prior import fit_prior, write_prior
+from localize.prior import fit_prior, read_prior, write_prior
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
 from shared.detections import Localization, read_localizations, write_localizations
@@ -76,14 +79,22 @@ def train(
     for fold in folds:
         splits.held_out(fold)
     if not data.points:
-        raise InputError(f"{data.root}: {data.part}_label_coordinates.csv is missing or empty; the localizer trains on its points")
+        raise InputError(
+            f"{data.root}: {data.part}_label_coordinates.csv is missing or empty; the localizer trains on its points"
+        )
     context = _Context(
         data=data, run=run, config=config, splits=splits, views=tuple(views), device=resolve_device(device),
         workers=workers, resume=resume,
     )  # fmt: skip
     _write_or_check_origin(context)
-    for fold in sorted(set(folds)):
-        _train_fold(context, fold)
+    unfinished = [fold for fold in sorted(set(folds)) if not (run / f"fold{fold}" / "metrics.json").is_file()]
+    for fold in unfinished:
+        truths = _truths(data, splits.training(fold))
+        write_prior(run / f"fold{fold}" / "chain.json", fit_prior(truths))
+    maps = _train_detectors(context, unfinished)
+    for fold in unfinished:
+        _measure_fold(context, fold, maps[fold])
+        shutil.rmtree(run / _WORK / f"fold{fold}", ignore_errors=True)
     _finish(context, started)
 
 
@@ -105,16 +116,23 @@ def _write_or_check_origin(context: _Context) -> None:
     write_json(origin_path, {"data_fingerprint": fingerprint})
 
 
-def _train_fold(context: _Context, fold: int) -> None:
-    folder = context.run / f"fold{fold}"
-    if (folder / "metrics.json").is_file():
-        log(f"fold {fold}: already finished")
-        return
-    training = context.splits.training(fold)
-    write_prior(folder / "chain.json", fit_prior(_truths(context.data, training)))
-    maps = {view.slug: _train_view(context, fold, view) for view in context.views}
-    _measure_fold(context, fold, maps)
-    shutil.rmtree(context.run / _WORK / f"fold{fold}", ignore_errors=True)
+def _train_detectors(context: _Context, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Trains every detector of the folds; returns their mAP by fold and view.
+
+    On CPU a detector trains on one thread and `workers` of them side by side: a small network gains little from
+    threads, and a thread that waits for a busy core costs many times what it gains. Results do not depend on `workers`.
+    """
+    jobs = [(fold, view) for fold in folds for view in context.views]
+    if context.device == "cpu" and context.workers > 1 and len(jobs) > 1:
+        alone = replace(context, workers=1)
+        with ProcessPoolExecutor(min(context.workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(_train_view, repeat(alone), *zip(*jobs, strict=True)))
+    else:
+        results = [_train_view(context, fold, view) for fold, view in jobs]
+    maps: dict[int, dict[str, Any]] = {fold: {} for fold in folds}
+    for (fold, view), measured in zip(jobs, results, strict=True):
+        maps[fold][view.slug] = measured
+    return maps
 
 
 def _truths(data: Challenge, study_ids: Sequence[str]) -> list[dict[Finding, Localization]]:
@@ -159,8 +177,6 @@ def _train_view(context: _Context, fold: int, view: View) -> dict[str, Any]:
 
 
 def _measure_fold(context: _Context, fold: int, maps: dict[str, Any]) -> None:
-    from localize.prior import read_prior
-
     folder, held_out = context.run / f"fold{fold}", context.splits.held_out(fold)
     paths = {view: [folder / f"{view.slug}.pt"] for view in context.views}
     localizer = Localizer.from_paths(paths, read_prior(folder / "chain.json"), context.config, device=context.device)
@@ -191,7 +207,9 @@ def _finish(context: _Context, started: float) -> None:
     write_jitter(run / "errors.json", measure_jitter(collect_errors(context.data, points, pooled)))
     earlier = float(read_run(run, expected_kind=KIND)["seconds"]) if (run / RUN_FILE).is_file() else 0.0
     models = {
-        str(fold): {"models": {v.slug: sha256_of(p) for v in View if (p := run / f"fold{fold}" / f"{v.slug}.pt").is_file()}}
+        str(fold): {
+            "models": {v.slug: sha256_of(p) for v in View if (p := run / f"fold{fold}" / f"{v.slug}.pt").is_file()}
+        }
         for fold in folds
     }
     write_run(

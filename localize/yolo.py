@@ -1,8 +1,8 @@
 """The only door to Ultralytics: training, loading, detection and mAP, offline and without side effects on the user.
 
-What it takes to keep the library to itself (read in its source, 8.4): the offline switch and the settings folder must be
-set before the import; a font must lie in that folder or a download is tried; integrations fire when merely installed;
-the import and the CPU trainer change thread counts. All of that is done here, once, at the first use.
+What it takes to keep the library to itself (read in its source, 8.4): the offline switch and the settings folder must
+be set before the import; a font must lie in that folder or a download is tried; integrations fire when merely
+installed; the import and the CPU trainer change thread counts. All of that is done here, once, at the first use.
 """
 
 import atexit
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -25,17 +24,18 @@ from numpy.typing import NDArray
 
 from localize.augment import augment
 from localize.config import AugmentConfig, LocalizeConfig, ViewConfig
+from localize.nms import RawBoxes, choose_boxes
 from shared.errors import InputError
 from shared.files import written_beside
-from shared.geometry import FloatArray
 from shared.labels import Level
 from shared.progress import log
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "sync")
 _PRETRAINED = ("coco", "imagenet")
-_NMS_IOU = 0.5
-_MAX_BOXES = 60
 _LOG_EVERY_SECONDS = 15.0
+_MAP_KEYS = ("map50", "map50_95")
+_SMALL_PX = 256
+_TRAINING_THREADS = 1
 
 
 @cache
@@ -61,7 +61,8 @@ def _ultralytics() -> Any:
     import ultralytics
     from ultralytics.utils import SETTINGS
 
-    SETTINGS.update({key: False for key in _INTEGRATIONS if key in SETTINGS})
+    off = {key: False for key in _INTEGRATIONS if key in SETTINGS}
+    SETTINGS.update(off)  # type: ignore[no-untyped-call]
     torch.set_num_threads(threads)
     cv2.setNumThreads(cv2_threads)
     if omp is None:
@@ -70,17 +71,21 @@ def _ultralytics() -> Any:
 
 
 @contextmanager
-def _threads() -> Iterator[int]:
-    """All usable cores for torch while the block runs (the library would leave it one), then as before."""
+def _threads(count: int) -> Iterator[None]:
+    """This many threads for torch while the block runs, whatever the library sets, then as before."""
     import torch
 
     before = torch.get_num_threads()
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     torch.set_num_threads(count)
     try:
-        yield count
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def _inference_threads(shape: tuple[int, int]) -> int:
+    """All cores for large pictures. Small ones are faster on one, because threads would mostly wait for each other."""
+    return 1 if max(shape) <= _SMALL_PX else (os.cpu_count() or 1)
 
 
 def resolve_device(device: str) -> str:
@@ -122,19 +127,19 @@ def train_detector(job: TrainJob, target: Path) -> None:
       InputError: for an unknown architecture or weights that cannot be loaded.
     """
     _ultralytics()
-    resumed = job.resume and job.last.is_file() and _epochs_done(job.last) < job.view.epochs
-    if job.resume and job.last.is_file() and not resumed:
+    done = _epochs_done(job.last) if job.resume else 0
+    if done >= job.view.epochs:
         save_weights(job.last, target)
         return
     overrides = _overrides(job)
-    if resumed:
-        log(f"{job.name}: resuming after epoch {_epochs_done(job.last)} of {job.view.epochs}")
-        overrides |= {"resume": str(job.last), "model": str(job.last)}
-    elif job.folder.exists() and not job.resume:
+    if done:
+        log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
+        overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder / "yolo")}
+    else:
         shutil.rmtree(job.folder / "yolo", ignore_errors=True)
-    with _threads() as count:
-        trainer = _trainer_class(job, count)(overrides=overrides)
-        if job.config.model.weights != "none" and not resumed:
+    with _threads(_TRAINING_THREADS):
+        trainer = _trainer_class(job)(overrides=overrides)
+        if job.config.model.weights != "none" and not done:
             trainer.args.pretrained = str(_pretrained_path(job.config))
         trainer.train()
     save_weights(job.last, target)
@@ -189,7 +194,7 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
             level[-1].bias.fill_(-math.log(rows * columns / stride**2))
 
 
-def _trainer_class(job: TrainJob, threads: int) -> Any:
+def _trainer_class(job: TrainJob) -> Any:
     """A detection trainer with our augmentation instead of the library's, and one progress line now and then."""
     import torch
     from ultralytics.data.augment import Compose
@@ -197,11 +202,12 @@ def _trainer_class(job: TrainJob, threads: int) -> Any:
 
     options, name, view = job.config.augment, job.name, job.view
 
-    class MrTrainer(DetectionTrainer):  # type: ignore[misc]
+    class MrTrainer(DetectionTrainer):
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
             dataset = super().build_dataset(img_path, mode, batch)
             if mode == "train":
-                dataset.transforms = Compose([_Augment(options), dataset.transforms.transforms[-1]])
+                steps = [_Augment(options), dataset.transforms.transforms[-1]]
+                dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
             return dataset
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
@@ -217,16 +223,17 @@ def _trainer_class(job: TrainJob, threads: int) -> Any:
             return None
 
         def _setup_train(self) -> None:
-            super()._setup_train()
-            torch.set_num_threads(threads)
+            super()._setup_train()  # type: ignore[no-untyped-call]
+            torch.set_num_threads(_TRAINING_THREADS)  # the library changed it
             self.log_time = time.monotonic()
 
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
-            super().save_metrics(metrics)
+            super().save_metrics(metrics)  # type: ignore[no-untyped-call]
             done, now = self.epoch + 1, time.monotonic()
             if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
                 self.log_time = now
-                losses = " ".join(f"{k.split('/')[-1]} {float(v):.3f}" for k, v in (self.tloss or {}).items())
+                running: dict[str, Any] = dict(self.tloss or {})
+                losses = " ".join(f"{key.split('/')[-1]} {float(value):.3f}" for key, value in running.items())
                 log(f"{name}: epoch {done}/{self.epochs} {losses}")
 
     return MrTrainer
@@ -257,7 +264,14 @@ class _Augment:
 
 
 def _epochs_done(path: Path) -> int:
-    return int(_load_checkpoint(path).get("epoch", -1)) + 1
+    """Finished epochs of a saved state; 0 without one, or when a kill left it half written."""
+    if not path.is_file():
+        return 0
+    try:
+        return int(_load_checkpoint(path).get("epoch", -1)) + 1
+    except InputError:
+        log(f"{path} is damaged; this detector starts again")
+        return 0
 
 
 def _load_checkpoint(path: Path) -> dict[str, Any]:
@@ -265,7 +279,7 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
     from ultralytics.nn.tasks import torch_safe_load
 
     try:
-        checkpoint, _ = torch_safe_load(str(path))
+        checkpoint, _ = torch_safe_load(str(path))  # type: ignore[no-untyped-call]
     except Exception as error:  # a foreign file: unpickling raises anything
         raise InputError(f"{path}: cannot be loaded as a detector ({type(error).__name__})") from error
     return dict(checkpoint)
@@ -287,24 +301,16 @@ def save_weights(checkpoint_path: Path, target: Path) -> None:
         model.yaml["yaml_file"] = Path(str(model.yaml.get("yaml_file", ""))).name
     for parameter in model.parameters():
         parameter.requires_grad = False
-    clean = {"epoch": -1, "model": model, "ema": None, "train_args": kept, "version": checkpoint.get("version"), "date": None}
+    clean = {
+        "epoch": -1,
+        "model": model,
+        "ema": None,
+        "train_args": kept,
+        "version": checkpoint.get("version"),
+        "date": None,
+    }
     with written_beside(target) as temporary, temporary.open("wb") as file:
         torch.save(clean, file)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawBoxes:
-    """Boxes of one image, best first.
-
-    Attributes:
-      xyxy: in image pixels, whole numbers at pixel centres. # [n, 4]
-      level: class of each. # [n]
-      score: in [0, 1]. # [n]
-    """
-
-    xyxy: FloatArray
-    level: NDArray[np.int64]
-    score: FloatArray
 
 
 class Detector:
@@ -320,12 +326,15 @@ class Detector:
         import torch
 
         found: list[RawBoxes] = []
-        with _threads(), torch.inference_mode():
+        if not images:
+            return found
+        rows, columns = images[0].shape
+        with _threads(_inference_threads((rows, columns))), torch.inference_mode():
             for start in range(0, len(images), batch):
                 stack = np.stack(images[start : start + batch])[:, None]
                 tensor = torch.from_numpy(stack).to(self._device).float() / 255
                 raw = torch.stack([model(tensor)[0] for model in self._models]).mean(0)
-                found.extend(_boxes_of(image, self._min_score) for image in raw)
+                found.extend(choose_boxes(image, self._min_score) for image in raw)
         return found
 
 
@@ -343,33 +352,12 @@ def _load_model(path: Path, device: str) -> Any:
     return model
 
 
-def _boxes_of(raw: Any, min_score: float) -> RawBoxes:
-    """Boxes of one image from the network's output [4 + levels, anchors]: centre and size, then a score per level.
-
-    Non-maximum suppression per level; a place may keep several levels, because the chain decides between them.
-    """
-    from torchvision.ops import batched_nms
-
-    scores, anchors = raw[4:].T, raw[:4].T
-    anchor, level = (scores > min_score).nonzero(as_tuple=True)
-    score, center, size = scores[anchor, level], anchors[anchor, :2], anchors[anchor, 2:]
-    import torch
-
-    xyxy = torch.cat([center - size / 2, center + size / 2], dim=1)
-    kept = batched_nms(xyxy, score, level, _NMS_IOU)[:_MAX_BOXES]
-    return RawBoxes(
-        xyxy=xyxy[kept].double().cpu().numpy() - 0.5,
-        level=level[kept].cpu().numpy(),
-        score=np.clip(score[kept].double().cpu().numpy(), 0, 1),
-    )
-
-
 def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -> dict[str, Any]:
     """mAP of a detector on a data set's held-out slices: over the levels that occur there, and per level."""
     _ultralytics()
     from ultralytics.models.yolo.detect import DetectionValidator
 
-    with tempfile.TemporaryDirectory(prefix="lumbar-val-") as scratch, _threads():
+    with tempfile.TemporaryDirectory(prefix="lumbar-val-") as scratch, _threads(_inference_threads(view.image_px)):
         args = {
             "task": "detect", "mode": "val", "model": str(weights), "data": str(data_yaml), "imgsz": max(view.image_px),
             "batch": view.batch, "device": device, "workers": 0, "plots": False, "verbose": False, "save_json": False,
@@ -382,9 +370,5 @@ def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -
             Level(int(c)).slug: {"map50": float(box.ap50[i]), "map50_95": float(box.ap[i])}
             for i, c in enumerate(box.ap_class_index)
         }
-    found = SimpleNamespace(map50=[v["map50"] for v in per_level.values()], both=[v["map50_95"] for v in per_level.values()])
-    return {
-        "map50": float(np.mean(found.map50)) if per_level else None,
-        "map50_95": float(np.mean(found.both)) if per_level else None,
-        "levels": per_level,
-    }
+    means = {key: float(np.mean([v[key] for v in per_level.values()])) if per_level else None for key in _MAP_KEYS}
+    return {**means, "levels": per_level}

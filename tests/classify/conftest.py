@@ -7,7 +7,7 @@ import pandas as pd
 import pydicom
 import pytest
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from classify.config import ClassifyConfig
 from shared.challenge import Challenge, write_grades
@@ -26,6 +26,8 @@ def write_dicom(path: Path, pixels: np.ndarray, origin_mm: tuple[float, float, f
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
     dataset.InstanceNumber = number
     dataset.ImagePositionPatient = list(origin_mm)
     dataset.ImageOrientationPatient = [v for axis in AXES[view.is_sagittal] for v in axis]
@@ -75,7 +77,9 @@ def _write_study(root: Path, study: int, grades: np.ndarray, rng: np.random.Gene
 def challenge(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     root = tmp_path_factory.mktemp("challenge")
     rng = np.random.default_rng(0)
-    grades = {str(100 + s): rng.choice(3, size=len(FINDINGS), p=[0.5, 0.3, 0.2]).astype(np.int8) for s in range(STUDIES)}
+    grades = {
+        str(100 + s): rng.choice(3, size=len(FINDINGS), p=[0.5, 0.3, 0.2]).astype(np.int8) for s in range(STUDIES)
+    }
     grades["101"][3] = -1
     series, points = [], []
     for study, row in grades.items():
@@ -95,6 +99,6 @@ def tiny_config() -> ClassifyConfig:
     overrides = (
         "crop.size_px=32", "crop.slices=3", "crop.margin_px=4", "crop.margin_slices=1",
         "crop.mm_per_px={canal=1.0, foraminal=1.0, subarticular=1.0}",
-        "train.epochs=2", "train.batch=32", "train.ema_decay=0.5", "train.amp='none'",
+        "train.epochs=2", "train.batch=100", "train.ema_decay=0.5", "train.amp='none'",
     )  # fmt: skip
     return ClassifyConfig.load(None, overrides)

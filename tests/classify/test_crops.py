@@ -32,15 +32,19 @@ def flipped(axes: tuple, row_sign: float, col_sign: float, *, swap: bool) -> tup
     return (col, row) if swap else (row, col)
 
 
-def build(view: View, axes: tuple, dot_mm: np.ndarray, *, spacing_mm: float = 1.0, step_mm: float = 4.0, count: int = 5):
+def build(
+    view: View, axes: tuple, dot_mm: np.ndarray, *, spacing_mm: float = 1.0, step_mm: float = 4.0, count: int = 5
+):
     """A study of one series whose slices are black but for a 3 x 3 dot at a patient position; and its slice reader."""
     normal = np.array([1.0, 0, 0]) if view.is_sagittal else np.array([0, 0, 1.0])
     slices, images = [], {}
     for k in range(count):
-        center = CENTER_MM + (k - count // 2) * step_mm * normal
+        center = CENTER_MM + np.array([k - count // 2]) * step_mm * normal
         rows, cols = SHAPE
         origin = center - spacing_mm * ((cols - 1) / 2 * np.array(axes[0]) + (rows - 1) / 2 * np.array(axes[1]))
-        plane = Plane.from_arrays(origin_mm=origin, row_dir=axes[0], col_dir=axes[1], spacing_mm=(spacing_mm, spacing_mm))
+        plane = Plane.from_arrays(
+            origin_mm=origin, row_dir=axes[0], col_dir=axes[1], spacing_mm=(spacing_mm, spacing_mm)
+        )
         image = np.zeros(SHAPE, np.uint8)
         if abs(plane.distance_mm(dot_mm)) < step_mm / 2:
             x, y = np.rint(plane.to_pixel(dot_mm)).astype(int)
@@ -96,7 +100,7 @@ def test_dot_lands_where_it_should_in_every_storage_order(finding, axes, offset_
 
 @pytest.mark.parametrize("spacing_mm", [0.5, 1.0, 1.7])
 def test_mm_are_kept_whatever_the_pixel_spacing(spacing_mm):
-    study, read = build(View.SAGITTAL_T2, SAGITTAL, CENTER_MM + (0, 10, -6), spacing_mm=spacing_mm)
+    study, read = build(View.SAGITTAL_T2, SAGITTAL, CENTER_MM + np.array([0, 10, -6]), spacing_mm=spacing_mm)
     _, x, y = brightest(crop(study, localize(study, CANAL), SPEC, read))
     assert (x, y) == pytest.approx((CENTER + 10, CENTER + 6), abs=0.6 * spacing_mm + 0.3)
 
@@ -126,10 +130,10 @@ def test_a_right_side_is_the_mirror_image_of_a_left_one(x, y, side, tilt):
 
 def test_stack_ends_are_repeated_and_outside_is_black():
     study, read = build(View.SAGITTAL_T2, SAGITTAL, CENTER_MM)
-    end = localize(study, CANAL, CENTER_MM + (8, 0, 0))
+    end = localize(study, CANAL, CENTER_MM + np.array([8, 0, 0]))
     numbers = [s.instance_number for s in channel_slices(study.series[0], end, 5)]
     assert numbers == [3, 4, 5, 5, 5]
-    corner = localize(study, CANAL, CENTER_MM + (0, 300, 0))
+    corner = localize(study, CANAL, CENTER_MM + np.array([0, 300, 0]))
     assert not crop(study, corner, SPEC, read).any()
 
 

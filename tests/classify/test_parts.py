@@ -1,0 +1,228 @@
+"""Loss, weights, jitter, calibration, schedule, configs, import rules: each against what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classify.augment import Augmenter, center, standardise
+from classify.calibrate import fit_temperature, softmax, weighted_log_loss
+from classify.cli import main_train
+from classify.config import AugmentConfig, ClassifyConfig, CropConfig, PerFamily, TrainConfig
+from classify.evaluate import calibration_error, confusion, unweighted
+from classify.fit import learning_rate
+from classify.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
+from shared.errors import InputError
+from shared.jitter import Jitter
+from shared.labels import FINDINGS, Condition, Finding, Level, Side
+from shared.probabilities import class_weighted
+
+ROOT = Path(__file__).resolve().parents[2]
+CROP = CropConfig(
+    size_px=32, slices=3, margin_px=12, margin_slices=2, mm_per_px=PerFamily(canal=0.5, foraminal=0.5, subarticular=0.5)
+)
+STILL = AugmentConfig(
+    rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
+)  # fmt: skip
+CANAL = Finding(condition=Condition.CANAL, side=None, level=Level.L1_L2).index
+FORAMEN = {s: Finding(condition=Condition.FORAMINAL, side=s, level=Level.L1_L2).index for s in Side}
+
+
+def augmenter(sd_mm: float, offsets: dict[int, float], augment: AugmentConfig = STILL, share: float = 0.5) -> Augmenter:
+    jitter = {c: Jitter(in_plane_sd_mm=sd_mm, slice_offsets=offsets) for c in Condition}
+    return Augmenter(crop=CROP, augment=augment, jitter=jitter, detected_share=share)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-1, 2), min_size=1, max_size=20), st.integers(0, 99))
+def test_rows_without_a_grade_count_nothing(labels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.tensor(labels)
+    logits = torch.randn(len(label), 3, generator=generator, requires_grad=True)
+    weight = torch.rand(len(label), generator=generator)
+    loss = weighted_loss(logits, label, weight)
+    loss.backward()
+    log_p = torch.log_softmax(logits, 1)
+    by_hand = sum(-weight[i] * log_p[i, labels[i]] for i in range(len(labels)) if labels[i] >= 0)
+    assert loss.item() == pytest.approx(float(torch.as_tensor(by_hand).detach()) / len(labels), abs=1e-6)
+    assert not logits.grad[label < 0].any()
+
+
+def test_row_weights_follow_the_metric():
+    label = np.array([0, 1, 2, -1, 0, 0], np.int8)
+    family = np.array([0, 0, 0, 0, 1, 1])
+    plain = row_weights(label, family, balance=0.0, canal_emphasis=1.0)
+    assert plain / plain[0] == pytest.approx([1, 2, 4, 0, 1, 1])
+    balanced = row_weights(label, family, balance=1.0, canal_emphasis=1.0)
+    assert balanced[:4].sum() == pytest.approx(balanced[4:].sum())
+    assert balanced.mean() == pytest.approx(1)
+    emphasised = row_weights(label, family, balance=1.0, canal_emphasis=1.5)
+    assert emphasised[:4].sum() == pytest.approx(1.5 * emphasised[4:].sum())
+
+
+def test_jitter_has_the_measured_spread():
+    rng = np.random.default_rng(0)
+    finding = np.full(20000, CANAL)
+    annotated = np.arange(20000) < 10000
+    draw = augmenter(2.0, {-1: 0.2, 0: 0.5, 2: 0.3}).draw(rng, finding, annotated)
+    assert draw.shift_px[annotated].std(axis=0) == pytest.approx([4, 4], rel=0.05)  # 2 mm at 0.5 mm/px
+    assert draw.shift_px[~annotated].std(axis=0) == pytest.approx([2, 2], rel=0.05)
+    for offset, share in ((-1, 0.2), (0, 0.5), (2, 0.3)):
+        assert (draw.slice_offset[annotated] == offset).mean() == pytest.approx(share, abs=0.02)
+    assert (draw.slice_offset[~annotated] == 0).mean() == pytest.approx(0.75, abs=0.02)
+    assert np.abs(draw.shift_px).max() <= CROP.margin_px
+
+
+def test_slice_jitter_runs_with_the_series_on_both_sides():
+    rng = np.random.default_rng(0)
+    finding = np.array([FORAMEN[Side.LEFT], FORAMEN[Side.RIGHT], CANAL])
+    draw = augmenter(0.0, {1: 1.0}).draw(rng, finding, np.ones(3, bool))
+    assert draw.slice_offset.tolist() == [1, -1, 1]
+
+
+def test_no_change_gives_the_centre_crop_and_a_shift_moves_it():
+    rng = np.random.default_rng(0)
+    patches = torch.from_numpy(rng.integers(0, 256, (4, 7, 56, 56)).astype(np.uint8))
+    plain = augmenter(0.0, {0: 1.0})
+    draw = plain.draw(rng, np.full(4, CANAL), np.ones(4, bool))
+    assert torch.allclose(plain.apply(patches, draw), center(patches, CROP), atol=1e-4)
+    draw.shift_px[:] = (3, -2)
+    draw.slice_offset[:] = 1
+    expected = patches[:, 3:6, 12 - 2 : 44 - 2, 12 + 3 : 44 + 3].float() / 255
+    assert torch.allclose(plain.apply(patches, draw), expected, atol=1e-4)
+
+
+def test_only_the_canal_is_mirrored_and_only_across_slices():
+    rng = np.random.default_rng(0)
+    mirroring = augmenter(0.0, {0: 1.0}, STILL.model_copy(update={"mirror_canal": True}))
+    finding = np.array([CANAL, FORAMEN[Side.LEFT]] * 50)
+    draw = mirroring.draw(rng, finding, np.ones(100, bool))
+    assert not draw.mirror[1::2].any()
+    assert 0.2 < draw.mirror[::2].mean() < 0.8
+    patches = torch.from_numpy(rng.integers(0, 256, (100, 7, 56, 56)).astype(np.uint8))
+    out, plain = mirroring.apply(patches, draw), center(patches, CROP)
+    flipped = torch.from_numpy(draw.mirror)
+    assert torch.allclose(out[flipped], plain[flipped].flip(1), atol=1e-4)
+    assert torch.allclose(out[~flipped], plain[~flipped], atol=1e-4)
+
+
+def test_augmentation_is_finite_and_standardised():
+    rng = np.random.default_rng(0)
+    everything = augmenter(2.0, {0: 1.0}, AugmentConfig())
+    draw = everything.draw(rng, np.full(8, CANAL), np.ones(8, bool))
+    patches = torch.from_numpy(rng.integers(0, 256, (8, 7, 56, 56)).astype(np.uint8))
+    x = standardise(everything.apply(patches, draw))
+    assert x.shape == (8, 3, 32, 32)
+    assert torch.isfinite(x).all()
+    assert x.mean(dim=(1, 2, 3)).abs().max() < 1e-4
+    assert torch.isfinite(standardise(torch.zeros(1, 3, 32, 32))).all()
+
+
+def test_an_untrained_network_starts_near_the_prior():
+    rng = np.random.default_rng(0)
+    prior = rng.dirichlet([4, 2, 1], size=len(FINDINGS))
+    model = build_model(ClassifyConfig().model, slices=3, prior=prior).eval()
+    family = torch.tensor([FAMILIES.index(Condition.CANAL)])
+    with torch.no_grad():
+        p = torch.softmax(model(torch.randn(1, 3, 32, 32), family, torch.tensor([2])), 1)[0]
+    row = Finding(condition=Condition.CANAL, side=None, level=Level.L3_L4).index
+    assert p.numpy() == pytest.approx(prior[row], abs=0.15)
+
+
+@pytest.mark.parametrize("slices", [1, 3, 5])
+def test_pretrained_weights_fit_any_number_of_slices(slices, tmp_path):
+    source = SeverityNet(slices=3, dropout=0.0).trunk
+    state = source.state_dict() | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    torch.save(state, tmp_path / "trunk.pt")
+    target = SeverityNet(slices=slices, dropout=0.0).trunk
+    load_trunk(target, str(tmp_path / "trunk.pt"))
+    grey = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        three = source.conv1(grey.expand(-1, 3, -1, -1))
+        assert torch.allclose(target.conv1(grey.expand(-1, slices, -1, -1)), three, atol=1e-4)
+    with pytest.raises(InputError, match="--weights"):
+        load_trunk(target, str(tmp_path / "absent.pt"))
+
+
+def test_temperature_recovers_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3))
+    # Labels drawn so that the weighted-optimal prediction is softmax(logits).
+    truth = unweighted(softmax(logits))
+    label = np.array([rng.choice(3, p=p) for p in truth], dtype=np.int8)
+    assert fit_temperature(logits * 2, label) == pytest.approx(2, rel=0.1)
+    assert fit_temperature(logits[:5], label[:5]) == 1.0
+    assert np.isnan(weighted_log_loss(softmax(logits[:2]), np.array([-1, -1], np.int8)))
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+def test_unweighted_undoes_the_class_weights(values):
+    p = np.array([values]) / sum(values)
+    assert unweighted(class_weighted(p)) == pytest.approx(p)
+
+
+def test_confusion_and_calibration_by_hand():
+    grades, predicted = np.array([0, 0, 1, 2], np.int8), np.array([0, 1, 1, 2], np.int8)
+    assert confusion(grades, predicted).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    certain = np.eye(3)[grades]
+    assert calibration_error(certain, grades) == 0
+    assert calibration_error(np.roll(certain, 1, axis=1), grades) == pytest.approx(2 / 3)
+
+
+def test_schedule_rises_then_falls_to_zero():
+    config = TrainConfig(epochs=4, warmup_epochs=1, learning_rate=1e-3)
+    rates = [learning_rate(config, step, 10) for step in range(40)]
+    assert max(rates) == pytest.approx(1e-3)
+    assert np.argmax(rates) in (9, 10)
+    assert rates[0] < 2e-4
+    assert rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["demo", "full"])
+def test_every_shipped_config_parses(name):
+    ClassifyConfig.load(ROOT / "configs" / "classify" / f"{name}.toml")
+
+
+def test_an_even_number_of_slices_is_refused():
+    with pytest.raises(InputError, match="odd number"):
+        ClassifyConfig.load(None, ("crop.slices=4",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent", "run"], "no such folder"),
+        (["absent", "run", "--set", "train.epoch=3"], "did you mean 'train.epochs'"),
+        (["absent", "run", "--weights", "none", "--set", "model.pretrained=none"], "keep one"),
+    ],
+)
+def test_bad_arguments_give_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main_train(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_importable_without_ultralytics():
+    code = (
+        "import sys, pkgutil, importlib\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('ultralytics', 'localize', 'pipelines'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import classify\n"
+        "for m in pkgutil.iter_modules(classify.__path__): importlib.import_module('classify.' + m.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_command_line_loads_no_torch():
+    code = "import sys, classify.cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

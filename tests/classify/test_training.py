@@ -1,0 +1,225 @@
+"""Training end to end on crude phantoms: checkpoints, resume, leak rules, prior rows."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import classify.fit as fit_module
+from classify.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
+from classify.cli import main_train
+from classify.config import ClassifyConfig
+from classify.data import CacheJob, build_cache
+from classify.evaluate import evaluate
+from classify.predict import Grader, predict_out_of_fold, predict_studies
+from classify.report import evaluate_run
+from classify.train import FoldStudies, train
+from shared.annotations import annotated_localizations
+from shared.challenge import Challenge
+from shared.detections import Localization, Source, write_localizations
+from shared.errors import InputError
+from shared.labels import FINDINGS, Condition
+from shared.probabilities import read_probabilities
+from shared.splits import Splits, make_splits, read_splits, write_splits
+
+
+@pytest.fixture(scope="session")
+def splits(challenge: Challenge) -> Splits:
+    return make_splits(challenge.study_ids, challenge.grades, folds=3)
+
+
+@pytest.fixture(scope="session")
+def run(challenge, tiny_config, splits, tmp_path_factory) -> Path:
+    """Folds 0 and 1, trained at annotated points without interruption; the cache is kept."""
+    folder = tmp_path_factory.mktemp("run")
+    train(challenge, folder, tiny_config, folds=[0, 1], splits=splits, device="cpu", keep_cache=True)
+    return folder
+
+
+def localizations_of(challenge: Challenge) -> dict[str, dict]:
+    return {s: annotated_localizations(challenge.load_study(s).study, challenge.points[s]) for s in challenge.study_ids}
+
+
+def detected(localizations: dict[str, dict]) -> dict[str, dict]:
+    return {s: {f: _replaced(x, source=Source.DETECTED) for f, x in of.items()} for s, of in localizations.items()}
+
+
+def _replaced(localization: Localization, **changes: object) -> Localization:
+    return replace(localization, **changes)
+
+
+def test_run_folder_explains_itself(run, challenge, splits):
+    names = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "cache" not in p.parts)
+    fold = ["log.csv", "model.json", "model.safetensors", "probabilities.csv"]
+    assert names == sorted(
+        ["config.toml", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
+        + [f"fold{k}/{name}" for k in (0, 1) for name in fold]
+    )
+    facts = json.loads((run / "run.json").read_text())
+    assert (facts["kind"], facts["folds"], facts["device"]) == ("classify", [0, 1], "cpu")
+    pooled = read_probabilities(run / "out_of_fold.csv")
+    assert sorted(pooled.study_ids) == sorted(splits.held_out(0) + splits.held_out(1))
+    assert pooled.from_model.all()
+
+
+def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config, splits, tmp_path, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    save = fit_module.save_progress
+
+    def save_then_die(*arguments: object) -> None:
+        save(*arguments)
+        raise KilledError
+
+    # The kept cache of the other run spares the decoding; a run's own state is what is tested.
+    shutil.copytree(run / "cache", tmp_path / "cache")
+    monkeypatch.setattr(fit_module, "save_progress", save_then_die)
+    with pytest.raises(KilledError):
+        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu")
+    assert not (tmp_path / "fold0" / MODEL_FILE).exists()
+    with pytest.raises(InputError, match="unfinished"):
+        Grader.load(tmp_path)
+    monkeypatch.setattr(fit_module, "save_progress", save)
+    train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    for name in ("model.safetensors", "probabilities.csv", "log.csv", "model.json"):
+        assert (tmp_path / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
+    assert not (tmp_path / "fold0" / "progress").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_another_config_cannot_resume(run, challenge, tiny_config, splits):
+    other = ClassifyConfig.model_validate(tiny_config.model_dump() | {"jitter": {"slice_shift": 0.0}})
+    with pytest.raises(InputError, match="config changed"):
+        train(challenge, run, other, folds=[0], splits=splits, resume=True)
+
+
+def test_leaks_raise(challenge, tiny_config, splits, tmp_path):
+    with pytest.raises(InputError, match="both trained on and held out"):
+        FoldStudies(training=("1", "2"), held_out=("2", "3"))
+    fewer = Splits(seed=0, folds=(splits.folds[0], splits.folds[1]))
+    with pytest.raises(InputError, match="only in the data"):
+        train(challenge, tmp_path, tiny_config, folds=[0], splits=fewer)
+
+
+def test_localizations_of_other_folds_are_refused(challenge, splits, tmp_path, capsys):
+    """A detector must not have trained on a study that validates the grader."""
+    csv = tmp_path / "localizer" / "localizations.csv"
+    write_localizations(csv, localizations_of(challenge))
+    other = make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7)
+    write_splits(csv.parent / "splits.json", other)
+    write_splits(tmp_path / "splits.json", splits)
+    arguments = [str(challenge.root), str(tmp_path / "run"), "--localizations", str(csv)]
+    assert main_train([*arguments, "--splits", str(tmp_path / "splits.json")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: --localizations")
+    assert "other folds" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoint_round_trip_and_versions(run, tmp_path):
+    card = load_card(run / "fold0")
+    assert card.fold == 0
+    assert card.families == tuple(Condition)
+    model = load_model(run / "fold0", card, torch.device("cpu"))
+    assert not model.training
+    shutil.copytree(run / "fold0", tmp_path / "fold0")
+    value = json.loads((tmp_path / "fold0" / MODEL_FILE).read_text())
+    for change in (
+        {"extra": 1},
+        {"version": 99},
+        {"preprocessing": {**PREPROCESSING, "version": 0}},
+        {"temperature": 3},
+    ):
+        (tmp_path / "fold0" / MODEL_FILE).write_text(json.dumps(value | change))
+        with pytest.raises(InputError, match=MODEL_FILE):
+            load_card(tmp_path / "fold0")
+    (tmp_path / "fold0" / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(InputError, match="no usable weights"):
+        load_model(tmp_path / "fold0", card, torch.device("cpu"))
+
+
+def test_prediction_equals_the_held_out_probabilities(run, challenge, splits):
+    """One cropper: grading a held-out study from its DICOM files gives what training wrote for it."""
+    table, problems = predict_out_of_fold(run, challenge, localizations_of(challenge), device="cpu")
+    assert problems == ()
+    written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
+    assert np.allclose(table.values, written.values, atol=2e-3)
+
+
+def test_fold_ensemble_is_the_mean(run, challenge):
+    study = challenge.load_study(challenge.study_ids[0]).study
+    points = annotated_localizations(study, challenge.points[study.study_id])
+    one, two, both = (Grader.load(run, folds=f, device="cpu").grade(study, points) for f in ([0], [1], None))
+    assert np.allclose((one.values + two.values) / 2, both.values)
+    with pytest.raises(InputError, match="fold 2 is not trained"):
+        Grader.load(run, folds=[2])
+
+
+def test_missing_or_unreadable_findings_get_the_prior(run, challenge, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(challenge.root, root)
+    study_id, other = challenge.study_ids[:2]
+    localizations = localizations_of(challenge)
+    del localizations[study_id][FINDINGS[0]]
+    broken = localizations[study_id][FINDINGS[20]]
+    path = root / "train_images" / study_id / broken.series_id / f"{broken.instance_number}.dcm"
+    path.write_bytes(path.read_bytes()[:-2000])
+    grader = Grader.load(run, device="cpu")
+    table, problems = predict_studies(grader, Challenge.open(root), [study_id, other], localizations)
+    assert not table.from_model[0, [0, 20]].any()
+    assert np.allclose(table.values[0, 0], grader.prior[0])
+    assert table.from_model[1].all()
+    assert problems
+    assert all(study_id in p for p in problems)
+
+
+def test_trained_on_localizations(challenge, tiny_config, splits, run, tmp_path):
+    """Held-out studies are graded at localizations alone; without one the row is the prior's."""
+    points = detected(localizations_of(challenge))
+    study_id = splits.held_out(0)[0]
+    del points[study_id][FINDINGS[7]]
+    one_epoch = ClassifyConfig.model_validate(
+        tiny_config.model_dump() | {"train": tiny_config.train.model_dump() | {"epochs": 1}}
+    )
+    train(challenge, tmp_path, one_epoch, folds=[0], splits=splits, localizations=points, device="cpu",
+          conditions=(Condition.CANAL, Condition.FORAMINAL))  # fmt: skip
+    table = read_probabilities(tmp_path / "fold0" / "probabilities.csv").select([study_id])
+    trained = np.array([f.condition is not Condition.SUBARTICULAR for f in FINDINGS])
+    trained[7] = False
+    assert np.array_equal(table.from_model[0], trained)
+    assert load_card(tmp_path / "fold0").held_out_points == "localized"
+
+
+def test_cache_is_continued_not_repeated(challenge, tiny_config, run, tmp_path, monkeypatch):
+    job = CacheJob(data=challenge, config=tiny_config.crop, localizations=None, conditions=tuple(Condition))
+    shutil.copytree(run / "cache", tmp_path / "cache")
+    log = tmp_path / "cache" / "done.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:40])
+    whole = build_cache(job, run / "cache")
+    seen = []
+    load = Challenge.load_study
+    monkeypatch.setattr(Challenge, "load_study", lambda self, s: seen.append(s) or load(self, s))
+    continued = build_cache(job, tmp_path / "cache")
+    assert len(seen) == 2
+    assert np.array_equal(continued.patches, whole.patches)
+    assert np.array_equal(continued.present, whole.present)
+
+
+def test_evaluate_and_report(run, challenge, tmp_path):
+    grades = dict(zip(challenge.study_ids, challenge.grades, strict=True))
+    table = read_probabilities(run / "out_of_fold.csv")
+    figures = evaluate(table, grades, read_splits(run / "splits.json"))
+    assert set(figures["scores"]) == {"uniform", "weighted prior", "model"}
+    assert [f["fold"] for f in figures["folds"]] == [0, 1]
+    assert sum(row["n"] for row in figures["levels"]) == figures["graded_rows"]
+    assert sum(map(sum, figures["conditions"]["canal"]["confusion"])) == figures["conditions"]["canal"]["n"]
+    summary = evaluate_run(challenge, run, tmp_path)
+    assert "out of fold, 8 studies" in summary
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert (tmp_path / "report.html").read_text().count("<img") == 5

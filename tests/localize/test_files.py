@@ -1,0 +1,205 @@
+"""Files and folders: data sets, run folders, the command line; nothing here trains for long."""
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from spine_phantom import jittered_truths, sagittal_series
+
+from localize.augment import augment
+from localize.canvas import fit_canvas, render
+from localize.cli import add_parsers, main_train
+from localize.config import AugmentConfig, LocalizeConfig
+from localize.export import export_view
+from localize.predict import Localizer, predict_studies
+from localize.prior import fit_prior, read_prior, write_prior
+from localize.report import evaluate_run
+from localize.train import train
+from shared.challenge import Challenge
+from shared.detections import read_detections, read_localizations
+from shared.errors import InputError
+from shared.jitter import read_jitter
+from shared.labels import Condition, View
+from shared.manifest import read_run, sha256_of
+from shared.splits import Splits
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "localize"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_configs_parse_and_survive_saving(path: Path, tmp_path: Path) -> None:
+    config = LocalizeConfig.load(path)
+    config.save(tmp_path / "config.toml")
+    assert LocalizeConfig.load(tmp_path / "config.toml") == config
+    assert "Command:" in path.read_text()
+
+
+def test_the_full_config_is_the_default() -> None:
+    assert LocalizeConfig.load(CONFIGS / "full.toml") == LocalizeConfig()
+
+
+def test_a_slice_on_its_canvas_and_back() -> None:
+    item = sagittal_series(View.SAGITTAL_T2, series_id="2").slices[0]
+    for crop, shape in ((True, (96, 64)), (False, (192, 160))):
+        canvas = fit_canvas(item, 1.4, (96, 64), crop=crop, center_px=(70.0, 20.0))
+        assert canvas.shape == shape
+        points = np.array([[0.0, 0.0], [50.5, 60.25], [95.0, 127.0]])
+        np.testing.assert_allclose(canvas.to_slice(canvas.to_canvas(points)), points, atol=1e-9)
+    image = np.zeros(item.shape, np.uint8)
+    image[60:64, 48:52] = 255
+    peak = cv2.moments(render(image, canvas))
+    center = canvas.to_canvas(np.array([[49.5, 61.5]]))[0]
+    np.testing.assert_allclose((peak["m10"] / peak["m00"], peak["m01"] / peak["m00"]), center, atol=0.1)
+
+
+def test_augmentation_moves_boxes_with_their_picture() -> None:
+    image = np.zeros((96, 96), np.uint8)
+    cv2.circle(image, (60, 40), 4, 255, -1)
+    calm = AugmentConfig(gamma=0, gain=0, bias=0, noise=0, blur_px=0, crop=0)
+    for seed in range(20):
+        moved, boxes, keep = augment(image, np.array([[50.0, 30.0, 70.0, 50.0]]), calm, np.random.default_rng(seed))
+        if keep.all() and (boxes > 0).all() and (boxes < 95).all():
+            blob = cv2.moments(moved)
+            center = (boxes[0, :2] + boxes[0, 2:]) / 2
+            np.testing.assert_allclose(center, (blob["m10"] / blob["m00"], blob["m01"] / blob["m00"]), atol=0.6)
+
+
+def test_data_set_has_safe_names_our_yaml_and_boxes_inside(
+    challenge: Challenge, tiny_config: LocalizeConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / 'odd "name'
+    counts = export_view(challenge, View.SAGITTAL_T2, folder, tiny_config, train=["100", "101"], val=["102"])
+    images = sorted((folder / "images" / "train").iterdir())
+    assert [p.name for p in images] == [f"{i:06d}.png" for i in range(counts.train_images)]
+    assert all(cv2.imread(str(p), cv2.IMREAD_UNCHANGED).shape == (96, 64) for p in images)
+    assert "download" not in (folder / "data.yaml").read_text()
+    for text in ((folder / "labels" / "train" / f"{p.stem}.txt").read_text() for p in images):
+        for line in text.splitlines():
+            level, x, y, w, h = (float(v) for v in line.split())
+            assert level in range(5)
+            assert min(x - w / 2, y - h / 2) >= -1e-6
+            assert max(x + w / 2, y + h / 2) <= 1 + 1e-6
+
+
+def test_prior_survives_its_file_and_bad_files_are_named(tmp_path: Path) -> None:
+    prior = fit_prior(jittered_truths(5))
+    write_prior(tmp_path / "chain.json", prior)
+    again = read_prior(tmp_path / "chain.json")
+    np.testing.assert_allclose(again.gap_mean, prior.gap_mean, atol=1e-3)
+    value = json.loads((tmp_path / "chain.json").read_text())
+    value["gap_mean_yz_mm"] = value["gap_mean_yz_mm"][:2]
+    (tmp_path / "chain.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match=r"chain\.json"):
+        read_prior(tmp_path / "chain.json")
+    assert fit_prior([]).studies == 0
+
+
+def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
+    files = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
+    models = [f"fold0/{view.slug}.pt" for view in View]
+    tables = ["fold0/chain.json", "fold0/detections.csv", "fold0/localizations.csv", "fold0/metrics.json"]
+    top = ["config.toml", "data.json", "errors.json", "localizations.csv", "run.json", "splits.json"]
+    assert files == sorted(models + tables + top)
+    manifest = read_run(run, expected_kind="localize")
+    for view in View:
+        path = run / "fold0" / f"{view.slug}.pt"
+        assert manifest["folds"]["0"]["models"][view.slug] == sha256_of(path)
+        assert str(challenge.root).encode() not in path.read_bytes()
+        assert str(run).encode() not in path.read_bytes()
+    metrics = json.loads((run / "fold0" / "metrics.json").read_text())
+    assert set(metrics["map"]) == {view.slug for view in View}
+    assert metrics["overall"]["expected"] == 50
+    assert set(read_jitter(run / "errors.json")) <= set(Condition)
+    assert set(read_localizations(run / "localizations.csv")) <= {"100", "101"}
+    read_detections(run / "fold0" / "detections.csv")
+
+
+def test_prediction_reports_bad_slices_and_goes_on(run: Path, challenge: Challenge, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(challenge.root, root)
+    (root / "train_images" / "102" / "2" / "7.dcm").write_bytes(b"no DICOM")
+    broken = root / "train_images" / "103" / "1" / "3.dcm"
+    broken.write_bytes(broken.read_bytes()[:-500])
+    localizer = Localizer.load(run, device="cpu")
+    predictions = predict_studies(localizer, Challenge.open(root), ["102", "103"])
+    assert set(predictions.localizations) == {"102", "103"}
+    assert len(predictions.problems) == 2
+    again = predict_studies(localizer, Challenge.open(root), ["102", "103"])
+    assert again == predictions
+
+
+def test_a_changed_model_file_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with (copy / "fold0" / "axial_t2.pt").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="SHA-256"):
+        Localizer.load(copy, device="cpu")
+    with pytest.raises(InputError, match="fold 3"):
+        Localizer.load(run, folds=[3], device="cpu")
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"kind": "classify"}'])
+def test_a_bad_run_folder_is_one_clear_error(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError):
+        Localizer.load(tmp_path, device="cpu")
+
+
+def test_resuming_a_finished_run_changes_nothing_and_other_settings_are_refused(
+    run: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    for name in ("localizations.csv", "fold0/axial_t2.pt"):
+        assert (copy / name).read_bytes() == (run / name).read_bytes()
+    with pytest.raises(InputError, match="config"):
+        train(challenge, copy, LocalizeConfig(), folds=[0], splits=splits, device="cpu", resume=True)
+    with pytest.raises(InputError, match="differ in"):
+        train(challenge, copy, tiny_config, folds=[0], splits=Splits(seed=0, folds=(("1",), ("2",))), resume=True)
+
+
+def test_report_is_one_page_without_links(run: Path, challenge: Challenge, tmp_path: Path) -> None:
+    page = evaluate_run(challenge.root, run, tmp_path, device="cpu")
+    text = page.read_text()
+    assert "data:image/png;base64" in text
+    assert 'src="http' not in text
+    assert json.loads((tmp_path / "report.json").read_text())["studies"] == 2
+
+
+def test_command_line_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_train([str(tmp_path / "none"), str(tmp_path / "run")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+
+
+def test_parsers_explain_every_flag() -> None:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    add_parsers(subparsers)
+    assert set(subparsers.choices) == {"train", "predict", "evaluate"}
+    for name, sub in subparsers.choices.items():
+        assert all(action.help for action in sub._actions), name
+    args = parser.parse_args(["train", "DATA", "RUN", "--fold", "2", "--view", "axial_t2", "--set", "optim.lr=0.1"])
+    assert (args.fold, args.view, args.overrides) == ("2", ["axial_t2"], ["optim.lr=0.1"])
+
+
+def test_importing_the_command_line_is_light() -> None:
+    code = "import sys, localize.cli; print([m for m in ('torch', 'ultralytics', 'cv2', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_network_is_really_refused_here() -> None:
+    with pytest.raises(AssertionError, match="network attempt"):
+        socket.create_connection(("example.com", 80))
