@@ -30,7 +30,9 @@ def record(demo: Path) -> dict[str, Any]:
     return {
         "command": "make demo",
         "commit": run["git_commit"],
-        "hardware": f"{os.cpu_count()} cores of {cpu_name()}, no GPU" if run["device"] in ("auto", "cpu") else run["device"],
+        "hardware": f"{os.cpu_count()} cores of {cpu_name()}, no GPU"
+        if run["device"] in ("auto", "cpu")
+        else run["device"],
         "seconds": run["seconds"],
         "step_seconds": run["step_seconds"],
         "studies": run["studies"],
@@ -45,7 +47,10 @@ def record(demo: Path) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    lines = ["| submission | score | 95% interval | gain over the prior, paired | gap closed |", "|---|---|---|---|---|"]
+    lines = [
+        "| submission | score | 95% interval | gain over the prior, paired | gap closed |",
+        "|---|---|---|---|---|",
+    ]
     for line in result["scores"]["lines"]:
         bounds, gain = line["interval"], line["gain_interval"]
         gain_text = f"{line['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
-
 from shared.errors import InputError
 
 EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."

@@ -14,6 +14,7 @@ from pipelines.scoring import read_oracle
 from pipelines.source import StudySource, open_source
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, read_grades, read_points
+from shared.detections import read_localizations
 from shared.errors import InputError
 from shared.files import prepare_output, write_json
 from shared.jitter import read_jitter
@@ -153,9 +154,8 @@ def _config_file(stage: str, given: Path | None) -> Path:
 def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:
     if (run / RUN_FILE).is_file():
         return
-    from localize.train import train
-
     from localize.config import LocalizeConfig
+    from localize.train import train
 
     config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
     prepare_output(run, resume=resume)
@@ -174,16 +174,17 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
 def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:
     if (run / RUN_FILE).is_file():
         return
-    from classify.train import train
-
     from classify.config import ClassifyConfig
+    from classify.train import train
 
     config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
     prepare_output(run, resume=resume)
+    # Held-out studies are graded, and temperatures fitted, at points that stage 1 found without having seen them.
+    localizations = read_localizations(run.parent / "localizer" / "localizations.csv")
     jitter = read_jitter(run.parent / "localizer" / "errors.json")
     train(
-        data, run, config, folds=[DEMO_FOLD], splits=splits, jitter=jitter, device=options.device,
-        workers=options.workers, resume=resume,
+        data, run, config, folds=[DEMO_FOLD], splits=splits, localizations=localizations, jitter=jitter,
+        device=options.device, workers=options.workers, resume=resume,
     )  # fmt: skip
 
 
@@ -211,7 +212,7 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
 
 
 def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction], options: DemoOptions) -> None:
-    """Stage 1 on the unseen studies, stage 2 on its held-out fold: what `localize evaluate` and `classify evaluate` do."""
+    """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
     from classify.report import evaluate_run
     from localize.report import Measured, measure_maps, write_report
 

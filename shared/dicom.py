@@ -5,6 +5,7 @@ Foreign files are hostile until read: sizes are bounded before anything is alloc
 pydicom or a decoder raises becomes one `InputError` naming the file. Patient tags are never read.
 """
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 
@@ -118,20 +120,26 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> pydicom.Dataset:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InputError(f"{path}: {size} bytes; expected at most {MAX_FILE_BYTES}")
-        if not is_dicom(path):
+        # One read of the whole file: pydicom's many small ones cost more than the parsing.
+        content = io.BytesIO(path.read_bytes())
+        if content.getvalue()[128:132] != b"DICM":
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
-        meta = pydicom.filereader.read_file_meta_info(path)
-        if str(meta.get("TransferSyntaxUID", "")) in _DEFLATED:
+        if _transfer_syntax(content) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
-        return pydicom.dcmread(
-            path,
-            stop_before_pixels=stop_before_pixels,
-            specific_tags=list(_HEADER_TAGS) if stop_before_pixels else None,
-        )
+        content.seek(0)
+        tags = list(_HEADER_TAGS) if stop_before_pixels else None
+        return pydicom.dcmread(content, stop_before_pixels=stop_before_pixels, specific_tags=tags)
     except InputError:
         raise
     except Exception as error:  # pydicom's errors on damaged files have no common base
         raise InputError(f"{path}: cannot be read as DICOM ({type(error).__name__}: {_short(error)})") from error
+
+
+def _transfer_syntax(content: io.BytesIO) -> str:
+    """From the file meta group alone, which is never compressed."""
+    content.seek(132)
+    meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    return str(meta.get("TransferSyntaxUID", ""))
 
 
 def _header(path: Path, dataset: pydicom.Dataset) -> Header:

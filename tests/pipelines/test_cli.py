@@ -27,7 +27,8 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
 def test_the_command_line_loads_nothing_heavy() -> None:
     code = (
         "import sys; from pipelines.cli import build_parser; build_parser();"
-        "print([m for m in ('torch', 'ultralytics', 'pandas', 'numpy', 'cv2', 'pydicom', 'matplotlib') if m in sys.modules])"
+        "heavy = ('torch', 'ultralytics', 'pandas', 'numpy', 'cv2', 'pydicom', 'matplotlib');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -46,6 +47,8 @@ def bad_inputs(tmp_path: Path) -> list[tuple[list[str], str]]:
     empty.mkdir()
     full.mkdir()
     (full / "x").write_text("x")
+    no_run = ["--localizer", str(nowhere), "--classifier", str(nowhere)]
+    empty_run = ["--localizer", str(empty), "--classifier", str(empty)]
     return [
         (["splits", str(nowhere), str(tmp_path / "s.json")], "no such folder"),
         (["splits", str(empty), str(tmp_path / "s.json")], "series_descriptions.csv"),
@@ -53,8 +56,8 @@ def bad_inputs(tmp_path: Path) -> list[tuple[list[str], str]]:
         (["synth", str(full)], "not empty"),
         (["demo", str(full)], "not empty"),
         (["demo", str(tmp_path / "d"), "--studies", "3"], "at least 10"),
-        (["predict", str(empty), str(tmp_path / "o"), "--localizer", str(nowhere), "--classifier", str(nowhere)], "run"),
-        (["predict", str(empty), str(tmp_path / "o"), "--localizer", str(empty), "--classifier", str(empty)], "run.json"),
+        (["predict", str(empty), str(tmp_path / "o"), *no_run], "run"),
+        (["predict", str(empty), str(tmp_path / "o"), *empty_run], "run.json"),
         (["evaluate", str(nowhere), str(empty), str(tmp_path / "o")], "expected true grades"),
         (["localize", "train", str(nowhere), str(tmp_path / "r")], "no such folder"),
         (["localize", "predict", str(empty), str(empty), str(tmp_path / "o")], "run"),
