@@ -14,7 +14,7 @@ from classify.calibrate import weighted_log_loss
 from shared.errors import InputError
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity, findings_of
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
-from shared.probabilities import ProbabilityTable, weighted_prior
+from shared.probabilities import ProbabilityTable, unweighted, weighted_prior
 from shared.splits import Splits
 
 CALIBRATION_BINS: Final = 10
@@ -50,6 +50,13 @@ def evaluate(table: ProbabilityTable, grades: Mapping[str, Grades], splits: Spli
         "scores": {name: _score(values, truth, losses[name]) for name, values in baselines.items()},
         "gain_over_prior": _gain(losses["weighted prior"], losses["model"]),
         "folds": _per_fold(table, truth, splits),
+        **describe(table, truth),
+    }
+
+
+def describe(table: ProbabilityTable, truth: Grades) -> dict[str, Any]:
+    """Figures per condition, and per condition and level with sides pooled. # truth [n, 25], -1 not graded"""
+    return {
         "conditions": {c.short: condition_figures(table, truth, c) for c in Condition},
         "levels": [
             {"condition": c.short, "level": level.display, **row_figures(*_rows(table, truth, c, level))}
@@ -125,15 +132,6 @@ def condition_figures(table: ProbabilityTable, truth: Grades, condition: Conditi
     """`row_figures` of a whole condition, with its reliability curve."""
     probabilities, grades = _rows(table, truth, condition)
     return {**row_figures(probabilities, grades), "reliability": reliability(unweighted(probabilities), grades)}
-
-
-def unweighted(probabilities: Probabilities) -> Probabilities:
-    """Submission -> probabilities of the grades: p / w, renormalised. # [..., 3]
-
-    The weighted metric rewards p * w; what is calibrated against frequencies is p.
-    """
-    plain = probabilities / np.asarray(SEVERITY_WEIGHTS)
-    return np.asarray(plain / plain.sum(-1, keepdims=True))
 
 
 def hard_grade(probabilities: Probabilities) -> Grades:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from shared.detections import Localization
 from shared.dicom import read_pixels
 from shared.labels import Condition, Finding, Level, Severity, Side, findings_of
+from shared.probabilities import unweighted
 from shared.study import Slice, Study
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def axes_handle(*, color: str, label: str) -> Any:
 
 def likely_grade(probabilities: NDArray[np.float64]) -> Severity:
     """The most probable grade once the metric's class weights, which the submission carries, are divided out. [3]"""
-    return Severity(int(np.argmax(probabilities / np.array([s.weight for s in Severity]))))
+    return Severity(int(np.argmax(unweighted(probabilities))))
 
 
 def _panel(

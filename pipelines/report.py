@@ -1,6 +1,5 @@
 """The HTML and JSON reports of the whole pipeline: a prediction's pictures, and scores against the baselines."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from classify.evaluate import describe
+from classify.figures import add_details
 from pipelines.evaluate import Comparison
 from pipelines.picture import study_picture
 from pipelines.predict import StudyPrediction, study_record
 from pipelines.source import StudySource
 from shared.errors import InputError
-from shared.labels import FINDINGS, Condition, Severity
 from shared.metric import TERMS, Interval, study_losses
 from shared.probabilities import ProbabilityTable
 from shared.report import Report
@@ -81,20 +81,10 @@ def evaluation_report(
     )  # fmt: skip
     report.figure(_score_figure(comparison), "Scores with 95% intervals; the line marks the reference.")
     table = ours.select(study_ids)
-    rows = _detail_rows(table.values, grades)
-    report.heading(f"{name}, per condition and level")
-    report.table(["condition", "side", "level", "graded", "moderate %", "severe %", "weighted log loss", "prior rows"],
-                 [[*row, int((~table.from_model[:, i]).sum())] for i, row in enumerate(rows)])  # fmt: skip
-    report.data["per_finding"] = [
-        {"finding": f.column, "graded": row[3], "weighted_log_loss": row[6]}
-        for f, row in zip(FINDINGS, rows, strict=True)
-    ]
-    report.heading("Confusion and reliability")
-    report.figure(_confusion_figure(table.values, grades), "True grade (rows) against the most probable one (columns).")
-    report.figure(
-        _reliability_figure(table.values, grades),
-        "Share of rows that are Severe against the probability of Severe, class weights divided out.",
-    )
+    details = describe(table, grades)
+    report.data["details"] = details
+    report.text(f"Below: {name}.")
+    add_details(report, details)
     _worst(report, table.values, study_ids, grades)
     for study_id, (source, prediction) in (pictures or {}).items():
         report.heading(f"Study {study_id}")
@@ -106,34 +96,6 @@ def evaluation_report(
 
 def _range(bounds: Interval | None, form: str = ".3f") -> str | None:
     return None if bounds is None else f"{bounds.low:{form}} to {bounds.high:{form}}"
-
-
-def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Submitted probabilities with the metric's class weights divided out, renormalised. [..., 3]"""
-    plain = values / np.array([s.weight for s in Severity])
-    return plain / plain.sum(-1, keepdims=True)
-
-
-def _detail_rows(values: NDArray[np.float64], grades: NDArray[np.int8]) -> list[list[object]]:
-    weights = np.array([s.weight for s in Severity])
-    rows: list[list[object]] = []
-    for finding in FINDINGS:
-        grade = grades[:, finding.index]
-        graded = grade >= 0
-        n = int(graded.sum())
-        if n == 0:
-            rows.append(
-                [finding.condition.display, str(finding.side or "–"), finding.level.display, 0, None, None, None]
-            )
-            continue
-        p_true = np.clip(values[graded, finding.index, grade[graded]], 1e-15, 1)
-        w = weights[grade[graded]]
-        rows.append([
-            finding.condition.display, str(finding.side or "–"), finding.level.display, n,
-            *(100 * float((grade[graded] == s).mean()) for s in (Severity.MODERATE, Severity.SEVERE)),
-            float((w * -np.log(p_true)).sum() / w.sum()),
-        ])  # fmt: skip
-    return rows
 
 
 def _worst(report: Report, values: NDArray[np.float64], study_ids: Sequence[str], grades: NDArray[np.int8]) -> None:
@@ -164,50 +126,4 @@ def _score_figure(comparison: Comparison) -> "Figure":
         axes.axvline(comparison.line(comparison.reference).score.score, color="#999", lw=1, ls=":")
     axes.set_xlabel("competition metric")
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _confusion_figure(values: NDArray[np.float64], grades: NDArray[np.int8]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    likely = unweighted(values).argmax(-1)
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    names = [s.display for s in Severity]
-    for axes, condition in zip(figure.subplots(1, 3), Condition, strict=True):
-        columns = [f.index for f in FINDINGS if f.condition is condition]
-        true, guess = grades[:, columns].ravel(), likely[:, columns].ravel()
-        counts = np.array([[int(((true == t) & (guess == g)).sum()) for g in Severity] for t in Severity])
-        shares = counts / counts.sum(1, keepdims=True).clip(min=1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for t in Severity:
-            for g in Severity:
-                axes.text(
-                    g, t, str(counts[t, g]), ha="center", va="center", color="white" if shares[t, g] > 0.6 else "black"
-                )
-        axes.set_xticks(range(3), names, fontsize=8)
-        axes.set_yticks(range(3), names, fontsize=8)
-        axes.set_title(condition.display, fontsize=10)
-    return figure
-
-
-def _reliability_figure(values: NDArray[np.float64], grades: NDArray[np.int8]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    plain = unweighted(values)[..., Severity.SEVERE]
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    edges = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0001])
-    for axes, condition in zip(figure.subplots(1, 3, sharey=True), Condition, strict=True):
-        columns = [f.index for f in FINDINGS if f.condition is condition]
-        true, p = grades[:, columns].ravel(), plain[:, columns].ravel()
-        true, p = true[true >= 0], p[true >= 0]
-        axes.plot([0, 1], [0, 1], color="#999", lw=1, ls=":")
-        for low, high in itertools.pairwise(edges):
-            inside = (p >= low) & (p < high)
-            if inside.sum():
-                observed = float((true[inside] == Severity.SEVERE).mean())
-                axes.scatter(p[inside].mean(), observed, s=12 + 4 * np.sqrt(inside.sum()), color="#12364f")
-        axes.set_title(condition.display, fontsize=10)
-        axes.set_xlabel("predicted share of Severe")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("observed share")
     return figure

@@ -83,6 +83,12 @@ def class_weighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return weighted / weighted.sum(-1, keepdims=True)
 
 
+def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A submission -> probabilities of the grades: p / w, renormalised; the inverse of `class_weighted`. [..., 3]"""
+    plain = values / np.asarray(SEVERITY_WEIGHTS)
+    return plain / plain.sum(-1, keepdims=True)
+
+
 def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> ProbabilityTable:
     """The same [25, 3] probabilities for every study, marked as prior."""
     return ProbabilityTable(

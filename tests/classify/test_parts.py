@@ -14,13 +14,13 @@ from classify.augment import Augmenter, center, standardise
 from classify.calibrate import fit_temperature, softmax, weighted_log_loss
 from classify.cli import main_train
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, PerFamily, TrainConfig
-from classify.evaluate import calibration_error, confusion, unweighted
+from classify.evaluate import calibration_error, confusion
 from classify.fit import learning_rate
 from classify.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
 from shared.errors import InputError
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
-from shared.probabilities import class_weighted
+from shared.probabilities import class_weighted, unweighted
 
 ROOT = Path(__file__).resolve().parents[2]
 CROP = CropConfig(
