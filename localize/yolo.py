@@ -134,7 +134,7 @@ def train_detector(job: TrainJob, target: Path) -> None:
     overrides = _overrides(job)
     if done:
         log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
-        overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder / "yolo")}
+        overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder.resolve() / "yolo")}
     else:
         shutil.rmtree(job.folder / "yolo", ignore_errors=True)
     with _threads(_TRAINING_THREADS):
@@ -150,13 +150,14 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
     off = ("mosaic", "mixup", "cutmix", "copy_paste", "degrees", "translate", "scale", "shear", "perspective",
            "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v", "erasing", "bgr", "close_mosaic")  # fmt: skip
     return {
-        "task": "detect", "mode": "train", "model": job.config.model.architecture, "data": str(job.data_yaml),
+        "task": "detect", "mode": "train", "model": job.config.model.architecture, "data": str(job.data_yaml.resolve()),
         "imgsz": max(job.view.image_px), "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
         "optimizer": optim.optimizer, "lr0": optim.lr, "lrf": optim.final_lr_fraction, "cos_lr": True,
         "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
         "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
         "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
-        "project": str(job.folder), "name": "yolo", "exist_ok": True, "plots": False, "val": False, "verbose": False,
+        # Ultralytics puts a relative project below a folder of its own.
+        "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False, "verbose": False,
         **dict.fromkeys(off, 0),
     }  # fmt: skip
 

@@ -1,39 +1,28 @@
-"""Shared by all tests: no network, the real DICOM samples where they lie beside the checkout, and one tiny data set."""
+"""Shared by all tests: no network, the real DICOM samples where they lie beside the checkout."""
 
 import os
-import socket
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# Before numpy or torch load: two threads, as on the smallest machine that must pass.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+GUARD = Path(__file__).parent / "network_guard"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_network() -> Iterator[None]:
-    """Any attempt to resolve a name or to connect anywhere but a local socket fails the test that made it."""
+def no_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Refuses every network attempt, here and in child processes, and fails the session when there was one."""
+    record = tmp_path_factory.mktemp("network") / "attempts.txt"
     patch = pytest.MonkeyPatch()
-    connect = socket.socket.connect
-
-    def refuse_connect(self: socket.socket, address: object) -> None:
-        if self.family == socket.AF_UNIX:
-            return connect(self, address)  # type: ignore[arg-type]
-        raise AssertionError(f"network attempt: connect to {address!r}")
-
-    def refuse_lookup(*arguments: object, **_: object) -> None:
-        raise AssertionError(f"network attempt: look-up of {arguments[0]!r}")
-
-    patch.setattr(socket.socket, "connect", refuse_connect)
-    patch.setattr(socket.socket, "connect_ex", refuse_connect)
-    patch.setattr(socket, "getaddrinfo", refuse_lookup)
-    patch.setattr(socket, "gethostbyname", refuse_lookup)
-    patch.setattr(socket, "create_connection", refuse_lookup)
+    patch.setenv("LUMBAR_NETWORK_LOG", str(record))
+    paths = [str(GUARD), *filter(None, [os.environ.get("PYTHONPATH")])]
+    patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    runpy.run_path(str(GUARD / "sitecustomize.py"))
     yield
     patch.undo()
+    assert not record.exists(), record.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,9 @@ def splits() -> Splits:
 def run(
     tmp_path_factory: pytest.TempPathFactory, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
 ) -> Path:
-    """One trained fold; two epochs teach nothing, but every file is there."""
+    """One trained fold; two epochs teach nothing, but every file is there. Trained under a relative path, as users do."""
     folder = tmp_path_factory.mktemp("run")
-    train(challenge, folder, tiny_config, folds=[0], splits=splits, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        train(challenge, Path(folder.name), tiny_config, folds=[0], splits=splits, device="cpu")
     return folder

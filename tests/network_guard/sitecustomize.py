@@ -1,0 +1,44 @@
+"""Refuses and records every network attempt of this process.
+
+The test session puts this folder on PYTHONPATH, so that Python loads it at the start of every child process too.
+Attempts are written to a file, because a library may swallow the error.
+"""
+
+import os
+import socket
+import traceback
+from typing import Any
+
+_connect = socket.socket.connect
+_connect_ex = socket.socket.connect_ex
+
+
+def _refuse(what: str) -> None:
+    path = os.environ.get("LUMBAR_NETWORK_LOG")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123  # runs before anything is imported
+            file.write(what + "\n" + "".join(traceback.format_stack(limit=12)) + "\n")
+    raise OSError(f"network attempt in a test: {what}")
+
+
+def _guarded(original: Any) -> Any:
+    def connect(self: socket.socket, address: Any) -> Any:
+        if self.family != socket.AF_UNIX:
+            _refuse(f"connect to {address!r}")
+        return original(self, address)
+
+    return connect
+
+
+def _lookup(name: str) -> Any:
+    def refuse(*arguments: Any, **_: Any) -> Any:
+        return _refuse(f"{name} of {arguments[:1]!r}")
+
+    return refuse
+
+
+if os.environ.get("LUMBAR_NETWORK_LOG"):
+    socket.socket.connect = _guarded(_connect)  # type: ignore[method-assign]
+    socket.socket.connect_ex = _guarded(_connect_ex)  # type: ignore[method-assign]
+    for _name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "create_connection"):
+        setattr(socket, _name, _lookup(_name))
