@@ -157,7 +157,8 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
         "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
         "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
         # Ultralytics puts a relative project below a folder of its own.
-        "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False, "verbose": False,
+        "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False,
+        "verbose": False,
         **dict.fromkeys(off, 0),
     }  # fmt: skip
 

@@ -43,7 +43,7 @@ def splits() -> Splits:
 def run(
     tmp_path_factory: pytest.TempPathFactory, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
 ) -> Path:
-    """One trained fold; two epochs teach nothing, but every file is there. Trained under a relative path, as users do."""
+    """One trained fold, under a relative path as users give it; two epochs teach nothing, but every file is there."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
