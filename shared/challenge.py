@@ -20,7 +20,7 @@ from shared.dicom import read_header
 from shared.errors import InputError
 from shared.files import read_csv
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
-from shared.study import Series, Slice, Study, order_slices
+from shared.study import REPEATED_NUMBERS, Series, Slice, Study, number_uniquely, order_slices
 
 Part = Literal["train", "test"]
 _ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
@@ -81,7 +81,11 @@ class Challenge:
         series = _read_series(root / f"{part}_series_descriptions.csv")
         grades_path = root / f"{part}.csv"
         labelled = read_grades(grades_path) if grades_path.is_file() else None
-        study_ids = tuple(sorted(set(series) | set(labelled or {})))
+        submission_path = root / "sample_submission.csv"
+        row_ids = _read_row_ids(submission_path) if part == "test" and submission_path.is_file() else None
+        # A study that only the sample submission names still wants its rows.
+        in_sample = {parse_row_id(r)[0] for r in row_ids or ()}
+        study_ids = tuple(sorted(set(series) | set(labelled or {}) | in_sample))
         grades = None
         if labelled is not None:
             unlabelled = np.full(len(FINDINGS), MISSING, np.int8)
@@ -91,7 +95,6 @@ class Challenge:
         elif part == "train":
             raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
         points_path = root / f"{part}_label_coordinates.csv"
-        submission_path = root / "sample_submission.csv"
         return cls(
             root=root,
             part=part,
@@ -99,7 +102,7 @@ class Challenge:
             series=series,
             grades=grades,
             points=read_points(points_path) if points_path.is_file() else {},
-            submission_row_ids=_read_row_ids(submission_path) if submission_path.is_file() else None,
+            submission_row_ids=row_ids,
         )
 
     @property
@@ -117,7 +120,13 @@ class Challenge:
         return self.grades[[index[s] for s in study_ids]]
 
     def load_study(self, study_id: str) -> LoadedStudy:
-        """Reads the headers of one study. Unreadable files and empty series are problems, not errors."""
+        """Reads the headers of one study. Unreadable files and empty series are problems, not errors.
+
+        Raises:
+          InputError: when the folder of this part's images is not there at all.
+        """
+        if not self.images.is_dir():
+            raise InputError(f"{self.images}: no such folder; expected <study>/<series>/<instance>.dcm below it")
         problems: list[str] = []
         series = []
         for series_id, view in self.series.get(study_id, ()):
@@ -133,7 +142,11 @@ class Challenge:
                 number = int(path.stem) if path.stem.isdigit() else item.instance_number
                 slices.append(Slice(path=path, instance_number=number, plane=item.plane, shape=item.shape))
             if slices:
-                series.append(Series(series_id=series_id, view=view, slices=order_slices(slices, view)))
+                ordered = order_slices(slices, view)
+                numbered = number_uniquely(ordered)
+                if numbered is not ordered:
+                    problems.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
+                series.append(Series(series_id=series_id, view=view, slices=numbered))
             else:
                 problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
         return LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(problems))
@@ -184,7 +197,7 @@ def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
     points: dict[str, list[Point]] = {}
     for study_id, series_id, number, condition, level, x, y in table.itertuples(index=False, name=None):
         try:
-            finding = Finding.from_display(condition, level)
+            finding = Finding.from_display(str(condition), str(level))
         except InputError as error:
             raise InputError(f"{path}: study {study_id}: {error}") from error
         point = Point(
@@ -214,8 +227,10 @@ def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
 def _read_row_ids(path: Path) -> tuple[str, ...]:
     table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
     row_ids = tuple(str(r) for r in table["row_id"])
-    for row_id in row_ids:
-        parse_row_id(row_id)
+    if len(set(row_ids)) != len(row_ids):
+        raise InputError(f"{path}: {len(row_ids) - len(set(row_ids))} rows are listed twice")
+    studies = pd.Series([parse_row_id(row_id)[0] for row_id in row_ids], name="row_id", dtype="string")
+    _check_ids(path, studies)
     return row_ids
 
 

@@ -35,7 +35,8 @@ class Config(BaseModel):
         for override in overrides:
             _apply(values, override)
         try:
-            return cls.model_validate(values)
+            # A partial section changes only what it names, also where a section's own defaults differ from its class's.
+            return cls.model_validate(_merged(cls().model_dump(), values))
         except ValidationError as error:
             raise InputError(f"config {source}: {cls._explain(error)}") from error
 
@@ -55,6 +56,14 @@ class Config(BaseModel):
     def save(self, path: Path) -> None:
         """Writes the resolved config as TOML; `load` reads it back equal."""
         write_text(path, tomlkit.dumps(self.model_dump(mode="json", exclude_none=True)))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -24,6 +24,10 @@ from shared.study import Slice
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_SIDE_PX: Final = 4096
+# Geometry beyond these is an error of the file, not a patient: pixel size, field of view, distance from the isocentre.
+SPACING_MM: Final = (0.05, 10.0)
+MAX_FIELD_MM: Final = 1500.0
+MAX_ORIGIN_MM: Final = 5000.0
 # Intensities between these percentiles of a slice are spread over 0..255. The foot is fixed at the darkest 1% (air and
 # cortical bone); the head leaves the brightest fat near a surface coil saturated, as a reader's window would.
 WINDOW_PERCENTILES: Final = (1.0, 99.5)
@@ -156,6 +160,15 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+    shape = _bounded_shape(path, dataset)
+    field_mm = max(n * s for n, s in zip(shape, plane.spacing_mm, strict=True))
+    small, large = min(plane.spacing_mm), max(plane.spacing_mm)
+    if small < SPACING_MM[0] or large > SPACING_MM[1] or field_mm > MAX_FIELD_MM:
+        raise InputError(
+            f"{path}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
+        )
+    if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
+        raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
     description = " ".join(str(dataset.get(tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
     return Header(
         path=path,
@@ -163,7 +176,7 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         series_uid=_uid(path, dataset.get("SeriesInstanceUID")),
         instance_number=int(dataset.get("InstanceNumber") or 0),
         plane=plane,
-        shape=_bounded_shape(path, dataset),
+        shape=shape,
         description=description,
         repetition_time_ms=_number(dataset.get("RepetitionTime")),
         echo_time_ms=_number(dataset.get("EchoTime")),

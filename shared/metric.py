@@ -61,6 +61,8 @@ def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -
             f"metric: probabilities {probabilities.shape} do not fit grades {grades.shape}; expected [n, 25, 3]"
         )
     graded = grades >= 0
+    if not graded.any():
+        raise InputError("metric: no graded row to score")
     sums = probabilities[graded].sum(-1)
     if not np.isfinite(sums).all() or (probabilities[graded] < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise InputError("metric: a row of probabilities does not sum to 1; normalise the submission first")
@@ -84,8 +86,6 @@ def score(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> Score
     """The competition metric; raises `InputError` as `study_losses`, and when nothing at all is graded."""
     parts = study_losses(probabilities, grades)
     loss, weight = parts.losses.sum(0), parts.weights.sum(0)
-    if not (weight > 0).any():
-        raise InputError("metric: no graded row to score")
     terms = {t: float(loss[i] / weight[i]) if weight[i] > 0 else None for i, t in enumerate(TERMS)}
     return Score(score=float(np.mean([v for v in terms.values() if v is not None])), terms=terms)
 

@@ -1,7 +1,7 @@
 """A study as it lies on disk: slices with their planes, grouped in series. Pixels stay on disk until asked for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from shared.labels import View
 
 # Slices whose normals differ by less than this belong to one stack (cosine of about 2 degrees).
 _SAME_STACK_COSINE = 0.9994
+
+REPEATED_NUMBERS = "instance numbers repeat; its slices are numbered by position instead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,16 @@ class Study:
 
 def _parallel(a: Plane, b: Plane) -> bool:
     return bool(abs(a.normal @ b.normal) > _SAME_STACK_COSINE)
+
+
+def number_uniquely(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+    """The slices as they are when their instance numbers differ, else numbered from 1 by position.
+
+    A localization names its slice by instance number, so the number must mean one slice of the series.
+    """
+    if len({item.instance_number for item in slices}) == len(slices):
+        return slices
+    return tuple(replace(item, instance_number=position) for position, item in enumerate(slices, start=1))
 
 
 def order_slices(slices: Iterable[Slice], view: View) -> tuple[Slice, ...]:

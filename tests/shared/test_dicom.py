@@ -62,6 +62,8 @@ def test_a_flat_image_is_black() -> None:
         ({"PixelSpacing": None}, "PixelSpacing is missing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "not orthonormal"),
         ({"PixelSpacing": [0, 1]}, "positive"),
+        ({"PixelSpacing": [1000, 1000]}, "PixelSpacing"),
+        ({"ImagePositionPatient": [1e5, 0, 0]}, "ImagePositionPatient"),
         ({"SeriesInstanceUID": "../../etc/passwd"}, "malformed UID"),
     ],
 )

@@ -18,6 +18,7 @@ class Train(Config):
 class Example(Config):
     seed: int = 0
     train: Train = Train()
+    other: Train = Train(epochs=7, rate=0.125)
 
 
 def test_config_file_overrides_and_round_trip(tmp_path: Path) -> None:
@@ -26,6 +27,10 @@ def test_config_file_overrides_and_round_trip(tmp_path: Path) -> None:
     assert (config.seed, config.train.epochs, config.train.rate) == (5, 9, 0.25)
     config.save(tmp_path / "resolved.toml")
     assert Example.load(tmp_path / "resolved.toml") == config
+
+
+def test_a_partial_section_keeps_the_section_s_other_defaults() -> None:
+    assert Example.load(None, ("other.epochs=8",)).other == Train(epochs=8, rate=0.125)
 
 
 @pytest.mark.parametrize(

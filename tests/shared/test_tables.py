@@ -112,7 +112,7 @@ def test_probabilities_and_submission_round_trip(tmp_path: Path, seed: int) -> N
     assert (rows[["normal_mild", "moderate", "severe"]].sum(axis=1) - 1).abs().max() < 2e-9
     assert (rows[["normal_mild", "moderate", "severe"]] >= 0).all().all()
     again = read_submission(tmp_path / "s.csv").select(table.study_ids)
-    np.testing.assert_allclose(again.values, table.values, atol=2e-7)
+    np.testing.assert_allclose(again.values, table.values, atol=3e-6)
 
 
 def test_submission_follows_the_sample_and_refuses_a_wrong_one(tmp_path: Path) -> None:
@@ -120,8 +120,19 @@ def test_submission_follows_the_sample_and_refuses_a_wrong_one(tmp_path: Path) -
     row_ids = [f.row_id(s) for s in reversed(table.study_ids) for f in FINDINGS]
     write_submission(tmp_path / "s.csv", table, row_ids)
     assert list(pd.read_csv(tmp_path / "s.csv")["row_id"]) == row_ids
+    write_submission(tmp_path / "s.csv", table, row_ids[25:])
+    assert list(pd.read_csv(tmp_path / "s.csv")["row_id"]) == [*row_ids[25:], *sorted(row_ids[:25])]
     with pytest.raises(InputError, match="sample submission"):
-        write_submission(tmp_path / "s.csv", table, row_ids[1:])
+        write_submission(tmp_path / "s.csv", table, [*row_ids, FINDINGS[0].row_id("999")])
+    with pytest.raises(InputError, match="sample submission"):
+        write_submission(tmp_path / "s.csv", table, [*row_ids, row_ids[0]])
+
+
+def test_no_submitted_probability_is_zero(tmp_path: Path) -> None:
+    values = np.tile([1.0, 0.0, 0.0], (1, 25, 1))
+    table = ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
+    write_submission(tmp_path / "s.csv", table)
+    assert read_submission(tmp_path / "s.csv").values.min() >= 9e-7
 
 
 @pytest.mark.parametrize(
