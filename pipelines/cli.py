@@ -31,6 +31,9 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `lumbar info | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or 'system'}: {error.strerror or error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; finished parts are kept, go on with --resume\n")
         return 130

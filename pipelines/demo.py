@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 
 from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
-from pipelines.predict import StudyPrediction, predict_source, to_table, write_prediction_run
+from pipelines.predict import Models, StudyPrediction, predict_source, to_table, write_prediction_run
 from pipelines.report import evaluation_report, prediction_report
 from pipelines.scoring import read_oracle
 from pipelines.source import StudySource, open_source
@@ -16,7 +16,7 @@ from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, read_grades, read_points
 from shared.detections import read_localizations
 from shared.errors import InputError
-from shared.files import prepare_output, write_json
+from shared.files import prepare_output, read_json, write_json
 from shared.jitter import read_jitter
 from shared.manifest import RUN_FILE, sha256_of, write_run
 from shared.probabilities import ProbabilityTable, write_submission
@@ -54,10 +54,11 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
         raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
     started = time.time()
     prepare_output(out, overwrite=overwrite, resume=resume)
+    _claim(out / "demo.json", options)
     steps = _Steps(total=6)
 
     steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
-    if not (out / "truth" / "manifest.json").is_file():
+    if not (out / "data").is_dir():
         synthesize(
             out, studies=options.studies, test_studies=options.test_studies, seed=options.seed, workers=options.workers
         )
@@ -116,6 +117,17 @@ def synthesize(
         out, studies=studies, test_studies=test_studies, preset=preset, seed=seed, traps=traps, workers=workers,
         progress=progress,
     )  # fmt: skip
+
+
+def _claim(path: Path, options: DemoOptions) -> None:
+    """A resumed demo must be the one that was begun."""
+    facts = {"studies": options.studies, "test_studies": options.test_studies, "seed": options.seed}
+    if not path.is_file():
+        write_json(path, facts)
+    for name, begun in read_json(path).items():
+        if begun != facts.get(name):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{path.parent}: was begun with {flag} {begun}; resume with the same, or use --overwrite")
 
 
 class _Steps:
@@ -196,9 +208,19 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
     folder = prepare_output(out / "prediction", overwrite=True)
     localizer = Localizer.load(out / "localizer", device=options.device)
     grader = Grader.load(out / "classifier", device=options.device)
-    predictions = predict_source(source, localizer, grader, folder)
+    models = Models(localizer=localizer, grader=grader)
+    predictions = predict_source(source, lambda _: models, folder)
     prediction_report(source, predictions, folder)
-    write_prediction_run(folder, started=started, source=source, predictions=predictions, device=options.device)
+    digests = {run: sha256_of(out / run / RUN_FILE) for run in ("localizer", "classifier")}
+    write_prediction_run(
+        folder,
+        started=started,
+        source=source,
+        predictions=predictions,
+        device=options.device,
+        out_of_fold=False,
+        **digests,
+    )
     write_submission(out / "submission.csv", to_table(predictions), source.row_ids)
     points = read_points(out / "truth" / "test_label_coordinates.csv")
     values, from_model = [], []
@@ -227,7 +249,9 @@ def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction
         how="Unseen studies",
     )
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), measured)
-    evaluate_run(data, out / "classifier", prepare_output(out / "reports" / "classify", overwrite=True))
+    found = read_localizations(out / "localizer" / "localizations.csv")
+    folder = prepare_output(out / "reports" / "classify", overwrite=True)
+    evaluate_run(data, out / "classifier", folder, localizations=found)
 
 
 def _score(

@@ -1,14 +1,27 @@
 """`lumbar predict`: loads both stages' runs and predicts a data source. The only module here that loads models."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from pipelines.predict import StudyPrediction, check_same_data, predict_source, summarise, write_prediction_run
+from pipelines.predict import (
+    Models,
+    StudyPrediction,
+    check_same_data,
+    predict_source,
+    summarise,
+    write_prediction_run,
+)
 from pipelines.report import prediction_report
-from pipelines.source import open_source
+from pipelines.source import StudySource, open_source
 from shared.challenge import Part
+from shared.errors import InputError
 from shared.files import prepare_output
 from shared.manifest import sha256_of
+from shared.progress import log
+from shared.splits import read_splits
 
 
 def predict(
@@ -23,20 +36,24 @@ def predict(
 ) -> list[StudyPrediction]:
     """Predicts every study of a challenge directory or DICOM folder into OUT (see docs/output.md).
 
+    The studies that both runs were trained on are predicted out of fold: each by the detector and the classifier of
+    the fold that held it out. Any other study is predicted by all trained folds together.
+
     Raises:
       InputError: for a missing or mismatched run, an unusable data folder or a non-empty OUT.
     """
     started = time.time()
-    check_same_data(localizer_run, classifier_run)
+    facts = check_same_data(localizer_run, classifier_run)
     source = open_source(data, part)
+    folds = held_out_folds(source, localizer_run, classifier_run, facts)
+    if folds is not None:
+        left_out = len(source.study_ids) - len(folds)
+        log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")
+        source = replace(source, study_ids=tuple(folds), row_ids=None)
+    prepare_output(out, overwrite=overwrite, inputs=[data, localizer_run, classifier_run])
     # Torch and Ultralytics load here, after the cheap checks, so that a wrong path fails at once.
-    from classify.predict import Grader
-    from localize.predict import Localizer
-
-    localizer = Localizer.load(localizer_run, device=device)
-    grader = Grader.load(classifier_run, device=device)
-    prepare_output(out, overwrite=overwrite)
-    predictions = predict_source(source, localizer, grader, out)
+    models = _Models(localizer_run, classifier_run, device, folds)
+    predictions = predict_source(source, models, out)
     prediction_report(source, predictions, out)
     write_prediction_run(
         out,
@@ -44,8 +61,50 @@ def predict(
         source=source,
         predictions=predictions,
         device=device,
+        out_of_fold=folds is not None,
         localizer=sha256_of(localizer_run / "run.json"),
         classifier=sha256_of(classifier_run / "run.json"),
     )
     summarise(predictions, started)
     return predictions
+
+
+def held_out_folds(
+    source: StudySource, localizer_run: Path, classifier_run: Path, facts: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> dict[str, int] | None:
+    """Study -> the fold that holds it out, fold by fold, where the source is what the runs were trained on; else None.
+
+    Raises:
+      InputError: when the two runs have different splits or no trained fold in common.
+    """
+    if source.fingerprint is None or source.fingerprint != facts[0]["data_fingerprint"]:
+        return None
+    splits = read_splits(localizer_run / "splits.json")
+    if splits.folds != read_splits(classifier_run / "splits.json").folds:
+        raise InputError(
+            f"{localizer_run} and {classifier_run} have different splits; train both with one --splits file"
+        )
+    trained = sorted({int(k) for k in facts[0]["folds"]} & {int(k) for k in facts[1]["folds"]})
+    if not trained:
+        raise InputError(f"{localizer_run} and {classifier_run} have no trained fold in common")
+    return {study_id: fold for fold in trained for study_id in splits.held_out(fold)}
+
+
+class _Models:
+    """The models that may grade a study, loaded when first asked for and kept until another fold is."""
+
+    def __init__(self, localizer_run: Path, classifier_run: Path, device: str, folds: Mapping[str, int] | None) -> None:
+        self._runs, self._device, self._folds = (localizer_run, classifier_run), device, folds
+        self._loaded: tuple[int | None, Models] | None = None
+
+    def __call__(self, study_id: str) -> Models:
+        from classify.predict import Grader
+        from localize.predict import Localizer
+
+        fold = None if self._folds is None else self._folds[study_id]
+        if self._loaded is None or self._loaded[0] != fold:
+            only = None if fold is None else [fold]
+            localizer = Localizer.load(self._runs[0], folds=only, device=self._device)
+            grader = Grader.load(self._runs[1], folds=only, device=self._device)
+            self._loaded = (fold, Models(localizer=localizer, grader=grader))
+        return self._loaded[1]

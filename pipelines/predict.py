@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from shared.errors import InputError
 from shared.files import inside, write_json
 from shared.labels import FINDINGS, Finding, Severity
 from shared.manifest import read_run, write_run
-from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
+from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
 from shared.progress import log, track
 from shared.study import Study
 
@@ -59,6 +59,14 @@ class Grader(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Both stages, ready to answer."""
+
+    localizer: Localizer
+    grader: Grader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPrediction:
     """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row."""
 
@@ -70,8 +78,9 @@ class StudyPrediction:
     problems: tuple[str, ...]
 
 
-def predict_study(loaded: LoadedStudy, localizer: Localizer, grader: Grader) -> StudyPrediction:
+def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
     """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception."""
+    localizer, grader = models.localizer, models.grader
     study, problems = loaded.study, list(loaded.problems)
     detections: tuple[Detection, ...] = ()
     localizations: Mapping[Finding, Localization] = {}
@@ -95,11 +104,14 @@ def predict_study(loaded: LoadedStudy, localizer: Localizer, grader: Grader) -> 
     )
 
 
-def predict_source(source: StudySource, localizer: Localizer, grader: Grader, out: Path) -> list[StudyPrediction]:
-    """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them."""
+def predict_source(source: StudySource, models_for: Callable[[str], Models], out: Path) -> list[StudyPrediction]:
+    """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
+
+    `models_for` gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
+    """
     predictions = []
     for study_id in track(source.study_ids, "predict"):
-        prediction = predict_study(source.load(study_id), localizer, grader)
+        prediction = predict_study(source.load(study_id), models_for(study_id))
         write_json(inside(out / "studies", f"{study_id}.json"), study_record(prediction))
         predictions.append(prediction)
     table = to_table(predictions)
@@ -114,7 +126,7 @@ def to_table(predictions: Sequence[StudyPrediction]) -> ProbabilityTable:
     """The probabilities of all studies in one table."""
     return ProbabilityTable(
         study_ids=tuple(p.study_id for p in predictions),
-        values=np.stack([p.values for p in predictions]) if predictions else np.zeros((0, len(FINDINGS), 3)),
+        values=floored(np.stack([p.values for p in predictions])) if predictions else np.zeros((0, len(FINDINGS), 3)),
         from_model=np.stack([p.from_model for p in predictions]) if predictions else np.zeros((0, len(FINDINGS)), bool),
     )
 

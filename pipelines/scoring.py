@@ -38,7 +38,9 @@ def evaluate_files(
     truth = read_grades(_grades_file(data, options.part))
     # Studies without a single grade (as in the hidden part of a split) cannot be scored and are left out.
     study_ids = [s for s, row in truth.items() if (row != MISSING).any()]
-    grades = np.stack([truth[s] for s in study_ids]) if study_ids else np.empty((0, 25), np.int8)
+    if not study_ids:
+        raise InputError(f"{data}: not one graded row to score against")
+    grades = np.stack([truth[s] for s in study_ids])
     tables = {OURS: read_submission(submission)}
     for item in options.against:
         name, separator, path = item.partition("=")
@@ -49,7 +51,7 @@ def evaluate_files(
     lines = baselines(study_ids, training) | tables
     if options.oracle is not None:
         lines[ORACLE] = read_oracle(options.oracle)
-    prepare_output(out, overwrite=overwrite)
+    prepare_output(out, overwrite=overwrite, inputs=[submission, data, options.train, options.oracle])
     comparison = compare(lines, study_ids, grades)
     evaluation_report(comparison, tables[OURS], study_ids, grades, out, name=OURS)
     return as_text(comparison)

@@ -8,13 +8,21 @@ from typing import Literal
 from shared.challenge import Challenge, LoadedStudy, Part
 from shared.discover import discover_studies
 from shared.errors import InputError
+from shared.manifest import data_fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySource:
-    """Studies to predict. `load` reads the headers of one study; `row_ids` is the sample submission's order, if any."""
+    """Studies to predict.
+
+    Attributes:
+      fingerprint: of a challenge part's tables; a run's own training data has the same.
+      load: reads the headers of one study.
+      row_ids: the sample submission's order, if any.
+    """
 
     kind: Literal["challenge", "folder"]
+    fingerprint: str | None = None
     study_ids: tuple[str, ...]
     load: Callable[[str], LoadedStudy]
     row_ids: tuple[str, ...] | None = None
@@ -36,8 +44,15 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
             )
         return _folder_source(path)
     data = Challenge.open(path, part or parts[0])
-    row_ids = data.submission_row_ids if data.part == "test" else None
-    return StudySource(kind="challenge", study_ids=data.study_ids, load=data.load_study, row_ids=row_ids)
+    if data.study_ids and not any((data.images / study_id).is_dir() for study_id in data.study_ids):
+        raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
+    return StudySource(
+        kind="challenge",
+        fingerprint=data_fingerprint(data),
+        study_ids=data.study_ids,
+        load=data.load_study,
+        row_ids=data.submission_row_ids,
+    )
 
 
 def _folder_source(path: Path) -> StudySource:

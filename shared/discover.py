@@ -5,7 +5,7 @@ Folder and file names mean nothing here; junk files are passed over, unreadable 
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from shared.dicom import Header, is_dicom, read_header
 from shared.errors import InputError
 from shared.geometry import dominant_axis
 from shared.labels import View
-from shared.study import Series, Study, order_slices
+from shared.study import REPEATED_NUMBERS, Series, Study, number_uniquely, order_slices
 
 # A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
 MIN_SLICES: Final = 5
@@ -45,14 +45,38 @@ def discover_studies(folder: Path) -> list[LoadedStudy]:
         )
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
-        studies[header.study_uid or header.path.parent.name].append(header)
+        studies[header.study_uid or _name(folder, header.path.parent.parent)].append(header)
+    unread = _by_nearest_study(studies, problems)
     loaded = []
     for study_id, of_study in sorted(studies.items()):
-        series, remarks = _series_of(study_id, of_study)
-        parents = {h.path.parent for h in of_study}
-        remarks += [text for path, text in problems if path.parent in parents]
+        series, remarks = _series_of(folder, study_id, of_study)
+        remarks += unread[study_id]
         loaded.append(LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(remarks)))
     return loaded
+
+
+def _name(root: Path, folder: Path) -> str:
+    """Stands in for a missing UID: the folder's path below the root, so that two folders never become one."""
+    relative = folder.relative_to(root) if folder.is_relative_to(root) else Path()
+    return re.sub(r"[^0-9A-Za-z.-]+", "-", relative.as_posix()).strip(".-") or "study"
+
+
+def _by_nearest_study(
+    studies: Mapping[str, Sequence[Header]], problems: Sequence[tuple[Path, str]]
+) -> dict[str, list[str]]:
+    """Each unreadable file's message, under the study that lies nearest to it in the tree."""
+    folders = sorted((header.path.parent, study_id) for study_id, of in studies.items() for header in of)
+    result: dict[str, list[str]] = {study_id: [] for study_id in studies}
+    for path, text in problems:
+        parts = path.parent.parts
+        nearness = [(-_common(parts, folder.parts), study_id) for folder, study_id in folders]
+        result[min(nearness)[1]].append(text)
+    return result
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many leading parts two paths share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def classify_view(headers: Sequence[Header]) -> View | str:
@@ -109,16 +133,19 @@ def _read_headers(folder: Path) -> tuple[list[Header], list[tuple[Path, str]]]:
     return headers, problems
 
 
-def _series_of(study_id: str, headers: Sequence[Header]) -> tuple[list[Series], list[str]]:
+def _series_of(root: Path, study_id: str, headers: Sequence[Header]) -> tuple[list[Series], list[str]]:
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
-        groups[header.series_uid or header.path.parent.name].append(header)
+        groups[header.series_uid or _name(root, header.path.parent)].append(header)
     series, remarks = [], []
     for series_id, of_series in sorted(groups.items()):
         view = classify_view(of_series)
         if isinstance(view, View):
-            slices = order_slices((h.to_slice() for h in of_series), view)
-            series.append(Series(series_id=series_id, view=view, slices=slices))
+            ordered = order_slices((h.to_slice() for h in of_series), view)
+            numbered = number_uniquely(ordered)
+            if numbered is not ordered:
+                remarks.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
+            series.append(Series(series_id=series_id, view=view, slices=numbered))
         else:
             remarks.append(f"study {study_id} series {series_id} is not used: {view}")
     return series, remarks

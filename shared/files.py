@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,16 +75,23 @@ def read_csv(path: Path, columns: dict[str, str], *, hint: str = "") -> pd.DataF
         raise InputError(f"{path}: a value does not have the expected type ({error})") from error
 
 
-def prepare_output(path: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+def prepare_output(
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
+) -> Path:
     """Creates an output folder.
 
     A folder with anything in it is refused, emptied with `overwrite` and kept with `resume`.
 
     Raises:
-      InputError: when the folder is not empty and neither flag is given, or is a file.
+      InputError: when the folder is not empty and neither flag is given, is a file or a link, or when emptying it
+        would take one of `inputs`, the working directory or the home directory along.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; expected a folder to write to")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"{path}: is a file or a link; expected a folder to write to")
+    if overwrite:
+        for kept in (*filter(None, inputs), Path.cwd(), Path.home()):
+            if kept.resolve().is_relative_to(path.resolve()):
+                raise InputError(f"{path}: --overwrite would delete {kept}; choose another folder")
     if path.is_dir() and any(path.iterdir()) and not resume:
         if not overwrite:
             raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")

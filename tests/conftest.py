@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples everywhere, and no stopwatch: these machines are noisy.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GUARD = Path(__file__).parent / "network_guard"

@@ -62,12 +62,13 @@ def generate(
       InputError: a count is negative or zero in sum, the preset is unknown, or `out` already holds a data set.
     """
     _check(out, studies, test_studies, preset)
+    for left_over in out.glob(".partial-*"):  # of a call that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
     partial = out / f".partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
     (partial / "truth").mkdir()
     try:
-        labels = sample_labels(studies + test_studies, np.random.SeedSequence([seed, 0]))
+        labels = _labels(seed, studies, test_studies)
         planned = assign_traps(studies, test_studies, seed) if traps else {}
         jobs = _jobs(labels, partial / "data", planned, studies=studies, preset=preset, seed=seed)
         for part in ("train_images", "test_images"):
@@ -80,7 +81,9 @@ def generate(
         _write_data(partial / "data", records, studies)
         _write_truth(partial / "truth", labels, records, studies)
         _write_manifest(partial / "truth", records, preset=preset, seed=seed, studies=studies)
-        for name in ("data", "truth"):
+        # The data set counts as written once `data` is there.
+        shutil.rmtree(out / "truth", ignore_errors=True)
+        for name in ("truth", "data"):
             (partial / name).rename(out / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -91,9 +94,21 @@ def _check(out: Path, studies: int, test_studies: int, preset: str) -> None:
         raise InputError(f"expected at least one study, got {studies} training and {test_studies} test studies")
     if preset not in RESOLUTIONS:
         raise InputError(f"unknown preset {preset!r}: expected one of {', '.join(RESOLUTIONS)}")
-    for name in ("data", "truth"):
-        if (out / name).exists():
-            raise InputError(f"{out / name} already exists: remove it or choose another folder")
+    if (out / "data").exists():
+        raise InputError(f"{out / 'data'} already exists: remove it or choose another folder")
+
+
+def _labels(seed: int, studies: int, test_studies: int) -> Labels:
+    """Labels of the training studies, then of the test studies.
+
+    Each part has a seed of its own: no test patient of one call is a training patient of another with the same seed.
+    """
+    parts = [sample_labels(n, np.random.SeedSequence([seed, 0, k])) for k, n in enumerate((studies, test_studies))]
+    return Labels(
+        latent=np.concatenate([p.latent for p in parts]),
+        grade=np.concatenate([p.grade for p in parts]),
+        degeneration=np.concatenate([p.degeneration for p in parts]),
+    )
 
 
 def _jobs(
@@ -107,7 +122,7 @@ def _jobs(
         StudyJob(
             plan=StudyPlan(
                 study_id=str(ids[n]),
-                seed=np.random.SeedSequence([seed, 2, n]),
+                seed=np.random.SeedSequence([seed, 2, 0, n] if n < studies else [seed, 2, 1, n - studies]),
                 latent=labels.latent[n],
                 grade=labels.grade[n],
                 degeneration=float(labels.degeneration[n]),

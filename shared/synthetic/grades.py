@@ -98,13 +98,11 @@ class Labels:
 
     Attributes:
       latent: stenosis on the absolute scale. # [n, 25]
-      judged: latent + reader noise, what the grade was cut from. # [n, 25]
       grade: recorded `Severity`, or MISSING. # [n, 25]
       degeneration: standard normal general degeneration of the patient, which follows age. # [n]
     """
 
     latent: FloatArray
-    judged: FloatArray
     grade: IntArray
     degeneration: FloatArray
 
@@ -122,7 +120,7 @@ def sample_labels(n: int, seed: int | np.random.SeedSequence) -> Labels:
     grade[_sample_missing(n, rng)] = MISSING
     own = rng.standard_normal(n)
     mean = normal.mean(axis=1) / np.sqrt(latent_correlation().mean())
-    return Labels(latent=latent, judged=judged, grade=grade, degeneration=0.85 * mean + np.sqrt(1 - 0.85**2) * own)
+    return Labels(latent=latent, grade=grade, degeneration=0.85 * mean + np.sqrt(1 - 0.85**2) * own)
 
 
 def _sample_missing(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 from pipelines.cli import main
 from pipelines.demo import DemoOptions, demo
 from shared.files import read_json
 from shared.labels import FINDINGS
-from shared.probabilities import read_submission
+from shared.probabilities import read_probabilities, read_submission
 
 
 def tree(folder: Path) -> set[str]:
@@ -21,7 +22,7 @@ def tree(folder: Path) -> set[str]:
 def test_the_exact_output_tree(tiny_demo: Path) -> None:
     studies = {p.name for p in (tiny_demo / "data" / "test_images").iterdir()}
     views = ("sagittal_t1", "sagittal_t2", "axial_t2")
-    expected = {"splits.json", "submission.csv", "run.json", "reports/scores.json"}
+    expected = {"demo.json", "splits.json", "submission.csv", "run.json", "reports/scores.json"}
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
     expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "report.html", "report.json")}
@@ -65,7 +66,10 @@ def test_one_splits_file_governs_both_stages(tiny_demo: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_submission(tiny_demo: Path, tiny_options: DemoOptions, tmp_path: Path) -> None:
-    demo(tmp_path / "again", tiny_options)
+    # The studies are the same by a test of their own; both stages are trained anew on a copy.
+    for part in ("data", "truth"):
+        shutil.copytree(tiny_demo / part, tmp_path / "again" / part)
+    demo(tmp_path / "again", tiny_options, resume=True)
     assert (tmp_path / "again" / "submission.csv").read_bytes() == (tiny_demo / "submission.csv").read_bytes()
 
 
@@ -118,9 +122,31 @@ def test_a_real_study_is_graded(tiny_demo: Path, real_data: Path, tmp_path: Path
     assert len(read_json(tmp_path / "out" / "run.json")["problems"]) >= 3
 
 
-def test_no_patient_data_in_any_output(tiny_demo: Path) -> None:
-    for path in tiny_demo.glob("prediction/**/*.json"):
-        assert "PatientName" not in path.read_text()
+def test_training_studies_are_predicted_by_the_fold_that_held_them_out(tiny_demo: Path, tmp_path: Path) -> None:
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    out = tmp_path / "out"
+    data = str(tiny_demo / "data")
+    assert main(["predict", data, str(out), "--part", "train", *arguments, "--device", "cpu"]) == 0
+    held_out = read_json(tiny_demo / "splits.json")["folds"][0]
+    assert sorted(read_submission(out / "submission.csv").study_ids) == sorted(held_out)
+    assert read_json(out / "run.json")["out_of_fold"] is True
+    ours = read_probabilities(out / "probabilities.csv").select(held_out)
+    trained = read_probabilities(tiny_demo / "classifier" / "out_of_fold.csv").select(held_out)
+    np.testing.assert_allclose(ours.values, trained.values, atol=2e-3)
+
+
+def test_no_patient_data_in_any_output(tiny_demo: Path, tmp_path: Path) -> None:
+    study = sorted((tiny_demo / "data" / "test_images").iterdir())[0]
+    for number, path in enumerate(sorted(study.rglob("*.dcm"))):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "MRN4711", "19500102"
+        (tmp_path / "export").mkdir(exist_ok=True)
+        dataset.save_as(tmp_path / "export" / f"{number}.dcm")
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    assert main(["predict", str(tmp_path / "export"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
+    for path in (p for p in (tmp_path / "out").rglob("*") if p.is_file()):
+        text = path.read_text()
+        assert not any(secret in text for secret in ("Doe", "MRN4711", "19500102")), path
 
 
 def test_evaluate_the_demo_submission_from_files(tiny_demo: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
-from pipelines.predict import check_same_data, predict_source, to_table, write_prediction_run
+from pipelines.predict import Models, check_same_data, predict_source, to_table, write_prediction_run
 from pipelines.source import open_source
 from shared.detections import Detection, Localization, Source
 from shared.errors import InputError
@@ -68,6 +68,10 @@ class ConstantGrader:
         return GradedStub(values, model)
 
 
+def stand_ins(study_id: str) -> Models:
+    return Models(localizer=CanalLocalizer(), grader=ConstantGrader())
+
+
 def write_test_part(root: Path) -> Path:
     """Study 5 is whole, study 6 has lost its files, study 7 has one broken file."""
     rows = [("5", "51"), ("6", "61"), ("7", "71")]
@@ -85,7 +89,7 @@ def write_test_part(root: Path) -> Path:
 def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     source = open_source(write_test_part(tmp_path))
     out = tmp_path / "out"
-    predictions = predict_source(source, CanalLocalizer(), ConstantGrader(), out)
+    predictions = predict_source(source, stand_ins, out)
     write_prediction_run(out, started=0.0, source=source, predictions=predictions)
     written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert written == {
@@ -112,8 +116,26 @@ def test_the_sample_submission_gives_the_order(tmp_path: Path) -> None:
     row_ids = [f.row_id(s) for s in ("7", "5", "6") for f in FINDINGS]
     sample = pd.DataFrame({"row_id": row_ids, "normal_mild": 1 / 3, "moderate": 1 / 3, "severe": 1 / 3})
     sample.to_csv(tmp_path / "sample_submission.csv", index=False)
-    predict_source(open_source(tmp_path), CanalLocalizer(), ConstantGrader(), tmp_path / "out")
+    predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out/submission.csv")["row_id"]) == row_ids
+
+
+def test_a_study_that_only_the_sample_names_gets_prior_rows(tmp_path: Path) -> None:
+    write_test_part(tmp_path)
+    row_ids = [f.row_id(s) for s in ("5", "6", "7", "8") for f in FINDINGS]
+    sample = pd.DataFrame({"row_id": row_ids, "normal_mild": 1 / 3, "moderate": 1 / 3, "severe": 1 / 3})
+    sample.to_csv(tmp_path / "sample_submission.csv", index=False)
+    predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
+    np.testing.assert_allclose(
+        read_submission(tmp_path / "out/submission.csv").select(["8"]).values[0], PRIOR, atol=1e-6
+    )
+
+
+def test_images_that_are_not_there(tmp_path: Path) -> None:
+    write_test_part(tmp_path)
+    (tmp_path / "test_images").rename(tmp_path / "images")
+    with pytest.raises(InputError, match="test_images"):
+        open_source(tmp_path)
 
 
 def test_any_dicom_folder_is_a_source(tmp_path: Path) -> None:
@@ -122,7 +144,7 @@ def test_any_dicom_folder_is_a_source(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert source.kind == "folder"
     assert source.study_ids == ("1.2",)
-    predictions = predict_source(source, CanalLocalizer(), ConstantGrader(), tmp_path / "out")
+    predictions = predict_source(source, stand_ins, tmp_path / "out")
     assert predictions[0].from_model.sum() == 5
 
 

@@ -59,6 +59,26 @@ def test_studies_and_series_come_from_headers_not_folders(tmp_path: Path) -> Non
     assert any("broken" in p for p in first.problems)
 
 
+def test_missing_uids_never_merge_folders_and_missing_numbers_are_given(tmp_path: Path) -> None:
+    for patient in ("X", "Y"):
+        for i in range(6):
+            write_dicom(
+                tmp_path / patient / "t2" / f"{i}", StudyInstanceUID=None, SeriesInstanceUID=None, InstanceNumber=None,
+                ImagePositionPatient=[4 * i, 0, 0],
+            )  # fmt: skip
+    first, second = discover_studies(tmp_path)
+    assert [s.study.study_id for s in (first, second)] == ["X", "Y"]
+    assert [item.instance_number for item in first.study.series[0].slices] == [1, 2, 3, 4, 5, 6]
+    assert "instance numbers repeat" in first.problems[0]
+
+
+def test_an_unreadable_series_of_its_own_is_reported(tmp_path: Path) -> None:
+    write_series(tmp_path / "a" / "good", "1.5")
+    write_series(tmp_path / "a" / "multi", "1.6", slices=1, NumberOfFrames=20)
+    (loaded,) = discover_studies(tmp_path)
+    assert any("20 frames" in problem for problem in loaded.problems)
+
+
 def test_folders_without_any_study(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         discover_studies(tmp_path / "nowhere")

@@ -60,6 +60,11 @@ def test_output_folder_rules(tmp_path: Path) -> None:
         prepare_output(out)
     assert (prepare_output(out, resume=True) / "kept").exists()
     assert not (prepare_output(out, overwrite=True) / "kept").exists()
+    (out / "data").mkdir()
+    with pytest.raises(InputError, match="would delete"):
+        prepare_output(out, overwrite=True, inputs=[out / "data"])
+    with pytest.raises(InputError, match="would delete"):
+        prepare_output(Path.cwd(), overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         prepare_output(tmp_path / "file", overwrite=True)
