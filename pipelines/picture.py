@@ -80,6 +80,8 @@ def _panel(
     title: str,
     field_mm: float | None = None,
 ) -> None:
+    from matplotlib.patheffects import withStroke
+
     axes.set_axis_off()
     axes.set_title(title, color="white", fontsize=10)
     item = _common_slice(study, found)
@@ -95,7 +97,7 @@ def _panel(
         offset, align = (-9, "right") if finding.side is Side.RIGHT and field_mm else (9, "left")
         axes.annotate(
             _label(finding, values, grades), (x, y), (offset, 0), textcoords="offset points", ha=align, va="center",
-            color=SEVERITY_COLORS[grade], fontsize=7.5,
+            color=SEVERITY_COLORS[grade], fontsize=8, path_effects=[withStroke(linewidth=2, foreground="black")],
         )  # fmt: skip
     if field_mm is not None:
         center = np.mean(list(points.values()), axis=0)
