@@ -1,12 +1,17 @@
 """`lumbar localize train | predict | evaluate`. Importing this loads no torch: the work is imported when it starts."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from shared.challenge import Challenge
+    from shared.splits import Splits
 
 _DATA = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
 _VIEWS = ("sagittal_t1", "sagittal_t2", "axial_t2")
@@ -21,13 +26,14 @@ def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "predict",
         help="localize the findings of studies",
         description="Detects the levels on every slice and decodes a point for each finding: "
-        "writes OUT/detections.csv and OUT/localizations.csv.",
+        "writes OUT/detections.csv and OUT/localizations.csv. Studies that RUN was trained on are localized by the "
+        "fold that held them out, all others with the folds of RUN averaged.",
     )
     predict.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
     predict.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
     predict.add_argument(
-        "--part", choices=("train", "test"), default="test", help="part of DATA to localize (default: test)"
+        "--part", choices=("train", "test"), help="part of DATA to localize (default: test where there is one)"
     )
     _add_prediction_flags(predict)
     predict.set_defaults(func=run_predict)
@@ -72,11 +78,16 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help="override a config value, for example axial_t2.epochs=20; may be given again",
     )  # fmt: skip
-    parser.add_argument("--splits", metavar="FILE", type=Path, help="splits.json (default: five seeded folds of DATA)")
+    parser.add_argument(
+        "--splits", metavar="FILE", type=Path,
+        help="splits.json (default: RUN's own with --resume, else five seeded folds of DATA)",
+    )  # fmt: skip
     parser.add_argument("--weights", metavar="none|coco|imagenet|PATH", help="starting weights; the names download")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of training and of the default splits (default: 0)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that read data (default: 1)")
-    _add_device(parser)
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N",
+        help="processes that read data and, on a CPU, detectors trained side by side (default: all cores)",
+    )  # fmt: skip
+    _add_device(parser, "; 0,1 trains on two GPUs")
     _add_output_flags(parser)
     parser.set_defaults(func=run_train)
 
@@ -87,20 +98,22 @@ def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=int,
         metavar="K",
-        help="use this fold's models; may be given again (default: all)",
+        help="use this fold only; may be given again (default: all)",
     )
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="empty OUT first if it is not empty")
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, or 0,1 for several (default: auto)")
+def _add_device(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument(
+        "--device", default="auto", help=f"auto, cpu, mps, cuda, cuda:N or the GPU's number N{more} (default: auto)"
+    )
 
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--resume", action="store_true", help="continue an unfinished run, or add folds to a finished one"
+        "--resume", action="store_true", help="continue an unfinished run, or add folds or views to a finished one"
     )
     group.add_argument("--overwrite", action="store_true", help="empty RUN first if it is not empty")
 
@@ -112,19 +125,13 @@ def run_train(args: argparse.Namespace) -> int:
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.labels import View
-    from shared.splits import make_splits, read_splits
 
     overrides = list(args.overrides)
     if args.weights is not None:
         overrides.append(f'model.weights="{args.weights}"')
-    if args.seed is not None:
-        overrides.append(f"optim.seed={args.seed}")
     config = LocalizeConfig.load(args.config, tuple(overrides))
     data = Challenge.open(args.data)
-    if args.splits is not None:
-        splits = read_splits(args.splits)
-    else:
-        splits = make_splits(data.study_ids, data.grades_of(data.study_ids), seed=config.optim.seed)
+    splits = _splits(args, data)
     folds = _folds(args.fold, len(splits.folds))
     run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume)
     views = tuple(View.from_slug(v) for v in args.view) if args.view else tuple(View)
@@ -133,6 +140,18 @@ def run_train(args: argparse.Namespace) -> int:
         folds=folds, splits=splits, views=views, device=args.device, workers=args.workers, resume=args.resume,
     )  # fmt: skip
     return 0
+
+
+def _splits(args: argparse.Namespace, data: "Challenge") -> "Splits":
+    """As stage 2 chooses them, whatever the seed of the training."""
+    from shared.splits import make_splits, read_splits
+
+    if args.splits is not None:
+        return read_splits(args.splits)
+    kept = args.run / "splits.json"
+    if args.resume and kept.is_file():
+        return read_splits(kept)
+    return make_splits(data.study_ids, data.grades_of(data.study_ids))
 
 
 def _folds(text: str, count: int) -> list[int]:
@@ -145,15 +164,16 @@ def _folds(text: str, count: int) -> list[int]:
 
 def run_predict(args: argparse.Namespace) -> int:
     """Handler of `predict`."""
-    from localize.predict import Localizer, predict_studies, write_predictions
+    from localize.predict import chosen_folds, predict_data, write_predictions
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.progress import log
 
-    localizer = Localizer.load(args.run, folds=args.fold, device=args.device)
-    data = Challenge.open(args.data, args.part)
+    has_test = (args.data / "test_series_descriptions.csv").is_file()
+    data = Challenge.open(args.data, args.part or ("test" if has_test else "train"))
+    folds = chosen_folds(args.run, args.fold)
     out = prepare_output(args.out, overwrite=args.overwrite)
-    predictions = predict_studies(localizer, data, data.study_ids)
+    predictions = predict_data(args.run, data, folds=folds, device=args.device)
     write_predictions(out, predictions)
     for problem in predictions.problems:
         log(f"skipped: {problem}")

@@ -107,7 +107,9 @@ def _export_part(
         for pictures, found in results:
             problems.extend(found)
             for image, text in pictures:
-                cv2.imwrite(str(images / f"{written:06d}.png"), image)
+                path = images / f"{written:06d}.png"
+                if not cv2.imwrite(str(path), image):
+                    raise InputError(f"{path}: cannot be written; is the disk full?")
                 (labels / f"{written:06d}.txt").write_text(text, encoding="ascii")
                 written += 1
                 positives += bool(text)

@@ -25,6 +25,8 @@ _DRIFT_SD_MM: Final = 7.0
 _VOTE_FLOOR: Final = 0.02
 # A foramen is never nearer to the midline than this.
 _MIN_LATERAL_MM: Final = 3.0
+# The midline is looked for this far from the middle of the boxes; a stray series may lie anywhere.
+_REACH_MM: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +46,9 @@ def locate_spine(chain: Chain, lifted: Sequence[Lifted], prior: ChainPrior) -> S
     """Adds the midline's x to the chain; None for an empty chain."""
     if not chain:
         return None
-    xs = np.array([item.point_mm[0] for item in lifted])
-    grid = np.arange(xs.min() - 5.0, xs.max() + 5.0 + _GRID_MM, _GRID_MM)
-    votes = np.stack([_midline_votes(grid, _near(lifted, chain, level), level, prior) for level in Level])
+    near = {level: _near(lifted, chain, level) for level in Level}
+    grid = _midline_grid([item for items in near.values() for item in items] or lifted)
+    votes = np.stack([_midline_votes(grid, near[level], level, prior) for level in Level])
     unary = np.log(_VOTE_FLOOR + votes)
     drift = -0.5 * ((grid[:, None] - grid[None]) / _DRIFT_SD_MM) ** 2
     best, back = unary[0], []
@@ -60,6 +62,16 @@ def locate_spine(chain: Chain, lifted: Sequence[Lifted], prior: ChainPrior) -> S
         path.append(int(pointer[path[-1]]))
     middle = dict(zip(Level, (float(grid[i]) for i in reversed(path)), strict=True))
     return Spine(point_mm={k: np.array([middle[k], *chain[k].yz_mm]) for k in Level}, chain=chain)
+
+
+def _midline_grid(boxes: Sequence[Lifted]) -> FloatArray:
+    """Where the midline may be: the x of the boxes, at most `_REACH_MM` from their weighted median. # [g]"""
+    ordered = sorted((float(item.point_mm[0]), item.detection.score) for item in boxes)
+    xs, scores = np.array(ordered).T
+    below = scores.cumsum()
+    middle = float(xs[np.searchsorted(below, below[-1] / 2)])
+    low, high = max(xs[0], middle - _REACH_MM), min(xs[-1], middle + _REACH_MM)
+    return np.arange(low - 5.0, high + 5.0 + _GRID_MM, _GRID_MM)
 
 
 def _near(lifted: Sequence[Lifted], chain: Chain, level: Level) -> list[Lifted]:

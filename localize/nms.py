@@ -47,7 +47,7 @@ def choose_boxes(raw: "Tensor", min_score: float) -> RawBoxes:
     xyxy = torch.cat([center - size / 2, center + size / 2], dim=1)
     kept = batched_nms(xyxy, score, level, _IOU)[:_MAX_BOXES]
     return RawBoxes(
-        xyxy=xyxy[kept].double().cpu().numpy() - 0.5,
+        xyxy=xyxy[kept].cpu().double().numpy() - 0.5,
         level=level[kept].cpu().numpy(),
-        score=np.clip(score[kept].double().cpu().numpy(), 0, 1),
+        score=np.clip(score[kept].cpu().double().numpy(), 0, 1),
     )

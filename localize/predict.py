@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from localize.axial import localize_axial
 from localize.canvas import Canvas, fit_canvas, render
 from localize.config import LocalizeConfig
+from localize.device import resolve_device
 from localize.lateral import localize_sagittal, locate_spine
 from localize.levels import decode_chain, lift
 from localize.prior import ChainPrior, mean_prior, read_prior
@@ -19,8 +20,9 @@ from shared.detections import Detection, Localization, write_detections, write_l
 from shared.dicom import read_pixels
 from shared.errors import InputError
 from shared.labels import Finding, Level, View
-from shared.manifest import read_run, sha256_of
-from shared.progress import track
+from shared.manifest import data_fingerprint, read_run, sha256_of
+from shared.progress import log, track
+from shared.splits import read_splits
 from shared.study import Series, Study
 
 if TYPE_CHECKING:
@@ -53,6 +55,16 @@ class Predictions:
     problems: tuple[str, ...]
 
 
+def chosen_folds(run: Path, folds: Sequence[int] | None = None) -> list[int]:
+    """The given folds of a finished run, or all that were trained, ascending; `InputError` for one that was not."""
+    trained = sorted(int(k) for k in read_run(run, expected_kind=KIND).get("folds", {}))
+    wanted = trained if folds is None else sorted(set(folds))
+    missing = [k for k in wanted if k not in trained]
+    if missing or not wanted:
+        raise InputError(f"{run}: fold {missing[0] if missing else '(none)'} was not trained; it has {trained}")
+    return wanted
+
+
 class Localizer:
     """The detectors of one or more folds, with the chain prior fitted beside them."""
 
@@ -67,14 +79,8 @@ class Localizer:
           InputError: when the run is missing or unfinished, a fold was not trained, or a model file is not the one
             the run's manifest names.
         """
-        manifest = read_run(run, expected_kind=KIND)
-        trained: Mapping[str, Any] = manifest.get("folds", {})
-        wanted = sorted(int(k) for k in trained) if folds is None else list(folds)
-        missing = [k for k in wanted if str(k) not in trained]
-        if missing or not wanted:
-            raise InputError(
-                f"{run}: fold {missing[0] if missing else '(none)'} was not trained; it has {sorted(trained)}"
-            )
+        wanted = chosen_folds(run, folds)
+        trained = read_run(run, expected_kind=KIND)["folds"]
         config = LocalizeConfig.load(run / "config.toml")
         paths: dict[View, list[Path]] = {}
         for fold in wanted:
@@ -93,7 +99,7 @@ class Localizer:
         cls, paths: Mapping[View, Sequence[Path]], prior: ChainPrior, config: LocalizeConfig, *, device: str = "auto"
     ) -> "Localizer":
         """From model files whose origin the caller answers for."""
-        from localize.yolo import Detector, resolve_device
+        from localize.yolo import Detector
 
         place = resolve_device(device)
         lowest = min(config.chain.min_score, config.axial.min_score)
@@ -181,6 +187,41 @@ def predict_studies(
         problems.extend(result.problems)
         detections.extend(result.detections)
         localizations[study_id] = result.localizations
+    return Predictions(detections=tuple(detections), localizations=localizations, problems=tuple(problems))
+
+
+def predict_data(
+    run: Path, data: Challenge, *, folds: Sequence[int] | None = None, device: str = "auto"
+) -> Predictions:
+    """Localizes every study of `data`: the run's own training studies out of fold, others with its folds averaged."""
+    if data_fingerprint(data) == read_run(run, expected_kind=KIND).get("data_fingerprint"):
+        return predict_out_of_fold(run, data, folds=folds, device=device)
+    return predict_studies(Localizer.load(run, folds=folds, device=device), data, data.study_ids)
+
+
+def predict_out_of_fold(
+    run: Path, data: Challenge, *, folds: Sequence[int] | None = None, device: str = "auto"
+) -> Predictions:
+    """Localizes training studies, each with the fold that held it out; studies of other folds are left out.
+
+    Raises:
+      InputError: when the run's splits are not of these data, or as `Localizer.load`.
+    """
+    splits = read_splits(run / "splits.json")
+    splits.check_covers(data.study_ids)
+    detections: list[Detection] = []
+    localizations: dict[str, dict[Finding, Localization]] = {}
+    problems: list[str] = []
+    wanted = chosen_folds(run, folds)
+    for fold in wanted:
+        localizer = Localizer.load(run, folds=[fold], device=device)
+        of_fold = predict_studies(localizer, data, splits.held_out(fold), name=f"fold {fold}: localizing")
+        detections.extend(of_fold.detections)
+        localizations |= of_fold.localizations
+        problems.extend(of_fold.problems)
+    left_out = len(data.study_ids) - sum(len(splits.held_out(fold)) for fold in wanted)
+    if left_out:
+        log(f"left out: {left_out} of {len(data.study_ids)} studies, which no chosen fold of {run} held out")
     return Predictions(detections=tuple(detections), localizations=localizations, problems=tuple(problems))
 
 

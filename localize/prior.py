@@ -21,6 +21,8 @@ _SIDED: Final = tuple(f for f in FINDINGS if f.side is not None)
 # A spread fitted on few studies must not become so small that a new patient is impossible.
 _MIN_SD_MM: Final = 1.5
 _MIN_STUDIES: Final = 3
+# A sample farther than this from the median, in robust standard deviations, is a misplaced point.
+_OUTLIER_SD: Final = 4.0
 
 # Where a training set has too few points: an average adult (Panjabi et al., Spine 1992), in mm.
 _DEFAULT_GAP: Final = ((3.0, -33.0), (6.0, -34.5), (7.0, -35.0), (12.0, -32.0))
@@ -50,13 +52,18 @@ Truth = Mapping[Finding, Localization]
 
 
 def fit_prior(truths: Iterable[Truth]) -> ChainPrior:
-    """Fits the prior; a quantity seen in fewer than three studies keeps an average adult's value."""
+    """Fits the prior; a quantity seen in fewer than three studies keeps an average adult's value.
+
+    A few annotated points lie in an image's corner or at another level, so outliers are left out.
+    """
     studies = list(truths)
     canal = [_canal_points(truth) for truth in studies]
     gap_mean, gap_cov = [], []
     for level, default in zip(list(Level)[:-1], _DEFAULT_GAP, strict=True):
         below = Level(level + 1)
-        gaps = np.array([(c[below] - c[level])[1:] for c in canal if level in c and below in c]).reshape(-1, 2)
+        gaps = _trimmed(
+            np.array([(c[below] - c[level])[1:] for c in canal if level in c and below in c]).reshape(-1, 2)
+        )
         enough = len(gaps) >= _MIN_STUDIES
         gap_mean.append(gaps.mean(0) if enough else np.array(default))
         spread = np.cov(gaps.T) if enough else np.diag([36.0, 16.0])
@@ -68,13 +75,23 @@ def fit_prior(truths: Iterable[Truth]) -> ChainPrior:
             for truth, c in zip(studies, canal, strict=True)
             if finding in truth and finding.level in c
         ]
-        offsets = np.array(found).reshape(-1, 3)
+        offsets = _trimmed(np.array(found).reshape(-1, 3))
         enough = len(offsets) >= _MIN_STUDIES
         mean[finding] = offsets.mean(0) if enough else _default_offset(finding)
         sd[finding] = np.maximum(offsets.std(0) if enough else np.array([4.0, 4.0, 4.0]), _MIN_SD_MM)
     return ChainPrior(
         gap_mean=np.array(gap_mean), gap_cov=np.array(gap_cov), offset_mean=mean, offset_sd=sd, studies=len(studies)
     )
+
+
+def _trimmed(samples: FloatArray) -> FloatArray:
+    """Those within `_OUTLIER_SD` of the median in every coordinate. # [n, d] -> [m, d]"""
+    if not len(samples):
+        return samples
+    off = np.abs(samples - np.median(samples, axis=0))
+    # The median absolute deviation of a normal sample is its standard deviation / 1.4826.
+    sd = np.maximum(1.4826 * np.median(off, axis=0), _MIN_SD_MM)
+    return samples[(off <= _OUTLIER_SD * sd).all(axis=1)]
 
 
 def _default_offset(finding: Finding) -> FloatArray:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localize.config import LocalizeConfig
+from localize.device import resolve_device
 from localize.evaluate import FindingError, collect_errors, evaluate, level_confusion
 from localize.export import export_view
-from localize.predict import KIND, Localizer, predict_studies, write_predictions
+from localize.predict import KIND, Localizer, chosen_folds, predict_studies, write_predictions
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point, read_points
 from shared.detections import Detection, Localization, read_detections, read_localizations
@@ -22,7 +23,8 @@ from shared.labels import Finding, Level, View
 from shared.manifest import data_fingerprint, read_run
 from shared.progress import log
 from shared.report import Report
-from shared.study import Study
+from shared.splits import read_splits
+from shared.study import Slice, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,18 +60,23 @@ def evaluate_run(
 ) -> Path:
     """Measures the train part out of fold or, with `truth`, the test part; returns the page's path.
 
+    A study that the train part's folds held out counts whether or not anything was localized in it.
+
     Raises:
       InputError: when the run is unfinished or belongs to other data, or true points are missing.
     """
     manifest = read_run(run, expected_kind=KIND)
     if truth is None:
-        maps = {k: read_json(run / f"fold{k}" / "metrics.json")["map"] for k in manifest["folds"]}
+        trained = chosen_folds(run, folds)
+        maps = {str(k): read_json(run / f"fold{k}" / "metrics.json")["map"] for k in trained}
         data = Challenge.open(data_root)
         if data_fingerprint(data) != manifest["data_fingerprint"]:
             raise InputError(f"{run}: was trained on other data than {data_root}; pass --truth to measure a test part")
+        splits = read_splits(run / "splits.json")
+        held_out = {s for k in trained for s in splits.held_out(k)}
         localizations = read_localizations(run / "localizations.csv")
-        detections = [d for k in manifest["folds"] for d in read_detections(run / f"fold{k}" / "detections.csv")]
-        points = {s: p for s, p in data.points.items() if s in localizations}
+        detections = [d for k in trained for d in read_detections(run / f"fold{k}" / "detections.csv")]
+        points = {s: p for s, p in data.points.items() if s in held_out}
         how = "Held-out training studies, out of fold"
     else:
         data = Challenge.open(data_root, "test")
@@ -96,12 +103,11 @@ def measure_maps(
 
     A view without any true point is left out.
     """
-    from localize.yolo import measure_map, resolve_device
+    from localize.yolo import measure_map
 
-    manifest = read_run(run, expected_kind=KIND)
     config = LocalizeConfig.load(run / "config.toml")
     place = resolve_device(device)
-    maps: dict[str, Any] = {k: {} for k in sorted(manifest["folds"]) if folds is None or int(k) in folds}
+    maps: dict[str, Any] = {str(k): {} for k in chosen_folds(run, folds)}
     with tempfile.TemporaryDirectory(prefix="lumbar-map-") as scratch:
         for view in View:
             folder = Path(scratch) / view.slug
@@ -223,6 +229,16 @@ def _draw_point(axes: "Axes", point_px: tuple[float, float], level: Level, marke
     axes.scatter(*point_px, marker=marker, s=45, facecolors=face, edgecolors=None if marker == "x" else _COLORS[level])
 
 
+def _show(axes: "Axes", item: Slice) -> None:
+    """The slice, or a note in its place where it cannot be decoded: a bad file must not cost the report."""
+    (rows, columns), (dy, dx) = item.shape, item.plane.spacing_mm
+    try:
+        axes.imshow(read_pixels(item.path), cmap="gray", aspect=dy / dx)
+    except InputError:
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect=dy / dx)
+        axes.text(0.5, 0.5, "cannot be decoded", transform=axes.transAxes, ha="center", va="center")
+
+
 def _study_figure(measured: Measured, study_id: str) -> "Figure":
     """One slice a view: the one with most true points."""
     from matplotlib.patches import Rectangle
@@ -243,7 +259,7 @@ def _study_figure(measured: Measured, study_id: str) -> "Figure":
         item = series.by_instance(number) if series else None
         if item is None:
             continue
-        ax.imshow(read_pixels(item.path), cmap="gray", aspect=item.plane.spacing_mm[0] / item.plane.spacing_mm[1])
+        _show(ax, item)
         ax.set_title(f"{view.value}, instance {number}")
         here = [
             d
@@ -288,7 +304,7 @@ def _draw_worst(axes: "Axes", study: Study, error: FindingError, measured: Measu
         return
     got = measured.localizations[error.study_id][error.finding]
     dy, dx = item.plane.spacing_mm
-    axes.imshow(read_pixels(item.path), cmap="gray", aspect=dy / dx)
+    _show(axes, item)
     axes.set(
         xlim=(true.x_px - _CROP_MM / dx, true.x_px + _CROP_MM / dx),
         ylim=(true.y_px + _CROP_MM / dy, true.y_px - _CROP_MM / dy),

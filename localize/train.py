@@ -4,14 +4,18 @@ RUN/config.toml  splits.json  run.json           run.json is written last: a run
 RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  detections.csv  localizations.csv  metrics.json
 RUN/localizations.csv                            out-of-fold, pooled over the trained folds
 RUN/errors.json                                  their measured error, which stage 2 trains on
-RUN/work/                                        data sets and unfinished detectors; gone when the run is finished
+RUN/work/fold<K>/                                data sets and unfinished detectors; gone when the fold is finished
+
+Several processes may train folds of one run side by side: each touches its own folds, and whoever finishes pools them.
 """
 
+import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import repeat
 from multiprocessing import get_context
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from localize.config import LocalizeConfig
+from localize.device import first_device, resolve_device
 from localize.evaluate import collect_errors, evaluate, measure_jitter
 from localize.export import export_view
 from localize.predict import KIND, Localizer, predict_studies, write_predictions
@@ -67,12 +72,13 @@ def train(
     """Trains the given folds into `run`, an existing folder that is empty or, with `resume`, holds an earlier try.
 
     With `resume` finished folds and detectors are kept, an unfinished detector continues after its last epoch, and
-    further folds may be added to a finished run.
+    further folds or views may be added to a finished run; a fold with a new view is localized and measured again.
 
     Raises:
-      InputError: when the splits do not fit the data, the data has no points, or a resumed run began otherwise.
+      InputError: when the splits do not fit the data, the data has no points, a resumed run began otherwise, or the
+        device or the starting weights cannot be had.
     """
-    from localize.yolo import resolve_device
+    from localize.yolo import starting_weights
 
     started = time.time()
     splits.check_covers(data.study_ids)
@@ -83,17 +89,23 @@ def train(
             f"{data.root}: {data.part}_label_coordinates.csv is missing or empty; the localizer trains on its points"
         )
     context = _Context(
-        data=data, run=run, config=config, splits=splits, views=tuple(views), device=resolve_device(device),
-        workers=workers, resume=resume,
+        data=data, run=run, config=config, splits=splits, views=tuple(views),
+        device=resolve_device(device, several=True), workers=workers, resume=resume,
     )  # fmt: skip
     _write_or_check_origin(context)
-    unfinished = [fold for fold in sorted(set(folds)) if not (run / f"fold{fold}" / "metrics.json").is_file()]
+    maps = {fold: _measured_maps(run / f"fold{fold}") for fold in sorted(set(folds))}
+    jobs = [(fold, view) for fold in maps for view in _missing(context, fold, maps[fold])]
+    if jobs:
+        starting_weights(config.model)  # fails, or downloads, once and now
+    unfinished = sorted({fold for fold, _ in jobs})
     for fold in unfinished:
         truths = _truths(data, splits.training(fold))
         write_prior(run / f"fold{fold}" / "chain.json", fit_prior(truths))
-    maps = _train_detectors(context, unfinished)
-    for fold in unfinished:
-        _measure_fold(context, fold, maps[fold])
+    for (fold, view), measured in _train_detectors(context, jobs).items():
+        maps[fold][view.slug] = measured
+    for fold in maps:
+        if fold in unfinished:
+            _measure_fold(context, fold, maps[fold])
         shutil.rmtree(run / _WORK / f"fold{fold}", ignore_errors=True)
     _finish(context, started)
 
@@ -116,23 +128,47 @@ def _write_or_check_origin(context: _Context) -> None:
     write_json(origin_path, {"data_fingerprint": fingerprint})
 
 
-def _train_detectors(context: _Context, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Trains every detector of the folds; returns their mAP by fold and view.
+def _measured_maps(folder: Path) -> dict[str, Any]:
+    """mAP by view of the detectors that a fold was last measured with; empty for an unfinished fold."""
+    path = folder / "metrics.json"
+    maps = read_json(path)["map"] if path.is_file() else {}
+    return {slug: measured for slug, measured in maps.items() if (folder / f"{slug}.pt").is_file()}
+
+
+def _missing(context: _Context, fold: int, maps: Mapping[str, Any]) -> list[View]:
+    """Views to train or measure: the wanted ones, and those whose detector an interrupted call left unmeasured."""
+    folder = context.run / f"fold{fold}"
+    there = [view for view in View if view in context.views or (folder / f"{view.slug}.pt").is_file()]
+    return [view for view in there if view.slug not in maps]
+
+
+def _train_detectors(context: _Context, jobs: Sequence[tuple[int, View]]) -> dict[tuple[int, View], dict[str, Any]]:
+    """Trains a detector for each fold and view; returns their mAP.
 
     On CPU a detector trains on one thread and `workers` of them side by side: a small network gains little from
     threads, and a thread that waits for a busy core costs many times what it gains. Results do not depend on `workers`.
     """
-    jobs = [(fold, view) for fold in folds for view in context.views]
     if context.device == "cpu" and context.workers > 1 and len(jobs) > 1:
         alone = replace(context, workers=1)
+        # The longest first, so that no core is idle while the last one trains.
+        queue = sorted(jobs, key=lambda job: -_expected_cost(context, job[1]))
         with ProcessPoolExecutor(min(context.workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(_train_view, repeat(alone), *zip(*jobs, strict=True)))
-    else:
-        results = [_train_view(context, fold, view) for fold, view in jobs]
-    maps: dict[int, dict[str, Any]] = {fold: {} for fold in folds}
-    for (fold, view), measured in zip(jobs, results, strict=True):
-        maps[fold][view.slug] = measured
-    return maps
+            results = pool.map(_train_view, repeat(alone), *zip(*queue, strict=True))
+            return dict(zip(queue, results, strict=True))
+    return {(fold, view): _train_view(context, fold, view) for fold, view in jobs}
+
+
+def _expected_cost(context: _Context, view: View) -> float:
+    """Pixels that training a view's detector looks at, about: annotated slices with their neighbours and negatives."""
+    section = context.config.of_view(view)
+    annotated = {
+        (p.study_id, p.series_id, p.instance_number)
+        for points in context.data.points.values()
+        for p in points
+        if p.finding.view is view
+    }
+    images = len(annotated) * (2 * section.neighbours + 1) * (1 + section.negatives)
+    return images * section.epochs * math.prod(section.image_px)
 
 
 def _truths(data: Challenge, study_ids: Sequence[str]) -> list[dict[Finding, Localization]]:
@@ -170,30 +206,69 @@ def _train_view(context: _Context, fold: int, view: View) -> dict[str, Any]:
         resume=context.resume,
     )
     train_detector(job, target)
-    measured = measure_map(target, job.data_yaml, job.view, context.device)
+    measured = measure_map(target, job.data_yaml, job.view, first_device(context.device))
     log(f"{name}: mAP50 {measured['map50']:.3f}, mAP50-95 {measured['map50_95']:.3f}")
     write_json(work / "map.json", measured)
     return measured
 
 
-def _measure_fold(context: _Context, fold: int, maps: dict[str, Any]) -> None:
+def _measure_fold(context: _Context, fold: int, maps: Mapping[str, Any]) -> None:
+    """Localizes the held-out studies with the detectors in `maps`; metrics.json is written last and ends the fold."""
     folder, held_out = context.run / f"fold{fold}", context.splits.held_out(fold)
-    paths = {view: [folder / f"{view.slug}.pt"] for view in context.views}
-    localizer = Localizer.from_paths(paths, read_prior(folder / "chain.json"), context.config, device=context.device)
+    views = [view for view in View if view.slug in maps]
+    paths = {view: [folder / f"{view.slug}.pt"] for view in views}
+    prior, device = read_prior(folder / "chain.json"), first_device(context.device)
+    localizer = Localizer.from_paths(paths, prior, context.config, device=device)
     predictions = predict_studies(localizer, context.data, held_out, name=f"fold {fold}: localizing held-out studies")
     write_predictions(folder, predictions)
     points = {s: context.data.points[s] for s in held_out if s in context.data.points}
     measures = evaluate(collect_errors(context.data, points, predictions.localizations))
-    write_json(folder / "metrics.json", {"map": maps, **measures, "problems": list(predictions.problems)})
+    ordered = {view.slug: maps[view.slug] for view in views}
+    write_json(folder / "metrics.json", {"map": ordered, **measures, "problems": list(predictions.problems)})
     overall = measures["overall"]
     if overall["expected"]:
         log(f"fold {fold}: {overall['within_10_mm']:.1%} of {overall['expected']} findings within 10 mm")
 
 
 def _finish(context: _Context, started: float) -> None:
-    """Pools the trained folds and writes run.json, which ends the run."""
+    """Pools the trained folds and writes run.json, which ends the run.
+
+    Another process may finish another fold meanwhile, so this goes on until what it has pooled is all there is.
+    """
     run = context.run
-    folds = sorted(k for k in range(len(context.splits.folds)) if (run / f"fold{k}" / "metrics.json").is_file())
+    earlier = read_run(run, expected_kind=KIND) if (run / RUN_FILE).is_file() else {}
+    pooled: dict[str, Any] | None = None
+    while pooled != (folds := _trained_folds(context)):
+        _pool(context, [int(fold) for fold in folds])
+        write_run(
+            run,
+            command="localize train",
+            started=started,
+            kind=KIND,
+            data_fingerprint=data_fingerprint(context.data),
+            seeds={"splits": context.splits.seed, "training": context.config.optim.seed},
+            device=context.device,
+            earlier_seconds=round(earlier.get("earlier_seconds", 0.0) + earlier.get("seconds", 0.0), 1),
+            folds=folds,
+        )
+        pooled = folds
+    with suppress(OSError):  # not empty while another fold trains
+        (run / _WORK).rmdir()
+
+
+def _trained_folds(context: _Context) -> dict[str, Any]:
+    """The finished folds with the SHA-256 of the detectors they were measured with."""
+    folders = {str(k): context.run / f"fold{k}" for k in range(len(context.splits.folds))}
+    return {
+        fold: {"models": {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)}}
+        for fold, folder in folders.items()
+        if (folder / "metrics.json").is_file()
+    }
+
+
+def _pool(context: _Context, folds: Sequence[int]) -> None:
+    """Writes the out-of-fold localizations of the folds and their measured error."""
+    run = context.run
     pooled: dict[str, dict[Finding, Localization]] = {}
     for fold in folds:
         of_fold = read_localizations(run / f"fold{fold}" / "localizations.csv")
@@ -205,25 +280,6 @@ def _finish(context: _Context, started: float) -> None:
     held_out = {s for fold in folds for s in context.splits.held_out(fold)}
     points = {s: p for s, p in context.data.points.items() if s in held_out}
     write_jitter(run / "errors.json", measure_jitter(collect_errors(context.data, points, pooled)))
-    earlier = float(read_run(run, expected_kind=KIND)["seconds"]) if (run / RUN_FILE).is_file() else 0.0
-    models = {
-        str(fold): {
-            "models": {v.slug: sha256_of(p) for v in View if (p := run / f"fold{fold}" / f"{v.slug}.pt").is_file()}
-        }
-        for fold in folds
-    }
-    write_run(
-        run,
-        command="localize train",
-        started=started,
-        kind=KIND,
-        data_fingerprint=data_fingerprint(context.data),
-        seeds={"splits": context.splits.seed, "training": context.config.optim.seed},
-        device=context.device,
-        earlier_seconds=earlier,
-        folds=models,
-    )
-    shutil.rmtree(run / _WORK, ignore_errors=True)
 
 
 if __name__ == "__main__":

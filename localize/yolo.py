@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localize.augment import augment
-from localize.config import AugmentConfig, LocalizeConfig, ViewConfig
+from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConfig
 from localize.nms import RawBoxes, choose_boxes
 from shared.errors import InputError
 from shared.files import written_beside
@@ -88,17 +88,6 @@ def _inference_threads(shape: tuple[int, int]) -> int:
     return 1 if max(shape) <= _SMALL_PX else (os.cpu_count() or 1)
 
 
-def resolve_device(device: str) -> str:
-    """`auto` is the first GPU where there is one; else as given: cpu, cuda, cuda:1, or 0,1 for several."""
-    import torch
-
-    if device != "auto":
-        if device != "cpu" and device != "mps" and not torch.cuda.is_available():
-            raise InputError(f"--device {device}: torch sees no GPU here; use --device cpu or auto")
-        return device
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
     """One detector to train: data set, where to keep the unfinished state, and how."""
@@ -124,7 +113,7 @@ def train_detector(job: TrainJob, target: Path) -> None:
     The weights of the last epoch (their moving average) are kept: the held-out studies choose nothing.
 
     Raises:
-      InputError: for an unknown architecture or weights that cannot be loaded.
+      InputError: as `starting_weights`.
     """
     _ultralytics()
     done = _epochs_done(job.last) if job.resume else 0
@@ -132,6 +121,7 @@ def train_detector(job: TrainJob, target: Path) -> None:
         save_weights(job.last, target)
         return
     overrides = _overrides(job)
+    weights = None if done else starting_weights(job.config.model)
     if done:
         log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
         overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder.resolve() / "yolo")}
@@ -139,8 +129,8 @@ def train_detector(job: TrainJob, target: Path) -> None:
         shutil.rmtree(job.folder / "yolo", ignore_errors=True)
     with _threads(_TRAINING_THREADS):
         trainer = _trainer_class(job)(overrides=overrides)
-        if job.config.model.weights != "none" and not done:
-            trainer.args.pretrained = str(_pretrained_path(job.config))
+        if weights is not None:
+            trainer.args.pretrained = str(weights)
         trainer.train()
     save_weights(job.last, target)
 
@@ -163,18 +153,50 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pretrained_path(config: LocalizeConfig) -> Path:
-    name = config.model.weights
-    if name not in _PRETRAINED:
-        if not Path(name).is_file():
-            raise InputError(f"--weights {name}: no such file; expected none, {', '.join(_PRETRAINED)} or a .pt file")
-        return Path(name)
+def starting_weights(model: ModelConfig) -> Path | None:
+    """The file that training starts from, downloaded where the config names it; None to start from nothing.
+
+    Raises:
+      InputError: for an unknown architecture, or weights that are not there, cannot be downloaded or loaded.
+    """
+    _ultralytics()
+    from torch.nn import Module
+    from ultralytics.nn.tasks import yaml_model_load
+
+    try:
+        yaml_model_load(model.architecture)  # type: ignore[no-untyped-call]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"--set model.architecture={model.architecture}: Ultralytics has no such model; try yolo11s.yaml"
+        ) from error
+    name = model.weights
+    if name == "none":
+        return None
+    path = _downloaded(model) if name in _PRETRAINED else Path(name)
+    if not path.is_file():
+        raise InputError(f"--weights {name}: no such file; expected none, {', '.join(_PRETRAINED)} or a .pt file")
+    try:
+        checkpoint = _load_checkpoint(path)
+    except InputError as error:
+        raise InputError(f"--weights {name}: {error}") from error
+    if not isinstance(checkpoint.get("ema") or checkpoint.get("model"), Module):
+        raise InputError(f"--weights {name}: {path} holds no Ultralytics model")
+    return path
+
+
+def _downloaded(model: ModelConfig) -> Path:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    stem = Path(config.model.architecture).stem + ("-cls" if name == "imagenet" else "")
-    path = Path(attempt_download_asset(str(Path.home() / ".cache" / "lumbar-severity" / f"{stem}.pt")))
+    stem = Path(model.architecture).stem + ("-cls" if model.weights == "imagenet" else "")
+    path = Path.home() / ".cache" / "lumbar-severity" / f"{stem}.pt"
+    try:
+        attempt_download_asset(str(path))
+    except OSError as error:  # no network, no such file there, no room here
+        log(f"{stem}.pt: {error}")
     if not path.is_file():
-        raise InputError(f"--weights {name}: {stem}.pt could not be downloaded; give its path, or use --weights none")
+        raise InputError(
+            f"--weights {model.weights}: {stem}.pt could not be downloaded; give its path, or use --weights none"
+        )
     return path
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spine_phantom import model_study, perfect_detections, truth_of
+from spine_phantom import model_study, perfect_detections, sagittal_series, truth_of
 
 from localize.axial import AxialSlice, assign_levels, describe_series
 from localize.config import LocalizeConfig
@@ -56,6 +56,20 @@ def test_without_axial_boxes_the_points_are_carried_over_and_say_so(prior: Chain
     assert {loc.source for loc in axial.values()} == {Source.PROJECTED}
     errors = study_errors(study, truth_of(study), localized)
     assert all(e.distance_mm is not None and e.distance_mm < 6 for e in errors)
+
+
+def test_a_series_far_away_neither_moves_the_spine_nor_takes_memory(prior: ChainPrior) -> None:
+    study = model_study()
+    stray = sagittal_series(View.SAGITTAL_T2, series_id="9")
+    moved = tuple(
+        replace(item, plane=replace(item.plane, origin_mm=(1e8, *item.plane.origin_mm[1:]))) for item in stray.slices
+    )
+    crowded = replace(study, series=(*study.series, replace(stray, slices=moved)))
+    boxes = perfect_detections(study)
+    copies = [replace(d, series_id="9", score=0.5) for d in boxes if d.series_id == "2"]
+    localized = decode_study(crowded, [*boxes, *copies], prior, CONFIG)
+    errors = study_errors(study, truth_of(study), localized)
+    assert all(e.distance_mm is not None and e.distance_mm < 2.5 for e in errors)
 
 
 def test_no_detection_at_all_gives_no_localization(prior: ChainPrior) -> None:

@@ -1,0 +1,131 @@
+"""Runs that grow by folds and views, their own studies out of fold, devices, and what training starts from."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from localize.cli import main_train
+from localize.config import LocalizeConfig, ModelConfig
+from localize.device import first_device, resolve_device
+from localize.predict import Localizer, predict_data, predict_studies
+from localize.report import evaluate_run
+from localize.train import train
+from localize.yolo import starting_weights
+from shared.challenge import Challenge
+from shared.detections import write_localizations
+from shared.errors import InputError
+from shared.files import read_json, write_json
+from shared.labels import View
+from shared.splits import Splits
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_finishing_a_fold_leaves_the_others_work_alone(
+    copy: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
+) -> None:
+    own, other = copy / "work" / "fold0" / "old", copy / "work" / "fold1" / "axial_t2" / "dataset"
+    own.mkdir(parents=True)
+    other.mkdir(parents=True)
+    write_json(copy / "run.json", {**read_json(copy / "run.json"), "seconds": 20.0, "earlier_seconds": 100.0})
+    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    assert other.is_dir()
+    assert not own.exists()
+    assert read_json(copy / "run.json")["earlier_seconds"] == 120.0
+    shutil.rmtree(copy / "work" / "fold1")
+    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    assert not (copy / "work").exists()
+
+
+def test_a_view_added_later_is_trained_and_the_fold_measured_with_all(
+    run: Path, copy: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
+) -> None:
+    (copy / "fold0" / "axial_t2.pt").unlink()
+    metrics = read_json(copy / "fold0" / "metrics.json")
+    del metrics["map"]["axial_t2"]
+    write_json(copy / "fold0" / "metrics.json", {**metrics, "overall": {}})
+    train(challenge, copy, tiny_config, folds=[0], splits=splits, views=[View.AXIAL_T2], device="cpu", resume=True)
+    for name in ("metrics.json", "localizations.csv", *(f"{view.slug}.pt" for view in View)):
+        assert (copy / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
+    assert read_json(copy / "run.json")["folds"] == read_json(run / "run.json")["folds"]
+
+
+def test_resume_keeps_the_splits_of_the_run(copy: Path, challenge: Challenge) -> None:
+    common = [str(challenge.root), str(copy), "--fold", "0", "--config", str(copy / "config.toml"), "--device", "cpu"]
+    assert main_train([*common, "--resume"]) == 0
+
+
+def test_studies_that_were_lost_and_slices_that_cannot_be_shown_stay_in_the_report(
+    copy: Path, challenge: Challenge, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(challenge.root, tmp_path / "data"))
+    for path in (root / "train_images" / "100").rglob("*.dcm"):
+        path.write_bytes(path.read_bytes()[:-500])
+    write_localizations(copy / "localizations.csv", {})
+    out = tmp_path / "out"
+    out.mkdir()
+    evaluate_run(root, copy, out, folds=[0], device="cpu")
+    report = json.loads((out / "report.json").read_text())
+    assert report["studies"] == 2
+    assert (report["overall"]["expected"], report["overall"]["found"]) == (50, 0)
+    with pytest.raises(InputError, match="fold 1 was not trained"):
+        evaluate_run(root, copy, out, folds=[1], device="cpu")
+
+
+def test_a_runs_own_studies_are_localized_by_the_fold_that_held_them_out(
+    run: Path, challenge: Challenge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = predict_data(run, challenge, device="cpu")
+    assert "2 of 4 studies" in capsys.readouterr().err
+    assert own == predict_studies(Localizer.load(run, folds=[0], device="cpu"), challenge, ["100", "101"])
+    others = replace(challenge, points={}, study_ids=("102",))
+    assert set(predict_data(run, others, device="cpu").localizations) == {"102"}
+
+
+@pytest.mark.parametrize(
+    ("given", "several", "expected"),
+    [
+        ("auto", False, "cuda:0"), ("cpu", False, "cpu"), ("cuda", False, "cuda:0"), ("cuda:1", False, "cuda:1"),
+        ("0", False, "cuda:0"), ("1", True, "cuda:1"), ("0,1", True, "0,1"), ("1,0", True, "1,0"),
+        ("0,1", False, None), ("0,0", True, None), ("2", True, None), ("cuda:2", False, None), ("-1", False, None),
+        ("0,", True, None), ("", False, None), ("gpu", True, None), ("cuda:", False, None),
+    ],
+)  # fmt: skip
+def test_devices(given: str, several: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if expected is None:
+        with pytest.raises(InputError, match="--device"):
+            resolve_device(given, several=several)
+    else:
+        assert resolve_device(given, several=several) == expected
+
+
+def test_the_first_of_several_devices_measures() -> None:
+    assert [first_device(d) for d in ("1,0", "cuda:1", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
+
+
+def _no_network(_: str) -> str:
+    raise ConnectionError("no network")
+
+
+def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"no weights")
+    state = tmp_path / "state.pt"
+    torch.save({"model": {"weight": torch.zeros(1)}}, state)
+    assert starting_weights(ModelConfig()) is None
+    monkeypatch.setattr("ultralytics.utils.downloads.attempt_download_asset", _no_network)
+    with pytest.raises(InputError, match="Ultralytics has no such model"):
+        starting_weights(ModelConfig(architecture="yolo99x.yaml"))
+    for weights in ("coco", "imagenet", str(bad), str(state), str(tmp_path / "none.pt")):
+        with pytest.raises(InputError, match=f"--weights {weights}"):
+            starting_weights(ModelConfig(weights=weights))
