@@ -1,7 +1,8 @@
 """Training crops out of cached patches: jitter, rotation, scale and intensity, drawn per crop, applied per batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,6 +13,11 @@ from torch.nn import functional
 from classify.config import AugmentConfig, CropConfig
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Side
+
+# Crops as they are.
+UNCHANGED: Final = AugmentConfig(
+    rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,10 @@ class Augmenter:
     augment: AugmentConfig
     jitter: Mapping[Condition, Jitter]
     detected_share: float
+
+    def only_jitter(self) -> "Augmenter":
+        """The same without any change but the error of localizations."""
+        return replace(self, augment=UNCHANGED)
 
     def draw(self, rng: np.random.Generator, finding: NDArray[np.intp], annotated: NDArray[np.bool_]) -> Draw:
         """Random numbers for crops of the given findings (indices into `FINDINGS`). # [b], [b]"""
@@ -125,7 +135,8 @@ class Augmenter:
             return torch.from_numpy(values).to(x.device)[:, None, None, None]
 
         x = x.clamp(0, 1) ** column(draw.gamma)
-        x = (x - 0.5) * column(draw.contrast) + 0.5 + column(draw.brightness)
+        # Saturated as by another 8-bit window: `standardise` would undo a brightness and contrast that clip nothing.
+        x = ((x - 0.5) * column(draw.contrast) + 0.5 + column(draw.brightness)).clamp(0, 1)
         if draw.blur.any():
             rows = torch.from_numpy(np.flatnonzero(draw.blur)).to(x.device)
             padded = functional.pad(x[rows], (1, 1, 1, 1), mode="replicate")

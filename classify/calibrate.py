@@ -1,6 +1,7 @@
 """Temperature scaling per condition family (Guo et al., ICML 2017), for the metric's weighted log loss.
 
-Fitted on the fold's own held-out studies. With one trained fold that fold's score is therefore slightly optimistic: it
+Fitted on the fold's own held-out studies: at localizations, or at annotated points with the jitter of training, because
+prediction will not have true points. With one trained fold that fold's score is therefore slightly optimistic: it
 has chosen three numbers. Unseen test studies give the honest figure.
 """
 

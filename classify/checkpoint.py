@@ -1,5 +1,6 @@
 """Classifier checkpoints: safetensors for the weights, JSON for everything needed to use them. No pickle."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,8 @@ MODEL_FILE: Final = "model.json"
 PREPROCESSING: Final = {
     "intensity": "8 bit per slice between percentiles (shared.dicom), then zero mean and unit deviation per crop",
     "sagittal": "x to posterior, y to foot, slices medial to lateral; the canal's right to left",
-    "axial": "x to the finding's side, y to posterior, slices head to foot",
-    "version": 1,
+    "axial": "x to the finding's side, y to posterior, slices head to foot; never across a gap between blocks",
+    "version": 2,
 }
 _KEYS: Final = frozenset(
     {
@@ -88,7 +89,7 @@ def save_card(folder: Path, card: ModelCard) -> None:
 
 
 def load_card(folder: Path) -> ModelCard:
-    """Raises `InputError` for a missing file, another version, unknown or missing keys."""
+    """Raises `InputError` for a missing file, another version, unknown or missing keys, or temperatures."""
     path = folder / MODEL_FILE
     value = read_json(path)
     if not isinstance(value, dict) or set(value) != _KEYS:
@@ -101,11 +102,15 @@ def load_card(folder: Path) -> ModelCard:
         )
     by_name = {c.short: c for c in Condition}
     try:
+        families = tuple(by_name[name] for name in value["families"])
+        temperature = {by_name[name]: float(t) for name, t in value["temperature"].items()}
+        if not set(families) <= set(temperature):
+            raise ValueError(f"temperature: expected {value['families']}, got {list(value['temperature'])}")
         return ModelCard(
             config=ClassifyConfig.model_validate(value["config"]),
-            families=tuple(by_name[name] for name in value["families"]),
+            families=families,
             prior=prior_from_json(value["prior"]),
-            temperature={by_name[name]: float(t) for name, t in value["temperature"].items()},
+            temperature=temperature,
             fold=int(value["fold"]),
             data_fingerprint=str(value["data_fingerprint"]),
             held_out_points=str(value["held_out_points"]),
@@ -137,7 +142,7 @@ def save_progress(folder: Path, epoch: int, tensors: dict[str, dict[str, Tensor]
             save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / f"{name}.safetensors")
         torch.save(optimizer, temporary / "optimizer.pt")
     for old in _epochs(folder)[:-1]:
-        _remove(old)
+        shutil.rmtree(old)
 
 
 def load_progress(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
@@ -154,18 +159,5 @@ def load_progress(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], dict
     return int(newest.name.removeprefix("epoch-")), tensors, optimizer
 
 
-def clear_progress(folder: Path) -> None:
-    for path in _epochs(folder):
-        _remove(path)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def _epochs(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-[0-9]*")) if folder.is_dir() else []
-
-
-def _remove(path: Path) -> None:
-    for item in path.iterdir():
-        item.unlink()
-    path.rmdir()

@@ -48,11 +48,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN", help="run folder to write: checkpoints, logs, out-of-fold probabilities")
     add("--fold", default="all", metavar="K", help="fold to train, or all (default: all)")
     add("--localizations", type=Path, metavar="CSV",
-        help="out-of-fold localizations.csv of stage 1 under the same splits; without it crops lie at annotated "
-        "points, jittered")  # fmt: skip
+        help="RUN/localizations.csv of `lumbar localize train` under the same splits; without it crops lie at "
+        "annotated points, jittered")  # fmt: skip
     add("--errors", type=Path, metavar="JSON",
-        help="the localizer's measured error, from which training jitter is drawn; without it the config's [jitter] "
-        "holds")  # fmt: skip
+        help="the localizer's measured error, from which training jitter is drawn (default: errors.json beside "
+        "--localizations, else the config's [jitter])")  # fmt: skip
     add("--condition", action="append", choices=[c.short for c in Condition], metavar="C",
         help="train on this condition family only: canal, foraminal or subarticular; may be repeated")  # fmt: skip
     add(
@@ -79,7 +79,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="splits.json shared with stage 1 (default: derived from DATA, kept in RUN)",
     )
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or N (default: auto)")
     add(
         "--workers",
         type=int,
@@ -102,11 +102,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="CSV",
-        help="localizations.csv of stage 1 for these studies",
+        help="localizations.csv of stage 1 for these studies; for --part train that of `lumbar localize train`",
     )
     add("--part", choices=("train", "test"), default="test",
         help="which studies of DATA; each of train is graded by the fold that held it out (default: test)")  # fmt: skip
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or N (default: auto)")
     _output_flags(parser, resume=False)
     parser.set_defaults(func=_predict)
 
@@ -117,7 +117,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN", help="run folder of `classify train` on these data")
     add("out", type=Path, metavar="OUT", help="folder to write")
     add("--localizations", type=Path, metavar="CSV", help="where the run's crops lay, for the worst-mistake gallery "
-        "(default: annotated points)")  # fmt: skip
+        "(default: annotated points if the run was trained at them, else no gallery)")  # fmt: skip
     _output_flags(parser, resume=False)
     parser.set_defaults(func=_evaluate)
 
@@ -155,7 +155,8 @@ def run_handler(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from classify.config import ClassifyConfig
-    from classify.train import train
+    from classify.device import pick_device
+    from classify.train import check_inputs, train
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.jitter import read_jitter
@@ -168,10 +169,17 @@ def _train(arguments: argparse.Namespace) -> int:
     config = ClassifyConfig.load(arguments.config, tuple(overrides))
     data = Challenge.open(arguments.data, "train")
     splits = _splits(arguments, data)
-    localizations = _checked_localizations(arguments.localizations, splits) if arguments.localizations else None
-    jitter = read_jitter(arguments.errors) if arguments.errors else None
+    localizations, errors = None, arguments.errors
+    if arguments.localizations:
+        localizations = _out_of_fold(arguments.localizations, data, splits)
+        beside = arguments.localizations.parent / "errors.json"
+        errors = errors or (beside if beside.is_file() else None)
+    jitter = read_jitter(errors) if errors else None
     conditions = tuple(c for c in Condition if arguments.condition is None or c.short in arguments.condition)
     folds = _folds(arguments.fold, len(splits.folds))
+    # What can be wrong is found before --overwrite deletes anything.
+    check_inputs(data, splits, folds, localizations)
+    pick_device(arguments.device)
     run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume)
     train(
         data, run, config, folds=folds, splits=splits, localizations=localizations, jitter=jitter,
@@ -201,16 +209,32 @@ def _folds(text: str, count: int) -> list[int]:
     return [int(text)]
 
 
-def _checked_localizations(path: Path, splits: "Splits") -> "Localizations":
-    """Reads localizations.csv; where a splits.json lies beside it, it must be the run's own."""
+def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizations":
+    """Reads a localizer run's localizations.csv, in which each study was localized by the fold that held it out.
+
+    Raises:
+      InputError: for any other CSV, whose detector may have trained on a study that validates the grader.
+    """
     from shared.detections import read_localizations
+    from shared.manifest import data_fingerprint, read_run
     from shared.splits import read_splits
 
-    beside = path.parent / "splits.json"
-    if beside.is_file() and read_splits(beside).folds != splits.folds:
+    try:
+        facts = read_run(path.parent, expected_kind="localize")
+        folds = read_splits(path.parent / "splits.json").folds
+    except InputError as error:
         raise InputError(
-            f"--localizations {path}: found under other folds than this run's ({beside} differs), so a detector may "
-            f"have trained on a study that validates the grader; pass --splits {beside}"
+            f"--localizations {path}: expected RUN/localizations.csv of `lumbar localize train` ({error})"
+        ) from error
+    if facts.get("data_fingerprint") != data_fingerprint(data):
+        raise InputError(
+            f"--localizations {path}: its localizer was trained on other data than {data.root}; "
+            "use RUN/localizations.csv of `lumbar localize train` on these"
+        )
+    if folds != splits.folds:
+        raise InputError(
+            f"--localizations {path}: found under other folds than this run's, so a detector may have trained on a "
+            f"study that validates the grader; train both stages with one --splits file, {path.parent}/splits.json"
         )
     return read_localizations(path)
 
@@ -220,16 +244,25 @@ def _predict(arguments: argparse.Namespace) -> int:
     from shared.challenge import Challenge
     from shared.detections import read_localizations
     from shared.files import prepare_output
+    from shared.splits import read_splits
 
     started = time.time()
     data = Challenge.open(arguments.data, arguments.part)
-    localizations = read_localizations(arguments.localizations)
+    grader = Grader.load(arguments.run, device=arguments.device)
+    if arguments.part == "train":
+        localizations = _out_of_fold(arguments.localizations, data, read_splits(arguments.run / "splits.json"))
+    else:
+        localizations = read_localizations(arguments.localizations)
+    if not set(data.study_ids) & set(localizations):
+        raise InputError(
+            f"--localizations {arguments.localizations}: holds none of the {len(data.study_ids)} {arguments.part} "
+            f"studies of {data.root}; it is of other data"
+        )
+    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
     if arguments.part == "train":
         table, problems = predict_out_of_fold(arguments.run, data, localizations, device=arguments.device)
     else:
-        grader = Grader.load(arguments.run, device=arguments.device)
         table, problems = predict_studies(grader, data, data.study_ids, localizations)
-    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
     row_ids = data.submission_row_ids if arguments.part == "test" else None
     write_predictions(out, table, problems, row_ids=row_ids, started=started, run=arguments.run)
     for problem in problems[:5]:

@@ -30,7 +30,7 @@ class CropConfig(Config):
 
     size_px: Annotated[int, Field(ge=32, le=512)] = 128
     """Side of the square crop."""
-    mm_per_px: PerFamily = PerFamily(canal=0.5, foraminal=0.5, subarticular=0.5)
+    mm_per_px: PerFamily = PerFamily(canal=0.45, foraminal=0.35, subarticular=0.45)
     """Resolution of the crop; size_px times this is the field of view in mm."""
     slices: Annotated[int, Field(ge=1, le=15)] = 5
     """Neighbouring slices as channels, odd, the localized one in the middle."""
@@ -88,7 +88,7 @@ class TrainConfig(Config):
     """Weights to keep: of the last epoch, or of the epoch with the lowest weighted loss on the held-out fold (then that
     fold's own score is optimistic)."""
     amp: Literal["auto", "bf16", "none"] = "auto"
-    """bf16 autocast; "auto" uses it on CUDA and on CPUs with native bf16 arithmetic."""
+    """bf16 autocast; "auto" uses it where the device has native bf16 arithmetic."""
     channels_last: bool = True
 
 
@@ -100,7 +100,7 @@ class AugmentConfig(Config):
     scale: NonNegative = 0.08
     """Standard deviation of the log of the magnification."""
     brightness: NonNegative = 0.15
-    """Standard deviation of the offset, in units of the crop's full range."""
+    """Standard deviation of the offset, in units of the full range, beyond which pixels saturate."""
     contrast: NonNegative = 0.2
     """Standard deviation of the log of the factor."""
     gamma: NonNegative = 0.2
@@ -133,7 +133,8 @@ class CalibrationConfig(Config):
     """After training."""
 
     temperature: bool = True
-    """Fits one temperature per condition family on the held-out fold for the metric's weighted log loss."""
+    """Fits one temperature per condition family on the held-out fold for the metric's weighted log loss; crops at
+    annotated points are jittered for it, as in training."""
 
 
 class ClassifyConfig(Config):

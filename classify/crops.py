@@ -28,6 +28,8 @@ ReadPixels = Callable[[Slice], NDArray[np.uint8]]
 
 # Slices nearer than this along the normal are one position stored twice.
 _SAME_POSITION_MM: Final = 0.1
+# A gap this many times a stack's median gap parts two blocks of one tilt, which show different discs.
+_WIDE_GAP: Final = 1.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def canonical_axes(plane: Plane, finding: Finding) -> tuple[FloatArray, FloatArr
 
 
 def channel_slices(series: Series, localization: Localization, count: int) -> tuple[Slice, ...]:
-    """The `count` slices of a crop in canonical order, the localized one in the middle, its stack's ends repeated.
+    """The `count` slices of a crop in canonical order, the localized one in the middle, its block's ends repeated.
 
     Raises:
       InputError: when the series has no slice of that instance number.
@@ -81,7 +83,7 @@ def channel_slices(series: Series, localization: Localization, count: int) -> tu
         middle = next((i for i, s in enumerate(stack) if s.instance_number == localization.instance_number), None)
         if middle is None:
             continue
-        kept, center = _without_duplicates(stack, middle)
+        kept, center = _block(*_without_duplicates(stack, middle))
         if _reversed(kept, finding):
             kept, center = kept[::-1], len(kept) - 1 - center
         half = count // 2
@@ -104,6 +106,17 @@ def _without_duplicates(stack: tuple[Slice, ...], middle: int) -> tuple[list[Sli
             continue
         kept.append(i)
     return [stack[i] for i in kept], kept.index(middle)
+
+
+def _block(stack: list[Slice], middle: int) -> tuple[list[Slice], int]:
+    """The stack up to the next wide gap on either side of slice `middle`; and where that slice now is."""
+    if len(stack) < 3:
+        return stack, middle
+    gaps = np.abs(np.diff([np.asarray(s.plane.origin_mm) @ stack[middle].plane.normal for s in stack]))
+    wide = np.flatnonzero(gaps > _WIDE_GAP * np.median(gaps))  # gap i lies between slices i and i + 1
+    first = int(max(wide[wide < middle] + 1, default=0))
+    last = int(min(wide[wide >= middle], default=len(stack) - 1))
+    return stack[first : last + 1], middle - first
 
 
 def _reversed(stack: list[Slice], finding: Finding) -> bool:

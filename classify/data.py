@@ -2,19 +2,24 @@
 
 The cache keeps one 8-bit patch per study and finding, larger than the network's crop by a margin in pixels and
 slices, so that jitter, rotation and scale need no second decoding. A killed build continues where it stopped. A cache
-belongs to one data set, crop config and set of localizations; for any other it is built anew.
+belongs to one data set, crop config and set of localizations; for any other it is built anew. Processes that train
+folds of one run at the same time share it: one builds, the last one deletes.
 """
 
+import fcntl
 import functools
 import hashlib
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +36,7 @@ from shared.manifest import data_fingerprint
 from shared.progress import log, track
 from shared.study import Slice, Study
 
-VERSION: Final = 1
+VERSION: Final = 2
 # A cache up to this size is read into memory once; a larger one stays on disk and is read through the page cache.
 IN_MEMORY_BYTES: Final = 4 * 2**30
 
@@ -133,22 +138,54 @@ def cut_crops(
     return crops, problems
 
 
+@contextmanager
+def using_cache(folder: Path, *, lock: Path, keep: bool) -> Iterator[None]:
+    """Keeps other processes from deleting the cache in `folder` during the block, and deletes it after one that ended
+    well, unless `keep` or another process uses it. `lock` is a file that outlives the cache."""
+    with lock.open("r+") as file:
+        _locked(file, fcntl.LOCK_SH)
+        yield
+        if not keep and _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(file: IO[str], operation: int) -> bool:
+    """Takes a lock until the file is closed; False when it was not to wait and another process holds one."""
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        log(f"warning: {file.name}: cannot be locked ({error}); let only one process train this run at a time")
+    return True
+
+
 def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
     """Builds the cache in `folder`, or opens it when it is already there; continues an unfinished one.
 
+    A second process waits for the first to end.
+
     Raises:
-      InputError: when not one crop could be cut.
+      InputError: when not one crop could be cut, or the disk has no room.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        _locked(file, fcntl.LOCK_EX)
+        return _build(job, folder, workers)
+
+
+def _build(job: CacheJob, folder: Path, workers: int) -> CropCache:
     head, key = folder / "cache.json", job.key
     stored = read_json(head) if head.is_file() else None
     if not isinstance(stored, dict) or stored.get("key") != key:
-        folder.mkdir(parents=True, exist_ok=True)
         for name in ("cache.json", "done.jsonl", "patches.npy"):
             (folder / name).unlink(missing_ok=True)
         np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=job.shape).flush()
         write_json(head, {"version": VERSION, "key": key, "shape": list(job.shape)})
     done = {d.study_id: d for d in _read_log(folder / "done.jsonl")}
     todo = [i for i, s in enumerate(job.data.study_ids) if s not in done]
+    findings = sum(f.condition in job.conditions for f in FINDINGS)
+    _check_space(folder, len(todo) * findings * int(np.prod(job.shape[2:])))
     with (folder / "done.jsonl").open("a", encoding="utf-8") as file:
         if done and todo:
             file.write("\n")  # a line cut short by a kill must not swallow the next one
@@ -157,6 +194,16 @@ def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
             file.write(json.dumps({name: getattr(item, name) for name in _StudyDone.__slots__}) + "\n")
             file.flush()
     return _open(job, folder, done)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    # The file is sparse and written through memory: a full disk would kill the process instead of raising.
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: the cached crops need {needed / 2**30:.1f} GiB of disk, {free / 2**30:.1f} GiB are free; "
+            "make room or choose a RUN on another disk"
+        )
 
 
 def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyDone]) -> CropCache:
@@ -202,6 +249,7 @@ _worker_job: list[tuple[CacheJob, Path]] = []  # set once per worker process, so
 
 
 def _set_job(job: CacheJob, folder: Path) -> None:
+    cv2.setNumThreads(1)  # the processes share the cores
     _worker_job[:] = [(job, folder)]
 
 

@@ -8,13 +8,17 @@ from shared.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes the first CUDA device, else the CPU; raises `InputError` for a device that is not there."""
+    """`auto` takes the first CUDA device, else the CPU, and a number N is cuda:N.
+
+    Raises:
+      InputError: for a device that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError as error:
-        raise InputError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+        raise InputError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or N") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise InputError(
             f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
@@ -30,7 +34,10 @@ def use_all_cores() -> None:
 
 
 def use_bf16(amp: str, device: torch.device) -> bool:
-    """Whether bf16 autocast pays: on CUDA, and on CPUs with native bf16 arithmetic (emulated, it is slower)."""
+    """Whether bf16 autocast pays: where the device has native bf16 arithmetic (emulated, it is slower)."""
     if amp != "auto":
         return amp == "bf16"
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

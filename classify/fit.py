@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.augment import Augmenter, center, standardise
-from classify.checkpoint import clear_progress, load_progress, save_progress
+from classify.checkpoint import load_progress, save_progress
 from classify.config import ClassifyConfig, CropConfig, TrainConfig
 from classify.device import use_bf16
 from classify.model import FAMILIES, SeverityNet, row_weights, weighted_loss
+from shared.errors import InputError
 from shared.labels import FINDINGS
 from shared.progress import log, track
 
@@ -89,13 +90,21 @@ def fit(
     """Trains `model` and returns the network to keep and the log; continues from `progress` when something is there.
 
     `evaluate` gives the held-out loss of a network. A run that was killed and continued gives the weights of one that
-    was not: every epoch draws from its own seed.
+    was not: every epoch draws from its own seed. `progress` stays; the caller deletes it once the network is kept.
+
+    Raises:
+      InputError: when training diverges.
     """
     trainer = _Trainer(model, crops, config, augmenter, fold=fold, device=device)
     history = trainer.resume(progress)
     for epoch in range(len(history), config.train.epochs):
         started = time.monotonic()
         train_loss, rate = trainer.run_epoch(epoch)
+        if not math.isfinite(train_loss):
+            raise InputError(
+                f"fold {fold} epoch {epoch + 1}: training diverged, its loss is {train_loss}; "
+                f"lower train.learning_rate (now {config.train.learning_rate:g}) and start again with --overwrite"
+            )
         held_out_loss = evaluate(trainer.averaged)
         result = EpochResult(
             epoch=epoch + 1, train_loss=train_loss, held_out_loss=held_out_loss, learning_rate=rate,
@@ -107,9 +116,7 @@ def fit(
             f"fold {fold} epoch {result.epoch}/{config.train.epochs}: loss {train_loss:.4f}, "
             f"held out {held_out_loss:.4f} ({result.seconds:.0f} s)"
         )
-        if epoch + 1 < config.train.epochs:
-            trainer.save(progress, history)
-    clear_progress(progress)
+        trainer.save(progress, history)
     return trainer.kept(), history
 
 
@@ -241,18 +248,28 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 @torch.no_grad()
 def predict_logits(
-    model: SeverityNet, crops: Crops, crop: CropConfig, *, device: torch.device, bf16: bool
+    model: SeverityNet,
+    crops: Crops,
+    crop: CropConfig,
+    *,
+    device: torch.device,
+    bf16: bool,
+    augmenter: Augmenter | None = None,
 ) -> NDArray[np.float64]:
-    """Logits of every row at the crop's centre, before temperature. # [n, 3]"""
+    """Logits of every row before temperature, at the crop's centre or as `augmenter` draws it from seed 0. # [n, 3]"""
     model.eval()
+    rng = np.random.default_rng(0)
     out = np.zeros((len(crops), 3))
     for start in range(0, len(crops), _EVALUATION_BATCH):
         rows = np.arange(start, min(start + _EVALUATION_BATCH, len(crops)))
-        x = standardise(center(torch.from_numpy(crops.read(rows)).to(device), crop))
+        patches = torch.from_numpy(crops.read(rows)).to(device)
+        if augmenter is None:
+            x = center(patches, crop)
+        else:
+            x = augmenter.apply(patches, augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]))
+        x = standardise(x).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(
-                x.contiguous(memory_format=torch.channels_last), *family_and_level(crops.finding[rows], device)
-            )
+            logits = model(x, *family_and_level(crops.finding[rows], device))
         out[rows] = logits.double().cpu().numpy()
     return out
 

@@ -102,6 +102,9 @@ def _gallery(
     report: Report, table: ProbabilityTable, data: Challenge, run: Path, localizations: Localizations | None
 ) -> None:
     report.heading("Worst mistakes")
+    if report.data["points"] == "localized" and localizations is None:
+        report.text("Not shown: this run's crops lie at localizations; pass their CSV, --localizations.")
+        return
     truth = data.grades_of(list(table.study_ids))
     for condition in Condition:
         places = worst_mistakes(table, truth, count=GALLERY, condition=condition)

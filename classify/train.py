@@ -1,7 +1,8 @@
 """Trains the grader fold by fold: `python -m classify.train DATA RUN ...` or `lumbar classify train`.
 
-RUN/config.toml  run.json  splits.json  out_of_fold.csv
+RUN/config.toml  run.json  splits.json  state.json (what a resumed run must agree with)  out_of_fold.csv
 RUN/fold<K>/{model.safetensors, model.json, log.csv, probabilities.csv}
+RUN/cache/  RUN/fold<K>/progress/                crops and unfinished folds; gone when training has ended
 """
 
 import json
@@ -22,7 +23,7 @@ from classify.augment import Augmenter
 from classify.calibrate import fit_temperature, softmax, weighted_log_loss
 from classify.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, save_card, save_weights
 from classify.config import ClassifyConfig
-from classify.data import CacheJob, CropCache, build_cache
+from classify.data import CacheJob, CropCache, build_cache, using_cache
 from classify.device import pick_device, use_all_cores, use_bf16
 from classify.fit import Crops, fit, predict_logits
 from classify.model import FAMILIES, SeverityNet, build_model
@@ -47,6 +48,7 @@ from shared.splits import Splits, write_splits
 KIND: Final = "classify"
 OUT_OF_FOLD_FILE: Final = "out_of_fold.csv"
 _STATE_FILE: Final = "state.json"
+_PROGRESS: Final = "progress"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,36 +94,77 @@ def train(
       keep_cache: leave the cached crops in `run` for another call.
 
     Raises:
-      InputError: for splits that do not cover the data or leak, an unknown fold, or a run of something else.
+      InputError: as `check_inputs`, for a device that is not there, a run of something else, or a full disk.
     """
     started = time.time()
-    splits.check_covers(data.study_ids)
-    studies = {k: FoldStudies(training=splits.training(k), held_out=splits.held_out(k)) for k in folds}
+    studies = check_inputs(data, splits, folds, localizations)
     chosen = pick_device(device)
     use_all_cores()
     job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
     _claim_run(run, job, config, splits, jitter, resume=resume)
+    if localizations is not None:
+        _log_coverage(studies, localizations)
     jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
     finished = [k for k in folds if resume and (run / f"fold{k}" / MODEL_FILE).is_file()]
     problems: tuple[str, ...] = ()
-    if len(finished) < len(folds):
-        cache = build_cache(job, run / "cache", workers=workers)
-        problems = cache.problems
-        for k in (k for k in folds if k not in finished):
-            folder = run / f"fold{k}"
-            fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
-            _train_fold(fold, data, cache, conditions, localized=localizations is not None)
+    with using_cache(run / "cache", lock=run / _STATE_FILE, keep=keep_cache):
+        if len(finished) < len(folds):
+            cache = build_cache(job, run / "cache", workers=workers)
+            problems = cache.problems
+            for k in (k for k in folds if k not in finished):
+                folder = run / f"fold{k}"
+                fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
+                _train_fold(fold, data, cache, conditions, localized=localizations is not None)
     if finished:
         log(f"fold {', '.join(map(str, finished))}: finished before, kept")
-    trained = trained_folds(run)
-    write_probabilities(run / OUT_OF_FOLD_FILE, pool_folds(run, splits, trained))
-    write_run(
-        run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
-        seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
-        points="localized" if localizations is not None else "annotated", problems=list(problems),
-    )  # fmt: skip
-    if not keep_cache:
-        shutil.rmtree(run / "cache", ignore_errors=True)
+    for k in finished:  # a kill may have come between the model card and this
+        shutil.rmtree(run / f"fold{k}" / _PROGRESS, ignore_errors=True)
+    trained: list[int] = []
+    while trained != trained_folds(run):  # another process may finish a fold of this run meanwhile
+        trained = trained_folds(run)
+        write_probabilities(run / OUT_OF_FOLD_FILE, pool_folds(run, splits, trained))
+        write_run(
+            run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
+            seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
+            points="localized" if localizations is not None else "annotated", problems=list(problems),
+        )  # fmt: skip
+
+
+def check_inputs(
+    data: Challenge, splits: Splits, folds: Sequence[int], localizations: Localizations | None
+) -> dict[int, FoldStudies]:
+    """The studies of each fold to train.
+
+    Raises:
+      InputError: for splits that do not cover the data or leak, an unknown fold, localizations of another data set, or
+        a fold whose held-out studies have none.
+    """
+    splits.check_covers(data.study_ids)
+    studies = {k: FoldStudies(training=splits.training(k), held_out=splits.held_out(k)) for k in folds}
+    if localizations is None:
+        return studies
+    strange = sorted(set(localizations) - set(data.study_ids))
+    if strange:
+        raise InputError(
+            f"localizations: study {strange[0]} is not in {data.root} ({len(strange)} such); they are of other data"
+        )
+    for k, of_fold in studies.items():
+        if not any(localizations.get(s) for s in of_fold.held_out):
+            raise InputError(
+                f"fold {k}: none of its {len(of_fold.held_out)} held-out studies has localizations; train fold {k} of "
+                f"stage 1 first (`lumbar localize train DATA RUN --fold {k} --resume`)"
+            )
+    return studies
+
+
+def _log_coverage(studies: Mapping[int, FoldStudies], localizations: Localizations) -> None:
+    for k, of_fold in studies.items():
+        held_out, training = (sum(bool(localizations.get(s)) for s in x) for x in (of_fold.held_out, of_fold.training))
+        if held_out < len(of_fold.held_out) or training < len(of_fold.training):
+            log(
+                f"fold {k}: {held_out} of {len(of_fold.held_out)} held-out and {training} of {len(of_fold.training)} "
+                "training studies have localizations; the others get the prior and train at annotated points"
+            )
 
 
 def pool_folds(run: Path, splits: Splits, folds: Sequence[int]) -> ProbabilityTable:
@@ -153,7 +196,11 @@ def _claim_run(
     *,
     resume: bool,
 ) -> None:
-    """Writes what the run is, or checks that a resumed one is the same."""
+    """Writes what the run is, or checks that a resumed one is the same.
+
+    Raises:
+      InputError: when it is not, or when there is something else in the folder to resume.
+    """
     state = {
         "config": config.model_dump(mode="json"),
         "crops": job.key,
@@ -169,10 +216,12 @@ def _claim_run(
             raise InputError(
                 f"{run}: cannot resume, {' and '.join(differing)} changed; use --overwrite or another folder"
             )
-        return
+    elif resume and any(run.iterdir()):
+        raise InputError(f"{run}: cannot resume, this is no run of `classify train`; choose another folder")
+    else:
+        write_json(path, state)
     config.save(run / "config.toml")
     write_splits(run / "splits.json", splits)
-    write_json(path, state)
 
 
 def _as_json(value: object) -> object:
@@ -207,17 +256,19 @@ def _train_fold(
     )
     bf16 = use_bf16(config.train.amp, fold.device)
 
-    def logits_of(network: SeverityNet) -> NDArray[np.float64]:
-        return predict_logits(network, held_out, config.crop, device=fold.device, bf16=bf16)
+    def logits_of(network: SeverityNet, jitter: Augmenter | None = None) -> NDArray[np.float64]:
+        return predict_logits(network, held_out, config.crop, device=fold.device, bf16=bf16, augmenter=jitter)
 
     def evaluate(network: SeverityNet) -> float:
         return family_mean_loss(logits_of(network), held_out)
 
     network, history = fit(
-        model, training, config, augmenter, evaluate, fold=fold.k, progress=fold.folder / "progress", device=fold.device
+        model, training, config, augmenter, evaluate, fold=fold.k, progress=fold.folder / _PROGRESS, device=fold.device
     )
     logits = logits_of(network)
-    temperature = _temperatures(logits, held_out, enabled=config.calibration.temperature)
+    # Prediction has no true points: its confidence is fitted at points as far off as stage 1's.
+    off_center = logits if localized else logits_of(network, augmenter.only_jitter())
+    temperature = _temperatures(off_center, held_out, enabled=config.calibration.temperature)
     table = held_out_table(
         logits, held_out, temperature, prior, study_ids=studies.held_out, rows=cache.rows_of(studies.held_out)
     )
@@ -229,6 +280,7 @@ def _train_fold(
         data_fingerprint=data_fingerprint(data), held_out_points="localized" if localized else "annotated",
     )  # fmt: skip
     save_card(fold.folder, card)
+    shutil.rmtree(fold.folder / _PROGRESS, ignore_errors=True)
 
 
 def select_crops(

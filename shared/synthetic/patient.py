@@ -64,6 +64,7 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         slip_mm=_draw_slips(worst, rng),
         disc_height=tuple(float(h) for h in np.clip(1.05 - 1.6 * np.clip(loss, 0, None), 0.42, 1.15)),
         lumbar_count=int(rng.choice(list(_LUMBAR_COUNTS), p=list(_LUMBAR_COUNTS.values()))),
+        remnant=float(rng.beta(1.0, 1.8)),
         origin_mm=(float(rng.normal(0, 6)), float(rng.normal(20, 12)), float(rng.normal(0, 25))),
     )
     spine = Spine(shape)

@@ -50,6 +50,7 @@ class SpineShape:
       slip_mm: forward slip of the vertebra above each lumbar disc (spondylolisthesis). # [5]
       disc_height: factor on the height of each lumbar disc. # [5]
       lumbar_count: lumbar-type vertebrae: 4 (L5 fused to the sacrum), 5 or 6 (S1 free).
+      remnant: how much of a disc is left between S1 and S2, from 0 (a thin line) to 1 (it could be taken for L5/S1).
       origin_mm: patient position of the posterior rim of the L3/L4 disc.
     """
 
@@ -61,6 +62,7 @@ class SpineShape:
     slip_mm: tuple[float, ...]
     disc_height: tuple[float, ...]
     lumbar_count: int
+    remnant: float
     origin_mm: tuple[float, float, float]
 
 
@@ -93,11 +95,13 @@ def _segments(shape: SpineShape) -> Segments:
     disc = np.array(_DISC) * shape.scale
     disc[FIRST_DISC : FIRST_DISC + len(Level)] *= shape.disc_height
     depth, width = np.array(_DEPTH[:-1]) * shape.scale, np.array(_WIDTH[:-1]) * shape.scale
+    disc[S1] *= 0.6 + 1.9 * shape.remnant
+    depth[S1] *= 0.95 + 0.15 * shape.remnant
     if shape.lumbar_count == 4:
         disc[S1 - 1] *= 0.38
         depth[S1 - 1] *= 0.86
     elif shape.lumbar_count == 6:
-        disc[S1] *= 2.7
+        disc[S1] = 2.7 * _DISC[S1] * shape.scale
         depth[S1] *= 1.12
     top = np.concatenate([[0.0], np.cumsum(height[:-1] + disc)])
     return Segments(

@@ -1,5 +1,6 @@
 """The cropper against hand-computed positions: mm in, pixels out, whatever the storage order."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,27 @@ def test_a_position_stored_twice_counts_once():
     doubled = Series(series_id="9", view=series.view, slices=order_slices([*series.slices, twin], series.view))
     numbers = [s.instance_number for s in channel_slices(doubled, localize(study, CANAL), 5)]
     assert numbers == [1, 2, 3, 4, 5]
+
+
+def test_neighbours_come_from_the_same_block():
+    """Two axial blocks of one tilt, 24 mm apart: the last slice of the upper one has no neighbour below."""
+    upper, _ = build(View.AXIAL_T2, AXIAL, CENTER_MM)  # numbered from foot to head, 1 at z 2 mm to 5 at z 18 mm
+    lower, _ = build(View.AXIAL_T2, AXIAL, CENTER_MM)
+    below = [
+        replace(s, instance_number=s.instance_number + 10, plane=replace(s.plane, origin_mm=tuple(
+            np.asarray(s.plane.origin_mm) - [0, 0, 40]))) for s in lower.series[0].slices
+    ]  # fmt: skip
+    both = order_slices([*upper.series[0].slices, *below], View.AXIAL_T2)
+    study = Study(study_id="1", series=(Series(series_id="9", view=View.AXIAL_T2, slices=both),))
+    assert len(study.series[0].stacks) == 1
+
+    def numbers(z_mm: float) -> list[int]:
+        point = localize(study, RECESS[Side.LEFT], CENTER_MM + np.array([0, 0, z_mm]))
+        return [s.instance_number for s in channel_slices(study.series[0], point, 5)]
+
+    assert numbers(-8) == [3, 2, 1, 1, 1]
+    assert numbers(-32) == [15, 15, 15, 14, 13]
+    assert numbers(0) == [5, 4, 3, 2, 1]
 
 
 def test_coarse_crops_are_low_passed():

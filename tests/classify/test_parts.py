@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.augment import Augmenter, center, standardise
+from classify.augment import UNCHANGED, Augmenter, center, standardise
 from classify.calibrate import fit_temperature, softmax, weighted_log_loss
 from classify.cli import main_train
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, PerFamily, TrainConfig
+from classify.device import pick_device
 from classify.evaluate import calibration_error, confusion
-from classify.fit import learning_rate
+from classify.fit import Crops, learning_rate, predict_logits
 from classify.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
 from shared.errors import InputError
 from shared.jitter import Jitter
@@ -26,14 +27,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CROP = CropConfig(
     size_px=32, slices=3, margin_px=12, margin_slices=2, mm_per_px=PerFamily(canal=0.5, foraminal=0.5, subarticular=0.5)
 )
-STILL = AugmentConfig(
-    rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
-)  # fmt: skip
 CANAL = Finding(condition=Condition.CANAL, side=None, level=Level.L1_L2).index
 FORAMEN = {s: Finding(condition=Condition.FORAMINAL, side=s, level=Level.L1_L2).index for s in Side}
 
 
-def augmenter(sd_mm: float, offsets: dict[int, float], augment: AugmentConfig = STILL, share: float = 0.5) -> Augmenter:
+def augmenter(
+    sd_mm: float, offsets: dict[int, float], augment: AugmentConfig = UNCHANGED, share: float = 0.5
+) -> Augmenter:
     jitter = {c: Jitter(in_plane_sd_mm=sd_mm, slice_offsets=offsets) for c in Condition}
     return Augmenter(crop=CROP, augment=augment, jitter=jitter, detected_share=share)
 
@@ -99,7 +99,7 @@ def test_no_change_gives_the_centre_crop_and_a_shift_moves_it():
 
 def test_only_the_canal_is_mirrored_and_only_across_slices():
     rng = np.random.default_rng(0)
-    mirroring = augmenter(0.0, {0: 1.0}, STILL.model_copy(update={"mirror_canal": True}))
+    mirroring = augmenter(0.0, {0: 1.0}, UNCHANGED.model_copy(update={"mirror_canal": True}))
     finding = np.array([CANAL, FORAMEN[Side.LEFT]] * 50)
     draw = mirroring.draw(rng, finding, np.ones(100, bool))
     assert not draw.mirror[1::2].any()
@@ -121,6 +121,38 @@ def test_augmentation_is_finite_and_standardised():
     assert torch.isfinite(x).all()
     assert x.mean(dim=(1, 2, 3)).abs().max() < 1e-4
     assert torch.isfinite(standardise(torch.zeros(1, 3, 32, 32))).all()
+
+
+@pytest.mark.parametrize("change", ["brightness", "contrast"])
+def test_brightness_and_contrast_survive_standardising(change):
+    rng = np.random.default_rng(0)
+    changing = augmenter(0.0, {0: 1.0}, UNCHANGED.model_copy(update={change: 0.3}))
+    patches = torch.from_numpy(rng.integers(0, 256, (8, 7, 56, 56)).astype(np.uint8))
+    out = standardise(changing.apply(patches, changing.draw(rng, np.full(8, CANAL), np.ones(8, bool))))
+    plain = standardise(center(patches, CROP))
+    assert ((out - plain).abs().amax(dim=(1, 2, 3)) > 0.05).sum() >= 4
+    still = changing.only_jitter()
+    same = standardise(still.apply(patches, still.draw(rng, np.full(8, CANAL), np.ones(8, bool))))
+    assert torch.allclose(same, plain, atol=1e-3)
+
+
+def test_calibration_crops_are_off_by_the_jitter_alone():
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 256, (2, len(FINDINGS), 7, 56, 56)).astype(np.uint8)
+    study, finding = np.repeat([0, 1], 5), np.tile(np.arange(5), 2)
+    crops = Crops(
+        patches=patches, study=study, finding=finding, label=np.zeros(10, np.int8), annotated=np.ones(10, bool)
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = SeverityNet(slices=3, dropout=0.0)
+
+    def logits(of: Augmenter | None) -> np.ndarray:
+        return predict_logits(model, crops, CROP, device=torch.device("cpu"), bf16=False, augmenter=of)
+
+    still, off = augmenter(0.0, {0: 1.0}, AugmentConfig()), augmenter(2.0, {-1: 0.5, 1: 0.5}, AugmentConfig())
+    assert logits(still.only_jitter()) == pytest.approx(logits(None), abs=1e-3)
+    assert logits(off.only_jitter()) != pytest.approx(logits(None), abs=1e-3)
+    assert np.array_equal(logits(off.only_jitter()), logits(off.only_jitter()))
 
 
 def test_an_untrained_network_starts_near_the_prior():
@@ -186,6 +218,23 @@ def test_schedule_rises_then_falls_to_zero():
 @pytest.mark.parametrize("name", ["demo", "full"])
 def test_every_shipped_config_parses(name):
     ClassifyConfig.load(ROOT / "configs" / "classify" / f"{name}.toml")
+
+
+def test_the_defaults_are_the_full_run():
+    assert ClassifyConfig.load(ROOT / "configs" / "classify" / "full.toml") == ClassifyConfig()
+
+
+def test_devices_by_name_and_number(monkeypatch):
+    assert pick_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("1") == torch.device("cuda", 1)
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+    for name in ("2", "cuda:2"):
+        with pytest.raises(InputError, match="2 CUDA devices"):
+            pick_device(name)
+    with pytest.raises(InputError, match="expected auto"):
+        pick_device("0,1")
 
 
 def test_an_even_number_of_slices_is_refused():

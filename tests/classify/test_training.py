@@ -1,19 +1,23 @@
 """Training end to end on crude phantoms: checkpoints, resume, leak rules, prior rows."""
 
+import argparse
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import classify.data as data_module
 import classify.fit as fit_module
+import classify.train as train_module
 from classify.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
-from classify.cli import main_train
+from classify.cli import add_parsers, main_train, run_handler
 from classify.config import ClassifyConfig
-from classify.data import CacheJob, build_cache
+from classify.data import CacheJob, build_cache, using_cache
 from classify.evaluate import evaluate
 from classify.predict import Grader, predict_out_of_fold, predict_studies
 from classify.report import evaluate_run
@@ -22,7 +26,9 @@ from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
 from shared.detections import Localization, Source, write_localizations
 from shared.errors import InputError
+from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
+from shared.manifest import data_fingerprint, write_run
 from shared.probabilities import read_probabilities
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
@@ -76,6 +82,9 @@ def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config,
         save(*arguments)
         raise KilledError
 
+    def die(*_: object) -> None:
+        raise KilledError
+
     # The kept cache of the other run spares the decoding; a run's own state is what is tested.
     shutil.copytree(run / "cache", tmp_path / "cache")
     monkeypatch.setattr(fit_module, "save_progress", save_then_die)
@@ -85,6 +94,11 @@ def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config,
     with pytest.raises(InputError, match="unfinished"):
         Grader.load(tmp_path)
     monkeypatch.setattr(fit_module, "save_progress", save)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "save_card", die)
+        with pytest.raises(KilledError):  # after the last epoch, before the model card
+            train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    monkeypatch.setattr(fit_module._Trainer, "run_epoch", die)  # the epochs are not run again
     train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
     for name in ("model.safetensors", "probabilities.csv", "log.csv", "model.json"):
         assert (tmp_path / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
@@ -106,19 +120,108 @@ def test_leaks_raise(challenge, tiny_config, splits, tmp_path):
         train(challenge, tmp_path, tiny_config, folds=[0], splits=fewer)
 
 
-def test_localizations_of_other_folds_are_refused(challenge, splits, tmp_path, capsys):
+@pytest.fixture
+def localizer(challenge, splits, tmp_path) -> Path:
+    """What `lumbar localize train` leaves: out-of-fold points and their error, the splits, run.json."""
+    folder = tmp_path / "localizer"
+    write_localizations(folder / "localizations.csv", detected(localizations_of(challenge)))
+    write_jitter(folder / "errors.json", {c: Jitter(in_plane_sd_mm=1.5, slice_offsets={0: 1.0}) for c in Condition})
+    write_splits(folder / "splits.json", splits)
+    write_run(
+        folder, command="localize train", started=0, kind="localize", data_fingerprint=data_fingerprint(challenge)
+    )
+    return folder
+
+
+def test_only_out_of_fold_localizations_train_a_grader(challenge, splits, localizer, tmp_path, capsys, monkeypatch):
     """A detector must not have trained on a study that validates the grader."""
-    csv = tmp_path / "localizer" / "localizations.csv"
-    write_localizations(csv, localizations_of(challenge))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "kept.txt").touch()
+    csv = localizer / "localizations.csv"
+    arguments = [str(challenge.root), str(run), "--localizations", str(csv), "--overwrite", "--device", "cpu"]
+    arguments += ["--splits", str(localizer / "splits.json")]
+
+    def refused() -> str:
+        assert main_train(arguments) == 1
+        assert (run / "kept.txt").exists()  # nothing is deleted before everything is known to be right
+        return capsys.readouterr().err
+
     other = make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7)
-    write_splits(csv.parent / "splits.json", other)
-    write_splits(tmp_path / "splits.json", splits)
-    arguments = [str(challenge.root), str(tmp_path / "run"), "--localizations", str(csv)]
-    assert main_train([*arguments, "--splits", str(tmp_path / "splits.json")]) == 1
-    message = capsys.readouterr().err
-    assert message.startswith("error: --localizations")
-    assert "other folds" in message
-    assert not (tmp_path / "run").exists()
+    write_splits(tmp_path / "other.json", other)
+    arguments[-1] = str(tmp_path / "other.json")
+    assert "other folds" in refused()
+    arguments[-1] = str(localizer / "splits.json")
+    arguments[3] = str(localizer / "fold0" / "localizations.csv")
+    write_localizations(Path(arguments[3]), localizations_of(challenge))
+    assert "expected RUN/localizations.csv of `lumbar localize train`" in refused()
+    arguments[3] = str(csv)
+    arguments[6] = "gpu"
+    assert "--device 'gpu'" in refused()
+    arguments[6] = "cpu"
+    write_localizations(csv, {s: x for s, x in localizations_of(challenge).items() if s in splits.held_out(1)})
+    assert "fold 0: none of its 4 held-out studies has localizations" in refused()
+
+    calls = []
+    monkeypatch.setattr(train_module, "train", lambda *_, **options: calls.append(options))
+    assert main_train([*arguments, "--fold", "1"]) == 0
+    assert calls[0]["jitter"][Condition.CANAL].in_plane_sd_mm == 1.5  # errors.json beside the points
+    facts = json.loads((localizer / "run.json").read_text())
+    (localizer / "run.json").write_text(json.dumps(facts | {"data_fingerprint": "0"}))
+    (run / "kept.txt").touch()
+    assert "other data" in refused()
+
+
+def test_localizations_of_other_studies_are_refused(challenge, tiny_config, splits, tmp_path):
+    points = localizations_of(challenge)
+    points["999"] = points[challenge.study_ids[0]]
+    with pytest.raises(InputError, match="study 999 is not in"):
+        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, localizations=points, device="cpu")
+
+
+def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, tmp_path):
+    out = tmp_path / "out"
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers())
+    csv = str(localizer / "localizations.csv")
+    words = ["predict", str(challenge.root), str(run), str(out), "--part", "train", "--device", "cpu"]
+    assert run_handler(parser.parse_args([*words, "--localizations", csv])) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["probabilities.csv", "run.json", "submission.csv"]
+    write_localizations(localizer / "localizations.csv", {})
+    assert run_handler(parser.parse_args([*words, "--localizations", csv, "--overwrite"])) == 1
+    assert (out / "submission.csv").exists()
+
+
+def test_a_foreign_folder_is_not_resumed(challenge, tiny_config, splits, localizer):
+    before = sorted(localizer.iterdir())
+    with pytest.raises(InputError, match="cannot resume"):
+        train(challenge, localizer, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    assert sorted(localizer.iterdir()) == before
+
+
+def test_divergence_is_named(challenge, tiny_config, splits, run, tmp_path, monkeypatch):
+    shutil.copytree(run / "cache", tmp_path / "cache")
+    monkeypatch.setattr(fit_module, "weighted_loss", lambda logits, *_, **__: logits.sum() * float("nan"))
+    with pytest.raises(InputError, match=r"fold 0 epoch 1: .* train\.learning_rate"):
+        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu")
+
+
+def test_the_last_process_deletes_the_cache(tmp_path):
+    folder, lock = tmp_path / "cache", tmp_path / "state.json"
+    lock.touch()
+    folder.mkdir()
+    with using_cache(folder, lock=lock, keep=False):
+        with using_cache(folder, lock=lock, keep=False):
+            pass
+        assert folder.exists()
+    assert not folder.exists()
+
+
+def test_a_full_disk_is_refused_before_anything_is_cut(challenge, tiny_config, tmp_path, monkeypatch):
+    job = CacheJob(data=challenge, config=tiny_config.crop, localizations=None, conditions=tuple(Condition))
+    monkeypatch.setattr(data_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="GiB are free"):
+        build_cache(job, tmp_path / "cache")
 
 
 def test_checkpoint_round_trip_and_versions(run, tmp_path):
@@ -134,6 +237,7 @@ def test_checkpoint_round_trip_and_versions(run, tmp_path):
         {"version": 99},
         {"preprocessing": {**PREPROCESSING, "version": 0}},
         {"temperature": 3},
+        {"temperature": {"canal": 1.0}},
     ):
         (tmp_path / "fold0" / MODEL_FILE).write_text(json.dumps(value | change))
         with pytest.raises(InputError, match=MODEL_FILE):
@@ -148,7 +252,7 @@ def test_prediction_equals_the_held_out_probabilities(run, challenge, splits):
     table, problems = predict_out_of_fold(run, challenge, localizations_of(challenge), device="cpu")
     assert problems == ()
     written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
-    assert np.allclose(table.values, written.values, atol=2e-3)
+    assert np.allclose(table.values, written.values, atol=1e-6)
 
 
 def test_fold_ensemble_is_the_mean(run, challenge):
@@ -193,6 +297,10 @@ def test_trained_on_localizations(challenge, tiny_config, splits, run, tmp_path)
     trained[7] = False
     assert np.array_equal(table.from_model[0], trained)
     assert load_card(tmp_path / "fold0").held_out_points == "localized"
+    evaluate_run(challenge, tmp_path, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Not shown" in page
+    assert page.count("<img") == 2
 
 
 def test_cache_is_continued_not_repeated(challenge, tiny_config, run, tmp_path, monkeypatch):
