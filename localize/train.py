@@ -4,7 +4,7 @@ RUN/config.toml  splits.json  run.json           run.json is written last: a run
 RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  detections.csv  localizations.csv  metrics.json
 RUN/localizations.csv                            out-of-fold, pooled over the trained folds
 RUN/errors.json                                  their measured error, which stage 2 trains on
-RUN/work/fold<K>/                                data sets and unfinished detectors; gone when the fold is finished
+RUN/work                                         data sets and unfinished detectors; gone when the fold is finished
 
 Several processes may train folds of one run side by side: each touches its own folds, and whoever finishes pools them.
 """

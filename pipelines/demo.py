@@ -19,6 +19,7 @@ from shared.errors import InputError
 from shared.files import prepare_output, read_json, write_json
 from shared.jitter import read_jitter
 from shared.manifest import RUN_FILE, sha256_of, write_run
+from shared.metric import study_losses
 from shared.probabilities import ProbabilityTable, write_submission
 from shared.progress import log, track
 from shared.splits import Splits, make_splits, read_splits, write_splits
@@ -267,7 +268,11 @@ def _score(
     ours = to_table(predictions)
     tables = baselines(study_ids, data.grades_of(data.study_ids)) | {OURS: ours, ON_TRUE_POINTS: on_true_points}
     comparison = compare(tables | {ORACLE: read_oracle(out / "truth" / "oracle.csv")}, study_ids, grades)
-    pictures = {p.study_id: (source, p) for p in predictions[:3]}
+    losses = study_losses(ours.select(study_ids).values, grades).losses.sum(1)
+    order = [study_ids[i] for i in np.argsort(-losses)]
+    by_id = {p.study_id: p for p in predictions}
+    # The study that cost most, the one in the middle and the one that cost least.
+    pictures = {s: (source, by_id[s]) for s in (order[0], order[len(order) // 2], order[-1])}
     folder = prepare_output(out / "reports" / "evaluation", overwrite=True)
     evaluation_report(comparison, ours, study_ids, grades, folder, name=OURS, pictures=pictures)
     return comparison
