@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import InputError
+from shared.errors import InputError, exit_code
 from shared.labels import Condition
 
 if TYPE_CHECKING:
@@ -143,14 +143,7 @@ def main_train(argv: list[str] | None = None) -> int:
 def run_handler(arguments: argparse.Namespace) -> int:
     """Runs `arguments.func`; bad input becomes one line on standard error and exit code 1."""
     handler: Handler = arguments.func
-    try:
-        return handler(arguments)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; continue with --resume\n")
-        return 130
+    return exit_code(lambda: handler(arguments))
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -160,6 +153,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.jitter import read_jitter
+    from shared.splits import chosen_splits, parse_folds
 
     overrides = list(arguments.set)
     if arguments.weights is not None:
@@ -168,7 +162,7 @@ def _train(arguments: argparse.Namespace) -> int:
         overrides.append(f'model.pretrained="{arguments.weights}"')
     config = ClassifyConfig.load(arguments.config, tuple(overrides))
     data = Challenge.open(arguments.data, "train")
-    splits = _splits(arguments, data)
+    splits = chosen_splits(data, arguments.run, arguments.splits, resume=arguments.resume)
     localizations, errors = None, arguments.errors
     if arguments.localizations:
         localizations = _out_of_fold(arguments.localizations, data, splits)
@@ -176,11 +170,12 @@ def _train(arguments: argparse.Namespace) -> int:
         errors = errors or (beside if beside.is_file() else None)
     jitter = read_jitter(errors) if errors else None
     conditions = tuple(c for c in Condition if arguments.condition is None or c.short in arguments.condition)
-    folds = _folds(arguments.fold, len(splits.folds))
+    folds = parse_folds(arguments.fold, splits)
     # What can be wrong is found before --overwrite deletes anything.
     check_inputs(data, splits, folds, localizations)
     pick_device(arguments.device)
-    run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume)
+    inputs = [arguments.data, arguments.localizations]
+    run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume, inputs=inputs)
     train(
         data, run, config, folds=folds, splits=splits, localizations=localizations, jitter=jitter,
         conditions=conditions, device=arguments.device, workers=arguments.workers, resume=arguments.resume,
@@ -188,25 +183,6 @@ def _train(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     sys.stdout.write(f"trained fold {', '.join(map(str, folds))} -> {run}\n")
     return 0
-
-
-def _splits(arguments: argparse.Namespace, data: "Challenge") -> "Splits":
-    from shared.splits import make_splits, read_splits
-
-    if arguments.splits is not None:
-        return read_splits(arguments.splits)
-    kept = arguments.run / "splits.json"
-    if arguments.resume and kept.is_file():
-        return read_splits(kept)
-    return make_splits(data.study_ids, data.grades_of(data.study_ids))
-
-
-def _folds(text: str, count: int) -> list[int]:
-    if text == "all":
-        return list(range(count))
-    if not text.isdigit() or int(text) >= count:
-        raise InputError(f"--fold {text!r}: expected all or a number from 0 to {count - 1}")
-    return [int(text)]
 
 
 def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizations":
@@ -258,7 +234,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             f"--localizations {arguments.localizations}: holds none of the {len(data.study_ids)} {arguments.part} "
             f"studies of {data.root}; it is of other data"
         )
-    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
+    inputs = [arguments.data, arguments.run, arguments.localizations]
+    out = prepare_output(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
     if arguments.part == "train":
         table, problems = predict_out_of_fold(arguments.run, data, localizations, device=arguments.device)
     else:
@@ -280,6 +257,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     data = Challenge.open(arguments.data, "train")
     localizations = read_localizations(arguments.localizations) if arguments.localizations else None
-    out = prepare_output(arguments.out, overwrite=arguments.overwrite)
+    inputs = [arguments.data, arguments.run, arguments.localizations]
+    out = prepare_output(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
     sys.stdout.write(evaluate_run(data, arguments.run, out, localizations=localizations) + "\n")
     return 0

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import InputError
+from shared.errors import exit_code
 
 if TYPE_CHECKING:
-    from shared.challenge import Challenge
-    from shared.splits import Splits
+    pass
 
 _DATA = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
 _VIEWS = ("sagittal_t1", "sagittal_t2", "axial_t2")
@@ -125,41 +124,22 @@ def run_train(args: argparse.Namespace) -> int:
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.labels import View
+    from shared.splits import chosen_splits, parse_folds
 
     overrides = list(args.overrides)
     if args.weights is not None:
         overrides.append(f'model.weights="{args.weights}"')
     config = LocalizeConfig.load(args.config, tuple(overrides))
     data = Challenge.open(args.data)
-    splits = _splits(args, data)
-    folds = _folds(args.fold, len(splits.folds))
-    run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume)
+    splits = chosen_splits(data, args.run, args.splits, resume=args.resume)
+    folds = parse_folds(args.fold, splits)
+    run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume, inputs=[args.data])
     views = tuple(View.from_slug(v) for v in args.view) if args.view else tuple(View)
     train(
         data, run, config,
         folds=folds, splits=splits, views=views, device=args.device, workers=args.workers, resume=args.resume,
     )  # fmt: skip
     return 0
-
-
-def _splits(args: argparse.Namespace, data: "Challenge") -> "Splits":
-    """As stage 2 chooses them, whatever the seed of the training."""
-    from shared.splits import make_splits, read_splits
-
-    if args.splits is not None:
-        return read_splits(args.splits)
-    kept = args.run / "splits.json"
-    if args.resume and kept.is_file():
-        return read_splits(kept)
-    return make_splits(data.study_ids, data.grades_of(data.study_ids))
-
-
-def _folds(text: str, count: int) -> list[int]:
-    if text == "all":
-        return list(range(count))
-    if not text.isdigit() or int(text) >= count:
-        raise InputError(f"--fold {text}: expected all or a number from 0 to {count - 1}")
-    return [int(text)]
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -172,7 +152,7 @@ def run_predict(args: argparse.Namespace) -> int:
     has_test = (args.data / "test_series_descriptions.csv").is_file()
     data = Challenge.open(args.data, args.part or ("test" if has_test else "train"))
     folds = chosen_folds(args.run, args.fold)
-    out = prepare_output(args.out, overwrite=args.overwrite)
+    out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
     predictions = predict_data(args.run, data, folds=folds, device=args.device)
     write_predictions(out, predictions)
     for problem in predictions.problems:
@@ -188,7 +168,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from localize.report import evaluate_run
     from shared.files import prepare_output
 
-    out = prepare_output(args.out, overwrite=args.overwrite)
+    out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
     page = evaluate_run(args.data, args.run, out, truth=args.truth, folds=args.fold, device=args.device)
     sys.stdout.write(f"{page}\n")
     return 0
@@ -199,8 +179,4 @@ def main_train(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m localize.train", description=_TRAIN_DESCRIPTION)
     add_train_arguments(parser)
     args = parser.parse_args(argv)
-    try:
-        return run_train(args)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    return exit_code(lambda: run_train(args))

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
-from shared.errors import InputError
+from shared.errors import InputError, exit_code
 
 EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
 
@@ -18,25 +18,7 @@ EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research softwar
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    return run(lambda: arguments.func(arguments))
-
-
-def run(command: Callable[[], int]) -> int:
-    """Runs a command; bad input becomes one line on standard error and exit code 1."""
-    try:
-        return command()
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    except BrokenPipeError:  # the reader of our output went away, as `lumbar info | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        sys.stderr.write(f"error: {error.filename or 'system'}: {error.strerror or error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished parts are kept, go on with --resume\n")
-        return 130
+    return exit_code(lambda: arguments.func(arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:

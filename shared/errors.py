@@ -1,4 +1,8 @@
-"""The one error a user may cause: bad input or data."""
+"""The one error a user may cause, bad input or data, and what every command makes of it."""
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class InputError(Exception):
@@ -6,3 +10,21 @@ class InputError(Exception):
 
     The command line prints it as one line and exits with 1.
     """
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command; bad input becomes one line on standard error and exit code 1."""
+    try:
+        return command()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except BrokenPipeError:  # the reader of our output went away, as `lumbar info | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or 'system'}: {error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; finished parts are kept, go on with --resume\n")
+        return 130

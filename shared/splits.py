@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from shared.challenge import Challenge
 from shared.errors import InputError
 from shared.files import read_json, write_json
 from shared.labels import Condition, Severity, findings_of
@@ -80,6 +81,28 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     held_out = [tuple(sorted(ids[i] for i in test)) for _, test in splitter.split(ids, stratum)]
     return Splits(seed=seed, folds=tuple(held_out))
+
+
+def chosen_splits(data: Challenge, run: Path, given: Path | None, *, resume: bool) -> Splits:
+    """The splits of a training command: the given file, else a resumed run's own, else the seeded default of the data.
+
+    Both stages choose by this rule, so that without any file they still hold out the same studies.
+    """
+    if given is not None:
+        return read_splits(given)
+    if resume and (run / "splits.json").is_file():
+        return read_splits(run / "splits.json")
+    return make_splits(data.study_ids, data.grades_of(data.study_ids))
+
+
+def parse_folds(text: str, splits: Splits) -> list[int]:
+    """The folds that `--fold` names; raises `InputError` unless it is `all` or one of them."""
+    count = len(splits.folds)
+    if text == "all":
+        return list(range(count))
+    if not text.isdigit() or int(text) >= count:
+        raise InputError(f"--fold {text!r}: expected all or a number from 0 to {count - 1}")
+    return [int(text)]
 
 
 def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> NDArray[np.intp]:
