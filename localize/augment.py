@@ -41,17 +41,35 @@ def _area(boxes_xyxy: FloatArray) -> FloatArray:
 def _move(
     image: NDArray[np.uint8], boxes_xyxy: FloatArray, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Rotates, scales and shifts about the centre. Boxes follow their centre and the scale, not the rotation: the
-    corners of a rotated box would enclose more than the point's surroundings."""
+    """Rotates, scales, shifts and bends. Boxes follow their centre and the scale, not the rotation: the corners of a
+    rotated box would enclose more than the point's surroundings."""
     rows, columns = image.shape
     angle = rng.uniform(-config.rotate_deg, config.rotate_deg)
     scale = float(np.exp(rng.uniform(-config.scale, config.scale)))
     matrix = np.asarray(cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), angle, scale), np.float64)
     matrix[:, 2] += rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
-    moved = cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
+    bend = _smooth((rows, columns, 2), config.bend * max(rows, columns), rng)
+    inverse = cv2.invertAffineTransform(matrix).astype(np.float32)
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    bent_x, bent_y = x + bend[..., 0], y + bend[..., 1]
+    moved = cv2.remap(
+        image,
+        inverse[0, 0] * bent_x + inverse[0, 1] * bent_y + inverse[0, 2],
+        inverse[1, 0] * bent_x + inverse[1, 1] * bent_y + inverse[1, 2],
+        cv2.INTER_LINEAR,
+    )
     centers = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    # The picture at p shows what lay at p + bend(p), so a point moves against the bend.
+    at = np.clip(np.rint(centers), 0, [columns - 1, rows - 1]).astype(int)
+    centers = centers - bend[at[:, 1], at[:, 0]]
     half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2 * scale
     return np.asarray(moved, np.uint8), np.concatenate([centers - half, centers + half], axis=1)
+
+
+def _smooth(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth random field of standard deviation up to `size`. # shape"""
+    grid = rng.standard_normal((4, 4, *shape[2:])).astype(np.float32) * np.float32(size * rng.random())
+    return np.asarray(cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _field_of_view(
@@ -69,7 +87,11 @@ def _field_of_view(
 def _recolour(image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
     values: NDArray[np.float32] = image.astype(np.float32) / np.float32(255)
     values **= np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
+    knots = np.linspace(0, 1, 6)
+    curve = np.clip(knots + config.tone * rng.uniform(-1, 1) * rng.standard_normal(6) * (knots > 0), 0, 1.2)
+    values = np.interp(values, knots, curve).astype(np.float32)
     values *= np.float32(np.exp(rng.uniform(-config.gain, config.gain)))
+    values *= np.exp(_smooth(image.shape, config.shading, rng))
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in image.shape), indexing="ij")
     slope = rng.uniform(-config.bias, config.bias, 3).astype(np.float32)
     values *= np.exp(slope[0] * x + slope[1] * y + slope[2] * 2 * (x * x + y * y))

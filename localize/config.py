@@ -83,6 +83,12 @@ class AugmentConfig(Config):
     """Largest standard deviation of noise, as a share of full scale."""
     blur_px: NonNegative = 1.0
     """Largest standard deviation of blur."""
+    bend: NonNegative = 0.02
+    """Largest standard deviation of a smooth distortion, as a share of the image's longer side."""
+    tone: NonNegative = 0.1
+    """Largest standard deviation of a random tone curve's knots, as a share of full scale."""
+    shading: NonNegative = 0.5
+    """Largest standard deviation of blotchy shading, in natural logarithms."""
     crop: Fraction = 0.3
     """Probability that a border band is blacked out, as if the field of view ended there."""
 

@@ -92,7 +92,7 @@ def _bone(
 
 def _marrow(r: Region, palette: Palette, texture: Texture) -> Float32Array:
     """Marrow signal with its mottling. # [C, n]"""
-    mottle = 1 + 0.06 * texture.fine[r.at] + 0.06 * texture.coarse[r.at]
+    mottle = r.get("marrow") * (1 + 0.06 * texture.fine[r.at] + 0.08 * texture.coarse[r.at])
     return palette[Tissue.MARROW] * mottle.astype(np.float32)
 
 
@@ -130,11 +130,14 @@ def _arch(r: Region, palette: Palette, texture: Texture) -> None:
     _facets(r, t, palette, marrow, free)
     # Spinous process: a rounded plate tilted down, thicker at its free edge.
     drop, out = tv - 9.5 - 0.20 * (r.v - back), r.v - back - 14.5
-    spinous = ellipse(drop, out, 11.0 - 3.0 * r.get("thoracic"), 16.0)
-    box = np.minimum(10.0 - 2.5 * r.get("thoracic") - np.abs(drop), 14.5 - np.abs(out))
+    size = r.get("spinous") * (1 - 0.27 * r.get("thoracic"))
+    spinous = ellipse(drop, out, 12.5 * size, 16.0)
+    box = np.minimum(11.5 * size - np.abs(drop), 14.5 - np.abs(out))
     spinous = np.minimum(0.45 * spinous + 0.55 * box, 3.3 + 0.06 * np.maximum(out, 0) - r.a)
     _bone(r, spinous, palette, marrow, free)
-    crest = np.minimum(np.minimum(r.v - back - 0.5, back + 6 + 3 * np.cos(tv * 0.22) - 0.1 * r.a - r.v), 17 - r.a)
+    crest = np.minimum(
+        np.minimum(r.v - back - 0.5, back + r.get("crest") + 3 * np.cos(tv * 0.22) - 0.25 * r.a - r.v), 17 - r.a
+    )
     _bone(r, crest, palette, marrow, r.get("sacral"))
 
 
@@ -272,8 +275,13 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     health = r.get("health")
     worn = 1 - health
     # Discs are lens-shaped: endplates are concave in the middle.
-    edge = r.get("edge") - (0.4 + 1.0 * health) * np.clip(1 - squared, 0, 1) + 0.12 * texture.coarse[r.at]
-    disc_outline = outline + 0.3 + 0.6 * worn + _bulge(r) * smoothstep((r.v + 12) / 9)
+    inner = np.clip(1 - squared, 0, 1)
+    edge = r.get("edge") - r.get("concavity") * inner * (2 - inner) + 0.12 * texture.coarse[r.at]
+    edge = edge - r.get("node") * np.exp(-((r.v - r.get("node_v")) ** 2 + r.u**2) / 14.0)
+    back = smoothstep((r.v + 12) / 9)
+    front = smoothstep((-r.v - 14) / 8)
+    disc_outline = outline + 0.3 + 0.6 * worn + _bulge(r) * back + r.get("front_bulge") * front
+    outline = outline + r.get("spur") * front
     disc = np.minimum(disc_outline, 0.8 - edge)
     body = np.minimum(outline, edge)
     marrow = _marrow(r, palette, texture)

@@ -44,6 +44,7 @@ class SpineGrid:
     """Float32 lookup tables of a spine for fast conversion of whole planes."""
 
     def __init__(self, spine: Spine) -> None:
+        self._warp = spine.warp
         self._map_s, self._map_v, self._origin, self._step = spine.plane_map()
         self._x, self._slope, self._slip = (a.astype(np.float32) for a in spine.lateral)
         self._sin, self._cos = (f(spine.headings_rad).astype(np.float32) for f in (np.sin, np.cos))
@@ -64,8 +65,9 @@ class SpineGrid:
         on_curve = self._index(s)
         u = x - self._x[on_curve]
         s = s + u * self._slope[on_curve]
+        v = v + self._slip[self._index(s)]
+        s, u, v = self._irregular(s, u, v)
         i = self._index(s)
-        v = v + self._slip[i]
         soft = max(0.8 * max(plane.spacing_mm), 0.45)
         flat = {name: a.ravel() for name, a in zip("xyzuvs", (x, y, z, u, v, s), strict=True)}
         return Points(**flat, i=i.ravel(), soft=soft)
@@ -86,6 +88,15 @@ class SpineGrid:
             i=self._index(s),
             soft=points.soft,
         )
+
+    def _irregular(self, s: Float32Array, u: Float32Array, v: Float32Array) -> tuple[Float32Array, ...]:
+        """Coordinates displaced by the patient's warp, which is smooth enough for a coarse grid. # [rows, columns]"""
+        rows, columns = s.shape
+        coarse = [
+            cv2.resize(a, ((columns + 2) // 3, (rows + 2) // 3), interpolation=cv2.INTER_LINEAR) for a in (s, u, v)
+        ]
+        moved = (cv2.resize(d, (columns, rows), interpolation=cv2.INTER_LINEAR) for d in self._warp.offsets(*coarse))
+        return tuple(a + d for a, d in zip((s, u, v), moved, strict=True))
 
     def _index(self, s: Float32Array) -> NDArray[np.int32]:
         """Profile index of arc positions."""

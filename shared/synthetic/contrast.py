@@ -84,9 +84,10 @@ def draw_palette(rng: np.random.Generator, weightings: tuple[Weighting, ...], ag
     table = np.array([_SIGNAL[t] for t in Tissue])
     fatty = 0.1 + 0.3 * age + 0.08 * rng.standard_normal()
     table[Tissue.MARROW] += fatty * (table[Tissue.FAT] - table[Tissue.MARROW])
-    table *= np.exp(0.07 * rng.standard_normal(table.shape))
+    table *= np.exp(0.10 * rng.standard_normal(table.shape))
+    table[Tissue.MARROW] *= np.exp(rng.uniform(-0.35, 0.15))
     # Echo time and train length differ: T2 fat ranges from grey to as bright as CSF, fluid from grey to white.
-    table[:, 1] = table[:, 1] ** rng.uniform(0.85, 1.2)
+    table[:, 1] = table[:, 1] ** rng.uniform(0.8, 1.35)
     table[[Tissue.FAT, Tissue.EPIDURAL], 1] *= rng.uniform(0.75, 1.15)
-    table[:, 0] = table[:, 0] ** rng.uniform(0.8, 1.15)
+    table[:, 0] = table[:, 0] ** rng.uniform(0.8, 1.25)
     return Palette(signal=table[:, list(weightings)].astype(np.float32), weightings=weightings)

@@ -51,20 +51,26 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
     """Draws everything about a patient that the latents (# [25]) leave open."""
     age = float(1 / (1 + np.exp(-1.1 * degeneration + rng.normal(0, 0.5))))
     scale = float(np.clip(rng.normal(1.0, 0.065), 0.84, 1.16))
-    slope = float(np.clip(rng.normal(37, 7), 20, 56))
+    slope = float(np.clip(rng.normal(38, 8), 18, 60))
     worst = _worst_by_level(latent)
     loss = 0.10 * worst + 0.10 * age + rng.normal(0, 0.05, len(Level))
     shape = SpineShape(
         scale=scale,
         sacral_slope_deg=slope,
         # The more the sacrum tilts, the more the spine above must bend back: L1 leans back by about 17 degrees.
-        lordosis_deg=slope + float(rng.normal(17, 5)),
+        lordosis_deg=slope + float(rng.normal(17, 6)),
         scoliosis_mm=float(abs(rng.normal(0, 2.0)) + (rng.uniform(4, 14) if rng.random() < 0.1 else 0.0)),
         scoliosis_phase=float(rng.uniform(0, 2 * np.pi)),
         slip_mm=_draw_slips(worst, rng),
         disc_height=tuple(float(h) for h in np.clip(1.05 - 1.6 * np.clip(loss, 0, None), 0.42, 1.15)),
         lumbar_count=int(rng.choice(list(_LUMBAR_COUNTS), p=list(_LUMBAR_COUNTS.values()))),
-        remnant=float(rng.beta(1.0, 1.8)),
+        remnant=float(rng.beta(0.8, 2.0)),
+        heading_deg=tuple(float(a) for a in rng.normal(0, 1.6, len(VERTEBRAE))),
+        body_height=tuple(float(h) for h in np.clip(rng.normal(1, 0.03, len(VERTEBRAE)), 0.9, 1.1)),
+        sacral_curve=float(rng.uniform(0.2, 1.5)),
+        sacral_taper=float(np.clip(rng.normal(1, 0.09), 0.8, 1.25)),
+        warp_seed=int(rng.integers(2**31)),
+        warp_mm=float(rng.uniform(0.3, 0.9)),
         origin_mm=(float(rng.normal(0, 6)), float(rng.normal(20, 12)), float(rng.normal(0, 25))),
     )
     spine = Spine(shape)
@@ -76,6 +82,12 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         conus_s=float(conus),
         canal_size=float(np.clip(rng.normal(1.0, 0.025), 0.92, 1.08)),
         modic=_draw_modic(len(spine.segments.disc_s), worst, rng),
+        sac_end_s=float(spine.segments.vertebra_s[S1 + 1] + np.clip(rng.normal(0, 11), -24, 26) * scale),
+        epidural=float(rng.uniform(0.4, 1.6)),
+        waist=float(rng.uniform(0.05, 0.15)),
+        spinous=np.clip(rng.normal(1.1, 0.12) + rng.normal(0, 0.06, len(VERTEBRAE)), 0.75, 1.4),
+        crest_mm=float(rng.uniform(5, 18)),
+        **_draw_bodies(age, rng),
     )
     build = draw_build(rng, scale, age)
     return Case(
@@ -112,6 +124,22 @@ def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> Flo
     health = 0.88 - load - 0.55 * age + rng.normal(0, 0.14, count)
     health[S1:] = np.minimum(health[S1:], 0.35)
     return np.asarray(np.clip(health, 0.02, 1.0))
+
+
+def _draw_bodies(age: float, rng: np.random.Generator) -> dict[str, FloatArray]:
+    """What endplates, rims and marrow look like: osteophytes grow with age, Schmorl's nodes are common above L3."""
+    discs = len(VERTEBRAE) - 1
+    worn = rng.random(discs) < 0.15 + 0.5 * age
+    node = (rng.random(discs) < 0.07) * rng.uniform(2.0, 5.0, discs) * rng.choice([-1.0, 1.0], discs)
+    node[S1 - 1 :] = 0
+    return {
+        "concavity_mm": np.clip(rng.normal(1.0, 0.5) + rng.normal(0, 0.35, discs), 0.1, 2.6),
+        "front_bulge_mm": rng.gamma(1.6, 0.7, discs),
+        "spur_mm": worn * rng.gamma(1.5, 1.0, discs),
+        "node_mm": node,
+        "node_v_mm": rng.normal(0, 6, discs),
+        "marrow": np.clip(rng.normal(1, 0.07, discs + 1), 0.75, 1.25),
+    }
 
 
 def _draw_modic(count: int, worst: FloatArray, rng: np.random.Generator) -> FloatArray:

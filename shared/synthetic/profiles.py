@@ -38,6 +38,17 @@ class Patient:
       conus_s: where the cord ends, mm along the spine.
       canal_size: factor on the canal's diameter.
       modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis. # [17]
+      sac_end_s: where the thecal sac ends, mm along the spine.
+      epidural: factor on the fat in front of the sacral sac.
+      waist: how much narrower a body is at its middle than at its endplates.
+      concavity_mm: how far the endplates of each disc are hollowed. # [17]
+      front_bulge_mm: how far each disc stands in front of its endplates. # [17]
+      spur_mm: length of the osteophytes at the front rims of each disc. # [17]
+      node_mm: depth of a Schmorl's node beside each disc, > 0 into the vertebra below, < 0 above. # [17]
+      node_v_mm: where it lies behind the middle of the body. # [17]
+      marrow: factor on each vertebra's marrow signal. # [18]
+      spinous: factor on the height of each vertebra's spinous process. # [18]
+      crest_mm: thickness of the bone behind the first sacral segment's canal.
     """
 
     latent: FloatArray
@@ -46,6 +57,17 @@ class Patient:
     conus_s: float
     canal_size: float
     modic: FloatArray
+    sac_end_s: float
+    epidural: float
+    waist: float
+    concavity_mm: FloatArray
+    front_bulge_mm: FloatArray
+    spur_mm: FloatArray
+    node_mm: FloatArray
+    node_v_mm: FloatArray
+    marrow: FloatArray
+    spinous: FloatArray
+    crest_mm: float
 
 
 def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
@@ -66,6 +88,14 @@ class Profiles:
     depth: Float32Array
     health: Float32Array
     modic: Float32Array
+    concavity: Float32Array
+    front_bulge: Float32Array
+    spur: Float32Array
+    node: Float32Array
+    node_v: Float32Array
+    marrow: Float32Array
+    spinous: Float32Array
+    crest: Float32Array
     bulge: Float32Array
     bulge_recess: Float32Array
     bulge_foramen: Float32Array
@@ -126,10 +156,10 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
     recess = np.stack([_by_level(patient, Condition.SUBARTICULAR, side) for side in SIDES])
     foramen = np.stack([_by_level(patient, Condition.FORAMINAL, side) for side in SIDES])
     crowding = _bumps(spine, canal, half_mm=7.5)
-    # The waist of the bodies is 8% narrower than the endplates; worn discs grow osteophytes.
+    # Bodies are narrower than their endplates; worn discs grow osteophytes.
     body = np.clip(edge / np.interp(spine.s, seg.vertebra_s, seg.vertebra_half), 0, 1)
     spur = np.exp(-np.clip(edge, 0, None) / 3) * (1 - patient.disc_health[disc]) * patient.age
-    waist = 1 - 0.085 * np.sin(np.pi / 2 * body) + 0.05 * spur
+    waist = 1 - patient.waist * np.sin(np.pi / 2 * body) + 0.05 * spur
     sac = _sac(spine, patient, crowding)
     width_scale = patient.canal_size * k
     return Profiles(
@@ -144,6 +174,14 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
                 "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
                 "health": patient.disc_health[disc],
                 "modic": patient.modic[disc],
+                "concavity": patient.concavity_mm[disc],
+                "front_bulge": patient.front_bulge_mm[disc],
+                "spur": patient.spur_mm[disc] * np.exp(-np.clip(edge, 0, None) / 2.5),
+                "node": np.clip(patient.node_mm[disc] * np.sign(to_disc), 0, None),
+                "node_v": patient.node_v_mm[disc] - np.interp(spine.s, seg.disc_s, seg.depth) / 2,
+                "spinous": patient.spinous[np.searchsorted(seg.disc_s + 10.0 * k, spine.s)],
+                "crest": k * by_vertebra(spine, {"S1": patient.crest_mm, "S2": 0.7 * patient.crest_mm, "S4": 4.0}),
+                "marrow": patient.marrow[np.searchsorted(seg.disc_s, spine.s)],
                 "bulge": sac["bulge"],
                 "bulge_recess": np.stack([_bumps(spine, 4.2 * g, half_mm=5.5) for g in recess]),
                 "bulge_foramen": np.stack([_bumps(spine, 3.6 * g, half_mm=5.0) for g in foramen]),
@@ -183,8 +221,10 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
     k = spine.shape.scale
     # The canal's size follows the body's only weakly.
     size = patient.canal_size * k**0.3
-    front_fat = k * by_vertebra(spine, {"L3": 0.6, "L5": 1.2, "S1": 4.0, "S2": 3.5})
-    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.96, "S1": 0.82, "S2": 0.4, "S3": 0.02})
+    sacral_fat = patient.epidural
+    front_fat = k * by_vertebra(spine, {"L3": 0.6, "L5": 1.2, "S1": 4.0 * sacral_fat, "S2": 3.5 * sacral_fat})
+    end = (patient.sac_end_s - 28 * k, patient.sac_end_s - 8 * k, patient.sac_end_s + 2)
+    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.96}) * np.interp(spine.s, end, (1.0, 0.55, 0.02))
     open_ap = _SAC_OPEN_MM * size * taper
     # What closes: the disc takes 55% of the lost diameter from the front, flavum and facets 45% from behind.
     lost = np.clip(open_ap - _SAC_CLOSED_MM, 0, None) * crowding
@@ -192,8 +232,10 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
     front = 0.8 + front_fat + np.maximum(0.55 * lost, rest_bulge * 0.5)
     back = 0.8 + front_fat + open_ap - 0.45 * lost
     bony = 0.8 + front_fat + open_ap + k * by_vertebra(spine, {"T12": 1.5, "L3": 2.5, "L5": 4.0, "S1": 3.0, "S3": 4.0})
-    half_width = size * by_vertebra(
-        spine, {"T10": 7.2, "T12": 8.2, "L3": 8.8, "L5": 9.0, "S1": 7.0, "S2": 4.0, "S3": 0.2}
+    half_width = (
+        size
+        * by_vertebra(spine, {"T10": 7.2, "T12": 8.2, "L3": 8.8, "L5": 9.0, "S1": 7.6, "S2": 6.0})
+        * np.interp(spine.s, end, (1.0, 0.6, 0.03))
     )
     return {
         "bulge": np.clip(front - 1.0 - front_fat * 0.8, 0, None) * _bumps(spine, np.ones(len(Level)), half_mm=6.5),

@@ -180,14 +180,14 @@ def render(
         # What lies around the spine is coarse: one sample through the slice's thickness will do.
         points = grid.points(plane, stack.shape)
         around = np.zeros((channels, points.u.size), dtype=np.float32)
-        surroundings.paint(around, points, profiles, palette, texture)
+        body = surroundings.paint(around, points, profiles, palette, texture)
         at = near_spine(points)
         near = points.take(at)
         for fraction in _SUBPLANES:
             canvas = around.copy()
             shifted = grid.shift(near, plane.normal, fraction * stack.thickness_mm)
             paint_spine(region_of(canvas, profiles, shifted, at), palette, texture)
-            out[:, k] += canvas.reshape(channels, *stack.shape) / len(_SUBPLANES)
+            out[:, k] += (canvas * body).reshape(channels, *stack.shape) / len(_SUBPLANES)
     return out
 
 

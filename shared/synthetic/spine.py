@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from shared.labels import Level
+from shared.synthetic.warp import Warp
 
 FloatArray = NDArray[np.float64]
 # float32 in fact; numpy's stubs lose the precision in arithmetic with Python numbers.
@@ -31,10 +32,13 @@ FIRST_DISC: Final = L1
 # Posterior height of the body and of the disc below, depth (front to back) and width of the lower endplate, in mm.
 _HEIGHT: Final = (20, 20, 20.5, 21, 22, 23, 24.5, 26, 27, 27, 26.5, 25, 28, 23, 19, 17, 15, 12)
 _DISC: Final = (4, 4, 4, 4.5, 4.5, 5.5, 6.5, 7.8, 9.0, 10.0, 10.6, 9.4, 2.6, 1.2, 1.0, 1.0, 2.0)
-_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 32.5, 33.5, 34.5, 35.5, 35.5, 31, 23, 17, 13, 9, 6)
+_DEPTH: Final = (27, 27, 28, 28.5, 29, 30, 30.5, 32.5, 33.5, 34.5, 35.5, 35.0, 26, 18.5, 14, 11, 9, 6)
 _WIDTH: Final = (27, 28, 29, 31, 33, 36, 39, 42, 44, 46, 49, 52, 50, 36, 28, 24, 18, 12)
 # Share of the lumbar lordosis reached from S1 (0) up to L1 (1).
-_LORDOSIS_SHARE: Final = {"L1": 1.0, "L2": 0.92, "L3": 0.78, "L4": 0.57, "L5": 0.31, "S1": 0.0}
+_LORDOSIS_SHARE: Final = {"L1": 1.0, "L2": 0.93, "L3": 0.80, "L4": 0.60, "L5": 0.34, "S1": 0.0}
+# Backward turn of T6..T12 from L1, and of S2..Co from S1, in degrees.
+_KYPHOSIS_DEG: Final = (26, 21, 16, 10, 5, 1, -2)
+_SACRAL_DEG: Final = (0, 9, 24, 44, 64)
 STEP_MM: Final = 0.25
 _MAP_MM: Final = 2.0
 
@@ -51,6 +55,11 @@ class SpineShape:
       disc_height: factor on the height of each lumbar disc. # [5]
       lumbar_count: lumbar-type vertebrae: 4 (L5 fused to the sacrum), 5 or 6 (S1 free).
       remnant: how much of a disc is left between S1 and S2, from 0 (a thin line) to 1 (it could be taken for L5/S1).
+      heading_deg: what each vertebra leans back beyond the average curve. # [18]
+      body_height: factor on the height of each vertebra. # [18]
+      sacral_curve: how strongly the sacrum bends, 0 straight to 1.5.
+      sacral_taper: factor on the sacrum's depth below its first endplate.
+      warp_seed, warp_mm: smooth irregularity and its size.
       origin_mm: patient position of the posterior rim of the L3/L4 disc.
     """
 
@@ -63,6 +72,12 @@ class SpineShape:
     disc_height: tuple[float, ...]
     lumbar_count: int
     remnant: float
+    heading_deg: tuple[float, ...]
+    body_height: tuple[float, ...]
+    sacral_curve: float
+    sacral_taper: float
+    warp_seed: int
+    warp_mm: float
     origin_mm: tuple[float, float, float]
 
 
@@ -91,12 +106,13 @@ class Segments:
 
 
 def _segments(shape: SpineShape) -> Segments:
-    height = np.array(_HEIGHT) * shape.scale
+    height = np.array(_HEIGHT) * shape.scale * shape.body_height
     disc = np.array(_DISC) * shape.scale
     disc[FIRST_DISC : FIRST_DISC + len(Level)] *= shape.disc_height
     depth, width = np.array(_DEPTH[:-1]) * shape.scale, np.array(_WIDTH[:-1]) * shape.scale
     disc[S1] *= 0.6 + 1.9 * shape.remnant
-    depth[S1] *= 0.95 + 0.15 * shape.remnant
+    depth[S1:] *= shape.sacral_taper
+    depth[S1] *= 0.92 + 0.22 * shape.remnant
     if shape.lumbar_count == 4:
         disc[S1 - 1] *= 0.38
         depth[S1 - 1] *= 0.86
@@ -123,9 +139,9 @@ def _heading_deg(shape: SpineShape) -> FloatArray:
     if shape.lumbar_count == 6:
         heading[S1 - 1] += 0.12 * lordosis
     up = heading[L1]
-    heading[:L1] = [up - d for d in (26, 21, 16, 10, 5, 1, -2)]
-    heading[S1 + 1 :] = [-slope + d for d in (-3, 7, 22, 42, 62)]
-    return heading
+    heading[:L1] = [up - d for d in _KYPHOSIS_DEG]
+    heading[S1 + 1 :] = [-slope + shape.sacral_curve * d for d in _SACRAL_DEG]
+    return heading + shape.heading_deg
 
 
 class Spine:
@@ -134,6 +150,7 @@ class Spine:
     def __init__(self, shape: SpineShape) -> None:
         self.shape = shape
         self.segments = _segments(shape)
+        self.warp = Warp(shape.warp_seed, shape.warp_mm)
         self.s: FloatArray = np.arange(0.0, self.segments.vertebra_s[-1] + self.segments.vertebra_half[-1], STEP_MM)
         # Vertebrae are rigid: the bend happens in the discs, softened because ligaments and the sac bend smoothly.
         nodes = np.stack(
@@ -175,6 +192,7 @@ class Spine:
 
     def to_patient(self, s: float, u: float, v: float) -> FloatArray:
         """Spine coordinates to patient mm (LPS). # [3]"""
+        s, u, v = self.warp.undo(s, u, v)
         on_curve = s
         for _ in range(6):  # endplates tilt with the sideways bend: s is read u * slope further down
             on_curve = s - u * self.at(self._x_slope, on_curve)

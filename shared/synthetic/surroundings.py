@@ -38,6 +38,12 @@ class Build:
       bowel: how much of the abdomen is bowel rather than fat, 0..1.
       haze: how far bowel and fat differ: motion and distance blur them, 0..1.
       organs_mm: kidneys' and liver's height above L2.
+      split_mm: how far below L4 the aorta divides.
+      aorta_u_mm: how far left of the midline it runs.
+      pelvis_mm: how far the soft parts of the pelvis lie below their usual place.
+      gas: how much gas the bowel holds, 0..1.
+      presacral_mm: thickness of the fat in front of the sacrum.
+      flow: signal of the large vessels relative to a flow void.
     """
 
     half_width_mm: float
@@ -52,6 +58,12 @@ class Build:
     bowel: float
     haze: float
     organs_mm: tuple[float, float]
+    split_mm: float
+    aorta_u_mm: float
+    pelvis_mm: float
+    gas: float
+    presacral_mm: float
+    flow: float
 
 
 def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
@@ -70,6 +82,12 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
         bowel=float(rng.uniform(0.2, 0.8)),
         haze=float(rng.uniform(0.1, 0.8)),
         organs_mm=(float(rng.normal(25, 12)), float(rng.normal(15, 25))),
+        split_mm=float(rng.normal(8, 14)),
+        aorta_u_mm=float(rng.normal(8, 6)),
+        pelvis_mm=float(rng.normal(0, 14)),
+        gas=float(rng.beta(1, 2)),
+        presacral_mm=float(rng.uniform(5, 28)),
+        flow=float(rng.choice([1.0, rng.uniform(1, 4)])),
     )
 
 
@@ -123,7 +141,7 @@ class Surroundings:
         order = np.argsort(path[:, 2])
         curve = np.interp(z, path[order, 2], path[order, 1])
         l5, l2 = (spine.to_patient(float(spine.segments.vertebra_s[VERTEBRAE.index(n)]), 0, 0) for n in ("L5", "L2"))
-        low = 1 / (1 + np.exp((z - l5[2] + 5) / 12.0))
+        low = 1 / (1 + np.exp((z - l5[2] + 5 + build.pelvis_mm) / 12.0))
         fine = np.arange(z[0], z[-1], _LOOKUP_MM)
         outlines = (*_outlines(curve, low, build), low)
         self._fascia, self._skin, self._front, self._low = (np.interp(fine, z, o).astype(np.float32) for o in outlines)
@@ -137,7 +155,7 @@ class Surroundings:
         )
         self._psoas_gap = table({"T12": -3.0, "L2": -3.0, "L4": -1.0, "L5": 1.5, "S2": 22.0})
         self._psoas_v = table({"T12": -10.0, "L3": -12.0, "L5": -22.0, "S2": -58.0})
-        split = float(spine.segments.vertebra_s[VERTEBRAE.index("L4")]) + 8
+        split = float(spine.segments.vertebra_s[VERTEBRAE.index("L4")]) + build.split_mm
         self._split = np.clip((spine.s - split) * 0.62, 0, 70).astype(np.float32)
         wing = by_vertebra(spine, {"L5": 0.0, "S1": 56.0, "S2": 52.0, "S3": 38.0, "S5": 12.0})
         self._wing = np.where(spine.s < spine.segments.disc_s[VERTEBRAE.index("L5")] + 5, 0, wing).astype(np.float32)
@@ -145,8 +163,8 @@ class Surroundings:
 
     def paint(
         self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture
-    ) -> None:
-        """Paints the surroundings of a plane, in place. canvas: # [C, N]"""
+    ) -> Float32Array:
+        """Paints the surroundings of a plane, in place, and returns what belongs to the body, 0..1. canvas: # [C, N] -> [N]"""
         everywhere = np.arange(points.u.size)
         brush = Brush(canvas=canvas, at=everywhere, points=points, profiles=profiles, palette=palette, texture=texture)
         row = np.clip(((points.z - self._z0) / _LOOKUP_MM).astype(np.int32), 0, len(self._skin) - 1)
@@ -160,9 +178,10 @@ class Surroundings:
         flank = build.half_width_mm + build.back_fat_mm - np.abs(x) - 0.0016 * (points.y - (skin + front) / 2) ** 2
         body = np.minimum(np.minimum(skin - points.y, points.y - front + build.front_fat_mm), flank)
         inner = np.minimum(np.minimum(fascia - points.y, points.y - front), flank - build.back_fat_mm)
-        canvas[:] = palette[Tissue.FAT] * brush.cover(body) * (1 + 0.03 * texture.coarse)
+        inside = brush.cover(body)
+        canvas[:] = palette[Tissue.FAT] * inside * (1 + 0.03 * texture.coarse)
         # Skin, and septa in the fat.
-        brush.blend(brush.cover(body) * brush.cover(1.6 - body) * 0.6, palette[Tissue.MUSCLE])
+        brush.blend(inside * brush.cover(1.6 - body) * 0.6, palette[Tissue.MUSCLE])
         septa = np.exp(-((texture.streak / 0.10) ** 2)) * 0.3
         brush.blend(septa * brush.cover(body - 2) * brush.cover(-inner), palette[Tissue.MUSCLE])
         wall = brush.cover(inner) * brush.cover(11 - np.minimum(points.y - front, flank - build.back_fat_mm), 3)
@@ -176,6 +195,7 @@ class Surroundings:
         self._psoas(psoas_brush, self._low[row[kept]])
         self._pelvic(brush.where((self._pelvis[points.i] > -12) & (near < 170) & (v > -70))[0])
         self._vessels(brush.where((near < 95) & (v < -18) & (v > -85))[0])
+        return inside
 
     def _abdomen(self, brush: Brush, inside: Float32Array) -> None:
         """Bowel, kidneys, liver and lung base in abdominal fat, blurred by breathing."""
@@ -187,7 +207,7 @@ class Surroundings:
         loops = smoothstep(fold / (0.6 + 1.2 * build.haze) + 0.5)
         content = palette[Tissue.BOWEL] * (1 + 0.10 * texture.fine + 0.25 * np.sin(2.5 * texture.coarse))
         brush.blend(front * loops * (1 - 0.5 * build.haze), content.astype(np.float32))
-        gas = smoothstep((texture.coarse - 1.6) / 0.3) * smoothstep((texture.fine + 1.5) / 0.5)
+        gas = smoothstep((fold - 3.1 + 1.4 * build.gas) / 0.5) * smoothstep((texture.fine + 1.5) / 0.5)
         brush.blend(front * gas, palette[Tissue.AIR])
         dz = points.z - self._l2_z
         for side in (1.0, -1.0):
@@ -244,6 +264,9 @@ class Surroundings:
         i, near, v = points.i, np.abs(points.u), points.v
         marrow = palette[Tissue.MARROW] * (1 + 0.06 * texture.fine + 0.08 * texture.coarse)
         pelvis = self._pelvis[i]
+        fat = self._build.presacral_mm + 4 * texture.coarse - np.maximum(-v - brush.profiles.depth[i], 0)
+        in_front = brush.cover(np.minimum(fat, 60 - near), 6.0) * brush.profiles.sacral[i] * brush.cover(-v, 4.0)
+        brush.blend(in_front * 0.9, palette[Tissue.FAT])
         slab = np.minimum(v + 24 - 0.28 * near, 13 - 0.06 * near + 1.5 * texture.coarse - v)
         slab = np.minimum(slab, self._wing[i] - near + 0.25 * v)
         # The iliac wing flares out to the back and the side beyond the joint, in a gentle S.
@@ -266,12 +289,11 @@ class Surroundings:
         points, palette, i = brush.points, brush.palette, brush.points.i
         split, front = self._split[i], points.v + brush.profiles.depth[i]
         radius = self._build.aorta_mm * np.where(split > 0, np.float32(0.62), np.float32(1.0))
-        for u in (6 + split, 6 - split * 1.1):
-            brush.blend(
-                brush.cover(ellipse(points.u - u, front + radius + 2.0, radius, radius), 1.4), palette[Tissue.BLOOD]
-            )
-        cava = palette[Tissue.BLOOD] * 1.5
-        for u in (-16 - 0.9 * split, -16 + split):
+        middle, blood = self._build.aorta_u_mm, palette[Tissue.BLOOD] * self._build.flow
+        for u in (middle + split, middle - split * 1.1):
+            brush.blend(brush.cover(ellipse(points.u - u, front + radius + 2.0, radius, radius), 1.4), blood)
+        cava = blood * 1.5
+        for u in (middle - 22 - 0.9 * split, middle - 22 + split):
             flat = ellipse(points.u - u, front + 3 + 0.7 * radius, radius * 1.2, radius * 0.8)
             brush.blend(brush.cover(flat, 1.4), cava)
 
@@ -284,7 +306,7 @@ def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32
     clear = gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 16 * (1 - low)
     # Over the sacrum little lies between bone and fat.
     sacral = gaussian_filter1d(low, 10)
-    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 27), 8)
+    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 31), 8)
     fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
     front = 0.5 * smooth + 0.5 * smooth.mean() - build.front_mm
     return fascia.astype(np.float32), (fascia + fat).astype(np.float32), front.astype(np.float32)
