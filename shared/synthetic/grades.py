@@ -51,17 +51,20 @@ _MISSING_OTHER: Final = 3.7
 _COLUMN_CORRELATION: Final = np.array(
     [
         [1.00, 0.42, 0.42, 0.87, 0.87],
-        [0.42, 1.00, 0.76, 0.52, 0.42],
-        [0.42, 0.76, 1.00, 0.42, 0.52],
-        [0.87, 0.52, 0.42, 1.00, 0.84],
-        [0.87, 0.42, 0.52, 0.84, 1.00],
+        [0.42, 1.00, 0.70, 0.52, 0.42],
+        [0.42, 0.70, 1.00, 0.42, 0.52],
+        [0.87, 0.52, 0.42, 1.00, 0.80],
+        [0.87, 0.42, 0.52, 0.80, 1.00],
     ]
 )
 # ... and between levels: a patient's general degeneration plus what decays with the distance.
 _LEVEL_FLOOR: Final = 0.30
 _LEVEL_DECAY: Final = 0.42
-# Canal stenosis at L5/S1 has little to do with its neighbours: the sac is small and lies in fat there.
-_CANAL_L5_S1_COMMUNALITY: Final = 0.62
+# Canal stenosis at L5/S1 has less to do with everything else: the sac is small and lies in fat there.
+_CANAL_L5_S1_COMMUNALITY: Final = 0.90
+_CANAL_L5_S1_SUBARTICULAR: Final = 0.80
+# One reader grades a level's canal and recesses in one look: this share of the noise is common to them, L1/L2 to L5/S1.
+_SHARED_NOISE: Final = (0.8, 0.6, 0.2, 0.1, 0.0)
 
 
 def prevalence(finding: Finding) -> tuple[float, float, float]:
@@ -88,6 +91,10 @@ def latent_correlation() -> FloatArray:
     canal_l5_s1 = Finding(condition=Condition.CANAL, side=None, level=Level.L5_S1)
     shared[canal_l5_s1.index] = _CANAL_L5_S1_COMMUNALITY
     correlation = correlation * np.outer(shared, shared)
+    for side in Side:
+        beside = Finding(condition=Condition.SUBARTICULAR, side=side, level=Level.L5_S1)
+        correlation[canal_l5_s1.index, beside.index] *= _CANAL_L5_S1_SUBARTICULAR
+        correlation[beside.index, canal_l5_s1.index] *= _CANAL_L5_S1_SUBARTICULAR
     np.fill_diagonal(correlation, 1.0)
     return correlation
 
@@ -115,12 +122,23 @@ def sample_labels(n: int, seed: int | np.random.SeedSequence) -> Labels:
     scale = np.array([latent_scale(f) for f in FINDINGS])  # [25, 2]
     noise = np.array([READER_NOISE[f.condition] for f in FINDINGS])
     latent = scale[:, 0] + normal * np.sqrt(scale[:, 1] ** 2 - noise**2)
-    judged = latent + noise * rng.standard_normal(latent.shape)
+    judged = latent + noise * _reader_noise(n, rng)
     grade = np.digitize(judged, THRESHOLDS).astype(np.int64)
     grade[_sample_missing(n, rng)] = MISSING
     own = rng.standard_normal(n)
     mean = normal.mean(axis=1) / np.sqrt(latent_correlation().mean())
     return Labels(latent=latent, grade=grade, degeneration=0.85 * mean + np.sqrt(1 - 0.85**2) * own)
+
+
+def _reader_noise(n: int, rng: np.random.Generator) -> FloatArray:
+    """Standard normal noise of every judgement; a level's canal and recesses share some. # [n, 25]"""
+    own = rng.standard_normal((n, len(FINDINGS)))
+    common = rng.standard_normal((n, len(Level)))
+    for f in FINDINGS:
+        if f.condition is not Condition.FORAMINAL:
+            share = _SHARED_NOISE[f.level]
+            own[:, f.index] = np.sqrt(1 - share) * own[:, f.index] + np.sqrt(share) * common[:, f.level]
+    return own
 
 
 def _sample_missing(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -144,8 +144,8 @@ def _textures(stack: Stack, rng: np.random.Generator) -> list[Texture]:
     """Noise of every slice of a stack, alike between neighbours."""
     n, (rows, columns) = len(stack.planes), stack.shape
     pixel = stack.planes[0].spacing_mm[0]
-    # Muscle fibres run along the spine: threads when cut along, spots when cut across.
-    tall, wide = (22.0, 2.6) if stack.view.is_sagittal else (7.0, 4.5)
+    # Muscle fibres run along the spine, and their bundles from front to back.
+    tall, wide = (22.0, 2.6) if stack.view.is_sagittal else (15.0, 2.8)
 
     def field(grain_mm: tuple[float, float], keep: float) -> list[Float32Array]:
         size = tuple(

@@ -43,6 +43,7 @@ class Build:
       pelvis_mm: how far the soft parts of the pelvis lie below their usual place.
       gas: how much gas the bowel holds, 0..1.
       presacral_mm: thickness of the fat in front of the sacrum.
+      retro_mm: thickness of the fat between spine and bowel.
       flow: signal of the large vessels relative to a flow void.
     """
 
@@ -63,6 +64,7 @@ class Build:
     pelvis_mm: float
     gas: float
     presacral_mm: float
+    retro_mm: float
     flow: float
 
 
@@ -87,6 +89,7 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
         pelvis_mm=float(rng.normal(0, 14)),
         gas=float(rng.beta(1, 2)),
         presacral_mm=float(rng.uniform(5, 28)),
+        retro_mm=float(rng.uniform(2, 14) + 30 * stout * rng.random()),
         flow=float(rng.choice([1.0, rng.uniform(1, 4)])),
     )
 
@@ -164,7 +167,11 @@ class Surroundings:
     def paint(
         self, canvas: Float32Array, points: Points, profiles: Profiles, palette: Palette, texture: Texture
     ) -> Float32Array:
-        """Paints the surroundings of a plane, in place, and returns what belongs to the body, 0..1. canvas: # [C, N] -> [N]"""
+        """Paints the surroundings of a plane, in place. canvas: # [C, N]
+
+        Returns:
+          How far each point belongs to the body, 0..1. # [N]
+        """
         everywhere = np.arange(points.u.size)
         brush = Brush(canvas=canvas, at=everywhere, points=points, profiles=profiles, palette=palette, texture=texture)
         row = np.clip(((points.z - self._z0) / _LOOKUP_MM).astype(np.int32), 0, len(self._skin) - 1)
@@ -200,7 +207,7 @@ class Surroundings:
     def _abdomen(self, brush: Brush, inside: Float32Array) -> None:
         """Bowel, kidneys, liver and lung base in abdominal fat, blurred by breathing."""
         build, points, texture, palette = self._build, brush.points, brush.texture, brush.palette
-        front = inside * brush.cover(-points.v - 40, 14.0)
+        front = inside * brush.cover(-points.v - 8 - build.retro_mm, 14.0)
         base = brush.mix(Tissue.FAT, Tissue.BOWEL, 0.25 + 0.35 * (1 - build.haze))
         brush.blend(front, base)
         fold = texture.coarse + 0.12 * texture.fine + 2.0 * (build.bowel - 0.5)
@@ -227,10 +234,14 @@ class Surroundings:
         points, texture, palette = brush.points, brush.texture, brush.palette
         near, depth = np.abs(points.u), points.v
         fatty = self._build.muscle_fat * (0.6 + 0.7 * low)
-        # A rounded mass on each side, deepest beside the spinous processes.
-        side = near / (80 - 12 * low)
-        erector = np.minimum(fascia - 1.5 - points.y, 30 * (1 - side**4))
-        erector = np.minimum(erector, depth - 4 - 0.06 * np.maximum(near - 26, 0) - 6 * side**2)
+        # Two rounded masses a side between vertebrae and fascia: multifidus, and the erector beside it.
+        half = np.maximum((depth + fascia - points.y - 6) / 2, 4)
+        from_middle = depth - 6 - half
+        erector = np.maximum(
+            ellipse(near - 15, from_middle, 19.0, 1.02 * half),
+            ellipse(near - 43 + 6 * low, from_middle + 2, 31 - 8 * low, 0.92 * half),
+        )
+        erector = np.minimum(erector, fascia - 1.5 - points.y)
         # Fat runs along the fibres: level lines of smooth noise are threads, not dots.
         threads = np.exp(-((texture.streak / (0.12 + 0.25 * fatty)) ** 2)) * smoothstep(0.55 + 0.5 * texture.coarse)
         medial = smoothstep((24 - near) / 16) * smoothstep(0.2 + 0.7 * texture.coarse + texture.streak * 0.4)

@@ -1,7 +1,7 @@
 """Smooth irregularity of one patient: no vertebra is a perfect cylinder and no canal a perfect tube.
 
-A few random waves displace the spine's coordinates. They depend on the place in the patient alone, so every series shows
-the same irregular anatomy and the true place of a point stays known.
+A few random waves displace the spine's coordinates. They depend on the place in the patient alone, so every series
+shows the same irregular anatomy and the true place of a point stays known.
 """
 
 from typing import Any, Final

@@ -48,16 +48,16 @@ def test_canal_goes_with_the_worse_subarticular_side(labels: Labels) -> None:
         sides = [labels.grade[:, _column(Condition.SUBARTICULAR, side, level)] for side in (Side.LEFT, Side.RIGHT)]
         graded = (canal != MISSING) & (sides[0] != MISSING) & (sides[1] != MISSING)
         found.append(spearmanr(canal[graded], np.maximum(*sides)[graded])[0])
-    assert max(found[:4]) == pytest.approx(0.55, abs=0.06)
-    assert min(found[:4]) > 0.22
-    assert found[4] == pytest.approx(0.24, abs=0.10)
+    # .51 to .58 in the data, .24 at L5/S1; the rare grades of L1/L2 spread over .46 to .62 in samples of this size.
+    assert all(0.43 < rho < 0.66 for rho in found[:4])
+    assert found[4] == pytest.approx(0.24, abs=0.08)
 
 
 def test_neighbouring_canal_levels_go_together(labels: Labels) -> None:
     canal = [labels.grade[:, _column(Condition.CANAL, None, level)] for level in Level]
     found = [spearmanr(a, b)[0] for a, b in pairwise(canal)]
-    assert all(0.05 < rho < 0.45 for rho in found)
-    assert max(found) > 0.2
+    # .18 to .45 in the data.
+    assert all(0.13 < rho < 0.5 for rho in found)
 
 
 def test_share_of_studies_with_severe_findings(labels: Labels) -> None:
