@@ -100,11 +100,8 @@ def write_disguised(item: Slice, disguise: Disguise, path: Path) -> None:
     pixels = dataset.pixel_array.astype(np.float32)
     high = float(np.percentile(pixels, 99.8))
     image = disguise.pixels(np.clip(pixels / high, 0, 1, dtype=np.float32))
-    image = (
-        cv2.warpAffine(image, _turn(image.shape, disguise.turn_deg), image.shape[::-1]) if disguise.turn_deg else image
-    )
+    image = np.asarray(cv2.warpAffine(image, _turn(image.shape, disguise.turn_deg), image.shape[::-1]), np.float32)
     stored = np.clip(np.rint(image * 1000), 0, 4095).astype(np.uint16)
-    dataset.decompress() if dataset.file_meta.TransferSyntaxUID.is_compressed else None
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     dataset.PixelData = stored.tobytes()
     dataset.Rows, dataset.Columns = stored.shape
