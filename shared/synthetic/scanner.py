@@ -204,6 +204,7 @@ class Artefacts:
       bias: amplitude of slow shading.
       saturation: whether a band in front of the spine darkens the abdomen.
       level: digital value of bright signal.
+      interpolated: whether the scanner stores a finer matrix than it measured, which makes noise smooth.
     """
 
     noise: float
@@ -214,12 +215,13 @@ class Artefacts:
     bias: float
     saturation: bool
     level: float
+    interpolated: bool
 
 
 def draw_artefacts(rng: np.random.Generator) -> Artefacts:
     """A random scanner's state."""
     return Artefacts(
-        noise=float(rng.uniform(0.008, 0.035)),
+        noise=float(rng.uniform(0.004, 0.03)),
         coil_mm=float(rng.choice([rng.uniform(55, 110), rng.uniform(110, 200), 600.0], p=[0.45, 0.35, 0.2])),
         blur_px=float(rng.uniform(0.25, 0.75)),
         gibbs=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
@@ -227,6 +229,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
         bias=float(rng.uniform(0.03, 0.2)),
         saturation=bool(rng.random() < 0.4),
         level=float(rng.choice([rng.uniform(250, 700), rng.uniform(700, 2500)])),
+        interpolated=bool(rng.random() < 0.4),
     )
 
 
@@ -259,6 +262,8 @@ def acquire(
             image = image + artefacts.ghost * (np.roll(image, shift, axis) + np.roll(image, -shift, axis))
         noise = rng.standard_normal((2, rows, columns), dtype=np.float32) * np.float32(artefacts.noise)
         image = np.hypot(image + noise[0], noise[1])
+        if artefacts.interpolated:
+            image = cv2.GaussianBlur(image, (0, 0), 0.7)
         out[k] = np.clip(image * artefacts.level, 0, 4095)
     return out
 
