@@ -86,10 +86,10 @@ def mixed_stacks(scan: Scan, rng: np.random.Generator) -> Planted:
 
 
 def _tilted(scan: Scan, axial: StoredSeries, rng: np.random.Generator) -> tuple[StoredSlice, ...]:
-    """Three further slices through the last disc, tilted by 20 degrees against its stack."""
+    """Three further slices through the last disc, tilted by 20 degrees beyond every other slice of the series."""
     spine = scan.case.spine
     s = spine.segments.level_s(Level.L5_S1)
-    tilt = spine.heading_rad(s) + np.radians(20)
+    tilt = min(np.arctan2(-p.plane.col_dir[2], p.plane.col_dir[1]) for p in axial.slices) - np.radians(20)
     (rows, columns), spacing = axial.slices[0].pixels.shape, axial.slices[0].plane.spacing_mm
     col_dir = np.array([0, np.cos(tilt), -np.sin(tilt)])
     half = np.array([columns / 2 * spacing[1], 0, 0]) + col_dir * rows / 2 * spacing[0]
