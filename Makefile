@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help demo test check format lock bench clean
+.PHONY: help demo test check format lock bench pictures clean
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make bench   the timings of benchmarks/"
+	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
 	@echo "make clean   remove the environment, caches and the demo"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -50,6 +51,9 @@ lock: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/timings.py
+
+pictures: $(VENV)/.installed
+	$(BIN)/python -m pipelines.atlas docs/images
 
 clean:
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -32,6 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_demo(commands)
     _add_synth(commands)
+    _add_show(commands)
+    _add_realism(commands)
+    _add_audit(commands)
+    _add_prepare(commands)
     _add_splits(commands)
     _add_stage(commands, "localize", "stage 1: find the five disc levels", add_localize)
     _add_stage(commands, "classify", "stage 2: grade the crops", add_classify)
@@ -124,6 +128,128 @@ def _synth(a: argparse.Namespace) -> int:
     return 0
 
 
+def _add_show(commands: Commands) -> None:
+    p = commands.add_parser(
+        "show", help="contact sheet of a study: every slice, its points and grades", epilog=EPILOG,
+        description="Draws the slices of each series in anatomical order with side, position and scale, annotated and "
+        "predicted points in the colour of their grade, and the detectors' boxes.",
+    )  # fmt: skip
+    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
+    p.add_argument(
+        "study", nargs="?", metavar="STUDY_ID", help="folder name, or StudyInstanceUID in a folder of DICOM files"
+    )
+    p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
+    p.add_argument("--series", metavar="ID", help="draw this series alone, larger")
+    p.add_argument("--level", metavar="LEVEL", help="draw the slices at this level alone, cropped and large: L4/L5")
+    predicted = p.add_mutually_exclusive_group()
+    predicted.add_argument("--localizations", type=Path, metavar="CSV", help="predicted points to draw")
+    predicted.add_argument(
+        "--prediction", type=Path, metavar="FOLDER", help="OUT of `lumbar predict` or `lumbar localize predict`: "
+        "predicted points, boxes and grades to draw",
+    )  # fmt: skip
+    p.add_argument("--truth", type=Path, metavar="DIR", help="folder with test.csv and test_label_coordinates.csv")
+    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: search both)")
+    p.add_argument("--overwrite", action="store_true", help="replace OUT.png if it is there")
+    p.set_defaults(func=_show)
+
+
+def _show(a: argparse.Namespace) -> int:
+    from pipelines.show import ShowOptions, show
+    from shared.labels import Level
+
+    options = ShowOptions(
+        part=a.part, series=a.series, level=None if a.level is None else Level.from_text(a.level),
+        localizations=a.localizations, prediction=a.prediction, truth=a.truth,
+    )  # fmt: skip
+    sys.stdout.write(show(a.data, a.study, a.out, options, overwrite=a.overwrite) + "\n")
+    return 0
+
+
+def _add_realism(commands: Commands) -> None:
+    p = commands.add_parser(
+        "realism", help="real slices beside synthetic ones: one scale, one windowing, simple numbers", epilog=EPILOG,
+        description="Writes OUT/report.html and report.json. The page holds pixels of the studies in DATA.",
+    )  # fmt: skip
+    p.add_argument("data", type=Path, metavar="DATA", help="real studies: challenge directory or folder of DICOM files")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    p.add_argument(
+        "--patients", type=int, default=3, help="synthetic patients, and most real ones (default %(default)s)"
+    )
+    p.add_argument("--preset", choices=("demo", "full"), default="full", help="matrix sizes of the synthetic studies")
+    p.add_argument("--seed", type=int, default=0, help="seed of the synthetic patients (default %(default)s)")
+    p.add_argument("--localizations", type=Path, metavar="CSV", help="points that name the levels of plain DICOM")
+    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: both)")
+    _add_output(p)
+    p.set_defaults(func=_realism)
+
+
+def _realism(a: argparse.Namespace) -> int:
+    from pipelines.realism import RealismOptions, realism
+
+    options = RealismOptions(
+        patients=a.patients, preset=a.preset, seed=a.seed, part=a.part, localizations=a.localizations
+    )
+    sys.stdout.write(f"{realism(a.data, a.out, options, overwrite=a.overwrite)}\n")
+    return 0
+
+
+def _add_audit(commands: Commands) -> None:
+    p = commands.add_parser(
+        "audit", help="what a data set holds, and what is wrong with it", epilog=EPILOG,
+        description="Writes OUT/report.html, report.json and findings.csv. Every header is read; see docs/audit.md for "
+        "the findings' codes.",
+    )  # fmt: skip
+    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    p.add_argument("--strict", action="store_true", help="exit with 1 when a finding is an error")
+    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: what is there)")
+    p.add_argument("--no-images", action="store_true", help="audit the tables alone")
+    p.add_argument(
+        "--pixels", choices=("none", "sample", "all"), default="sample", help="decode none, the middle slice of each "
+        "series, or all slices and compare axial with sagittal ones (default %(default)s)",
+    )  # fmt: skip
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    _add_output(p)
+    p.set_defaults(func=_audit)
+
+
+def _audit(a: argparse.Namespace) -> int:
+    from pipelines.audit import AuditOptions, audit, summary
+    from pipelines.audit.pixels import Pixels
+
+    options = AuditOptions(part=a.part, images=not a.no_images, pixels=Pixels(a.pixels), workers=a.workers)
+    result = audit(a.data, a.out, options, overwrite=a.overwrite)
+    sys.stdout.write(summary(result, a.out) + "\n")
+    if a.strict and result.errors:
+        raise InputError(f"{a.data}: {result.errors} errors were found; see {a.out / 'findings.csv'}")
+    return 0
+
+
+def _add_prepare(commands: Commands) -> None:
+    p = commands.add_parser(
+        "prepare", help="decode once: DICOM files -> a store that every other command reads faster", epilog=EPILOG,
+        description="Decodes each DICOM file once. STORE can then stand for DATA in every other command, with the same "
+        "results. With --resume a store is brought up to date: only studies whose files changed are decoded again.",
+    )  # fmt: skip
+    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
+    p.add_argument("store", type=Path, metavar="STORE", help="folder to write to")
+    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: both)")
+    p.add_argument("--png", action="store_true", help="also write STORE/png/<study>/<view>/*.png, as notebooks read it")
+    p.add_argument("--png-size", type=int, metavar="PX", help="squeeze the PNGs to a square (default: the slices' own "
+                   "size, which keeps annotated coordinates valid); implies --png")  # fmt: skip
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    _add_output(p, resume=True)
+    p.set_defaults(func=_prepare)
+
+
+def _prepare(a: argparse.Namespace) -> int:
+    from pipelines.prepare import PrepareOptions, prepare
+
+    options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)
+    sys.stdout.write(prepare(a.data, a.store, options, overwrite=a.overwrite, resume=a.resume) + "\n")
+    return 0
+
+
 def _add_splits(commands: Commands) -> None:
     p = commands.add_parser("splits", help="write the folds that govern both stages", epilog=EPILOG)
     p.add_argument("data", type=Path, metavar="DATA", help="challenge directory")
@@ -159,6 +285,9 @@ def _add_predict(commands: Commands) -> None:
         "--classifier", type=Path, required=True, metavar="RUN", help="run folder of `lumbar classify train`"
     )
     p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: test if there)")
+    p.add_argument(
+        "--tta", action="store_true", help="grade shifted, turned and scaled views of each crop too (10 times slower)"
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
     _add_output(p)
     p.set_defaults(func=_predict)
@@ -169,7 +298,7 @@ def _predict(a: argparse.Namespace) -> int:
 
     predict(
         a.data, a.out, localizer_run=a.localizer, classifier_run=a.classifier, part=a.part, device=a.device,
-        overwrite=a.overwrite,
+        tta=a.tta, overwrite=a.overwrite,
     )  # fmt: skip
     return 0
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.detections import Localization
-from shared.dicom import read_pixels
 from shared.labels import Condition, Finding, Level, Severity, Side, findings_of
+from shared.pixels import slice_pixels
 from shared.probabilities import unweighted
 from shared.study import Slice, Study
 
@@ -89,7 +89,7 @@ def _panel(
         axes.text(0.5, 0.5, "not localized", color="#999", ha="center", va="center", transform=axes.transAxes)
         return
     dy, dx = item.plane.spacing_mm
-    axes.imshow(read_pixels(item.path), cmap="gray", vmin=0, vmax=255, aspect=dy / dx)
+    axes.imshow(slice_pixels(item), cmap="gray", vmin=0, vmax=255, aspect=dy / dx)
     points = {f: item.plane.to_pixel(x.point_mm) for f, x in found.items()}
     for finding, (x, y) in points.items():
         grade = likely_grade(values[finding.index])

@@ -8,18 +8,19 @@ sample_submission.csv            row_id, normal_mild, moderate, severe
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
-from shared.dicom import read_header
+from shared.dicom import HeaderReading, read_headers
 from shared.errors import InputError
 from shared.files import read_csv
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
+from shared.store import Store
 from shared.study import REPEATED_NUMBERS, Series, Slice, Study, number_uniquely, order_slices
 
 Part = Literal["train", "test"]
@@ -52,6 +53,8 @@ class LoadedStudy:
 class Challenge:
     """One part (train or test) of a challenge directory; tables validated, images untouched until `load_study`.
 
+    The directory may be a prepared store of one (`shared.store`); everything but the pixels' place is the same then.
+
     Attributes:
       study_ids: sorted.
       series: columns study_id, series_id, view.
@@ -66,6 +69,7 @@ class Challenge:
     grades: np.ndarray | None
     points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     submission_row_ids: tuple[str, ...] | None = None
+    store: Store | None = None
 
     @classmethod
     def open(cls, root: Path, part: Part = "train") -> "Challenge":
@@ -77,6 +81,12 @@ class Challenge:
         if not root.is_dir():
             raise InputError(
                 f"{root}: no such folder; expected a challenge directory with {part}_images/ and {part}.csv"
+            )
+        store = Store.find(root)
+        if store is not None and store.kind == "challenge" and part not in store.records:
+            raise InputError(
+                f"{root}: this store holds no {part} part, only {', '.join(store.records)}; add it with "
+                f"`lumbar prepare {store.source} {root} --part {part} --resume`"
             )
         series = _read_series(root / f"{part}_series_descriptions.csv")
         grades_path = root / f"{part}.csv"
@@ -103,11 +113,19 @@ class Challenge:
             grades=grades,
             points=read_points(points_path) if points_path.is_file() else {},
             submission_row_ids=row_ids,
+            store=store,
         )
 
     @property
     def images(self) -> Path:
-        return self.root / f"{self.part}_images"
+        """The DICOM files' folder; of a store, where it was."""
+        return (self.root if self.store is None else self.store.source) / f"{self.part}_images"
+
+    def has_images(self, study_id: str) -> bool:
+        """Whether the study has a folder."""
+        if self.store is None:
+            return (self.images / study_id).is_dir()
+        return study_id in self.store.records[self.part] and self.store.study(self.part, study_id).exists
 
     def grades_of(self, study_ids: tuple[str, ...] | list[str]) -> np.ndarray:
         """Grades in the order of the given studies, -1 where missing. # [n, 25]"""
@@ -123,24 +141,24 @@ class Challenge:
         """Reads the headers of one study. Unreadable files and empty series are problems, not errors.
 
         Raises:
-          InputError: when the folder of this part's images is not there at all.
+          InputError: when the folder of this part's images is not there at all, or a prepared store is damaged.
         """
-        if not self.images.is_dir():
+        if self.store is None and not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; expected <study>/<series>/<instance>.dcm below it")
+        readings_of = self._reader(study_id)
         problems: list[str] = []
         series = []
         for series_id, view in self.series.get(study_id, ()):
             folder = self.images / study_id / series_id
             slices: list[Slice] = []
-            for path in sorted(folder.glob("*.dcm")) if folder.is_dir() else []:
-                try:
-                    item = read_header(path).to_slice()
-                except InputError as error:
-                    problems.append(f"study {study_id} series {series_id}: {error}")
+            for path, header in readings_of(series_id):
+                if isinstance(header, InputError):
+                    problems.append(f"study {study_id} series {series_id}: {header}")
                     continue
+                item = header.to_slice()
                 # The challenge's coordinates name slices by file, which is the instance number there.
                 number = int(path.stem) if path.stem.isdigit() else item.instance_number
-                slices.append(Slice(path=path, instance_number=number, plane=item.plane, shape=item.shape))
+                slices.append(replace(item, instance_number=number))
             if slices:
                 ordered = order_slices(slices, view)
                 numbered = number_uniquely(ordered)
@@ -150,6 +168,24 @@ class Challenge:
             else:
                 problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
         return LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(problems))
+
+    def _reader(self, study_id: str) -> Callable[[str], list[HeaderReading]]:
+        """Series id -> the headers of its files."""
+        if self.store is None or study_id not in self.series:
+            return lambda series_id: read_headers(series_files(self.images / study_id / series_id))
+        record = self.store.study(self.part, study_id)
+        unknown = [s for s, _ in self.series[study_id] if s not in record.series]
+        if unknown:
+            raise InputError(
+                f"{self.root}: study {study_id} was prepared without its series {unknown[0]}, so a table was changed "
+                "since; run `lumbar prepare` again with --resume"
+            )
+        return record.of_series
+
+
+def series_files(folder: Path) -> list[Path]:
+    """The DICOM files of one series in a challenge directory; none without the folder."""
+    return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:

@@ -5,23 +5,31 @@ Foreign files are hostile until read: sizes are bounded before anything is alloc
 pydicom or a decoder raises becomes one `InputError` naming the file. Patient tags are never read.
 """
 
+import functools
+import hashlib
 import io
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
+import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import Tag
 
 from shared.errors import InputError
 from shared.geometry import Plane
-from shared.study import Slice
+from shared.study import Slice, Stored
 
+# Raise it with any change to what a file's header, pixels or messages become: prepared stores are then made anew.
+READER_VERSION: Final = 1
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_SIDE_PX: Final = 4096
 # Geometry beyond these is an error of the file, not a patient: pixel size, field of view, distance from the isocentre.
@@ -39,11 +47,15 @@ _HEADER_TAGS: Final = [
     "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "RepetitionTime", "EchoTime", "InversionTime", "SpacingBetweenSlices", "SliceThickness",
 ]  # fmt: skip
+_TAG_OF: Final = {keyword: Tag(keyword) for keyword in _HEADER_TAGS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of itself; optional tags are None or empty where absent. Times in ms, thickness in mm."""
+    """What a file says of itself; optional tags are None or empty where absent. Times in ms, thickness in mm.
+
+    `stored` is set for a file of a prepared store.
+    """
 
     path: Path
     study_uid: str | None
@@ -55,9 +67,35 @@ class Header:
     repetition_time_ms: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
+    stored: Stored | None = None
 
     def to_slice(self) -> Slice:
-        return Slice(path=self.path, instance_number=self.instance_number, plane=self.plane, shape=self.shape)
+        return Slice(
+            path=self.path, instance_number=self.instance_number, plane=self.plane, shape=self.shape, stored=self.stored
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReading:
+    """All that one file gives, read once; in place of what it does not give, the error.
+
+    Attributes:
+      sha256: hex digest of its bytes; empty for a file that cannot be opened or is too large.
+      pixels: as `read_pixels` gives them. # [rows, columns]
+    """
+
+    path: Path
+    sha256: str
+    header: Header | InputError
+    pixels: NDArray[np.uint8] | InputError
+
+
+# A file, and its header or what is wrong with it.
+HeaderReading: TypeAlias = tuple[Path, Header | InputError]
+
+
+class NoPlaneError(InputError):
+    """The file is a DICOM image, but its header gives the slice no usable place in the patient."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -75,13 +113,24 @@ def read_header(path: Path) -> Header:
     Raises:
       InputError: when the file is no DICOM image of one frame with a plane, or its sizes are out of bounds.
     """
-    dataset = _dataset(path, stop_before_pixels=True)
-    try:
-        return _header(path, dataset)
-    except InputError:
-        raise
-    except Exception as error:  # a foreign file: values of any shape hide behind any tag
-        raise InputError(f"{path}: unusable DICOM header ({type(error).__name__}: {_short(error)})") from error
+    return read_header_and_tags(path)[0]
+
+
+def read_header_and_tags(path: Path, tags: Sequence[str] = ()) -> tuple[Header, pydicom.Dataset]:
+    """Reads one file's header, and a data set that holds the elements named in `tags` where the file has them.
+
+    The file is read to its end only when "PixelData" is among the tags; the pixels are not decoded.
+
+    Raises:
+      InputError: as `read_header` does; a file that ends within its encapsulated pixels too when those are asked for.
+    """
+    dataset = _dataset(path, stop_before_pixels="PixelData" not in tags, tags=[*_HEADER_TAGS, *tags])
+    return _header_of(path, dataset), dataset
+
+
+def read_headers(paths: Iterable[Path]) -> list[HeaderReading]:
+    """The header of each file, or the error in its place."""
+    return [(path, _attempt(functools.partial(read_header, path))) for path in paths]
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:
@@ -90,53 +139,157 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
       InputError: when the pixels cannot be decoded or their size is out of bounds.
     """
-    return scale_to_8bit(read_raw_pixels(path))
+    return _scaled_pixels(path, _dataset(path, stop_before_pixels=False))
 
 
 def read_raw_pixels(path: Path) -> NDArray[np.float32]:
     """Reads one file's rescaled pixels in the file's own units, MONOCHROME1 inverted. # [rows, columns]"""
     dataset = _dataset(path, stop_before_pixels=False)
-    try:
-        _bounded_shape(path, dataset)
-        pixels = np.asarray(apply_rescale(pixel_array(dataset), dataset), dtype=np.float32)
-        if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-            pixels = pixels.max() - pixels
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise anything, including MemoryError
-        raise InputError(f"{path}: pixels cannot be decoded ({type(error).__name__}: {_short(error)})") from error
+    with _foreign(path, "pixels cannot be decoded"):
+        return _in_units(_decoded(path, dataset), dataset)
+
+
+def read_file(path: Path) -> FileReading:
+    """Reads, hashes and parses one file once for both its header and its pixels.
+
+    Never raises for a bad file: header and pixels are what `read_header` and `read_pixels` return or raise.
+    """
+    content = _attempt(lambda: _content(path))
+    if isinstance(content, InputError):
+        return FileReading(path=path, sha256="", header=content, pixels=content)
+    whole = _attempt(lambda: _parse(path, content, stop_before_pixels=False))
+    header = whole if isinstance(whole, InputError) else _attempt(lambda: _header_of(path, whole))
+    if isinstance(header, InputError):
+        # The fault may lie behind the header: of a file that ends within its pixels pydicom gives nothing at all.
+        header = _attempt(lambda: _header_of(path, _parse(path, content, stop_before_pixels=True, tags=_HEADER_TAGS)))
+    return FileReading(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        header=header,
+        pixels=whole if isinstance(whole, InputError) else _attempt(lambda: _scaled_pixels(path, whole)),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """`FileReading.sha256` alone."""
+    content = _attempt(lambda: _content(path))
+    return "" if isinstance(content, InputError) else hashlib.sha256(content).hexdigest()
+
+
+def scale_to_8bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Spreads the intensities between two percentiles of the slice over 0..255; a flat image becomes black."""
+    return _spread(pixels, *np.percentile(pixels, WINDOW_PERCENTILES))
+
+
+def _spread(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    if not np.isfinite([low, high]).all() or high <= low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
+    with _foreign(path, "pixels cannot be decoded"):
+        stored = _decoded(path, dataset)
+        if stored.dtype.kind in "ui" and stored.dtype.itemsize <= 2:
+            return scale_by_table(stored, lambda values: _in_units(values, dataset))
+        return scale_to_8bit(_in_units(stored, dataset))
+
+
+def scale_by_table(stored: NDArray[Any], in_units: Callable[[NDArray[Any]], NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The same bytes as `scale_to_8bit(in_units(stored))`, several times faster.
+
+    Integers of 16 bits have few values, so percentiles come from their counts, and each value is scaled once.
+
+    Args:
+      stored: integers of at most 16 bits. # [rows, columns]
+      in_units: maps each value by itself, given every value that occurs.
+    """
+    stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    bits = stored.view(f"u{stored.itemsize}")  # negative numbers as their bit patterns, which index the table
+    counts = np.bincount(bits.ravel(), minlength=256**stored.itemsize)
+    present = np.flatnonzero(counts)
+    units = in_units(present.astype(bits.dtype).view(stored.dtype))
+    if not np.isfinite(units).all():
+        return scale_to_8bit(in_units(stored))
+    order = np.argsort(units, kind="stable")
+    table = np.zeros(counts.size, np.uint8)
+    table[present] = _spread(units, *_percentiles(units[order], counts[present][order]))
+    return np.asarray(cv2.LUT(bits, table), np.uint8)
+
+
+def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """`np.percentile` of rising values that each occur `counts` times, with numpy's own rounding. # [2]"""
+    ends = np.cumsum(counts)
+    at = (ends[-1] - 1) * np.true_divide(WINDOW_PERCENTILES, 100)
+    below = np.floor(at).astype(np.intp)
+    above = np.minimum(below + 1, ends[-1] - 1)
+    a, b = (values[np.searchsorted(ends, i, side="right")] for i in (below, above))
+    step, gamma = b - a, at - below
+    return np.where(gamma >= 0.5, b - step * (1 - gamma), a + step * gamma)
+
+
+def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:
+    """The pixels as they are stored. # [rows, columns]"""
+    _bounded_shape(path, dataset)
+    pixels = pixel_array(dataset)
     if pixels.ndim != 2:
         raise InputError(f"{path}: expected one grey image [rows, columns], got shape {pixels.shape}")
     return pixels
 
 
-def scale_to_8bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Spreads the intensities between two percentiles of the slice over 0..255; a flat image becomes black."""
-    low, high = np.percentile(pixels, WINDOW_PERCENTILES)
-    if not np.isfinite([low, high]).all() or high <= low:
-        return np.zeros(pixels.shape, np.uint8)
-    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
+    pixels = np.asarray(apply_rescale(stored, dataset), dtype=np.float32)
+    return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 
-def _dataset(path: Path, *, stop_before_pixels: bool) -> pydicom.Dataset:
+T = TypeVar("T")
+
+
+def _attempt(read: Callable[[], T]) -> T | InputError:
     try:
+        return read()
+    except InputError as error:
+        return error
+
+
+@contextmanager
+def _foreign(path: Path, fault: str) -> Iterator[None]:
+    """Reading one foreign file: parsers and decoders raise anything, including MemoryError, with no common base."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: {fault} ({type(error).__name__}: {_short(error)})") from error
+
+
+def _content(path: Path) -> bytes:
+    with _foreign(path, "cannot be read as DICOM"):
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InputError(f"{path}: {size} bytes; expected at most {MAX_FILE_BYTES}")
         # One read of the whole file: pydicom's many small ones cost more than the parsing.
-        content = io.BytesIO(path.read_bytes())
-        if content.getvalue()[128:132] != b"DICM":
+        return path.read_bytes()
+
+
+def _dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
+    """The whole data set, or only the named elements of it."""
+    return _parse(path, _content(path), stop_before_pixels=stop_before_pixels, tags=tags)
+
+
+def _parse(
+    path: Path, content: bytes, *, stop_before_pixels: bool, tags: Sequence[str] | None = None
+) -> pydicom.Dataset:
+    with _foreign(path, "cannot be read as DICOM"):
+        if content[128:132] != b"DICM":
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
-        if _transfer_syntax(content) in _DEFLATED:
+        file = io.BytesIO(content)
+        if _transfer_syntax(file) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
-        content.seek(0)
-        tags = list(_HEADER_TAGS) if stop_before_pixels else None
-        return pydicom.dcmread(content, stop_before_pixels=stop_before_pixels, specific_tags=tags)
-    except InputError:
-        raise
-    except Exception as error:  # pydicom's errors on damaged files have no common base
-        raise InputError(f"{path}: cannot be read as DICOM ({type(error).__name__}: {_short(error)})") from error
+        file.seek(0)
+        wanted = None if tags is None else list(tags)
+        return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted)
 
 
 def _transfer_syntax(content: io.BytesIO) -> str:
@@ -146,20 +299,25 @@ def _transfer_syntax(content: io.BytesIO) -> str:
     return str(meta.get("TransferSyntaxUID", ""))
 
 
+def _header_of(path: Path, dataset: pydicom.Dataset) -> Header:
+    with _foreign(path, "unusable DICOM header"):  # values of any shape hide behind any tag
+        return _header(path, dataset)
+
+
 def _header(path: Path, dataset: pydicom.Dataset) -> Header:
-    missing = [t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not dataset.get(t)]
+    missing = [t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not _value(dataset, t)]
     if missing:
-        raise InputError(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
-    orientation = [float(v) for v in dataset.ImageOrientationPatient]
+        raise NoPlaneError(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
+    orientation = [float(v) for v in _value(dataset, "ImageOrientationPatient")]
     row_dir, col_dir = np.array(orientation[:3]), np.array(orientation[3:])
     try:
         plane = Plane.from_arrays(
-            origin_mm=[float(v) for v in dataset.ImagePositionPatient],
+            origin_mm=[float(v) for v in _value(dataset, "ImagePositionPatient")],
             row_dir=row_dir, col_dir=col_dir,
-            spacing_mm=[float(v) for v in dataset.PixelSpacing],
+            spacing_mm=[float(v) for v in _value(dataset, "PixelSpacing")],
         )  # fmt: skip
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise NoPlaneError(f"{path}: {error}") from error
     shape = _bounded_shape(path, dataset)
     field_mm = max(n * s for n, s in zip(shape, plane.spacing_mm, strict=True))
     small, large = min(plane.spacing_mm), max(plane.spacing_mm)
@@ -169,29 +327,35 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         )
     if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
         raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
-    description = " ".join(str(dataset.get(tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
+    description = " ".join(str(_value(dataset, tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
     return Header(
         path=path,
-        study_uid=_uid(path, dataset.get("StudyInstanceUID")),
-        series_uid=_uid(path, dataset.get("SeriesInstanceUID")),
-        instance_number=int(dataset.get("InstanceNumber") or 0),
+        study_uid=_uid(path, _value(dataset, "StudyInstanceUID")),
+        series_uid=_uid(path, _value(dataset, "SeriesInstanceUID")),
+        instance_number=int(_value(dataset, "InstanceNumber") or 0),
         plane=plane,
         shape=shape,
         description=description,
-        repetition_time_ms=_number(dataset.get("RepetitionTime")),
-        echo_time_ms=_number(dataset.get("EchoTime")),
-        inversion_time_ms=_number(dataset.get("InversionTime")),
+        repetition_time_ms=_number(_value(dataset, "RepetitionTime")),
+        echo_time_ms=_number(_value(dataset, "EchoTime")),
+        inversion_time_ms=_number(_value(dataset, "InversionTime")),
     )
 
 
 def _bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    rows, columns = int(_value(dataset, "Rows") or 0), int(_value(dataset, "Columns") or 0)
+    frames = int(_value(dataset, "NumberOfFrames") or 1)
     if frames != 1:
         raise InputError(f"{path}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
     if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
         raise InputError(f"{path}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
     return rows, columns
+
+
+def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
+    """`dataset.get(keyword)` without its detours, which cost more than the parsing."""
+    tag = _TAG_OF[keyword]
+    return dataset[tag].value if tag in dataset else None
 
 
 def _uid(path: Path, value: object) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.challenge import LoadedStudy
-from shared.dicom import Header, is_dicom, read_header
+from shared.dicom import Header, HeaderReading, is_dicom, read_headers
 from shared.errors import InputError
 from shared.geometry import dominant_axis
 from shared.labels import View
@@ -18,6 +18,7 @@ from shared.study import REPEATED_NUMBERS, Series, Study, number_uniquely, order
 
 # A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
 MIN_SLICES: Final = 5
+NOT_USED: Final = "is not used"
 # Echo times in ms that separate T1 (short) from T2 (long) spin-echo images; proton density lies between.
 T1_MAX_ECHO_MS: Final = 40.0
 T2_MIN_ECHO_MS: Final = 60.0
@@ -37,7 +38,22 @@ def discover_studies(folder: Path) -> list[LoadedStudy]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
-    headers, problems = _read_headers(folder)
+    return group_studies(folder, read_headers(dicom_files(folder)))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Every DICOM file below a folder, sorted; links are not followed."""
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink() and is_dicom(p)]
+
+
+def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[LoadedStudy]:
+    """The studies that the files below `folder` make up.
+
+    Raises:
+      InputError: when not one of them could be read.
+    """
+    headers = [header for _, header in readings if isinstance(header, Header)]
+    problems = [(path, str(header)) for path, header in readings if isinstance(header, InputError)]
     if not headers:
         raise InputError(
             f"{folder}: no readable DICOM image below it ({len(problems)} unreadable)"
@@ -121,18 +137,6 @@ def _weighting(header: Header, words: set[str]) -> str | None:
     return "t2" if header.echo_time_ms >= T2_MIN_ECHO_MS else "proton density"
 
 
-def _read_headers(folder: Path) -> tuple[list[Header], list[tuple[Path, str]]]:
-    headers, problems = [], []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
-        if not is_dicom(path):
-            continue
-        try:
-            headers.append(read_header(path))
-        except InputError as error:
-            problems.append((path, str(error)))
-    return headers, problems
-
-
 def _series_of(root: Path, study_id: str, headers: Sequence[Header]) -> tuple[list[Series], list[str]]:
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
@@ -147,5 +151,5 @@ def _series_of(root: Path, study_id: str, headers: Sequence[Header]) -> tuple[li
                 remarks.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
             series.append(Series(series_id=series_id, view=view, slices=numbered))
         else:
-            remarks.append(f"study {study_id} series {series_id} is not used: {view}")
+            remarks.append(f"study {study_id} series {series_id} {NOT_USED}: {view}")
     return series, remarks

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -42,22 +43,26 @@ def read_json(path: Path) -> Any:
     """Raises `InputError` when the file is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Comma-separated, no index, floats to 9 significant digits (the same table gives the same bytes)."""
     with written_beside(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
 
 
-def read_csv(path: Path, columns: dict[str, str], *, hint: str = "") -> pd.DataFrame:
-    """Reads the named columns with the given pandas dtypes.
+def read_csv(
+    path: Path, columns: dict[str, str], *, optional: dict[str, str] | None = None, hint: str = ""
+) -> "pd.DataFrame":
+    """Reads the named columns with the given pandas dtypes; an optional column that is not there is all missing.
 
     Raises:
       InputError: when the file is missing, unreadable, lacks a column or holds a value of another type.
     """
+    import pandas as pd  # here, so that processes that decode images need not load it
+
     try:
         header = pd.read_csv(path, nrows=0)
     except FileNotFoundError as error:
@@ -69,8 +74,10 @@ def read_csv(path: Path, columns: dict[str, str], *, hint: str = "") -> pd.DataF
         raise InputError(
             f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}"
         )
+    wanted = columns | (optional or {})
+    there = {c: dtype for c, dtype in wanted.items() if c in header.columns}
     try:
-        return pd.read_csv(path, usecols=list(columns), dtype=columns)[list(columns)]
+        return pd.read_csv(path, usecols=list(there), dtype=there).reindex(columns=list(wanted))
     except ValueError as error:
         raise InputError(f"{path}: a value does not have the expected type ({error})") from error
 

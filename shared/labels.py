@@ -55,6 +55,14 @@ class Level(IntEnum):
         """As in `train_label_coordinates.csv`, for example `L1/L2`."""
         return self.name.replace("_", "/")
 
+    @classmethod
+    def from_text(cls, text: str) -> "Level":
+        """From a name in any usual spelling, for example L4/L5, l4_l5 or L4-L5; raises `InputError`."""
+        try:
+            return cls[re.sub(r"[/\- ]", "_", text.strip()).upper()]
+        except KeyError:
+            raise InputError(f"unknown level {text!r}: expected one of {', '.join(v.display for v in cls)}") from None
+
 
 class Side(StrEnum):
     """The patient's side. In LPS coordinates the patient's left is +x."""

@@ -51,8 +51,11 @@ class Report:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
         plt.close(figure)
-        image = base64.b64encode(buffer.getvalue()).decode()
-        self._blocks.append({"kind": "figure", "image": image, "caption": caption})
+        self.picture(buffer.getvalue(), caption)
+
+    def picture(self, png: bytes, caption: str) -> None:
+        """Embeds a picture that is PNG already, pixel for pixel."""
+        self._blocks.append({"kind": "figure", "image": base64.b64encode(png).decode(), "caption": caption})
 
     def save(self, folder: Path, stem: str = "report") -> Path:
         """Writes both files and returns the HTML's path."""

@@ -1,7 +1,7 @@
 """A study as it lies on disk: slices with their planes, grouped in series. Pixels stay on disk until asked for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,34 @@ REPEATED_NUMBERS = "instance numbers repeat; its slices are numbered by position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Where a prepared store (`shared.store`) keeps a slice's decoded pixels.
+
+    Attributes:
+      path: file of 8-bit pixels, rows first, slice after slice.
+      offset: where this slice begins in it, in bytes.
+      crc32: of the slice's bytes.
+      problem: why the pixels could not be decoded; empty when they could.
+    """
+
+    path: Path
+    offset: int
+    crc32: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """One image of a series. `shape` is (rows, columns)."""
+    """One image of a series. `shape` is (rows, columns); `shared.pixels.slice_pixels` gives its pixels.
+
+    A slice read from a prepared store equals the one read from its DICOM file: `path` names that file for both.
+    """
 
     path: Path
     instance_number: int
     plane: Plane
     shape: tuple[int, int]
+    stored: Stored | None = field(default=None, compare=False)
 
     def contains(self, point_px: tuple[float, float]) -> bool:
         """Whether pixel point (x, y) lies on the image."""

@@ -8,7 +8,8 @@ import pytest
 from pipelines.cli import build_parser, main
 
 COMMANDS = [
-    [], ["demo"], ["synth"], ["splits"], ["predict"], ["evaluate"], ["info"], ["localize"], ["localize", "train"],
+    [], ["demo"], ["synth"], ["audit"], ["prepare"], ["show"], ["realism"], ["splits"],
+    ["predict"], ["evaluate"], ["info"], ["localize"], ["localize", "train"],
     ["localize", "predict"], ["localize", "evaluate"], ["classify"], ["classify", "train"], ["classify", "predict"],
     ["classify", "evaluate"],
 ]  # fmt: skip

@@ -11,7 +11,15 @@ from hypothesis.extra import numpy as hnp
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
-from shared.dicom import read_header, read_pixels, read_raw_pixels, scale_to_8bit
+from shared.dicom import (
+    file_digest,
+    read_file,
+    read_header,
+    read_pixels,
+    read_raw_pixels,
+    scale_by_table,
+    scale_to_8bit,
+)
 from shared.errors import InputError
 
 
@@ -112,3 +120,62 @@ def test_lossless_encodings_of_one_slice_agree(real_data: Path) -> None:
     for name in ("MR1_RLE", "MR1_J2KR", "MR1_JLSL", "MR1_JPLL"):
         np.testing.assert_array_equal(read_raw_pixels(folder / f"{name}.dcm"), plain, err_msg=name)
     np.testing.assert_array_equal(plain, pydicom.dcmread(folder / "MR1_UNC.dcm").pixel_array)
+
+
+@given(
+    st.sampled_from(["u1", "i1", "<u2", ">u2", "<i2", ">i2"]).flatmap(
+        lambda name: hnp.arrays(np.dtype(name), hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+    ),
+    st.sampled_from([1.0, -1.0, 0.5, 3.7, 1e-3, 1e38]),
+    st.sampled_from([0.0, -1024.0, 0.1]),
+    st.booleans(),
+)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_scaling_by_table_gives_the_same_bytes(
+    stored: np.ndarray, slope: float, intercept: float, inverted: bool
+) -> None:
+    def in_units(values: np.ndarray) -> np.ndarray:
+        units = (values.astype(np.float64) * slope + intercept).astype(np.float32)
+        return units.max() - units if inverted else units
+
+    expected = scale_to_8bit(in_units(stored))
+    got = scale_by_table(stored, in_units)
+    assert (got.dtype, got.shape) == (np.uint8, stored.shape)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_one_reading_gives_what_header_and_pixels_give_apart(tmp_path: Path) -> None:
+    whole = write_dicom(tmp_path / "whole.dcm", RescaleSlope="2", RescaleIntercept="-10")
+    no_plane = write_dicom(tmp_path / "no_plane.dcm", PixelSpacing=None)
+    no_pixels = write_dicom(tmp_path / "no_pixels.dcm", PixelData=None)
+    cut, junk, missing = (tmp_path / f"{name}.dcm" for name in ("cut", "junk", "missing"))
+    cut.write_bytes(whole.read_bytes()[:-100])
+    encoded = write_dicom(tmp_path / "encoded.dcm")
+    dataset = pydicom.dcmread(encoded)
+    dataset.compress(pydicom.uid.RLELossless, encoding_plugin="pylibjpeg")
+    dataset.save_as(encoded)
+    encoded.write_bytes(encoded.read_bytes()[:-60])  # its header is whole, its pixels are not
+    junk.write_bytes(b"junk")
+    for path in (whole, no_plane, no_pixels, cut, encoded, junk, missing):
+        reading = read_file(path)
+        for got, read in ((reading.header, read_header), (reading.pixels, read_pixels)):
+            if isinstance(got, InputError):
+                with pytest.raises(InputError) as caught:
+                    read(path)
+                assert str(got) == str(caught.value)
+            else:
+                np.testing.assert_equal(got, read(path))
+        assert reading.sha256 == file_digest(path)
+        assert bool(reading.sha256) == path.exists()
+
+
+def test_pixels_are_pydicoms_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (40, 30), dtype=np.uint16)
+    for number, compressed in enumerate((False, True)):
+        path = write_dicom(tmp_path / f"{number}.dcm", pixels)
+        dataset = pydicom.dcmread(path)
+        if compressed:
+            dataset.compress(pydicom.uid.RLELossless, encoding_plugin="pylibjpeg")
+            dataset.save_as(path)
+        np.testing.assert_array_equal(read_raw_pixels(path), pydicom.dcmread(path).pixel_array)
+        np.testing.assert_array_equal(read_pixels(path), scale_to_8bit(pydicom.dcmread(path).pixel_array))

@@ -1,0 +1,226 @@
+"""`lumbar prepare` beside the loop that the challenge's notebooks run, on the same files in one run.
+
+    python benchmarks/prepare.py                       # writes results/prepare.json
+    python benchmarks/prepare.py OUT.json --studies 8
+
+(a) the notebooks' loop, one process: dcmread, pixel_array, min-max to 8 bit, 512 x 512, PNG; (b) prepare; (c) prepare
+--png. Taken in turn, round after round; medians. (b) and (c) are whole commands, from the start of the interpreter to
+the end of its processes; (a) is the loop alone. What a command takes to start is measured on one study, and the speed
+without it, which a large data set sees, given beside. CPU time counts child processes; other programs on the machine
+disturb it less than wall time.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pydicom
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from record_demo import cpu_name
+
+from shared.challenge import Challenge
+from shared.dicom import read_file, read_pixels
+from shared.manifest import git_commit
+from shared.pixels import slice_pixels
+from shared.synthetic import generate
+
+WORKERS = 2
+SEED = 2024
+ENCODINGS = {
+    RLELossless: "pylibjpeg", ExplicitVRLittleEndian: "", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg",
+}  # fmt: skip
+
+
+def notebook_slice(path: Path, target: Path) -> None:
+    pixels = pydicom.dcmread(path).pixel_array
+    pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min() + 1e-6) * 255
+    cv2.imwrite(str(target), cv2.resize(pixels.astype(np.uint8), (512, 512)))
+
+
+def notebook_loop(paths: Sequence[Path], target: Path) -> None:
+    target.mkdir()
+    for number, path in enumerate(paths):
+        notebook_slice(path, target / f"{number}.png")
+
+
+def cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def measure(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    work()
+    return time.perf_counter() - wall, cpu_seconds() - cpu
+
+
+def prepare_command(data: Path, *options: str) -> Callable[[Path], object]:
+    command = [Path(sys.executable).with_name("lumbar"), "prepare", data]
+    rest = ["--workers", str(WORKERS), *options]
+    return lambda out: subprocess.run([*command, out, *rest], check=True, capture_output=True)
+
+
+def one_study(data: Path, folder: Path) -> int:
+    """A challenge directory of the first study alone; returns its slices."""
+    folder.mkdir()
+    (folder / "train_images").symlink_to(data / "train_images")
+    for name in ("train.csv", "train_series_descriptions.csv"):
+        table = pd.read_csv(data / name, dtype=str)
+        table[table["study_id"] == min(table["study_id"])].to_csv(folder / name, index=False)
+    return len(list((data / "train_images" / min(table["study_id"])).rglob("*.dcm")))
+
+
+def rounds_in_turn(jobs: dict[str, Callable[[Path], object]], scratch: Path, rounds: int) -> dict[str, Any]:
+    """Each job in turn, into a fresh folder each time: name -> wall and CPU seconds of every round."""
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            target = scratch / "target"
+            times[name].append(measure(lambda job=job, target=target: job(target)))
+            shutil.rmtree(target)
+    return {
+        name: {"wall_seconds": [wall for wall, _ in pairs], "cpu_seconds": [cpu for _, cpu in pairs]}
+        for name, pairs in times.items()
+    }
+
+
+def speeds(times: dict[str, Any], slices: int, start_slices: int) -> dict[str, Any]:
+    """Slices per second by the median round, and each job's speed over the notebooks' in the same round."""
+    result: dict[str, Any] = {}
+    loop = statistics.median(times["notebook loop"]["wall_seconds"]) / slices
+    for name, of_job in times.items():
+        if name.startswith("start of "):
+            continue
+        pairs = zip(times["notebook loop"]["wall_seconds"], of_job["wall_seconds"], strict=True)
+        ratios = sorted(base / own for base, own in pairs)
+        result[name] = {
+            "slices_per_second": slices / statistics.median(of_job["wall_seconds"]),
+            "cpu_ms_per_slice": 1000 * statistics.median(of_job["cpu_seconds"]) / slices,
+            "over_notebook_loop": statistics.median(ratios),
+            "over_notebook_loop_range": [ratios[0], ratios[-1]],
+            **of_job,
+        }
+        start = times.get(f"start of {name}")
+        if start:
+            seconds = [statistics.median(job["wall_seconds"]) for job in (of_job, start)]
+            steady = (slices - start_slices) / (seconds[0] - seconds[1])
+            cpu = [statistics.median(job["cpu_seconds"]) for job in (of_job, start)]
+            result[name] |= {
+                "one_study_wall_seconds": start["wall_seconds"],
+                "one_study_cpu_seconds": start["cpu_seconds"],
+                "cpu_ms_per_slice_without_start": 1000 * (cpu[0] - cpu[1]) / (slices - start_slices),
+                "slices_per_second_without_start": steady,
+                "over_notebook_loop_without_start": steady * loop,
+            }
+    return result
+
+
+def median_ms(work: Callable[[Any], object], items: Sequence[Any], rounds: int = 3) -> float:
+    return statistics.median(measure(lambda: [work(i) for i in items])[0] for _ in range(rounds)) / len(items) * 1000
+
+
+def encodings(paths: Sequence[Path], scratch: Path) -> dict[str, Any]:
+    """One process, ms a slice: the notebooks' loop and our reader (file read, hash, header, decoding, scaling)."""
+    result = {}
+    for syntax, plugin in ENCODINGS.items():
+        copies = []
+        for number, path in enumerate(paths):
+            dataset = pydicom.dcmread(path)
+            dataset.decompress(generate_instance_uid=False)
+            if plugin:
+                dataset.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
+            copies.append(scratch / f"{number}-{UID(syntax)}.dcm")
+            dataset.save_as(copies[-1])
+        png = scratch / "one.png"
+        loop = median_ms(lambda path, png=png: notebook_slice(path, png), copies)
+        reader = median_ms(read_file, copies)
+        result[UID(syntax).name] = {"notebook_loop_ms": loop, "reader_ms": reader}
+    return result
+
+
+def reading_back(data: Path, store: Path) -> dict[str, float]:
+    """One process, ms a slice: pixels of a part from DICOM, from the store, and from a mapping of its files."""
+    opened = {root: Challenge.open(root) for root in (data, store)}
+    items = {
+        root: [item for s in part.study_ids[:6] for series in part.load_study(s).study.series for item in series.slices]
+        for root, part in opened.items()
+    }
+
+    def mapped(item: Any) -> int:
+        pixels = np.memmap(item.stored.path, np.uint8, "r", item.stored.offset, item.shape)
+        return int(pixels.sum())
+
+    def load(part: Challenge) -> float:
+        return median_ms(part.load_study, part.study_ids[:6])
+
+    return {
+        "dicom_ms": median_ms(lambda item: int(read_pixels(item.path).sum()), items[data]),
+        "store_ms": median_ms(lambda item: int(slice_pixels(item).sum()), items[store]),
+        "store_mapped_unchecked_ms": median_ms(mapped, items[store]),
+        "headers_of_a_study_dicom_ms": load(opened[data]),
+        "headers_of_a_study_store_ms": load(opened[store]),
+    }
+
+
+def main(target: Path, studies: int, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        generate(scratch / "synth", studies=studies, test_studies=0, preset="full", seed=SEED, workers=WORKERS)
+        data = scratch / "synth" / "data"
+        paths = sorted((data / "train_images").rglob("*.dcm"))
+        shapes = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths[::10]]
+        jobs: dict[str, Callable[[Path], object]] = {
+            "notebook loop": lambda out: notebook_loop(paths, out),
+            "prepare": prepare_command(data, "--part", "train"),
+            "prepare --png": prepare_command(data, "--part", "train", "--png"),
+            "start of prepare": prepare_command(scratch / "one", "--part", "train"),
+            "start of prepare --png": prepare_command(scratch / "one", "--part", "train", "--png"),
+        }
+        start_slices = one_study(data, scratch / "one")
+        times = rounds_in_turn(jobs, scratch, rounds)
+        store = scratch / "store"
+        prepare_command(data, "--part", "train")(store)
+        again = measure(lambda: prepare_command(data, "--part", "train", "--resume")(store))[0]
+        result = {
+            "command": f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}",
+            "commit": git_commit(),
+            "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
+            "load_average": os.getloadavg(),  # ours is about 2; more means that other programs took their share
+            "data": f"lumbar synth --preset full --studies {studies} --test-studies 0 --seed {SEED}",
+            "slices": len(paths),
+            "mean_pixels": float(np.mean([s.Rows * s.Columns for s in shapes])),
+            "transfer_syntaxes": sorted({s.file_meta.TransferSyntaxUID.name for s in shapes}),
+            "workers": WORKERS,
+            "dicom_bytes": sum(path.stat().st_size for path in paths),
+            "store_bytes": sum(path.stat().st_size for path in (store / "studies").rglob("*.*")),
+            "speeds": speeds(times, len(paths), start_slices),
+            "unchanged_slices_per_second": len(paths) / again,
+            "encodings": encodings(paths[:: len(paths) // 40], scratch),
+            "reading_back": reading_back(data, store),
+        }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Measures lumbar prepare.")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("results/prepare.json"))
+    parser.add_argument("--studies", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    main(options.out, options.studies, options.rounds)

@@ -1,0 +1,201 @@
+"""One study's files: every header read once, what cannot be read, and how the pixels are stored."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipelines.audit.findings import Code, Issue
+from shared.dicom import NoPlaneError
+from shared.encoding import Encoding, read_encoded_header
+from shared.errors import InputError
+from shared.labels import View
+from shared.study import Series, Slice, Study, number_uniquely, order_slices
+
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRead:
+    """One readable file. `slice` is numbered by the file's name where that is a number, as the tables do."""
+
+    slice: Slice
+    tag_number: int
+    series_uid: str | None
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRead:
+    """A series and its files, both in anatomical order.
+
+    Attributes:
+      numbered: whether the instance numbers are the files' own; False where they repeat.
+      files_found: readable or not.
+    """
+
+    series: Series
+    files: tuple[FileRead, ...]
+    numbered: bool
+    files_found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRead:
+    """What could be read of a study; series without a readable slice are issues only."""
+
+    part: str
+    study_id: str
+    series: tuple[SeriesRead, ...]
+    issues: tuple[Issue, ...]
+
+    @property
+    def study(self) -> Study:
+        return Study(study_id=self.study_id, series=tuple(s.series for s in self.series))
+
+
+def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[tuple[str, View]]) -> StudyRead:
+    """Reads the listed series of a study below `<root>/<part>_images`."""
+    folder = root / f"{part}_images" / study_id
+    issues: list[Issue] = []
+    if not folder.is_dir():
+        reason = f"expected the folder {folder.relative_to(root)}, got none"
+        issues.append(Issue(code=Code.IMAGES_MISSING, part=part, study_id=study_id, reason=reason))
+        return StudyRead(part=part, study_id=study_id, series=(), issues=tuple(issues))
+    known = {series_id for series_id, _ in listed}
+    for path in sorted(folder.iterdir()):
+        if path.name not in known:
+            name = str(path.relative_to(root))
+            reason = "expected a series of the series descriptions, got a folder or file of another name"
+            issues.append(Issue(code=Code.FOLDER_UNLISTED, part=part, study_id=study_id, file=name, reason=reason))
+    series = []
+    for series_id, view in listed:
+        entries = sorted((folder / series_id).iterdir()) if (folder / series_id).is_dir() else []
+        paths = [p for p in entries if p.suffix == ".dcm"]
+        others = [p.name for p in entries if p.suffix != ".dcm"]
+        if others:
+            reason = f"{len(others)} entries, for example {others[0][:60]!r}"
+            issues.append(_issue(Code.FILE_UNEXPECTED, part, study_id, series_id, reason))
+        read = _read_files(root, part, study_id, series_id, paths, issues, by_name=True)
+        if read:
+            series.append(_assemble(series_id, view, read, len(paths)))
+        else:
+            reason = f"expected {view.value} slices, got {len(paths)} files and none that can be read"
+            issues.append(_issue(Code.SERIES_EMPTY, part, study_id, series_id, reason))
+    return StudyRead(part=part, study_id=study_id, series=tuple(series), issues=tuple(issues))
+
+
+def read_known_study(root: Path, study: Study) -> StudyRead:
+    """Reads the files of a study that was discovered in a plain folder."""
+    issues: list[Issue] = []
+    series = []
+    for item in study.series:
+        paths = [s.path for s in item.slices]
+        read = _read_files(root, "", study.study_id, item.series_id, paths, issues, by_name=False)
+        if read:
+            series.append(_assemble(item.series_id, item.view, read, len(paths)))
+    return StudyRead(part="", study_id=study.study_id, series=tuple(series), issues=tuple(issues))
+
+
+def _issue(code: Code, part: str, study_id: str, series_id: str, reason: str) -> Issue:
+    return Issue(code=code, part=part, study_id=study_id, series_id=series_id, reason=reason)
+
+
+def _read_files(
+    root: Path, part: str, study_id: str, series_id: str, paths: Iterable[Path], issues: list[Issue], *, by_name: bool
+) -> list[FileRead]:
+    read = []
+    for path in paths:
+        name = str(path.relative_to(root))
+        number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
+        try:
+            header, encoding = read_encoded_header(path)
+        except InputError as error:
+            code = Code.NO_PLANE if isinstance(error, NoPlaneError) else Code.FILE_UNREADABLE
+            reason = str(error).removeprefix(f"{path}: ")
+            issues.append(
+                Issue(code=code, part=part, study_id=study_id, series_id=series_id, instance_number=number, file=name,
+                      reason=reason)
+            )  # fmt: skip
+            continue
+        used = number if by_name and number is not None else header.instance_number
+        item = Slice(path=path, instance_number=used, plane=header.plane, shape=header.shape)
+        read.append(
+            FileRead(slice=item, tag_number=header.instance_number, series_uid=header.series_uid, encoding=encoding)
+        )
+        if encoding.damage is not None:
+            issues.append(
+                Issue(code=Code.PIXELS_UNREADABLE, part=part, study_id=study_id, series_id=series_id,
+                      instance_number=used, file=name, reason=encoding.damage)
+            )  # fmt: skip
+    return read
+
+
+def _assemble(series_id: str, view: View, read: Sequence[FileRead], files_found: int) -> SeriesRead:
+    by_path = {file.slice.path: file for file in read}
+    ordered = order_slices((file.slice for file in read), view)
+    numbered = number_uniquely(ordered)
+    return SeriesRead(
+        series=Series(series_id=series_id, view=view, slices=numbered),
+        files=tuple(by_path[item.path] for item in ordered),
+        numbered=numbered is ordered,
+        files_found=files_found,
+    )
+
+
+def check_encoding(read: StudyRead) -> list[Issue]:
+    """How each series' pixels are stored; one issue a series and oddity."""
+    issues = []
+    for item in read.series:
+        for code, reason in _oddities(item):
+            issues.append(_issue(code, read.part, read.study_id, item.series.series_id, reason))
+    frames = {f.encoding.frame_of_reference for s in read.series for f in s.files} - {""}
+    if len(frames) > 1:
+        reason = f"{len(frames)} FrameOfReferenceUIDs in {len(read.series)} series"
+        issues.append(Issue(code=Code.FRAME_OF_REFERENCE, part=read.part, study_id=read.study_id, reason=reason))
+    return issues
+
+
+def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
+    files = item.files
+    tests: list[tuple[Code, Callable[[Encoding], bool], Callable[[Encoding], str]]] = [
+        (Code.MONOCHROME1, lambda e: e.photometric == "MONOCHROME1", lambda e: "PhotometricInterpretation MONOCHROME1"),
+        (Code.SIGNED_PIXELS, lambda e: e.signed, lambda e: "PixelRepresentation 1"),
+        (Code.RESCALED, lambda e: e.rescale not in (None, (1.0, 0.0)), lambda e: _rescale(e.rescale)),
+        (Code.TRANSFER_SYNTAX, lambda e: not e.plain, lambda e: e.syntax),
+        (Code.LOSSY, lambda e: e.lossy, lambda e: f"lossy compression, {e.syntax}"),
+        (Code.SEVERAL_WINDOWS, lambda e: e.windows > 1, lambda e: f"{e.windows} window centres"),
+    ]
+    found = []
+    for code, test, tell in tests:
+        odd = [f for f in files if test(f.encoding)]
+        if odd:
+            found.append((code, f"{tell(odd[0].encoding)}; {len(odd)} of {len(files)} files"))
+    uids = {f.series_uid for f in files if f.series_uid}
+    if len(uids) > 1:
+        found.append((Code.SERIES_MIXED, f"{len(uids)} SeriesInstanceUIDs in one folder of {len(files)} files"))
+    if item.numbered:
+        other = [f for f in files if f.slice.instance_number != f.tag_number and f.slice.path.stem.isdecimal()]
+        if other:
+            first = other[0]
+            found.append(
+                (Code.NUMBER_DIFFERS, f"{len(other)} files; {first.slice.path.name} says {first.tag_number}")
+            )  # fmt: skip
+    else:
+        counts = Counter(f.slice.instance_number for f in files)
+        repeated = sorted(n for n, count in counts.items() if count > 1)
+        shown = ", ".join(str(n) for n in repeated[:_NAMED])
+        found.append((Code.NUMBERS_REPEATED, f"{len(repeated)} numbers repeat: {shown}"))
+    return found
+
+
+def _rescale(value: tuple[float, float] | None) -> str:
+    slope, intercept = value or (1.0, 0.0)
+    return f"slope {slope:g}, intercept {intercept:g}"
+
+
+def absent_tags(item: SeriesRead) -> tuple[str, ...]:
+    """Expected tags that some file of the series lacks."""
+    absent = {tag for f in item.files for tag in f.encoding.absent}
+    return tuple(sorted(absent))

@@ -1,0 +1,267 @@
+"""The audit's page: findings first, then what the data set holds."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pipelines.audit import figures
+from pipelines.audit.explore import CHALLENGE, CHALLENGE_AXIAL_SERIES, CHALLENGE_COUNTS, CHALLENGE_SERIES
+from pipelines.audit.findings import Code, Gravity, Issue, count_gravities
+from shared.labels import FINDINGS, Condition, Level, View
+from shared.report import Report
+
+Json = Mapping[str, Any]
+
+MAX_LISTED: Final = 200
+_PLURAL: Final = {Gravity.ERROR: "errors", Gravity.WARNING: "warnings", Gravity.NOTE: "notes"}
+
+
+def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about: dict[str, Any]) -> Path:
+    """Writes report.html and report.json. `issues` are sorted; `about` says what was audited and how."""
+    counts = count_gravities(issues)
+    studies = sum(facts["counts"]["studies"].values())
+    report = Report(
+        "Data audit",
+        f"{studies:,} studies: "
+        + ", ".join(f"{counts[g]:,} {_PLURAL[g] if counts[g] != 1 else g.value}" for g in Gravity)
+        + f". {about['scope']}",
+        data={
+            "about": about,
+            "findings": {g.value: counts[g] for g in Gravity},
+            "codes": _codes(issues),
+            "exploration": _without_values(facts),
+        },
+    )
+    _findings(report, issues)
+    _counts(report, facts)
+    if facts["counts"]["graded_studies"]:
+        _grades(report, facts)
+        _co_occurrence(report, facts["co_occurrence"])
+    if facts["counts"]["series_read"]:
+        _images(report, facts)
+        _headers(report, facts["headers"])
+        _order(report, facts["order"])
+    if any(level["n"] for of in facts["points"].values() for level in of.values()):
+        _points(report, facts["points"])
+    return report.save(out)
+
+
+def _codes(issues: Sequence[Issue]) -> dict[str, Any]:
+    counts = Counter(issue.code for issue in issues)
+    studies = {code: len({i.study_id for i in issues if i.code is code and i.study_id}) for code in counts}
+    return {
+        code.slug: {"severity": code.gravity.value, "findings": counts[code], "studies": studies[code]}
+        for code in Code
+        if code in counts
+    }
+
+
+def _without_values(facts: Json) -> dict[str, Any]:
+    """The statistics without the single values that only the figures need."""
+    images = {view: {k: v for k, v in of.items() if k != "values"} for view, of in facts["images"].items()}
+    points = {
+        key: {level: {k: v for k, v in of.items() if k not in ("x", "y")} for level, of in levels.items()}
+        for key, levels in facts["points"].items()
+    }
+    return {**facts, "images": images, "points": points}
+
+
+def _findings(report: Report, issues: Sequence[Issue]) -> None:
+    report.heading("Findings")
+    report.text(
+        "Error: data are wrong or cannot be used. Warning: suspicious, or a part is lacking. Note: normal in real data "
+        "and handled here, but apt to break naive code. findings.csv has every finding with its file and what to do."
+    )
+    counts = _codes(issues)
+    rows = [
+        [code.gravity.value, code.slug, counts[code.slug]["findings"], counts[code.slug]["studies"], code.meaning,
+         code.advice]
+        for gravity in Gravity
+        for code in Code
+        if code.gravity is gravity and code.slug in counts
+    ]  # fmt: skip
+    if not rows:
+        report.text("Nothing was found.")
+        return
+    report.table(["severity", "code", "findings", "studies", "meaning", "what to do"], rows)
+    grave = [i for i in issues if i.code.gravity is not Gravity.NOTE]
+    if not grave:
+        return
+    more = len(grave) - MAX_LISTED
+    report.table(
+        ["severity", "code", "study", "series", "instance", "reason"],
+        [
+            [i.code.gravity.value, i.code.slug, i.study_id or None, i.series_id or None,
+             None if i.instance_number is None else str(i.instance_number), i.reason]
+            for i in grave[:MAX_LISTED]
+        ],
+        "Errors and warnings" + (f", the first {MAX_LISTED} of {len(grave):,}" if more > 0 else ""),
+    )  # fmt: skip
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f}%"
+
+
+def _counts(report: Report, facts: Json) -> None:
+    report.heading("What is there")
+    counts = facts["counts"]
+    rows: list[list[object]] = [[f"studies, {part}", n, None] for part, n in counts["studies"].items()]
+    rows += [[f"series, {view.value}", counts["series"][view.slug], known]
+             for view, known in zip(View, CHALLENGE_SERIES, strict=True)]  # fmt: skip
+    rows[0][2] = CHALLENGE_COUNTS["studies"] if "train" in counts["studies"] else None
+    rows += [["files found", counts["files"], CHALLENGE_COUNTS["files"]], ["files read", counts["files_read"], None]]
+    rows += [["points", counts["points"], CHALLENGE_COUNTS["points"]]]
+    report.table(["", "here", "challenge, training part"], rows)
+    per_study = facts["series_per_study"]
+    most = sorted({int(n) for view in View for n in per_study[view.slug]})
+    report.table(
+        ["series of a study", *(view.value for view in View), "challenge, Axial T2"],
+        [[str(n), *(per_study[v.slug].get(str(n), 0) for v in View), CHALLENGE_AXIAL_SERIES.get(n)] for n in most],
+        "Studies by their number of series",
+    )
+
+
+def _grades(report: Report, facts: Json) -> None:
+    report.heading("Grades")
+    grades = facts["grades"]
+    report.figure(
+        figures.prevalence_figure(grades["findings"]),
+        "Share of moderate and severe grades. Black ticks: the challenge's training part.",
+    )
+    rows = []
+    for condition in Condition:
+        for side in condition.sides:
+            chosen = [f for f in FINDINGS if (f.condition, f.side) == (condition, side)]
+            cells: list[object] = [figures.column_title(condition, side)]
+            for finding in chosen:
+                of = grades["findings"][finding.column]
+                here = " / ".join(f"{100 * p:.1f}" if p is not None else "–" for p in of["share"][1:])
+                there = " / ".join(f"{100 * p:.1f}" for p in of["challenge_share"][1:])
+                cells.append(f"{here} ({there})")
+            rows.append(cells)
+    report.table(
+        ["Moderate / Severe in %", *(level.display for level in Level)], rows,
+        "Of the graded findings; in brackets the challenge's training part",
+    )  # fmt: skip
+    missing = [
+        [figures.column_title(condition, side),
+         *(grades["findings"][f.column]["missing"] for f in FINDINGS if (f.condition, f.side) == (condition, side))]
+        for condition in Condition for side in condition.sides
+    ]  # fmt: skip
+    report.table(["missing grades", *(level.display for level in Level)], missing)
+    report.text(
+        f"{grades['missing']:,} grades are missing in {grades['studies_with_missing']:,} studies "
+        f"(challenge: {CHALLENGE['missing_grades']} in 185). Any severe canal: "
+        f"{_percent(grades['any_severe_canal'])} of studies (challenge: {CHALLENGE['any_severe_canal']}); "
+        f"no severe grade at all: {_percent(grades['no_severe'])} ({CHALLENGE['no_severe']})."
+    )
+
+
+def _co_occurrence(report: Report, co: Json) -> None:
+    report.heading("Co-occurrence")
+    rows: list[list[object]] = [
+        [f"left equals right, {c.short}", _percent(co["left_equals_right"][c.short]), CHALLENGE[c.short]]
+        for c in (Condition.FORAMINAL, Condition.SUBARTICULAR)
+    ]
+    for level in Level:
+        known = "0.24" if level is Level.L5_S1 else "0.51 to 0.58"
+        value = co["canal_and_worse_subarticular"][level.slug]
+        rows.append([f"Spearman, canal and worse subarticular, {level.display}", value, known])
+    for pair, value in co["canal_neighbours"].items():
+        upper, lower = (name.upper().replace("_", "/") for name in pair.split("-"))
+        rows.append([f"Spearman, canal {upper} and {lower}", value, "0.18 to 0.45"])
+    unshared = _percent(co["subarticular_sides_on_different_slices"])
+    rows.append(["left and right subarticular points on different slices", unshared, CHALLENGE["unshared"]])
+    report.table(["", "here", "challenge, training part"], rows)
+    report.figure(
+        figures.correlation_figure(co["spearman"]),
+        "Every finding against every other, levels L1/L2 to L5/S1 within each block. Grey: too few or equal grades.",
+    )
+
+
+def _images(report: Report, facts: Json) -> None:
+    report.heading("Images")
+    report.figure(figures.image_figure(facts["images"]), "Series by slices, distances, pixel size and field of view.")
+    names = {
+        "slices": "slices a series", "gap_mm": "distance of slices (mm)", "spacing_mm": "pixel size (mm)",
+        "field_height_mm": "height of the picture (mm)", "field_width_mm": "width of the picture (mm)",
+    }  # fmt: skip
+    rows = []
+    for view in View:
+        of = facts["images"][view.slug]
+        for key, name in names.items():
+            if of[key] is not None:
+                digits = 0 if key == "slices" or key.startswith("field") else 2
+                rows.append(
+                    [view.value, name, *(f"{of[key][k]:.{digits}f}" for k in ("min", "p5", "median", "p95", "max"))]
+                )
+    report.table(["view", "", "least", "5%", "median", "95%", "most"], rows)
+    report.table(
+        ["view", "rows x columns (series)"],
+        [
+            [view.value, ", ".join(f"{size} ({n})" for size, n in facts["images"][view.slug]["sizes"].items())]
+            for view in View
+            if facts["images"][view.slug]["series"]
+        ],
+        "Image sizes, the most frequent ones",
+    )
+
+
+def _headers(report: Report, headers: Json) -> None:
+    report.heading("Headers")
+    names = {
+        "transfer_syntax": ("transfer syntax", "files"),
+        "photometric_interpretation": ("photometric interpretation", "files"),
+        "bits_stored": ("bits stored", "files"),
+        "manufacturer": ("manufacturer", "series"),
+        "field_strength_t": ("field strength (T)", "series"),
+        "absent_tags": ("absent tag", "series"),
+    }
+    report.table(
+        ["", "values"],
+        [
+            [name, ", ".join(f"{value} ({count:,} {unit})" for value, count in headers[key].items())]
+            for key, (name, unit) in names.items()
+            if headers[key]
+        ],
+    )
+
+
+def _order(report: Report, order: Json) -> None:
+    report.heading("Instance order")
+    report.figure(
+        figures.order_figure(order),
+        "Sagittal series may run either way and axial ones mostly run from head to foot: order slices by position.",
+    )
+    names = {
+        "along": ("right to left, head to foot", CHALLENGE["order_along"]),
+        "against": ("left to right, foot to head", CHALLENGE["order_against"]),
+        "neither": ("neither", None),
+    }
+    report.table(
+        ["instance numbers run", *(view.value for view in View), "challenge, training part"],
+        [[name, *(order[view.slug][kind] for view in View), known] for kind, (name, known) in names.items()],
+    )
+
+
+def _points(report: Report, points: Json) -> None:
+    report.heading("Points")
+    report.figure(
+        figures.points_figure(points),
+        "Points as shares of the image's width and height, y downwards. Crosses: the challenge's medians.",
+    )
+    report.figure(figures.heat_figure(points), "The same as density.")
+    rows = []
+    for condition in Condition:
+        for side in condition.sides:
+            key = condition.short if side is None else f"{side.value} {condition.short}"
+            for axis, name in enumerate("xy"):
+                cells: list[object] = [f"{figures.column_title(condition, side)}, {name}"]
+                for level in Level:
+                    of = points[key][level.slug]
+                    here = "–" if of["median"] is None else f"{of['median'][axis]:.2f}"
+                    cells.append(f"{here} ({of['challenge_median'][axis]:.2f})")
+                rows.append(cells)
+    report.table(["median of", *(level.display for level in Level)], rows, "In brackets the challenge's training part")

@@ -1,0 +1,217 @@
+"""`lumbar audit`: reads a data set once, in parallel over studies, and writes what it holds and what is wrong."""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipelines.audit.explore import explore
+from pipelines.audit.findings import Code, Gravity, Issue, count_gravities, sort_issues, to_table
+from pipelines.audit.page import write_page
+from pipelines.audit.pixels import Pixels
+from pipelines.audit.study import NEARLY_ALL, Job, StudyResult, audit_study, check_absent_tags
+from pipelines.audit.tables import Tables, check_parts, read_tables
+from shared.challenge import Part
+from shared.discover import NOT_USED, discover_studies
+from shared.errors import InputError
+from shared.files import prepare_output, write_csv
+from shared.manifest import package_version
+from shared.progress import track
+from shared.store import STORE_FILE
+from shared.study import REPEATED_NUMBERS
+
+PARTS: Final[tuple[Part, ...]] = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """How to audit.
+
+    Attributes:
+      part: of a challenge directory; None audits those that are there.
+      images: False looks at the tables alone.
+      pixels: which pixels to decode.
+      workers: processes.
+    """
+
+    part: Part | None = None
+    images: bool = True
+    pixels: Pixels = Pixels.SAMPLE
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditResult:
+    """What was found. `issues` are sorted, errors first; `facts` are the exploration's statistics."""
+
+    issues: tuple[Issue, ...]
+    facts: dict[str, Any]
+    studies: int
+
+    @property
+    def errors(self) -> int:
+        return count_gravities(self.issues)[Gravity.ERROR]
+
+
+def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False) -> AuditResult:
+    """Audits a challenge directory or a folder of DICOM files; writes report.html, report.json and findings.csv.
+
+    Raises:
+      InputError: when there is nothing to audit, or `out` is not empty. What is wrong within the data never raises.
+    """
+    options = options or AuditOptions()
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
+    if options.images and (data / STORE_FILE).is_file():
+        raise InputError(
+            f"{data}: is a prepared store, which holds no DICOM files; audit the data it was made from, or its tables "
+            "alone with --no-images"
+        )
+    if out.resolve() != data.resolve() and out.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"{out}: lies within the audited data; choose another folder")
+    result = inspect(data, options)
+    prepare_output(out, overwrite=overwrite, inputs=[data])
+    write_csv(out / "findings.csv", to_table(result.issues))
+    about = {
+        "version": package_version(),
+        "part": options.part,
+        "images": options.images,
+        "pixels": options.pixels.value,
+        "scope": _scope(options),
+    }
+    write_page(out, result.issues, result.facts, about)
+    return result
+
+
+def _scope(options: AuditOptions) -> str:
+    if not options.images:
+        return "Only the tables were read."
+    return {
+        Pixels.NONE: "All headers were read, no pixels decoded.",
+        Pixels.SAMPLE: "All headers were read, one slice of each series decoded.",
+        Pixels.ALL: "All headers and all pixels were read.",
+    }[options.pixels]
+
+
+def inspect(data: Path, options: AuditOptions) -> AuditResult:
+    """The audit without its files."""
+    tables = _tables(data, options.part)
+    issues: list[Issue]
+    if tables:
+        issues = [i for t in tables.values() for i in t.issues] + check_parts(tables)
+        issues += [i for t in tables.values() for i in _folders(data, t)] if options.images else []
+        jobs = _challenge_jobs(data, tables, options)
+    else:
+        jobs, issues = _folder_jobs(data, options)
+    results = list(track(_run(jobs, options.workers), "audited studies", total=len(jobs)))
+    issues += [i for r in results for i in r.issues]
+    issues += check_absent_tags([s for r in results for s in r.series])
+    issues = _habits(issues, len(jobs))
+    return AuditResult(
+        issues=tuple(sort_issues(issues)), facts=explore(list(tables.values()), results), studies=len(jobs)
+    )
+
+
+def _habits(issues: list[Issue], studies: int) -> list[Issue]:
+    """What nearly every study does is one note of the data set instead of one a study."""
+    differing = [i for i in issues if i.code is Code.FRAME_OF_REFERENCE]
+    if studies < 2 or len(differing) < NEARLY_ALL * studies:
+        return issues
+    reason = f"differs between the series in {len(differing)} of {studies} studies"
+    return [i for i in issues if i.code is not Code.FRAME_OF_REFERENCE] + [
+        Issue(code=Code.FRAME_OF_REFERENCE, reason=reason)
+    ]
+
+
+def _tables(data: Path, part: Part | None) -> dict[Part, Tables]:
+    """Tables of the wanted parts; none for a plain folder."""
+    there = [p for p in PARTS if (data / f"{p}_series_descriptions.csv").is_file()]
+    images = [p for p in PARTS if (data / f"{p}_images").is_dir()]
+    wanted = [part] if part is not None else there
+    if part is None and not there and images:
+        raise InputError(
+            f"{data}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
+        )
+    return {p: read_tables(data, p) for p in wanted}
+
+
+def _challenge_jobs(data: Path, tables: dict[Part, Tables], options: AuditOptions) -> list[Job]:
+    jobs = []
+    for part, table in tables.items():
+        images = options.images and (data / f"{part}_images").is_dir()
+        for study_id in sorted(table.series):
+            jobs.append(
+                Job(
+                    root=data, part=part, study_id=study_id, listed=table.series[study_id],
+                    points=table.points.get(study_id, ()), images=images, pixels=options.pixels,
+                )
+            )  # fmt: skip
+    return jobs
+
+
+def _folders(data: Path, tables: Tables) -> list[Issue]:
+    """Study folders that no table lists; a whole part without images is one issue."""
+    part, folder = tables.part, data / f"{tables.part}_images"
+    if not folder.is_dir():
+        reason = f"expected the folder {folder.name} for {len(tables.series)} studies; only the tables were read"
+        return [Issue(code=Code.IMAGES_MISSING, part=part, reason=reason)] if tables.series else []
+    return [
+        Issue(code=Code.FOLDER_UNLISTED, part=part, file=f"{folder.name}/{path.name}",
+              reason="expected a study of the series descriptions, got a folder or file of another name")
+        for path in sorted(folder.iterdir())
+        if path.name not in tables.series
+    ]  # fmt: skip
+
+
+def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Issue]]:
+    """Of any folder of DICOM files. What discovery could not use is told in its own words."""
+    if not options.images:
+        raise InputError(f"{data}: holds no *_series_descriptions.csv, so there is nothing to audit without images")
+    jobs, issues = [], []
+    for loaded in discover_studies(data):
+        study_id = loaded.study.study_id
+        jobs.append(Job(root=data, part="", study_id=study_id, discovered=loaded.study, pixels=options.pixels))
+        for problem in loaded.problems:
+            text = problem.replace(f"{data}/", "").removeprefix(f"study {study_id} ")
+            if REPEATED_NUMBERS in problem:
+                code = Code.NUMBERS_REPEATED
+            else:
+                code = Code.SERIES_UNUSED if NOT_USED in problem else Code.FILE_UNREADABLE
+            issues.append(Issue(code=code, study_id=study_id, reason=text))
+    return jobs, issues
+
+
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[StudyResult]:
+    """Results in the order of the jobs."""
+    if workers <= 1 or not any(job.images for job in jobs):
+        yield from map(audit_study, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(audit_study, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+        except BrokenProcessPool as error:  # a decoder that crashes takes its process along
+            raise InputError(
+                "a worker process died while reading; run with --pixels none, or with --workers 1 to see where"
+            ) from error
+
+
+def _one_thread() -> None:
+    """The pool already fills the cores."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def summary(result: AuditResult, out: Path) -> str:
+    """A few lines for the terminal."""
+    counts = count_gravities(result.issues)
+    lines = [f"{result.studies} studies: " + ", ".join(f"{counts[g]} {g.value}s" for g in Gravity)]
+    for code in Code:
+        found = [i for i in result.issues if i.code is code]
+        if found and code.gravity is not Gravity.NOTE:
+            lines.append(f"  {code.gravity.value:8}{code.slug:24}{len(found):6}  {code.meaning}")
+    return "\n".join([*lines, f"{out / 'report.html'}"])

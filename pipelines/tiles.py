@@ -1,0 +1,103 @@
+"""One tile of a contact sheet: a part of a slice at a given scale, and what geometry says about its place.
+
+Tiles show slices as they are stored; letters taken from the slice's plane say which way round that is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.geometry import LEFT, Plane
+from shared.labels import View
+from shared.study import Slice
+
+# Letters of DICOM's patient orientation along +x, +y, +z of LPS, and against them.
+_TOWARDS: Final = ("L", "P", "H")
+_AGAINST: Final = ("R", "A", "F")
+RIGHT, MIDLINE, LEFT_SIDE = "R", "M", "L"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which part of a slice a tile shows, and how large.
+
+    Attributes:
+      center_px: pixel (x, y) of the slice in the middle of the tile.
+      size_px: width and height of the tile in pixels of the sheet.
+      px_per_mm: pixels of the sheet per mm of the patient, the same along x and y.
+    """
+
+    center_px: tuple[float, float]
+    size_px: tuple[int, int]
+    px_per_mm: float
+
+    def to_tile(self, plane: Plane, points_px: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixel points (x, y) of the slice to pixels of the tile, (n, 2) -> (n, 2) or (2,) -> (2,)."""
+        middle = (np.asarray(self.size_px) - 1) / 2
+        return (np.asarray(points_px) - np.asarray(self.center_px)) * self._zoom(plane) + middle
+
+    def render(self, pixels: NDArray[np.uint8], plane: Plane) -> NDArray[np.uint8]:
+        """The tile's grey values; outside the slice is black. # [rows, columns] -> [height, width]"""
+        zoom = self._zoom(plane)
+        # Finer than the tile: low-pass first, or fine detail folds into the picture.
+        sigma = 0.5 * np.sqrt(np.clip((1 / zoom) ** 2 - 1, 0, None))
+        if sigma.max() > 0.1:
+            x, y = (max(float(s), 1e-3) for s in sigma)
+            pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigmaX=x, sigmaY=y), dtype=np.uint8)
+        shift = (np.asarray(self.size_px) - 1) / 2 - np.asarray(self.center_px) * zoom
+        matrix = np.array([[zoom[0], 0, shift[0]], [0, zoom[1], shift[1]]])
+        method = cv2.INTER_LINEAR if zoom.min() < 1 else cv2.INTER_CUBIC
+        return np.asarray(cv2.warpAffine(pixels, matrix, self.size_px, flags=method), dtype=np.uint8)
+
+    def _zoom(self, plane: Plane) -> NDArray[np.float64]:
+        """Pixels of the sheet per pixel of the slice, along x and y. # [2]"""
+        dy, dx = plane.spacing_mm
+        return np.array([dx, dy]) * self.px_per_mm
+
+
+def field_mm(item: Slice) -> tuple[float, float]:
+    """Width and height of a slice."""
+    dy, dx = item.plane.spacing_mm
+    return item.shape[1] * dx, item.shape[0] * dy
+
+
+def middle_px(item: Slice) -> tuple[float, float]:
+    """Pixel (x, y) of the middle of a slice."""
+    return (item.shape[1] - 1) / 2, (item.shape[0] - 1) / 2
+
+
+def toward(direction: Sequence[float]) -> str:
+    """The letter of the patient direction (LPS) nearest to a vector: L, R, P, A, H or F."""
+    axis = int(np.argmax(np.abs(direction)))
+    return _TOWARDS[axis] if direction[axis] > 0 else _AGAINST[axis]
+
+
+def image_left(plane: Plane) -> str:
+    """The patient direction that the picture's left edge faces: R on an axial slice in the usual display."""
+    return toward([-v for v in plane.row_dir])
+
+
+def position_mm(item: Slice, view: View) -> float:
+    """Where the middle of a slice lies: patient x of a sagittal slice, patient z of an axial one (LPS)."""
+    return float(item.plane.center_mm(item.shape)[0 if view.is_sagittal else 2])
+
+
+def side_letter(item: Slice, midline_mm: float, tolerance_mm: float) -> str:
+    """Which side of the midline (patient x) a sagittal slice lies on: R, L, or M within the tolerance."""
+    offset = float(item.plane.center_mm(item.shape) @ LEFT) - midline_mm
+    if abs(offset) <= tolerance_mm:
+        return MIDLINE
+    return LEFT_SIDE if offset > 0 else RIGHT
+
+
+def gap_mm(slices: Sequence[Slice]) -> float | None:
+    """Median distance between neighbouring slices of one stack along their normal; None for a single slice."""
+    if len(slices) < 2:
+        return None
+    normal = slices[0].plane.normal
+    at = np.sort([float(np.asarray(s.plane.origin_mm) @ normal) for s in slices])
+    return float(np.median(np.diff(at)))

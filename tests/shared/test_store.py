@@ -1,0 +1,276 @@
+"""A prepared store read back: the same slices, planes, messages and bytes as from DICOM; damage is an error."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from dicom_files import write_dicom
+
+from pipelines.prepare import PrepareOptions, prepare
+from pipelines.source import open_source
+from shared import store as store_module
+from shared.challenge import Challenge, Part
+from shared.dicom import Header, read_pixels
+from shared.errors import InputError
+from shared.files import read_json
+from shared.manifest import data_fingerprint
+from shared.pixels import slice_pixels
+from shared.store import STORE_FILE, Store, record_path
+from shared.study import Slice
+from shared.synthetic import generate
+
+
+def write_part(root: Path) -> Path:
+    """Study 5 is whole, 6 has lost its folder, 7 has a broken file, one without pixels and a series of junk."""
+    rows = [("5", "51"), ("6", "61"), ("7", "71"), ("7", "72")]
+    root.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(
+        [(study, series, "Sagittal T2/STIR") for study, series in rows],
+        columns=["study_id", "series_id", "series_description"],
+    ).to_csv(root / "test_series_descriptions.csv", index=False)
+    for study, series in (("5", "51"), ("7", "71")):
+        for number in range(1, 6):
+            pixels = np.random.default_rng(number).integers(0, 4096, (12, 10 + number), np.uint16)
+            write_dicom(
+                root / "test_images" / study / series / f"{number}.dcm", pixels, InstanceNumber=number,
+                ImagePositionPatient=[9.1 - number, 0, 1 / 3], EchoTime="nan",
+            )  # fmt: skip
+    (root / "test_images/7/71/3.dcm").write_bytes(b"broken")
+    write_dicom(root / "test_images/7/71/4.dcm", PixelData=None)
+    (root / "test_images/7/72").mkdir()
+    (root / "test_images/7/72/1.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    return root
+
+
+def pixels_or_message(item: Slice) -> np.ndarray | str:
+    try:
+        return slice_pixels(item)
+    except InputError as error:
+        return str(error)
+
+
+def assert_same_part(data: Path, store: Path, part: Part) -> int:
+    """Returns how many slices were compared."""
+    direct, prepared = Challenge.open(data, part), Challenge.open(store, part)
+    assert data_fingerprint(direct) == data_fingerprint(prepared)
+    assert direct.submission_row_ids == prepared.submission_row_ids
+    compared = 0
+    for study_id in direct.study_ids:
+        a, b = direct.load_study(study_id), prepared.load_study(study_id)
+        assert a == b  # planes, shapes, order, numbers, paths and problems
+        assert direct.has_images(study_id) == prepared.has_images(study_id)
+        for series, again in zip(a.study.series, b.study.series, strict=True):
+            for item, stored in zip(series.slices, again.slices, strict=True):
+                assert stored.stored is not None
+                np.testing.assert_equal(pixels_or_message(stored), pixels_or_message(item))
+                compared += 1
+    return compared
+
+
+@pytest.fixture(scope="module")
+def traps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Synthetic studies with every trap of the real data, and their store."""
+    root = tmp_path_factory.mktemp("traps")
+    generate(root / "synth", studies=3, test_studies=0, seed=5, traps=True)
+    prepare(root / "synth/data", root / "store")
+    return root / "synth/data", root / "store"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, Path]:
+    prepare(write_part(tmp_path / "data"), tmp_path / "store")
+    return tmp_path / "data", tmp_path / "store"
+
+
+def test_the_traps_are_read_back_as_from_dicom(traps: tuple[Path, Path]) -> None:
+    assert assert_same_part(*traps, "train") > 60
+    for path in traps[0].glob("*.csv"):
+        assert (traps[1] / path.name).read_bytes() == path.read_bytes()
+
+
+def test_unreadable_files_have_the_messages_of_the_dicom_files(small: tuple[Path, Path]) -> None:
+    assert assert_same_part(*small, "test") == 9
+    problems = open_source(small[1]).load("7").problems
+    assert len(problems) == 3
+    assert str(small[0] / "test_images/7/71/3.dcm") in problems[0]
+    assert "no readable slice" in open_source(small[1]).load("6").problems[0]
+
+
+def test_the_dicom_files_are_not_needed_any_more(small: tuple[Path, Path]) -> None:
+    before = open_source(small[1]).load("7")
+    shutil.rmtree(small[0])
+    assert open_source(small[1]).load("7") == before
+    assert slice_pixels(before.study.series[0].slices[-1]).any()
+
+
+def test_a_plain_folder_is_read_back_the_same(tmp_path: Path) -> None:
+    for number in range(12):
+        write_dicom(
+            tmp_path / "export" / ("a b" if number % 2 else "ü") / f"IM{number}", InstanceNumber=number,
+            SeriesInstanceUID=f"1.{number // 6}", ImagePositionPatient=[number, 0, 0],
+        )  # fmt: skip
+    (tmp_path / "export/a b/broken").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    (tmp_path / "export/notes.txt").write_text("junk")
+    prepare(tmp_path / "export", tmp_path / "store")
+    direct, prepared = open_source(tmp_path / "export"), open_source(tmp_path / "store")
+    assert (prepared.kind, prepared.study_ids) == ("folder", direct.study_ids)
+    for study_id in direct.study_ids:
+        assert direct.load(study_id) == prepared.load(study_id)
+        assert direct.load(study_id).problems
+    item = prepared.load("1.2").study.series[0].slices[2]
+    np.testing.assert_array_equal(slice_pixels(item), read_pixels(item.path))
+
+
+def damage_pixels_cut(store: Path) -> Path:
+    path = next((store / "studies/test").glob("5.*.u8"))
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def damage_pixels_gone(store: Path) -> Path:
+    path = next((store / "studies/test").glob("5.*.u8"))
+    path.unlink()
+    return path
+
+
+def damage_plane(store: Path) -> Path:
+    path = store / "studies/test/5.json"
+    path.write_text(path.read_text().replace("8.1", "8.2"))
+    return path
+
+
+def damage_record_cut(store: Path) -> Path:
+    path = store / "studies/test/5.json"
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def damage_record_gone(store: Path) -> Path:
+    path = store / "studies/test/5.json"
+    path.unlink()
+    return path
+
+
+def damage_record_swapped(store: Path) -> Path:
+    path = store / "studies/test/5.json"
+    shutil.copy(store / "studies/test/7.json", path)
+    return store / "studies/test"
+
+
+def damage_index(store: Path) -> Path:
+    path = store / STORE_FILE
+    path.write_text(path.read_text().replace('"5"', '"55"'))
+    return path
+
+
+def damage_index_nested(store: Path) -> Path:
+    path = store / STORE_FILE
+    path.write_text("[" * 100_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_pixels_cut, damage_pixels_gone, damage_plane, damage_record_cut, damage_record_gone,
+        damage_record_swapped, damage_index, damage_index_nested,
+    ],
+)  # fmt: skip
+def test_a_damaged_store_is_an_error_naming_the_file(small: tuple[Path, Path], damage: object) -> None:
+    path = damage(small[1])  # type: ignore[operator]
+    with pytest.raises(InputError) as caught:
+        Challenge.open(small[1], "test").load_study("5")
+    assert str(path) in str(caught.value)
+
+
+def test_changed_pixels_are_an_error_not_a_picture(small: tuple[Path, Path]) -> None:
+    item = Challenge.open(small[1], "test").load_study("5").study.series[0].slices[1]
+    assert item.stored is not None
+    content = bytearray(item.stored.path.read_bytes())
+    content[item.stored.offset] ^= 1
+    item.stored.path.write_bytes(content)
+    with pytest.raises(InputError, match=r"\.u8: is damaged"):
+        slice_pixels(item)
+    item.stored.path.write_bytes(content[:10])
+    with pytest.raises(InputError, match=r"\.u8: is damaged"):
+        slice_pixels(item)
+    item.stored.path.unlink()
+    with pytest.raises(InputError, match=r"\.u8: cannot be read"):
+        slice_pixels(item)
+
+
+def test_other_versions_and_unfinished_stores_are_refused(
+    small: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small[1] / STORE_FILE
+    Store.open_any(small[1])[0].write(finished=False)
+    with pytest.raises(InputError, match="unfinished"):
+        open_source(small[1])
+    Store.open_any(small[1])[0].write(finished=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "READER_VERSION", 99)
+        with pytest.raises(InputError, match="version 1 of the DICOM reader"):
+            Challenge.open(small[1], "test")
+    path.write_text(json.dumps(read_json(path) | {"format": 0}))
+    with pytest.raises(InputError, match="format 1, got 0"):
+        open_source(small[1])
+    path.write_text('{"books": 3}')
+    with pytest.raises(InputError, match="expected a prepared store"):
+        open_source(small[1])
+
+
+@pytest.mark.parametrize("name", ["../5", "..", "/etc/passwd", "a/../../../b"])
+def test_names_cannot_leave_the_store(small: tuple[Path, Path], name: str) -> None:
+    store = Store.find(small[1])
+    assert store is not None
+    escaping = Store(root=store.root, source=store.source, kind=store.kind, records={"test": (name,)})
+    with pytest.raises(InputError):
+        escaping.study("test", name)
+    with pytest.raises(InputError, match="unsafe name"):
+        record_path(small[1], "../..", "x")
+
+
+def test_a_part_or_series_that_was_not_prepared(small: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="holds no train part"):
+        Challenge.open(small[1])
+    table = small[1] / "test_series_descriptions.csv"
+    table.write_text(table.read_text() + "5,59,Sagittal T1\n9,91,Sagittal T1\n")
+    data = Challenge.open(small[1], "test")
+    with pytest.raises(InputError, match="without its series 59"):
+        data.load_study("5")
+    with pytest.raises(InputError, match="no test study 9"):
+        data.load_study("9")
+
+
+def test_every_encoding_of_a_real_slice(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "transfer_syntaxes"
+    prepare(folder, tmp_path / "store")
+    store = Store.find(tmp_path / "store")
+    assert store is not None
+    headers = {path.stem: header for path, header in store.folder_readings() if isinstance(header, Header)}
+    plain = read_pixels(folder / "MR1_UNC.dcm")
+    for name in ("MR1_UNC", "MR1_RLE", "MR1_J2KR", "MR1_JLSL", "MR1_JPLL"):
+        np.testing.assert_array_equal(slice_pixels(headers[name].to_slice()), plain, err_msg=name)
+    for name, header in headers.items():
+        direct = pixels_or_message(replace(header.to_slice(), stored=None))
+        np.testing.assert_equal(pixels_or_message(header.to_slice()), direct, err_msg=name)
+    with pytest.raises(InputError, match="pixels cannot be decoded"):
+        slice_pixels(headers["MR1_JPLY"].to_slice())
+
+
+def test_a_real_study(real_data: Path, tmp_path: Path) -> None:
+    direct = open_source(real_data / "lumbar_study")
+    prepare(real_data / "lumbar_study", tmp_path / "store", PrepareOptions(workers=2))
+    prepared = open_source(tmp_path / "store")
+    (study_id,) = prepared.study_ids
+    assert direct.load(study_id) == prepared.load(study_id)
+    for series in prepared.load(study_id).study.series:
+        for item in series.slices[::6]:
+            np.testing.assert_array_equal(slice_pixels(item), read_pixels(item.path))
