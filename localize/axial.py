@@ -127,11 +127,12 @@ def localize_axial(
     found: dict[Finding, list[Localization]] = {}
     axial = [d for d in detections if d.view is View.AXIAL_T2 and d.score >= config.axial.min_score]
     for series in study.of_view(View.AXIAL_T2):
-        slices = describe_series(series, axial, spine, prior)
+        guide = spine if config.axial.geometry else None
+        slices = describe_series(series, axial, guide, prior)
         levels: list[Level | None] = []
         # Blocks of different tilt may cross, so each is ordered by itself; without a chain only their order remains.
         start = 0
-        for length in [len(slices)] if spine is None else [len(stack) for stack in series.stacks]:
+        for length in [len(slices)] if guide is None else [len(stack) for stack in series.stacks]:
             levels += assign_levels(slices[start : start + length], config)
             start += length
         for level in Level:

@@ -5,12 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.errors import exit_code
-
-if TYPE_CHECKING:
-    pass
 
 _DATA = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
 _VIEWS = ("sagittal_t1", "sagittal_t2", "axial_t2")
@@ -24,9 +21,9 @@ def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
     predict = subparsers.add_parser(
         "predict",
         help="localize the findings of studies",
-        description="Detects the levels on every slice and decodes a point for each finding: "
-        "writes OUT/detections.csv and OUT/localizations.csv. Studies that RUN was trained on are localized by the "
-        "fold that held them out, all others with the folds of RUN averaged.",
+        description="Detects the levels on the slices that matter and decodes a point for each finding: "
+        "writes OUT/detections.csv, localizations.csv and numbering.csv. Studies that RUN was trained on are localized "
+        "by the fold that held them out, all others with the folds of RUN averaged.",
     )
     predict.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder of `lumbar localize train`")
@@ -39,8 +36,9 @@ def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
     evaluate = subparsers.add_parser(
         "evaluate",
         help="measure localizations against true points",
-        description="Coverage, errors in mm and slices, level confusion, sides and mAP: writes OUT/report.json and "
-        "OUT/report.html. The train part is measured out of fold, from RUN/localizations.csv; the test part is "
+        description="Coverage, errors in mm and slices, level confusion, sides, mAP, reliability of the scores, "
+        "missing series and the worst cases: writes OUT/report.json and OUT/report.html. The train part is measured "
+        "out of fold, from RUN/localizations.csv; the test part is "
         "localized first, with the folds of RUN averaged.",
     )
     evaluate.add_argument("data", metavar="DATA", type=Path, help="challenge directory")
@@ -49,6 +47,10 @@ def add_parsers(subparsers: "argparse._SubParsersAction[Any]") -> None:
     evaluate.add_argument(
         "--truth", metavar="DIR", type=Path, help="folder with test_label_coordinates.csv; measures the test part"
     )
+    evaluate.add_argument(
+        "--manifest", metavar="FILE", type=Path,
+        help="manifest.json of `lumbar synth --traps`: measures by planted trap (default: that of --truth, if there)",
+    )  # fmt: skip
     _add_prediction_flags(evaluate)
     evaluate.set_defaults(func=run_evaluate)
 
@@ -99,6 +101,10 @@ def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="use this fold only; may be given again (default: all)",
     )
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="override a chain, axial or slices value of RUN's config, for example slices.focused=false",
+    )  # fmt: skip
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="empty OUT first if it is not empty")
 
@@ -153,10 +159,12 @@ def run_predict(args: argparse.Namespace) -> int:
     data = Challenge.open(args.data, args.part or ("test" if has_test else "train"))
     folds = chosen_folds(args.run, args.fold)
     out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
-    predictions = predict_data(args.run, data, folds=folds, device=args.device)
+    predictions = predict_data(args.run, data, folds=folds, overrides=args.overrides, device=args.device)
     write_predictions(out, predictions)
     for problem in predictions.problems:
         log(f"skipped: {problem}")
+    for study_id in predictions.uncertain:
+        log(f"numbering uncertain: study {study_id}; see {out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
     studies = len(predictions.localizations)
     sys.stdout.write(f"{count} findings localized in {studies} studies: {out / 'localizations.csv'}\n")
@@ -169,7 +177,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from shared.files import prepare_output
 
     out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
-    page = evaluate_run(args.data, args.run, out, truth=args.truth, folds=args.fold, device=args.device)
+    page = evaluate_run(
+        args.data, args.run, out,
+        truth=args.truth, manifest=args.manifest, folds=args.fold, overrides=args.overrides, device=args.device,
+    )  # fmt: skip
     sys.stdout.write(f"{page}\n")
     return 0
 

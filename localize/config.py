@@ -108,6 +108,10 @@ class ChainConfig(Config):
     """Weight of foraminal evidence beside the canal's."""
     axial_weight: NonNegative = 1.0
     """Weight of axial evidence beside the canal's."""
+    shift_prior: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Probability, before any picture, that the detectors count the spine one disc too high; and as much too low."""
+    naming_weight: Fraction = 0.2
+    """Weight of evidence where numberings are compared: five names from one picture count as one witness."""
 
 
 class AxialConfig(Config):
@@ -118,8 +122,25 @@ class AxialConfig(Config):
     plane_sd_mm: Positive = 3.5
     """Spread of the distance from a level's 3-D point to the plane of its slice, beside the fitted one."""
     appearance_weight: NonNegative = 1.0
+    geometry: bool = True
+    """Whether the chain's points say which level a slice shows; without, appearance and order alone do."""
     reach_mm: Positive = 14.0
     """A level farther than this from every plane is not on the series."""
+
+
+class SlicesConfig(Config):
+    """Which slices the detectors look at."""
+
+    focused: bool = True
+    """Only those that matter, and all of them where that leaves a doubt. False: all slices of every study."""
+    midline_mm: Positive = 16.0
+    """First look: sagittal T2 slices this near to the middle of their series."""
+    foramen_mm: NonNegative = 4.0
+    """T1 slices this near to an expected foramen, and one slice more."""
+    level_mm: NonNegative = 2.0
+    """Axial slices this near to a level, and one slice more."""
+    min_score: Fraction = 0.5
+    """A level of the chain below this score is a doubt."""
 
 
 class LocalizeConfig(Config):
@@ -133,6 +154,7 @@ class LocalizeConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     chain: ChainConfig = ChainConfig()
     axial: AxialConfig = AxialConfig()
+    slices: SlicesConfig = SlicesConfig()
 
     def of_view(self, view: View) -> ViewConfig:
         """The section of one view."""

@@ -4,13 +4,13 @@ Errors are in patient mm. The distance is 3-D: a point one slice off is at least
 measured in the plane of the slice that the truth was marked on. The slice error is in slices of the true series.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 
+from localize.reliability import reliability
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point
 from shared.detections import Localization, Source
@@ -20,9 +20,9 @@ from shared.labels import Condition, Finding, Level, View
 from shared.study import Series, Study
 
 RADII_MM: Final = (5.0, 8.0, 10.0)
+RIGHT_MM: Final = 8.0
 # Beyond this a localization is lost rather than inexact, and says nothing of the usual error.
 _LOST_MM: Final = 20.0
-_RELIABILITY_BINS: Final = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class FindingError:
       slices: localized minus true position in the true series, towards the series' end positive.
       nearest_level: level whose true point of the same condition and side is nearest.
       wrong_side: nearer to the other side's true point of the same level.
+      score, raw_score: after and before calibration.
     """
 
     study_id: str
@@ -49,6 +50,14 @@ class FindingError:
     wrong_side: bool = False
     source: Source | None = None
     score: float | None = None
+    raw_score: float | None = None
+
+    @property
+    def right(self) -> bool:
+        """Within 8 mm and nearest to the wanted level: what a score is the probability of."""
+        return (
+            self.distance_mm is not None and self.distance_mm <= RIGHT_MM and self.nearest_level is self.finding.level
+        )
 
 
 def study_errors(
@@ -94,6 +103,7 @@ def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization]
         wrong_side=other is not None and float(np.linalg.norm(np.array(other.point_mm) - point)) < distance,
         source=got.source,
         score=got.score,
+        raw_score=got.score if got.raw_score is None else got.raw_score,
     )
 
 
@@ -107,45 +117,105 @@ def _slice_error(true_index: int, series: Series, got: Localization) -> int:
     return int(np.argmin(distances)) - true_index
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Errors of many studies, and the views of which each has a series."""
+
+    errors: list[FindingError]
+    views: dict[str, frozenset[View]]
+
+
+def collect(
+    data: Challenge, points: Mapping[str, Sequence[Point]], localizations: Mapping[str, Mapping[Finding, Localization]]
+) -> Collected:
+    """Errors of all studies with true points; a study without localizations counts as not found."""
+    errors: list[FindingError] = []
+    views = {}
+    for study_id in sorted(points):
+        study = data.load_study(study_id).study
+        views[study_id] = frozenset(series.view for series in study.series)
+        truth = annotated_localizations(study, points[study_id])
+        errors.extend(study_errors(study, truth, localizations.get(study_id, {})))
+    return Collected(errors=errors, views=views)
+
+
 def collect_errors(
     data: Challenge, points: Mapping[str, Sequence[Point]], localizations: Mapping[str, Mapping[Finding, Localization]]
 ) -> list[FindingError]:
-    """Errors of all studies with true points; a study without localizations counts as not found."""
-    errors: list[FindingError] = []
-    for study_id in sorted(points):
-        study = data.load_study(study_id).study
-        truth = annotated_localizations(study, points[study_id])
-        errors.extend(study_errors(study, truth, localizations.get(study_id, {})))
-    return errors
+    """The errors of `collect` alone."""
+    return collect(data, points, localizations).errors
 
 
 def evaluate(errors: Sequence[FindingError]) -> dict[str, Any]:
-    """All measures, over everything and by view, level and condition."""
-    groups: dict[str, dict[str, Any]] = {}
-    for view in View:
-        groups[view.slug] = _measures([e for e in errors if e.finding.view is view])
-    levels = {level.slug: _measures([e for e in errors if e.finding.level is level]) for level in Level}
+    """All measures, over everything and by view, level, condition and source."""
+    of_view = {view: [e for e in errors if e.finding.view is view] for view in View}
+    levels = {level.slug: measures_of([e for e in errors if e.finding.level is level]) for level in Level}
     cells = {
         condition.short: {
-            level.slug: _measures([e for e in errors if e.finding.condition is condition and e.finding.level is level])
-            for level in Level
+            level.slug: measures_of([e for e in of_view[condition.view] if e.finding.level is level]) for level in Level
         }
         for condition in Condition
     }
+    found = [e for e in errors if e.score is not None and e.raw_score is not None]
+    right = [e.right for e in found]
     return {
         "distance": "3-D, in patient mm",
         "studies": len({e.study_id for e in errors}),
-        "overall": _measures(errors),
-        "by_view": groups,
+        "overall": measures_of(errors),
+        "by_view": {view.slug: measures_of(members) for view, members in of_view.items()},
         "by_level": levels,
         "by_condition_and_level": cells,
         "level_confusion": level_confusion(errors).tolist(),
-        "sources": {s.value: sum(e.source is s for e in errors) for s in Source if s is not Source.ANNOTATED},
-        "reliability": _reliability(errors),
+        "level_confusion_by_view": {v.slug: level_confusion(members).tolist() for v, members in of_view.items()},
+        "by_source": {
+            s.value: measures_of([e for e in errors if e.source is s]) for s in Source if s is not Source.ANNOTATED
+        },
+        "reliability": {
+            "target": "within 8 mm and nearest to the right level",
+            "raw": reliability([e.raw_score for e in found if e.raw_score is not None], right),
+            "calibrated": reliability([e.score for e in found if e.score is not None], right),
+        },
     }
 
 
-def _measures(errors: Sequence[FindingError]) -> dict[str, Any]:
+def by_study_group(errors: Sequence[FindingError], groups: Mapping[str, Collection[str]]) -> dict[str, dict[str, Any]]:
+    """The measures of each named group of studies."""
+    return {
+        name: {"studies": len(members), **measures_of([e for e in errors if e.study_id in members])}
+        for name, members in groups.items()
+    }
+
+
+def missing_series_groups(views: Mapping[str, frozenset[View]]) -> dict[str, set[str]]:
+    """Studies that lack a view, by view, and those that lack none.
+
+    A finding whose series is missing has no true point there, so such a group's shares are of what the remaining series
+    can show.
+    """
+    groups = {view.slug: {s for s, there in views.items() if view not in there} for view in View}
+    complete = {s for s, there in views.items() if len(there) == len(View)}
+    return {"none": complete, **{name: members for name, members in groups.items() if members}}
+
+
+def shifted_studies(errors: Sequence[FindingError]) -> dict[str, int]:
+    """Studies in which more than half of the found points lie one level off the same way: study -> +1 or -1.
+
+    -1 when the true levels lie one disc higher than the points, +1 when lower.
+    """
+    steps: dict[str, list[int]] = {}
+    for e in errors:
+        if e.nearest_level is not None:
+            # The point of this level is nearest to the true one of `nearest_level`.
+            steps.setdefault(e.study_id, []).append(e.finding.level - e.nearest_level)
+    return {
+        study_id: sign
+        for study_id, found in steps.items()
+        for sign in (-1, 1)
+        if sum(step == sign for step in found) > len(found) / 2
+    }
+
+
+def measures_of(errors: Sequence[FindingError]) -> dict[str, Any]:
     found = [e for e in errors if e.found]
     distance = np.array([e.distance_mm for e in found], np.float64)
     in_plane = np.array([e.in_plane_mm for e in found], np.float64)
@@ -184,24 +254,6 @@ def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:
         if error.nearest_level is not None:
             counts[error.finding.level, error.nearest_level] += 1
     return counts
-
-
-def _reliability(errors: Sequence[FindingError]) -> list[dict[str, Any]]:
-    """Per range of scores: how many, their mean score, and the share within 8 mm."""
-    rows = []
-    for low, high in pairwise(_RELIABILITY_BINS):
-        members = [e for e in errors if e.score is not None and low <= e.score < high]
-        if members:
-            rows.append(
-                {
-                    "score_from": low,
-                    "score_to": min(high, 1.0),
-                    "count": len(members),
-                    "mean_score": float(np.mean([e.score for e in members if e.score is not None])),
-                    "within_8_mm": float(np.mean([e.distance_mm is not None and e.distance_mm <= 8 for e in members])),
-                }
-            )
-    return rows
 
 
 def measure_jitter(errors: Sequence[FindingError]) -> dict[Condition, Jitter]:

@@ -21,11 +21,11 @@ from localize.canvas import Canvas, fit_canvas, render
 from localize.config import LocalizeConfig, ViewConfig
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
-from shared.dicom import read_pixels
 from shared.errors import InputError
 from shared.files import read_json, write_json, write_text
 from shared.geometry import FloatArray
 from shared.labels import Level, View
+from shared.pixels import slice_pixels
 from shared.progress import track
 
 EXPORT_FILE = "export.json"
@@ -128,7 +128,7 @@ def _study_images(
             label_series(series, truth, section), section.negatives, study_id, config.optim.seed
         ):
             try:
-                pixels = read_pixels(labelled.item.path)
+                pixels = slice_pixels(labelled.item)
             except InputError as error:
                 problems.append(f"study {study_id} series {series.series_id}: {error}")
                 continue

@@ -4,20 +4,23 @@ Every detection is lifted to patient mm and moved to where it says the level's c
 another in the sagittal plane (y, z) form a place; a place has evidence for each level from each view. The chain is the
 best assignment of places to levels, head to foot: evidence plus the fitted prior on the gaps, with a price for a level
 that has no place. Such a level is interpolated between its neighbours, or extrapolated beyond the last one.
+`localize.shifts` says how probable a chain one disc higher or lower is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.special import logsumexp
 
 from localize.config import ChainConfig
+from localize.paths import Steps, best_path, posterior
 from localize.prior import ChainPrior
+from localize.shifts import Places, weigh_shifts
 from shared.detections import Detection, Source
 from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
+from shared.numbering import Numbering
 from shared.study import Study
 
 _MAX_PLACES: Final = 48
@@ -120,93 +123,48 @@ def evidence(lifted: Sequence[Lifted], places: FloatArray, reach_mm: float) -> d
     return result
 
 
-def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfig) -> dict[Level, ChainLevel]:
-    """The best chain; empty without any detection."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainDecoding:
+    """The best chain and how sure its names are; no levels and None without any detection."""
+
+    levels: dict[Level, ChainLevel]
+    numbering: Numbering | None
+
+
+def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfig) -> ChainDecoding:
+    """The best chain, beside the chains one disc higher and lower."""
     usable = [item for item in lifted if item.detection.score >= config.min_score]
-    places = find_places(usable, config.merge_mm)
-    if not len(places):
-        return {}
-    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight, View.AXIAL_T2: config.axial_weight}
-    unary = np.zeros((len(places), len(Level)))
-    for view, scores in evidence(usable, places, config.merge_mm).items():
-        unary += weights[view] * (np.log(config.evidence_floor + scores) - np.log(config.evidence_floor))
-    steps = _Steps(places, prior, config)
-    chosen = _best_path(unary, steps, config.missing_penalty)
-    posterior = _posterior(unary, steps, config.missing_penalty)
-    near = np.linalg.norm(places[:, None] - places[None], axis=2) <= config.merge_mm
+    yz_mm = find_places(usable, config.merge_mm)
+    if not len(yz_mm):
+        return ChainDecoding(levels={}, numbering=None)
+    places = _weigh_places(usable, yz_mm, config)
+    steps = Steps(yz_mm, prior, config.gap_inflation)
+    chosen = best_path(places.unary, steps, config.missing_penalty)
+    belief = posterior(places.unary, steps, config.missing_penalty)
+    near = np.linalg.norm(yz_mm[:, None] - yz_mm[None], axis=2) <= config.merge_mm
     found = {
         level: ChainLevel(
-            yz_mm=_refined(usable, places[place], level, config.merge_mm),
+            yz_mm=_refined(usable, yz_mm[place], level, config.merge_mm),
             source=Source.DETECTED,
-            score=float(np.clip(posterior[near[place], level].sum(), 0, 1)),
+            score=float(np.clip(belief[near[place], level].sum(), 0, 1)),
         )
         for level, place in chosen.items()
     }
-    return fill_missing(found, prior)
+    levels = fill_missing(found, prior)
+    points = np.array([levels[level].yz_mm for level in Level])
+    numbering = weigh_shifts(places, points, np.clip(1 - belief.sum(0), 0, 1), prior, config)
+    # A level's name is no surer than the numbering of the whole chain.
+    named = {level: replace(item, score=item.score * numbering.as_named) for level, item in levels.items()}
+    return ChainDecoding(levels=named, numbering=numbering)
 
 
-class _Steps:
-    """Log prior of going from a place at one level to a place at a lower one, in one to four steps."""
-
-    def __init__(self, places: FloatArray, prior: ChainPrior, config: ChainConfig) -> None:
-        self._delta = places[None] - places[:, None]  # [from, to, 2]
-        self._mean, self._cov = prior.gap_mean, prior.gap_cov * config.gap_inflation**2
-
-    def log_prior(self, upper: int, lower: int) -> FloatArray:
-        """Relative to the density at the mean gap; going up is impossible. # [p, p]"""
-        mean = self._mean[upper:lower].sum(0)
-        inverse = np.linalg.inv(self._cov[upper:lower].sum(0))
-        off = self._delta - mean
-        score = -0.5 * np.einsum("ijk,kl,ijl->ij", off, inverse, off)
-        return np.where(self._delta[..., 1] < 0, score, -np.inf)
-
-
-def _best_path(unary: FloatArray, steps: _Steps, penalty: float) -> dict[Level, int]:
-    """Level -> index of its place, for the levels that have one."""
-    count = len(Level)
-    best = unary.T - penalty * np.arange(count)[:, None]  # [level, p]: the chain starts here
-    back: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for lower in range(count):
-        upper_of = np.full(unary.shape[0], -1)
-        place_of = np.full(unary.shape[0], -1)
-        for upper in range(lower):
-            through = best[upper][:, None] + steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
-            candidate = through.max(0) + unary[:, lower]
-            better = candidate > best[lower]
-            best[lower] = np.where(better, candidate, best[lower])
-            upper_of[better] = upper
-            place_of[better] = through.argmax(0)[better]
-        back[lower] = (upper_of, place_of)
-    final = best - penalty * (count - 1 - np.arange(count))[:, None]
-    level, place = (int(i) for i in np.unravel_index(int(final.argmax()), final.shape))
-    path = {}
-    while level >= 0:
-        path[Level(level)] = place
-        level, place = int(back[level][0][place]), int(back[level][1][place])
-    return path
-
-
-def _posterior(unary: FloatArray, steps: _Steps, penalty: float) -> FloatArray:
-    """Probability of each (place, level) summed over all chains, forward times backward. # [p, 5]"""
-    count = len(Level)
-    forward = unary.T - penalty * np.arange(count)[:, None]
-    backward = np.repeat(-penalty * (count - 1 - np.arange(count))[:, None], len(unary), axis=1)
-    for lower in range(count):
-        ways = [forward[lower]]
-        for upper in range(lower):
-            step = steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
-            ways.append(logsumexp(forward[upper][:, None] + step, axis=0) + unary[:, lower])
-        forward[lower] = logsumexp(ways, axis=0)
-    for upper in reversed(range(count)):
-        ways = [backward[upper]]
-        for lower in range(upper + 1, count):
-            step = steps.log_prior(upper, lower) - penalty * (lower - upper - 1)
-            ways.append(logsumexp(step + (backward[lower] + unary[:, lower])[None], axis=1))
-        backward[upper] = logsumexp(ways, axis=0)
-    ends = forward - penalty * (count - 1 - np.arange(count))[:, None]
-    # A chain without any level competes too.
-    total = logsumexp([*ends.ravel(), -penalty * count])
-    return np.asarray(np.exp(forward + backward - total).T)
+def _weigh_places(usable: Sequence[Lifted], yz_mm: FloatArray, config: ChainConfig) -> Places:
+    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight, View.AXIAL_T2: config.axial_weight}
+    unary, seen = np.zeros((len(yz_mm), len(Level))), np.zeros(len(yz_mm))
+    for view, scores in evidence(usable, yz_mm, config.merge_mm).items():
+        unary += weights[view] * (np.log(config.evidence_floor + scores) - np.log(config.evidence_floor))
+        seen = np.maximum(seen, scores.max(1))
+    return Places(yz_mm=yz_mm, unary=unary, seen=seen)
 
 
 def _refined(lifted: Sequence[Lifted], place: FloatArray, level: Level, merge_mm: float) -> tuple[float, float]:

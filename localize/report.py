@@ -1,45 +1,44 @@
 """`lumbar localize evaluate`: measures a run and writes report.json and report.html with pictures."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any, Final
 
 from localize.config import LocalizeConfig
 from localize.device import resolve_device
-from localize.evaluate import FindingError, collect_errors, evaluate, level_confusion
+from localize.evaluate import FindingError, by_study_group, collect, evaluate, missing_series_groups, shifted_studies
 from localize.export import export_view
+from localize.figures import WorstCase, confusion, distributions, reliability_curves, study_figure, worst_figure
 from localize.predict import KIND, Localizer, chosen_folds, predict_studies, write_predictions
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point, read_points
 from shared.detections import Detection, Localization, read_detections, read_localizations
-from shared.dicom import read_pixels
 from shared.errors import InputError
 from shared.files import read_json
-from shared.labels import Finding, Level, View
+from shared.labels import Condition, Finding, Level, View
 from shared.manifest import data_fingerprint, read_run
+from shared.numbering import CERTAIN, Numbering, read_numbering
 from shared.progress import log
 from shared.report import Report
 from shared.splits import read_splits
-from shared.study import Slice, Study
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+MANIFEST_FILE: Final = "manifest.json"
 _EXAMPLES = 2
 _WORST = 9
 _WORST_PER_STUDY = 3
-_CROP_MM = 90.0
-_COLORS = ("#e6194b", "#f58231", "#ffe119", "#3cb44b", "#42d4f4")
+_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a report is made of."""
+    """What a report is made of.
+
+    Attributes:
+      numbering: how sure the levels' names are, by study.
+      traps: studies by the name of the planted trap they carry; empty without a manifest.
+    """
 
     data: Challenge
     points: Mapping[str, Sequence[Point]]
@@ -47,6 +46,8 @@ class Measured:
     detections: Sequence[Detection]
     maps: Mapping[str, Any]
     how: str
+    numbering: Mapping[str, Numbering] = field(default_factory=dict)
+    traps: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def evaluate_run(
@@ -55,27 +56,38 @@ def evaluate_run(
     out: Path,
     *,
     truth: Path | None = None,
+    manifest: Path | None = None,
     folds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> Path:
     """Measures the train part out of fold or, with `truth`, the test part; returns the page's path.
 
-    A study that the train part's folds held out counts whether or not anything was localized in it.
+    A study that the train part's folds held out counts whether or not anything was localized in it. A generator's
+    `manifest` names the traps it planted; without one, that of `truth` is read where it lies there. `overrides` change
+    the decoding of the test part.
 
     Raises:
       InputError: when the run is unfinished or belongs to other data, or true points are missing.
     """
-    manifest = read_run(run, expected_kind=KIND)
+    about = read_run(run, expected_kind=KIND)
+    if manifest is None and truth is not None and (truth / MANIFEST_FILE).is_file():
+        manifest = truth / MANIFEST_FILE
+    traps = {} if manifest is None else read_traps(manifest)
+    if truth is None and overrides:
+        raise InputError("--set: the train part is measured as it was localized; pass --truth to localize a test part")
     if truth is None:
         trained = chosen_folds(run, folds)
         maps = {str(k): read_json(run / f"fold{k}" / "metrics.json")["map"] for k in trained}
         data = Challenge.open(data_root)
-        if data_fingerprint(data) != manifest["data_fingerprint"]:
+        if data_fingerprint(data) != about["data_fingerprint"]:
             raise InputError(f"{run}: was trained on other data than {data_root}; pass --truth to measure a test part")
         splits = read_splits(run / "splits.json")
         held_out = {s for k in trained for s in splits.held_out(k)}
         localizations = read_localizations(run / "localizations.csv")
         detections = [d for k in trained for d in read_detections(run / f"fold{k}" / "detections.csv")]
+        tables = [run / f"fold{k}" / "numbering.csv" for k in trained]
+        numbering = {s: n for table in tables if table.is_file() for s, n in read_numbering(table).items()}
         points = {s: p for s, p in data.points.items() if s in held_out}
         how = "Held-out training studies, out of fold"
     else:
@@ -84,15 +96,17 @@ def evaluate_run(
         stray = sorted(set(points) - set(data.study_ids))
         if stray:
             raise InputError(f"{truth}: has points of study {stray[0]}, which is not in the test part of {data_root}")
-        localizer = Localizer.load(run, folds=folds, device=device)
+        localizer = Localizer.load(run, folds=folds, overrides=overrides, device=device)
         predictions = predict_studies(localizer, data, sorted(points))
         write_predictions(out, predictions)
         localizations, detections = predictions.localizations, list(predictions.detections)
+        numbering = predictions.numbering
         maps = measure_maps(replace(data, points=points), run, folds=folds, device=device)
         how = "Test studies"
     measured = Measured(
-        data=data, points=points, localizations=localizations, detections=detections, maps=maps, how=how
-    )
+        data=data, points=points, localizations=localizations, detections=detections, maps=maps, how=how,
+        numbering=numbering, traps=traps,
+    )  # fmt: skip
     return write_report(out, measured)
 
 
@@ -123,197 +137,221 @@ def measure_maps(
     return maps
 
 
+def read_traps(path: Path) -> dict[str, set[str]]:
+    """Trap name -> the studies that carry it, from the manifest that `lumbar synth --traps` writes.
+
+    Raises:
+      InputError: for a file that is no such manifest.
+    """
+    value = read_json(path)
+    traps: dict[str, set[str]] = {}
+    try:
+        for item in value["traps"]:
+            traps.setdefault(str(item["trap"]), set()).add(str(item["study_id"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected the manifest.json of `lumbar synth`; it names no traps ({error})"
+        ) from error
+    return traps
+
+
+def trap_groups(studies: Collection[str], traps: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """The given studies by trap, and those with none first; a trap that none of them carries is left out."""
+    clean = set(studies) - {s for members in traps.values() for s in members}
+    groups = {"none": clean, **{name: set(studies) & set(traps[name]) for name in sorted(traps)}}
+    return {name: members for name, members in groups.items() if members or name == "none"}
+
+
 def write_report(folder: Path, measured: Measured) -> Path:
     """Writes report.json and report.html; returns the page's path."""
-    errors = collect_errors(measured.data, measured.points, measured.localizations)
+    collected = collect(measured.data, measured.points, measured.localizations)
+    errors = collected.errors
     measures = evaluate(errors)
+    measures["by_missing_series"] = by_study_group(errors, missing_series_groups(collected.views))
+    if measured.traps:
+        measures["by_trap"] = by_study_group(errors, trap_groups(list(measured.points), measured.traps))
+    measures["numbering"] = numbering_measures(errors, measured.numbering)
     overall = measures["overall"]
     summary = f"{measured.how}: {overall['expected']} findings with a true point in {measures['studies']} studies."
     if overall["expected"]:
         summary += f" {overall['within_8_mm']:.1%} are localized within 8 mm in 3-D."
     report = Report(title="Localizer", summary=summary, data={**measures, "map": measured.maps})
-    _tables(report, measures, measured.maps)
+    _coverage(report, measures)
+    _detectors(report, measured.maps)
     report.heading("Errors")
-    report.figure(
-        _distributions(errors), "In-plane error and slice error by view; the last bar holds everything beyond."
-    )
-    report.figure(_confusion(errors), "Wanted level against the level whose true point is nearest.")
-    report.figure(_reliability(measures["reliability"]), "Share within 8 mm against the localizer's own score.")
-    report.heading("Examples")
-    for study_id in sorted(measured.points)[:_EXAMPLES]:
-        report.figure(
-            _study_figure(measured, study_id),
-            f"Study {study_id}: boxes with their scores, true points (circles) and localized points (crosses).",
-        )
-    worst = _worst_figure(measured, errors)
-    if worst is not None:
-        report.heading("Worst cases")
-        report.figure(
-            worst, "The largest distances: true point (circle) and localized point (cross) on the true slice."
-        )
+    report.figure(distributions(errors), "In-plane and slice error by view; the last bar holds everything beyond.")
+    report.figure(confusion(measures["level_confusion_by_view"]), "Wanted level against the one truly nearest.")
+    _groups(report, measures)
+    _confidence(report, measures)
+    _numbering(report, measures["numbering"])
+    _pictures(report, measured, errors)
     return report.save(folder)
 
 
-def _tables(report: Report, measures: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
-    columns = {
-        "findings": "expected", "within 5 mm": "within_5_mm", "8 mm": "within_8_mm", "10 mm": "within_10_mm",
-        "in-plane median, mm": "in_plane_median_mm", "95%": "in_plane_p95_mm", "slice exact": "slice_exact",
-        "or next": "slice_exact_or_next", "one level off": "level_off_by_one", "wrong side": "wrong_side",
-    }  # fmt: skip
+_COLUMNS: Final = {
+    "findings": "expected", "≤ 5 mm": "within_5_mm", "≤ 8 mm": "within_8_mm", "≤ 10 mm": "within_10_mm",
+    "median mm": "in_plane_median_mm", "95% mm": "in_plane_p95_mm", "slice exact": "slice_exact",
+    "or next": "slice_exact_or_next", "level off": "level_off_by_one", "side wrong": "wrong_side",
+}  # fmt: skip
+
+
+def _row(name: str, measures: Mapping[str, Any]) -> list[object]:
+    return [name, *(measures[key] for key in _COLUMNS.values())]
+
+
+def _coverage(report: Report, measures: Mapping[str, Any]) -> None:
     report.heading("Coverage and errors")
-    rows = [("all", measures["overall"]), *((View.from_slug(v).value, m) for v, m in measures["by_view"].items())]
-    report.table(["view", *columns], [[name, *(m[c] for c in columns.values())] for name, m in rows])
-    levels = [(Level[k.upper()].display, m) for k, m in measures["by_level"].items()]
-    report.table(["level", *columns], [[name, *(m[c] for c in columns.values())] for name, m in levels])
-    report.heading("Detectors")
+    views = [_row(View.from_slug(v).value, m) for v, m in measures["by_view"].items()]
     report.table(
-        ["fold", "view", "mAP50", "mAP50-95"],
-        [[fold, view, m["map50"], m["map50_95"]] for fold, views in maps.items() for view, m in views.items()],
-        caption="On the held-out slices that the training would have used; mean over the levels.",
+        ["view", *_COLUMNS], [_row("all", measures["overall"]), *views],
+        caption="Shares of the findings with a true point by 3-D distance; median and 95% of the in-plane error; level "
+        "off: nearest to the next level's true point.",
+    )  # fmt: skip
+    levels = measures["by_level"]
+    report.table(["level", *_COLUMNS], [_row(level.display, levels[level.slug]) for level in Level])
+    cells = measures["by_condition_and_level"]
+    report.table(
+        ["view and level", *_COLUMNS],
+        [
+            _row(f"{condition.view.value}, {level.display}", cells[condition.short][level.slug])
+            for condition in Condition
+            for level in Level
+        ],
     )
 
 
-def _axes(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, np.ndarray]":
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    return figure, axes
-
-
-def _distributions(errors: Sequence[FindingError]) -> "Figure":
-    figure, axes = _axes(2, 3, (11, 5))
-    for column, view in enumerate(View):
-        of_view = [e for e in errors if e.finding.view is view]
-        in_plane = np.clip([e.in_plane_mm for e in of_view if e.in_plane_mm is not None], 0, 15)
-        slices = np.clip([e.slices for e in of_view if e.slices is not None], -5, 5)
-        axes[0, column].hist(in_plane, bins=np.arange(0, 15.5, 0.5))
-        axes[0, column].set(title=view.value, xlabel="in-plane error, mm", ylabel="findings")
-        axes[1, column].hist(slices, bins=np.arange(-5.5, 6.5))
-        axes[1, column].set(xlabel="slice error", ylabel="findings")
-    return figure
+def _detectors(report: Report, maps: Mapping[str, Any]) -> None:
+    report.heading("Detectors")
+    for key, name in (("map50", "mAP50"), ("map50_95", "mAP50-95")):
+        report.table(
+            ["fold", "view", name, *(level.display for level in Level)],
+            [
+                [fold, View.from_slug(view).value, m[key], *(_level_map(m, level, key) for level in Level)]
+                for fold, views in maps.items()
+                for view, m in views.items()
+            ],
+            caption=f"{name} on the slices that training would have used, over all levels and of each.",
+        )
 
 
-def _confusion(errors: Sequence[FindingError]) -> "Figure":
-    figure, axes = _axes(1, 1, (4.5, 4))
-    counts = level_confusion(errors)
-    axes[0, 0].imshow(np.log1p(counts), cmap="Blues")
-    names = [level.display for level in Level]
-    axes[0, 0].set(
-        xticks=range(5), yticks=range(5), xticklabels=names, yticklabels=names, xlabel="nearest", ylabel="wanted"
+def _level_map(measured: Mapping[str, Any], level: Level, key: str) -> float | None:
+    return measured.get("levels", {}).get(level.slug, {}).get(key)
+
+
+def _groups(report: Report, measures: Mapping[str, Any]) -> None:
+    """Sources, missing series and planted traps: the same columns for each."""
+    expected = measures["overall"]["expected"]
+    sources = [(name, m) for name, m in measures["by_source"].items() if m["expected"]]
+    report.heading("Where points come from")
+    report.table(
+        ["source", "share", *_COLUMNS], [[n, m["expected"] / expected, *_row(n, m)[1:]] for n, m in sources],
+        caption="Detected on the series itself, projected from another series, or interpolated between levels.",
+    )  # fmt: skip
+    report.heading("Missing series")
+    report.table(
+        ["without", "studies", *_COLUMNS],
+        [
+            [n if n == "none" else View.from_slug(n).value, m["studies"], *_row(n, m)[1:]]
+            for n, m in measures["by_missing_series"].items()
+        ],
+        caption="Findings that the remaining series can show; none: the studies with all three views.",
     )
-    dark = counts > counts.max() / 3
-    for (row, column), value in np.ndenumerate(counts):
-        axes[0, 0].text(
-            column, row, str(value), ha="center", va="center", color="white" if dark[row, column] else "black"
+    if "by_trap" not in measures:
+        return
+    report.heading("Planted traps")
+    report.table(
+        ["trap", "studies", *_COLUMNS], [[n, m["studies"], *_row(n, m)[1:]] for n, m in measures["by_trap"].items()],
+        caption="A study may carry several. Traps in the tables (off_by_one_level, swapped_sides, corner_point, "
+        "foramina_on_one_slice and the like) make the true points wrong, not the localized ones.",
+    )  # fmt: skip
+
+
+def _confidence(report: Report, measures: Mapping[str, Any]) -> None:
+    report.heading("Confidence")
+    measured = measures["reliability"]
+    report.table(
+        ["score", "ECE", "Brier"],
+        [[name, measured[key]["ece"], measured[key]["brier"]] for name, key in _STAGES],
+        caption=f"A score is meant to be the probability of: {measured['target']}.",
+    )
+    report.figure(reliability_curves(measured), "Share right against mean score; a dot's area is its count.")
+
+
+_STAGES: Final = (("before calibration", "raw"), ("after calibration", "calibrated"))
+
+
+def numbering_measures(errors: Sequence[FindingError], numbering: Mapping[str, Numbering]) -> dict[str, Any]:
+    """Studies whose numbering is uncertain beside those in which it is off."""
+    shifted = shifted_studies(errors)
+    known = {e.study_id for e in errors} & set(numbering)
+    uncertain = {s for s in known if not numbering[s].certain}
+    listed = sorted(uncertain | (set(shifted) & known), key=lambda s: (numbering[s].as_named, s))
+    return {
+        "certain_from": CERTAIN,
+        "studies": len(known),
+        "uncertain": len(uncertain),
+        "shifted": len(set(shifted) & known),
+        "shifted_and_uncertain": len(set(shifted) & uncertain),
+        "listed": [
+            {"study_id": s, "true_levels": _SHIFT_NAMES[shifted.get(s, 0)], **numbering[s].to_json()} for s in listed
+        ],
+    }
+
+
+_SHIFT_NAMES: Final = {0: "as named", -1: "one higher", 1: "one lower"}
+
+
+def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
+    report.heading("Numbering")
+    report.text(
+        f"In {measures['uncertain']} of {measures['studies']} studies the names of all levels together are less than "
+        f"{measures['certain_from']:.0%} sure. In {measures['shifted']} the chain is a whole level off; "
+        f"{measures['shifted_and_uncertain']} of these were marked uncertain."
+    )
+    if measures["listed"]:
+        parts = ("as_named", "one_higher", "one_lower", "disc_above", "disc_below")
+        report.table(
+            ["study", "truly", *(p.replace("_", " ") for p in parts)],
+            [[row["study_id"], row["true_levels"], *(row[p] for p in parts)] for row in measures["listed"][:_LISTED]],
         )
-    return figure
 
 
-def _reliability(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    figure, axes = _axes(1, 1, (4.5, 4))
-    axes[0, 0].plot([0, 1], [0, 1], color="grey", linewidth=1)
-    axes[0, 0].plot([r["mean_score"] for r in rows], [r["within_8_mm"] for r in rows], marker="o")
-    for row in rows:
-        axes[0, 0].annotate(
-            str(row["count"]), (row["mean_score"], row["within_8_mm"]), textcoords="offset points", xytext=(4, -10)
+def _pictures(report: Report, measured: Measured, errors: Sequence[FindingError]) -> None:
+    report.heading("Examples")
+    for study_id in sorted(measured.points)[:_EXAMPLES]:
+        study = measured.data.load_study(study_id).study
+        report.figure(
+            study_figure(
+                study, annotated_localizations(study, measured.points[study_id]),
+                measured.localizations.get(study_id, {}), [d for d in measured.detections if d.study_id == study_id],
+            ),
+            f"Study {study_id}: boxes with their scores, true points (circles) and localized points (crosses).",
+        )  # fmt: skip
+    cases = _worst(measured, errors)
+    if cases:
+        report.heading("Worst cases")
+        report.figure(
+            worst_figure(cases),
+            "The largest distances in 3-D, at most three of a study: true point (circle) and localized point (cross) "
+            "on the true slice, and on the slice that was found.",
         )
-    axes[0, 0].set(xlabel="mean score", ylabel="share within 8 mm", xlim=(0, 1.03), ylim=(0, 1.03))
-    return figure
+    lost = [e for e in errors if not e.found]
+    if lost:
+        report.table(
+            ["not localized", "finding"], [[e.study_id, e.finding.column] for e in lost[:_LISTED]],
+            caption=f"{len(lost)} findings with a true point have no localization; the first {_LISTED} at most.",
+        )  # fmt: skip
 
 
-def _draw_point(axes: "Axes", point_px: tuple[float, float], level: Level, marker: str) -> None:
-    face = "none" if marker == "o" else _COLORS[level]
-    axes.scatter(*point_px, marker=marker, s=45, facecolors=face, edgecolors=None if marker == "x" else _COLORS[level])
-
-
-def _show(axes: "Axes", item: Slice) -> None:
-    """The slice, or a note in its place where it cannot be decoded: a bad file must not cost the report."""
-    (rows, columns), (dy, dx) = item.shape, item.plane.spacing_mm
-    try:
-        axes.imshow(read_pixels(item.path), cmap="gray", aspect=dy / dx)
-    except InputError:
-        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect=dy / dx)
-        axes.text(0.5, 0.5, "cannot be decoded", transform=axes.transAxes, ha="center", va="center")
-
-
-def _study_figure(measured: Measured, study_id: str) -> "Figure":
-    """One slice a view: the one with most true points."""
-    from matplotlib.patches import Rectangle
-
-    study = measured.data.load_study(study_id).study
-    truth = annotated_localizations(study, measured.points[study_id])
-    localized = measured.localizations.get(study_id, {})
-    figure, axes = _axes(1, 3, (12, 4.4))
-    for ax, view in zip(axes[0], View, strict=True):
-        ax.axis("off")
-        on_view = [loc for f, loc in truth.items() if f.view is view]
-        if not on_view:
-            ax.set_title(f"{view.value}: no true point")
-            continue
-        places = [(loc.series_id, loc.instance_number) for loc in on_view]
-        series_id, number = max(sorted(set(places)), key=places.count)
-        series = study.get(series_id)
-        item = series.by_instance(number) if series else None
-        if item is None:
-            continue
-        _show(ax, item)
-        ax.set_title(f"{view.value}, instance {number}")
-        here = [
-            d
-            for d in measured.detections
-            if (d.study_id, d.series_id, d.instance_number) == (study_id, series_id, number)
-        ]
-        for detection in sorted(here, key=lambda d: d.score)[-10:]:
-            left, top, right, bottom = detection.box_xyxy_px
-            if detection.score >= 0.2:
-                color = _COLORS[detection.level]
-                ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color))
-                ax.text(left, top, f"{detection.level.display} {detection.score:.2f}", color=color, fontsize=6)
-        for marker, points in (("o", truth), ("x", localized)):
-            for finding, loc in points.items():
-                if (loc.series_id, loc.instance_number) == (series_id, number):
-                    _draw_point(ax, (loc.x_px, loc.y_px), finding.level, marker)
-    return figure
-
-
-def _worst_figure(measured: Measured, errors: Sequence[FindingError]) -> "Figure | None":
+def _worst(measured: Measured, errors: Sequence[FindingError]) -> list[WorstCase]:
     far: list[FindingError] = []
     for error in sorted((e for e in errors if e.distance_mm is not None), key=lambda e: -(e.distance_mm or 0.0)):
         # One misread study must not fill the page.
         if len(far) < _WORST and sum(e.study_id == error.study_id for e in far) < _WORST_PER_STUDY:
             far.append(error)
-    if not far:
-        return None
-    figure, axes = _axes(3, 3, (9, 9.6))
-    for ax in axes.ravel():
-        ax.axis("off")
-    for ax, error in zip(axes.ravel(), far, strict=False):
+    cases = []
+    for error in far:
         study = measured.data.load_study(error.study_id).study
-        _draw_worst(ax, study, error, measured)
-    return figure
-
-
-def _draw_worst(axes: "Axes", study: Study, error: FindingError, measured: Measured) -> None:
-    true = annotated_localizations(study, measured.points[error.study_id])[error.finding]
-    series = study.get(true.series_id)
-    item = series.by_instance(true.instance_number) if series else None
-    if item is None:
-        return
-    got = measured.localizations[error.study_id][error.finding]
-    dy, dx = item.plane.spacing_mm
-    _show(axes, item)
-    axes.set(
-        xlim=(true.x_px - _CROP_MM / dx, true.x_px + _CROP_MM / dx),
-        ylim=(true.y_px + _CROP_MM / dy, true.y_px - _CROP_MM / dy),
-    )
-    _draw_point(axes, (true.x_px, true.y_px), error.finding.level, "o")
-    x, y = item.plane.to_pixel(np.array(got.point_mm))
-    _draw_point(axes, (float(x), float(y)), error.finding.level, "x")
-    axes.set_title(
-        f"{error.study_id}\n{error.finding.condition_display} {error.finding.level.display}\n"
-        f"{error.distance_mm:.1f} mm, {error.slices:+d} slices, {got.source.value}",
-        fontsize=7,
-    )  # fmt: skip
+        true = annotated_localizations(study, measured.points[error.study_id])[error.finding]
+        cases.append((study, error, true, measured.localizations[error.study_id][error.finding]))
+    return cases

@@ -1,7 +1,8 @@
 """Training: one detector a view and fold, the chain prior, and out-of-fold localizations of the held-out studies.
 
 RUN/config.toml  splits.json  run.json           run.json is written last: a run without it is unfinished
-RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  detections.csv  localizations.csv  metrics.json
+RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  calibration.json  metrics.json
+RUN/fold<K>/{detections,localizations,numbering}.csv  of the held-out studies
 RUN/localizations.csv                            out-of-fold, pooled over the trained folds
 RUN/errors.json                                  their measured error, which stage 2 trains on
 RUN/work                                         data sets and unfinished detectors; gone when the fold is finished
@@ -22,11 +23,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from localize.calibrate import Calibration, fit_calibration, write_calibration
 from localize.config import LocalizeConfig
 from localize.device import first_device, resolve_device
-from localize.evaluate import collect_errors, evaluate, measure_jitter
+from localize.evaluate import FindingError, collect_errors, evaluate, measure_jitter
 from localize.export import export_view
-from localize.predict import KIND, Localizer, predict_studies, write_predictions
+from localize.predict import CALIBRATION_FILE, KIND, Localizer, predict_studies, write_predictions
 from localize.prior import fit_prior, read_prior, write_prior
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
@@ -220,14 +222,22 @@ def _measure_fold(context: _Context, fold: int, maps: Mapping[str, Any]) -> None
     prior, device = read_prior(folder / "chain.json"), first_device(context.device)
     localizer = Localizer.from_paths(paths, prior, context.config, device=device)
     predictions = predict_studies(localizer, context.data, held_out, name=f"fold {fold}: localizing held-out studies")
-    write_predictions(folder, predictions)
     points = {s: context.data.points[s] for s in held_out if s in context.data.points}
+    calibration = _fit_calibration(collect_errors(context.data, points, predictions.localizations))
+    write_calibration(folder / CALIBRATION_FILE, calibration)
+    predictions = predictions.calibrated(calibration)
+    write_predictions(folder, predictions)
     measures = evaluate(collect_errors(context.data, points, predictions.localizations))
     ordered = {view.slug: maps[view.slug] for view in views}
     write_json(folder / "metrics.json", {"map": ordered, **measures, "problems": list(predictions.problems)})
     overall = measures["overall"]
     if overall["expected"]:
         log(f"fold {fold}: {overall['within_10_mm']:.1%} of {overall['expected']} findings within 10 mm")
+
+
+def _fit_calibration(errors: Sequence[FindingError]) -> Calibration:
+    found = [(e.raw_score, e.right) for e in errors if e.raw_score is not None]
+    return fit_calibration([score for score, _ in found], [right for _, right in found])
 
 
 def _finish(context: _Context, started: float) -> None:

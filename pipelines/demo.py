@@ -248,6 +248,7 @@ def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction
         detections=[d for p in predictions for d in p.detections],
         maps=measure_maps(unseen, out / "localizer", device=options.device),
         how="Unseen studies",
+        numbering={p.study_id: p.numbering for p in predictions if p.numbering is not None},
     )
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), measured)
     found = read_localizations(out / "localizer" / "localizations.csv")

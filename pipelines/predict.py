@@ -17,6 +17,7 @@ from shared.errors import InputError
 from shared.files import inside, write_json
 from shared.labels import FINDINGS, Finding, Severity
 from shared.manifest import read_run, write_run
+from shared.numbering import Numbering
 from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
 from shared.progress import log, track
 from shared.study import Study
@@ -29,6 +30,8 @@ class StudyLocalization(Protocol):
     def detections(self) -> tuple[Detection, ...]: ...
     @property
     def localizations(self) -> Mapping[Finding, Localization]: ...
+    @property
+    def numbering(self) -> Numbering | None: ...
     @property
     def problems(self) -> tuple[str, ...]: ...
 
@@ -68,7 +71,10 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPrediction:
-    """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row."""
+    """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row.
+
+    `numbering` says how sure the levels' names are; None where nothing was localized.
+    """
 
     study_id: str
     values: NDArray[np.float64]
@@ -76,6 +82,7 @@ class StudyPrediction:
     localizations: Mapping[Finding, Localization]
     detections: tuple[Detection, ...]
     problems: tuple[str, ...]
+    numbering: Numbering | None = None
 
 
 def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
@@ -84,10 +91,11 @@ def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
     study, problems = loaded.study, list(loaded.problems)
     detections: tuple[Detection, ...] = ()
     localizations: Mapping[Finding, Localization] = {}
+    numbering: Numbering | None = None
     values, from_model = grader.prior.copy(), np.zeros(len(FINDINGS), bool)
     try:
         located = localizer.localize(study)
-        detections, localizations = located.detections, located.localizations
+        detections, localizations, numbering = located.detections, located.localizations, located.numbering
         problems += located.problems
         graded = grader.grade(study, localizations)
         values, from_model = graded.values, graded.from_model
@@ -101,6 +109,7 @@ def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
         localizations=localizations,
         detections=detections,
         problems=tuple(problems),
+        numbering=numbering,
     )
 
 
@@ -155,7 +164,12 @@ def study_record(prediction: StudyPrediction) -> dict[str, Any]:
                 },
             }
         )
-    return {"study_id": prediction.study_id, "findings": findings, "problems": list(prediction.problems)}
+    return {
+        "study_id": prediction.study_id,
+        "numbering": None if prediction.numbering is None else prediction.numbering.to_json(),
+        "findings": findings,
+        "problems": list(prediction.problems),
+    }
 
 
 def check_same_data(localizer_run: Path, classifier_run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -193,9 +207,15 @@ def write_prediction_run(
         localization_sources=dict(
             sorted(Counter(x.source.value for p in predictions for x in p.localizations.values()).items())
         ),
+        numbering_uncertain=_uncertain(predictions),
         problems=[text for p in predictions for text in p.problems],
         **facts,
     )
+
+
+def _uncertain(predictions: Sequence[StudyPrediction]) -> list[str]:
+    """Studies whose levels may all be one disc off."""
+    return [p.study_id for p in predictions if p.numbering is not None and not p.numbering.certain]
 
 
 def summarise(predictions: Sequence[StudyPrediction], started: float) -> None:
@@ -207,4 +227,8 @@ def summarise(predictions: Sequence[StudyPrediction], started: float) -> None:
         log(f"warning: {text}")
     if len(problems) > 20:
         log(f"warning: {len(problems) - 20} more problems are listed in run.json")
+    uncertain = _uncertain(predictions)
+    if uncertain:
+        named = ", ".join(uncertain[:5]) + (", ..." if len(uncertain) > 5 else "")
+        log(f"warning: the numbering of the levels is uncertain in {len(uncertain)} studies: {named}; see studies/")
     log(f"{len(predictions)} studies, {rows} rows ({prior_rows} from the prior) in {time.time() - started:.0f} s")

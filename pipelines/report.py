@@ -41,6 +41,12 @@ def prediction_report(source: StudySource, predictions: Sequence[StudyPrediction
             report.figure(study_picture(study, prediction.localizations, prediction.values), "Right is on the left.")
         except InputError as error:
             report.text(f"No picture: {error}")
+        numbering = prediction.numbering
+        if numbering is not None and not numbering.certain:
+            report.text(
+                f"The numbering of the levels is uncertain: as named {numbering.as_named:.0%}, all one disc higher "
+                f"{numbering.one_higher:.0%}, all one disc lower {numbering.one_lower:.0%}."
+            )
         for problem in prediction.problems:
             report.text(problem)
     if len(predictions) > MAX_PICTURES:

@@ -49,7 +49,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Localization:
-    """Where a finding is: a pixel of one slice and the same point in patient mm (LPS). `score` is in [0, 1]."""
+    """Where a finding is: a pixel of one slice and the same point in patient mm (LPS).
+
+    `score` is in [0, 1]; `raw_score` is what it was before calibration, where there was one.
+    """
 
     study_id: str
     finding: Finding
@@ -60,12 +63,14 @@ class Localization:
     point_mm: tuple[float, float, float]
     source: Source
     score: float
+    raw_score: float | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite([self.x_px, self.y_px, *self.point_mm]).all():
             raise ValueError("a localization needs finite coordinates")
-        if not 0 <= self.score <= 1:
-            raise ValueError(f"score {self.score} is outside [0, 1]")
+        for score in (self.score, self.raw_score):
+            if score is not None and not 0 <= score <= 1:
+                raise ValueError(f"score {score} is outside [0, 1]")
 
 
 Localizations = Mapping[str, Mapping[Finding, Localization]]  # study id -> finding -> localization
@@ -78,6 +83,8 @@ _LOCALIZATION_COLUMNS = {
     "study_id": "string", "finding": "string", "series_id": "string", "instance_number": "int64", "x_px": "float64",
     "y_px": "float64", "x_mm": "float64", "y_mm": "float64", "z_mm": "float64", "source": "string", "score": "float64",
 }  # fmt: skip
+# Files of earlier versions, and of other programs, lack it.
+_OPTIONAL_COLUMNS = {"raw_score": "float64"}
 
 
 def write_detections(path: Path, detections: Iterable[Detection]) -> None:
@@ -129,17 +136,20 @@ def write_localizations(path: Path, localizations: Localizations) -> None:
             *x.point_mm,
             x.source.value,
             x.score,
+            x.raw_score,
         )
         for x in ordered
     ]
-    write_csv(path, pd.DataFrame(rows, columns=list(_LOCALIZATION_COLUMNS)))
+    table = pd.DataFrame(rows, columns=[*_LOCALIZATION_COLUMNS, *_OPTIONAL_COLUMNS])
+    write_csv(path, table.astype(_OPTIONAL_COLUMNS))
 
 
 def read_localizations(path: Path) -> dict[str, dict[Finding, Localization]]:
     """Raises `InputError` for a missing file or column, a bad row, or a finding listed twice."""
     result: dict[str, dict[Finding, Localization]] = {}
-    for line, row in enumerate(read_csv(path, _LOCALIZATION_COLUMNS).itertuples(index=False, name=None), start=2):
-        study_id, column, series_id, number, x_px, y_px, x_mm, y_mm, z_mm, source, score = row
+    table = read_csv(path, _LOCALIZATION_COLUMNS, optional=_OPTIONAL_COLUMNS)
+    for line, row in enumerate(table.itertuples(index=False, name=None), start=2):
+        study_id, column, series_id, number, x_px, y_px, x_mm, y_mm, z_mm, source, score, raw_score = row
         try:
             localization = Localization(
                 study_id=study_id,
@@ -151,6 +161,7 @@ def read_localizations(path: Path) -> dict[str, dict[Finding, Localization]]:
                 point_mm=(x_mm, y_mm, z_mm),
                 source=Source(source),
                 score=score,
+                raw_score=None if np.isnan(raw_score) else raw_score,
             )
         except (ValueError, InputError) as error:
             raise InputError(f"{path} line {line}: {error}") from error

@@ -39,6 +39,7 @@ class Patient:
       canal_size: factor on the canal's diameter.
       modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis. # [17]
       sac_end_s: where the thecal sac ends, mm along the spine.
+      sac_taper_mm: over which length it narrows to its end.
       epidural: factor on the fat in front of the sacral sac.
       waist: how much narrower a body is at its middle than at its endplates.
       concavity_mm: how far the endplates of each disc are hollowed. # [17]
@@ -58,6 +59,7 @@ class Patient:
     canal_size: float
     modic: FloatArray
     sac_end_s: float
+    sac_taper_mm: float
     epidural: float
     waist: float
     concavity_mm: FloatArray
@@ -223,8 +225,8 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
     size = patient.canal_size * k**0.3
     sacral_fat = patient.epidural
     front_fat = k * by_vertebra(spine, {"L3": 0.6, "L5": 1.2, "S1": 4.0 * sacral_fat, "S2": 3.5 * sacral_fat})
-    end = (patient.sac_end_s - 28 * k, patient.sac_end_s - 8 * k, patient.sac_end_s + 2)
-    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.96}) * np.interp(spine.s, end, (1.0, 0.55, 0.02))
+    end = patient.sac_end_s + np.array([-1.0, -0.3, 0.1]) * patient.sac_taper_mm
+    taper = by_vertebra(spine, {"T8": 0.86, "T12": 1.0, "L5": 0.96}) * np.interp(spine.s, end, (1.0, 0.65, 0.02))
     open_ap = _SAC_OPEN_MM * size * taper
     # What closes: the disc takes 55% of the lost diameter from the front, flavum and facets 45% from behind.
     lost = np.clip(open_ap - _SAC_CLOSED_MM, 0, None) * crowding
@@ -235,7 +237,7 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
     half_width = (
         size
         * by_vertebra(spine, {"T10": 7.2, "T12": 8.2, "L3": 8.8, "L5": 9.0, "S1": 7.6, "S2": 6.0})
-        * np.interp(spine.s, end, (1.0, 0.6, 0.03))
+        * np.interp(spine.s, end, (1.0, 0.7, 0.03))
     )
     return {
         "bulge": np.clip(front - 1.0 - front_fat * 0.8, 0, None) * _bumps(spine, np.ones(len(Level)), half_mm=6.5),

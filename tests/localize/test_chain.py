@@ -21,7 +21,7 @@ STUDY = model_study(views=SAGITTAL)
 
 
 def decode(detections: list[Detection], prior: ChainPrior) -> dict[Level, tuple[np.ndarray, Source, float]]:
-    chain = decode_chain(lift(STUDY, detections, prior), prior, CONFIG)
+    chain = decode_chain(lift(STUDY, detections, prior), prior, CONFIG).levels
     return {level: (np.array(item.yz_mm), item.source, item.score) for level, item in chain.items()}
 
 
@@ -122,7 +122,7 @@ def test_any_chain_is_complete_ordered_head_to_foot_and_finite(prior: ChainPrior
 
 
 def test_interpolation_keeps_the_proportions_of_the_mean_gaps(prior: ChainPrior) -> None:
-    chain = decode_chain(lift(STUDY, perfect_detections(STUDY), prior), prior, CONFIG)
+    chain = decode_chain(lift(STUDY, perfect_detections(STUDY), prior), prior, CONFIG).levels
     ends = {level: chain[level] for level in (Level.L1_L2, Level.L5_S1)}
     filled = fill_missing(ends, prior)
     z = [filled[level].yz_mm[1] for level in Level]

@@ -11,8 +11,8 @@ from spine_phantom import model_study, perfect_detections, sagittal_series, trut
 
 from localize.axial import AxialSlice, assign_levels, describe_series
 from localize.config import LocalizeConfig
+from localize.decode import decode_study
 from localize.evaluate import evaluate, measure_jitter, study_errors
-from localize.predict import decode_study
 from localize.prior import ChainPrior
 from shared.detections import Detection, Source
 from shared.labels import FINDINGS, Condition, Level, View
@@ -23,7 +23,7 @@ CONFIG = LocalizeConfig()
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_every_finding_is_found_on_its_side(prior: ChainPrior, mirrored: bool) -> None:
     study = model_study(mirrored=mirrored)
-    localized = decode_study(study, perfect_detections(study), prior, CONFIG)
+    localized = decode_study(study, perfect_detections(study), prior, CONFIG).localizations
     assert set(localized) == set(FINDINGS)
     errors = study_errors(study, truth_of(study), localized)
     assert all(e.distance_mm is not None and e.distance_mm < 2.5 and not e.wrong_side for e in errors)
@@ -34,7 +34,7 @@ def test_every_finding_is_found_on_its_side(prior: ChainPrior, mirrored: bool) -
 @pytest.mark.parametrize("missing", list(View))
 def test_a_missing_series_takes_only_its_own_findings(prior: ChainPrior, missing: View) -> None:
     study = model_study(views=[v for v in View if v is not missing])
-    localized = decode_study(study, perfect_detections(study), prior, CONFIG)
+    localized = decode_study(study, perfect_detections(study), prior, CONFIG).localizations
     assert set(localized) == {f for f in FINDINGS if f.view is not missing}
     errors = study_errors(study, truth_of(study), localized)
     assert all(e.distance_mm is not None and e.distance_mm < 6 and not e.wrong_side for e in errors)
@@ -42,7 +42,7 @@ def test_a_missing_series_takes_only_its_own_findings(prior: ChainPrior, missing
 
 def test_axial_alone_is_read_by_appearance(prior: ChainPrior) -> None:
     study = model_study(views=[View.AXIAL_T2])
-    localized = decode_study(study, perfect_detections(study), prior, CONFIG)
+    localized = decode_study(study, perfect_detections(study), prior, CONFIG).localizations
     assert {f.condition for f in localized} == {Condition.SUBARTICULAR}
     assert all(e.slices is not None and abs(e.slices) <= 1 for e in study_errors(study, truth_of(study), localized))
 
@@ -50,7 +50,7 @@ def test_axial_alone_is_read_by_appearance(prior: ChainPrior) -> None:
 def test_without_axial_boxes_the_points_are_carried_over_and_say_so(prior: ChainPrior) -> None:
     study = model_study()
     sagittal = [d for d in perfect_detections(study) if d.view is not View.AXIAL_T2]
-    localized = decode_study(study, sagittal, prior, CONFIG)
+    localized = decode_study(study, sagittal, prior, CONFIG).localizations
     axial = {f: loc for f, loc in localized.items() if f.view is View.AXIAL_T2}
     assert len(axial) == 10
     assert {loc.source for loc in axial.values()} == {Source.PROJECTED}
@@ -67,13 +67,13 @@ def test_a_series_far_away_neither_moves_the_spine_nor_takes_memory(prior: Chain
     crowded = replace(study, series=(*study.series, replace(stray, slices=moved)))
     boxes = perfect_detections(study)
     copies = [replace(d, series_id="9", score=0.5) for d in boxes if d.series_id == "2"]
-    localized = decode_study(crowded, [*boxes, *copies], prior, CONFIG)
+    localized = decode_study(crowded, [*boxes, *copies], prior, CONFIG).localizations
     errors = study_errors(study, truth_of(study), localized)
     assert all(e.distance_mm is not None and e.distance_mm < 2.5 for e in errors)
 
 
 def test_no_detection_at_all_gives_no_localization(prior: ChainPrior) -> None:
-    assert decode_study(model_study(), [], prior, CONFIG) == {}
+    assert decode_study(model_study(), [], prior, CONFIG).localizations == {}
 
 
 def test_geometry_overrules_a_detector_that_calls_every_axial_slice_one_level_off(prior: ChainPrior) -> None:
@@ -82,7 +82,7 @@ def test_geometry_overrules_a_detector_that_calls_every_axial_slice_one_level_of
         replace(d, level=Level(max(0, d.level - 1)), score=0.5) if d.view is View.AXIAL_T2 else d
         for d in perfect_detections(study)
     ]
-    errors = study_errors(study, truth_of(study), decode_study(study, detections, prior, CONFIG))
+    errors = study_errors(study, truth_of(study), decode_study(study, detections, prior, CONFIG).localizations)
     assert all(e.nearest_level is e.finding.level for e in errors)
 
 
@@ -133,4 +133,7 @@ def test_measures_count_a_lost_finding_and_give_the_jitter(prior: ChainPrior) ->
 def test_the_order_of_detections_does_not_matter(prior: ChainPrior) -> None:
     study = model_study()
     boxes: list[Detection] = perfect_detections(study)
-    assert decode_study(study, boxes, prior, CONFIG) == decode_study(study, list(reversed(boxes)), prior, CONFIG)
+    assert (
+        decode_study(study, boxes, prior, CONFIG).localizations
+        == decode_study(study, list(reversed(boxes)), prior, CONFIG).localizations
+    )

@@ -103,7 +103,8 @@ def test_prior_survives_its_file_and_bad_files_are_named(tmp_path: Path) -> None
 def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
     files = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
     models = [f"fold0/{view.slug}.pt" for view in View]
-    tables = ["fold0/chain.json", "fold0/detections.csv", "fold0/localizations.csv", "fold0/metrics.json"]
+    names = ("calibration.json", "chain.json", "detections.csv", "localizations.csv", "metrics.json", "numbering.csv")
+    tables = [f"fold0/{name}" for name in names]
     top = ["config.toml", "data.json", "errors.json", "localizations.csv", "run.json", "splits.json"]
     assert files == sorted(models + tables + top)
     manifest = read_run(run, expected_kind="localize")

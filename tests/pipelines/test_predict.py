@@ -1,8 +1,9 @@
 """The pipeline around the models, with stand-ins for both stages: what it writes, and what bad input becomes."""
 
+import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,22 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
-from pipelines.predict import Models, check_same_data, predict_source, to_table, write_prediction_run
+from pipelines.predict import (
+    Models,
+    StudyPrediction,
+    check_same_data,
+    predict_source,
+    study_record,
+    to_table,
+    write_prediction_run,
+)
 from pipelines.source import open_source
 from shared.detections import Detection, Localization, Source
 from shared.errors import InputError
 from shared.files import read_json
-from shared.labels import FINDINGS, Condition, Finding
+from shared.labels import FINDINGS, Condition, Finding, Level
 from shared.manifest import write_run
+from shared.numbering import Numbering
 from shared.probabilities import read_submission
 from shared.study import Study
 
@@ -30,6 +40,7 @@ class Located:
     localizations: Mapping[Finding, Localization]
     detections: tuple[Detection, ...] = ()
     problems: tuple[str, ...] = ()
+    numbering: Numbering | None = None
 
 
 class CanalLocalizer:
@@ -168,3 +179,16 @@ def test_stages_trained_on_different_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="unfinished"):
         check_same_data(tmp_path / "empty", tmp_path / "b")
+
+
+def test_an_uncertain_numbering_is_in_the_studys_record() -> None:
+    parts = {"as_named": 0.6, "one_higher": 0.3, "one_lower": 0.1, "disc_above": 0.4, "disc_below": 0.0}
+    numbering = Numbering(**parts, missing=dict.fromkeys(Level, 0.0))
+    prediction = StudyPrediction(
+        study_id="5", values=PRIOR, from_model=np.zeros(25, bool), localizations={}, detections=(), problems=(),
+        numbering=numbering,
+    )  # fmt: skip
+    record = json.loads(json.dumps(study_record(prediction)))
+    assert record["numbering"]["one_higher"] == 0.3
+    assert record["numbering"]["certain"] is False
+    assert study_record(replace(prediction, numbering=None))["numbering"] is None

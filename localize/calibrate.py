@@ -1,0 +1,137 @@
+"""Score of a localization -> probability that it lies within 8 mm of the true point and on the right level.
+
+Platt scaling (Platt 1999): sigmoid(slope * logit(score) + intercept), fitted on held-out studies. A good localizer
+fails in a handful of them only, which a plain fit would answer with certainty everywhere; so the slope and the
+intercept are held near "the score is right" by normal priors, and the targets are Platt's smoothed ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from shared.detections import Localization
+from shared.errors import InputError
+from shared.files import read_json, write_json
+from shared.geometry import FloatArray
+
+VERSION: Final = 1
+MIN_SAMPLES: Final = 50
+# Scores are kept this far from 0 and 1, which have no logit.
+_EDGE: Final = 1e-3
+_SLOPE_SD: Final = 0.5
+_INTERCEPT_SD: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A fitted calibration; the default leaves scores as they are.
+
+    Attributes:
+      slope: at least 0, so that the order of scores is kept.
+      samples, failures: what it was fitted on; 0 samples when there were too few.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    samples: int = 0
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.slope, self.intercept]).all() and self.slope >= 0):
+            raise ValueError(f"slope {self.slope}, intercept {self.intercept}: expected finite numbers, slope >= 0")
+
+    def apply(self, scores: ArrayLike) -> FloatArray:
+        """Scores in [0, 1] -> probabilities of the same shape."""
+        values = np.asarray(scores, np.float64)
+        if not self.samples:
+            return values
+        return np.asarray(expit(self.slope * _logit(values) + self.intercept))
+
+
+IDENTITY: Final = Calibration()
+
+
+def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibration:
+    """Fits on localizations whose truth is known; the identity with fewer than `MIN_SAMPLES`."""
+    if len(scores) < MIN_SAMPLES:
+        return IDENTITY
+    x, hits = _logit(np.asarray(scores, np.float64)), np.asarray(right, bool)
+    good, bad = int(hits.sum()), int((~hits).sum())
+    target = np.where(hits, (good + 1) / (good + 2), 1 / (bad + 2))
+
+    def cost(parameters: FloatArray) -> float:
+        slope, intercept = parameters
+        z = slope * x + intercept
+        likelihood = target @ np.logaddexp(0, -z) + (1 - target) @ np.logaddexp(0, z)
+        return float(likelihood + 0.5 * ((slope - 1) / _SLOPE_SD) ** 2 + 0.5 * (intercept / _INTERCEPT_SD) ** 2)
+
+    fitted = minimize(cost, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
+    slope, intercept = (float(v) for v in fitted.x)
+    return Calibration(slope=slope, intercept=intercept, samples=len(x), failures=bad)
+
+
+def calibrated(item: Localization, calibration: Calibration) -> Localization:
+    """The localization with its raw score calibrated."""
+    raw = item.score if item.raw_score is None else item.raw_score
+    return replace(item, score=float(calibration.apply(raw)), raw_score=raw)
+
+
+def _logit(scores: FloatArray) -> FloatArray:
+    return np.asarray(logit(np.clip(scores, _EDGE, 1 - _EDGE)))
+
+
+def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
+    """The average of several folds' calibrations, for their averaged detectors; unfitted ones are left out."""
+    fitted = [c for c in calibrations if c.samples]
+    if not fitted:
+        return IDENTITY
+    return Calibration(
+        slope=float(np.mean([c.slope for c in fitted])),
+        intercept=float(np.mean([c.intercept for c in fitted])),
+        samples=sum(c.samples for c in fitted),
+        failures=sum(c.failures for c in fitted),
+    )
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Writes JSON; a calibration without samples says so and leaves scores as they are."""
+    write_json(
+        path,
+        {
+            "version": VERSION,
+            "method": "platt" if calibration.samples else "none",
+            "target": "within 8 mm of the true point and nearest to the right level",
+            "slope": round(calibration.slope, 6),
+            "intercept": round(calibration.intercept, 6),
+            "samples": calibration.samples,
+            "failures": calibration.failures,
+        },
+    )
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The calibration of a fold; the identity where there is no file, as in runs of earlier versions.
+
+    Raises:
+      InputError: for a file that `write_calibration` did not write.
+    """
+    if not path.is_file():
+        return IDENTITY
+    value = read_json(path)
+    try:
+        if value["version"] != VERSION:
+            raise ValueError(f"version {value['version']}, expected {VERSION}")
+        return Calibration(
+            slope=float(value["slope"]),
+            intercept=float(value["intercept"]),
+            samples=int(value["samples"]),
+            failures=int(value["failures"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a fitted calibration ({error}); train the localizer again") from error
