@@ -104,6 +104,10 @@ class ChainConfig(Config):
     missing_penalty: NonNegative = 1.0
     gap_inflation: Positive = 1.5
     """Factor on the fitted spread of the gaps between levels: new patients vary more than the training sample."""
+    size_sd: NonNegative = 0.12
+    """Spread of patients' sizes beyond the training sample, as the natural logarithm of a factor; 0 fixes the size."""
+    lean_sd_deg: NonNegative = 7.0
+    """Spread of the angle by which whole spines lean forward or back beyond the training sample; 0 fixes it."""
     t1_weight: NonNegative = 0.7
     """Weight of foraminal evidence beside the canal's."""
     axial_weight: NonNegative = 1.0

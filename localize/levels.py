@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from localize.config import ChainConfig
-from localize.paths import Steps, best_path, posterior
+from localize.paths import Steps, best_path, log_weight, posterior
 from localize.prior import ChainPrior
 from localize.shifts import Places, weigh_shifts
 from shared.detections import Detection, Source
@@ -24,6 +24,8 @@ from shared.numbering import Numbering
 from shared.study import Study
 
 _MAX_PLACES: Final = 48
+# Sizes and leans of the patient that are tried, in standard deviations.
+_POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
 # A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
 _SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
 
@@ -138,6 +140,7 @@ def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfi
     if not len(yz_mm):
         return ChainDecoding(levels={}, numbering=None)
     places = _weigh_places(usable, yz_mm, config)
+    prior = _fitting_pose(places, prior, config)
     steps = Steps(yz_mm, prior, config.gap_inflation)
     chosen = best_path(places.unary, steps, config.missing_penalty)
     belief = posterior(places.unary, steps, config.missing_penalty)
@@ -156,6 +159,19 @@ def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfi
     # A level's name is no surer than the numbering of the whole chain.
     named = {level: replace(item, score=item.score * numbering.as_named) for level, item in levels.items()}
     return ChainDecoding(levels=named, numbering=numbering)
+
+
+def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> ChainPrior:
+    """The prior of a patient of the size and lean that explain the places best."""
+    best, fitting = -np.inf, prior
+    for size in _POSE_SD if config.size_sd else (0.0,):
+        for lean in _POSE_SD if config.lean_sd_deg else (0.0,):
+            posed = prior.posed(float(np.exp(size * config.size_sd)), lean * config.lean_sd_deg)
+            steps = Steps(places.yz_mm, posed, config.gap_inflation)
+            weight = log_weight(places.unary, steps, config.missing_penalty) - (size**2 + lean**2) / 2
+            if weight > best + 1e-9:
+                best, fitting = weight, posed
+    return fitting
 
 
 def _weigh_places(usable: Sequence[Lifted], yz_mm: FloatArray, config: ChainConfig) -> Places:

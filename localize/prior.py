@@ -4,7 +4,7 @@ Fitted once a fold and stored as `chain.json` beside the detectors. All in patie
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,12 @@ class ChainPrior:
     offset_mean: Mapping[Finding, FloatArray]
     offset_sd: Mapping[Finding, FloatArray]
     studies: int
+
+    def posed(self, size: float, lean_deg: float) -> "ChainPrior":
+        """The gaps of a patient who is `size` times as large and leans forward by `lean_deg`."""
+        lean = np.radians(lean_deg)
+        turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]]) * size
+        return replace(self, gap_mean=self.gap_mean @ turn.T, gap_cov=turn @ self.gap_cov @ turn.T)
 
 
 Truth = Mapping[Finding, Localization]
