@@ -45,6 +45,23 @@ class Draw:
     mirror: NDArray[np.bool_]
     noise_seed: int
 
+    @classmethod
+    def unchanged(
+        cls,
+        count: int,
+        *,
+        shift_px: NDArray[np.float32],
+        rotation_rad: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        mirror: NDArray[np.bool_],
+    ) -> "Draw":
+        """Chosen geometry, and neither another intensity nor other slices."""
+        zero, one, no = np.zeros(count, np.float32), np.ones(count, np.float32), np.zeros(count, bool)
+        return cls(
+            shift_px=shift_px, slice_offset=np.zeros(count, np.int64), rotation_rad=rotation_rad, scale=scale,
+            brightness=zero, contrast=one, gamma=one, noise=zero, blur=no, mirror=mirror, noise_seed=0,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmenter:
@@ -59,6 +76,11 @@ class Augmenter:
     augment: AugmentConfig
     jitter: Mapping[Condition, Jitter]
     detected_share: float
+
+    @classmethod
+    def still(cls, crop: CropConfig) -> "Augmenter":
+        """One that draws no change at all; its `apply` serves for changes that are not random."""
+        return cls(crop=crop, augment=UNCHANGED, jitter={}, detected_share=0.0)
 
     def only_jitter(self) -> "Augmenter":
         """The same without any change but the error of localizations."""
@@ -104,8 +126,10 @@ class Augmenter:
         offset[rng.random(len(finding)) >= share] = 0
         # Offsets count along the series; these channels run against it (see `crops`).
         against = np.array(
-            [FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding]
+            [FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding],
+            dtype=bool,
         )
+        against &= self.crop.mirror_right
         offset[against] *= -1
         offset = offset.clip(-self.crop.margin_slices, self.crop.margin_slices)
         return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset

@@ -1,21 +1,64 @@
-"""Temperature scaling per condition family (Guo et al., ICML 2017), for the metric's weighted log loss.
+"""Calibration per condition family: temperature scaling or vector scaling (Guo et al., ICML 2017).
+
+Fitted for the metric's weighted log loss, whose best answer is the true probability times the class weight: what is
+submitted carries the weights, and after `shared.probabilities.unweighted` it is calibrated in the usual sense. That is
+where calibration is measured.
 
 Fitted on the fold's own held-out studies: at localizations, or at annotated points with the jitter of training, because
-prediction will not have true points. With one trained fold that fold's score is therefore slightly optimistic: it
-has chosen three numbers. Unseen test studies give the honest figure.
+prediction will not have true points. That fold's own score is then slightly optimistic, so reports refit it without
+each study (`cross_fitted`). Unseen test studies give the honest figure.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 from shared.labels import SEVERITY_WEIGHTS
 
 BOUNDS: Final = (0.4, 2.5)
 # Fewer graded rows than this say too little about a temperature.
 MIN_ROWS: Final = 20
+# Fewer rows than this of a grade say too little about missing it.
+MIN_CASES: Final = 5
+_BIAS_BOUNDS: Final = (-2.0, 2.0)
+# Held to the identity by this weight on squares of log temperature and biases, in rows: a held-out fold can be small.
+_RIDGE: Final = 1.0
+_GROUPS: Final = 5
+
+Method = Literal["none", "temperature", "vector"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """logits / temperature + bias; the bias of Normal/Mild is 0."""
+
+    temperature: float = 1.0
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.temperature, *self.bias]).all() and self.temperature > 0):
+            raise ValueError(f"{self}: expected a positive temperature and finite biases")
+
+    def __call__(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of logits. # [..., 3] -> [..., 3]"""
+        return softmax(logits / self.temperature + np.asarray(self.bias))
+
+    def undo(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits, up to a constant per row, that give these probabilities. # [..., 3] -> [..., 3]"""
+        return (np.log(np.clip(probabilities, 1e-15, 1)) - np.asarray(self.bias)) * self.temperature
+
+
+IDENTITY: Final = Calibration()
+
+
+def calibration_from_json(value: Mapping[str, Any]) -> Calibration:
+    """Raises `KeyError`, `TypeError` or `ValueError` for anything but a temperature and three biases."""
+    first, second, third = (float(v) for v in value["bias"])
+    return Calibration(temperature=float(value["temperature"]), bias=(first, second, third))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,13 +78,43 @@ def weighted_log_loss(probabilities: NDArray[np.float64], label: NDArray[np.int8
     return float((weight * -np.log(np.clip(p, 1e-15, 1))).sum() / weight.sum())
 
 
-def fit_temperature(logits: NDArray[np.float64], label: NDArray[np.int8]) -> float:
-    """The divisor of the logits with the lowest weighted log loss, within `BOUNDS`; 1 for few rows. # [n, 3], [n]"""
-    if (label >= 0).sum() < MIN_ROWS:
-        return 1.0
+def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], method: Method) -> Calibration:
+    """The calibration with the lowest weighted log loss; the identity for few rows or when nothing is better.
 
-    def loss(log_temperature: float) -> float:
-        return weighted_log_loss(softmax(logits / np.exp(log_temperature)), label)
+    Where a grade has hardly been seen, nothing is known of the cost of missing it: then a temperature may soften the
+    probabilities, not sharpen them, and there is no bias. # [n, 3], [n], -1 not graded
+    """
+    counts = np.bincount(label[label >= 0].astype(np.intp), minlength=len(SEVERITY_WEIGHTS))
+    if method == "none" or counts.sum() < MIN_ROWS:
+        return IDENTITY
+    rare = counts.min() < MIN_CASES
+    biased = method == "vector" and not rare
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(BOUNDS)), method="bounded")
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    def calibration(x: NDArray[np.float64]) -> Calibration:
+        bias = (0.0, float(x[1]), float(x[2])) if biased else IDENTITY.bias
+        return Calibration(temperature=float(np.exp(x[0])), bias=bias)
+
+    def loss(x: NDArray[np.float64]) -> float:
+        return weighted_log_loss(calibration(x)(logits), label) + _RIDGE * float(x @ x) / counts.sum()
+
+    low, high = np.log(1.0 if rare else BOUNDS[0]), np.log(BOUNDS[1])
+    bounds = [(low, high), *([_BIAS_BOUNDS] * 2 if biased else [])]
+    found = minimize(loss, np.zeros(len(bounds)), bounds=bounds, method="L-BFGS-B")
+    return calibration(found.x) if found.fun < loss(np.zeros(len(bounds))) else IDENTITY
+
+
+def cross_fitted(
+    logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
+) -> NDArray[np.float64]:
+    """Probabilities of each row under a calibration fitted on other studies: five groups of them, dealt from seed 0.
+
+    # [n, 3], [n], [n] -> [n, 3]
+    """
+    studies = np.unique(study)
+    order = np.random.default_rng(0).permutation(len(studies))
+    group = (order % min(_GROUPS, max(len(studies), 1)))[np.searchsorted(studies, study)]
+    out = np.empty_like(logits)
+    for g in np.unique(group):
+        own = group == g
+        out[own] = fit_calibration(logits[~own], label[~own], method)(logits[own])
+    return out

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from classify.calibrate import Calibration, calibration_from_json
 from classify.config import ClassifyConfig
-from classify.model import SeverityNet
+from classify.model import SeverityNet, empty_model
 from shared.errors import InputError
 from shared.files import read_json, write_json, written_beside
 from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
 
-VERSION: Final = 1
+VERSION: Final = 2
 WEIGHTS_FILE: Final = "model.safetensors"
 MODEL_FILE: Final = "model.json"
 # How pixels become input; changes whenever the cropper or the normalisation does.
@@ -36,7 +37,7 @@ _KEYS: Final = frozenset(
         "preprocessing",
         "families",
         "prior",
-        "temperature",
+        "calibration",
         "fold",
         "data_fingerprint",
         "held_out_points",
@@ -51,14 +52,14 @@ class ModelCard:
     Attributes:
       families: condition families the model was trained for; the others stay with the prior.
       prior: weighted prior of the training studies. # [25, 3]
-      temperature: per family, divides the logits.
+      calibration: per family, from logits to calibrated logits.
       held_out_points: whether the held-out studies were scored at "localized" or "annotated" points.
     """
 
     config: ClassifyConfig
     families: tuple[Condition, ...]
     prior: NDArray[np.float64]
-    temperature: dict[Condition, float]
+    calibration: dict[Condition, Calibration]
     fold: int
     data_fingerprint: str
     held_out_points: str
@@ -80,7 +81,9 @@ def save_card(folder: Path, card: ModelCard) -> None:
             "preprocessing": PREPROCESSING,
             "families": [c.short for c in card.families],
             "prior": prior_to_json(card.prior),
-            "temperature": {c.short: t for c, t in card.temperature.items()},
+            "calibration": {
+                c.short: {"temperature": x.temperature, "bias": list(x.bias)} for c, x in card.calibration.items()
+            },
             "fold": card.fold,
             "data_fingerprint": card.data_fingerprint,
             "held_out_points": card.held_out_points,
@@ -89,7 +92,7 @@ def save_card(folder: Path, card: ModelCard) -> None:
 
 
 def load_card(folder: Path) -> ModelCard:
-    """Raises `InputError` for a missing file, another version, unknown or missing keys, or temperatures."""
+    """Raises `InputError` for a missing file, another version, unknown or missing keys, or calibrations."""
     path = folder / MODEL_FILE
     value = read_json(path)
     if not isinstance(value, dict) or set(value) != _KEYS:
@@ -103,14 +106,14 @@ def load_card(folder: Path) -> ModelCard:
     by_name = {c.short: c for c in Condition}
     try:
         families = tuple(by_name[name] for name in value["families"])
-        temperature = {by_name[name]: float(t) for name, t in value["temperature"].items()}
-        if not set(families) <= set(temperature):
-            raise ValueError(f"temperature: expected {value['families']}, got {list(value['temperature'])}")
+        calibration = {by_name[name]: calibration_from_json(x) for name, x in value["calibration"].items()}
+        if not set(families) <= set(calibration):
+            raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
         return ModelCard(
             config=ClassifyConfig.model_validate(value["config"]),
             families=families,
             prior=prior_from_json(value["prior"]),
-            temperature=temperature,
+            calibration=calibration,
             fold=int(value["fold"]),
             data_fingerprint=str(value["data_fingerprint"]),
             held_out_points=str(value["held_out_points"]),
@@ -122,7 +125,7 @@ def load_card(folder: Path) -> ModelCard:
 def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:
     """The network of a fold, ready to predict; raises `InputError` when the weights are missing or do not fit."""
     path = folder / WEIGHTS_FILE
-    model = SeverityNet(slices=card.config.crop.slices, dropout=card.config.model.dropout)
+    model = empty_model(card.config.model, slices=card.config.crop.slices)
     try:
         model.load_state_dict(load_file(path))
     except (
@@ -134,30 +137,42 @@ def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityN
     return model.to(device).eval()
 
 
-def save_progress(folder: Path, epoch: int, tensors: dict[str, dict[str, Tensor]], optimizer: dict[str, Any]) -> None:
-    """Keeps the state after `epoch` finished epochs: a folder renamed into place, so a kill leaves the one before."""
-    with written_beside(folder / f"epoch-{epoch:04d}") as temporary:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """An unfinished fold: finished epochs, steps of the one begun, tensors by network, and the optimizer's state."""
+
+    epoch: int
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save_progress(folder: Path, progress: Progress) -> None:
+    """Keeps the newest state: a folder renamed into place, so a kill leaves the one before."""
+    with written_beside(folder / f"epoch-{progress.epoch:04d}-step-{progress.step:06d}") as temporary:
         temporary.mkdir()
-        for name, state in tensors.items():
-            save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / f"{name}.safetensors")
-        torch.save(optimizer, temporary / "optimizer.pt")
-    for old in _epochs(folder)[:-1]:
+        for name, tensors in progress.tensors.items():
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / f"{name}.safetensors")
+        torch.save(progress.state, temporary / "optimizer.pt")
+    for old in _saved(folder)[:-1]:
         shutil.rmtree(old)
 
 
-def load_progress(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest state: finished epochs, tensors, optimizer; None when there is none."""
-    epochs = _epochs(folder)
-    if not epochs:
+def load_progress(folder: Path) -> Progress | None:
+    """The newest state; None when there is none. Raises `InputError` when it cannot be read."""
+    saved = _saved(folder)
+    if not saved:
         return None
-    newest = epochs[-1]
+    newest = saved[-1]
     try:
         tensors = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}
-        optimizer = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
+        state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # as in `load_model`
         raise InputError(f"{newest}: cannot be resumed from ({error}); delete it to start the fold anew") from error
-    return int(newest.name.removeprefix("epoch-")), tensors, optimizer
+    _, epoch, _, step = newest.name.split("-")
+    return Progress(epoch=int(epoch), step=int(step), tensors=tensors, state=state)
 
 
-def _epochs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-[0-9]*")) if folder.is_dir() else []
+def _saved(folder: Path) -> list[Path]:
+    """Oldest first: the names sort by epoch, then by step."""
+    return sorted(folder.glob("epoch-[0-9]*-step-[0-9]*")) if folder.is_dir() else []

@@ -87,6 +87,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that decode images (default: all cores)",
     )
+    add("--drop-noisy", type=Path, metavar="CSV",
+        help="noisy_labels.csv of an earlier run: grades to train without (they are still scored)")  # fmt: skip
     add("--keep-cache", action="store_true", help="leave the cached crops in RUN/cache for another call with --resume")
     _output_flags(parser)
     parser.set_defaults(func=_train)
@@ -103,6 +105,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="CSV",
         help="localizations.csv of stage 1 for these studies; for --part train that of `lumbar localize train`",
+    )
+    add(
+        "--tta",
+        action="store_true",
+        help="average over shifted, turned and scaled views of each crop (10 times slower)",
     )
     add("--part", choices=("train", "test"), default="test",
         help="which studies of DATA; each of train is graded by the fold that held it out (default: test)")  # fmt: skip
@@ -149,6 +156,8 @@ def run_handler(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from classify.config import ClassifyConfig
     from classify.device import pick_device
+    from classify.launch import Processes
+    from classify.noisy import read_noisy
     from classify.train import check_inputs, train
     from shared.challenge import Challenge
     from shared.files import prepare_output
@@ -173,15 +182,23 @@ def _train(arguments: argparse.Namespace) -> int:
     folds = parse_folds(arguments.fold, splits)
     # What can be wrong is found before --overwrite deletes anything.
     check_inputs(data, splits, folds, localizations)
-    pick_device(arguments.device)
-    inputs = [arguments.data, arguments.localizations]
-    run = prepare_output(arguments.run, overwrite=arguments.overwrite, resume=arguments.resume, inputs=inputs)
+    without = read_noisy(arguments.drop_noisy, data) if arguments.drop_noisy else frozenset()
+    processes = Processes.of_environment()
+    processes.check(folds)
+    device = processes.device(arguments.device)
+    pick_device(device)
+    inputs = [arguments.data, arguments.localizations, arguments.drop_noisy]
+    resume = arguments.resume or processes.rank > 0  # the first process has made the folder ready for the others
+    with processes.first_alone():
+        run = prepare_output(
+            arguments.run, overwrite=arguments.overwrite and processes.rank == 0, resume=resume, inputs=inputs
+        )
     train(
         data, run, config, folds=folds, splits=splits, localizations=localizations, jitter=jitter,
-        conditions=conditions, device=arguments.device, workers=arguments.workers, resume=arguments.resume,
-        keep_cache=arguments.keep_cache,
+        conditions=conditions, without=without, device=device, workers=arguments.workers, resume=arguments.resume,
+        keep_cache=arguments.keep_cache, processes=processes,
     )  # fmt: skip
-    sys.stdout.write(f"trained fold {', '.join(map(str, folds))} -> {run}\n")
+    sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(folds)))} -> {run}\n")
     return 0
 
 
@@ -224,7 +241,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     started = time.time()
     data = Challenge.open(arguments.data, arguments.part)
-    grader = Grader.load(arguments.run, device=arguments.device)
+    grader = Grader.load(arguments.run, device=arguments.device, tta=arguments.tta)
     if arguments.part == "train":
         localizations = _out_of_fold(arguments.localizations, data, read_splits(arguments.run / "splits.json"))
     else:
@@ -237,7 +254,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     inputs = [arguments.data, arguments.run, arguments.localizations]
     out = prepare_output(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
     if arguments.part == "train":
-        table, problems = predict_out_of_fold(arguments.run, data, localizations, device=arguments.device)
+        table, problems = predict_out_of_fold(
+            arguments.run, data, localizations, device=arguments.device, tta=arguments.tta
+        )
     else:
         table, problems = predict_studies(grader, data, data.study_ids, localizations)
     row_ids = data.submission_row_ids if arguments.part == "test" else None

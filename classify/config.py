@@ -38,6 +38,8 @@ class CropConfig(Config):
     """Border kept in the cache beyond the crop, so that jitter, rotation and scale need no second decoding."""
     margin_slices: Count = 2
     """Slices kept in the cache beyond the crop on either end, for jitter in slices."""
+    mirror_right: bool = True
+    """Shows right sides as the mirror image of left ones, so that one head learns both from twice the crops."""
 
     @model_validator(mode="after")
     def _odd_slices(self) -> "CropConfig":
@@ -61,6 +63,9 @@ class ModelConfig(Config):
     """Start of the trunk: "none", "imagenet" (torchvision downloads it) or the path of a ResNet50 state dict."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Before the heads."""
+    slices_as: Literal["channels", "attention"] = "channels"
+    """How the trunk sees neighbouring slices: together, as channels of one image; or one by one, its features averaged
+    with learned weights per family (costs as many passes as there are slices)."""
 
 
 class TrainConfig(Config):
@@ -84,12 +89,27 @@ class TrainConfig(Config):
     as the metric does."""
     canal_emphasis: Positive = 1.5
     """Factor on the canal family's loss, whose rows the metric counts again in its any-severe term."""
+    any_severe: NonNegative = 0.0
+    """Weight of the metric's any-severe term itself: the study's largest canal probability of Severe against whether
+    any graded canal level is severe. 1 counts it like one family (set canal_emphasis to 1 then); above 0 a batch holds
+    all canal crops of its studies."""
     keep: Literal["last", "best"] = "last"
     """Weights to keep: of the last epoch, or of the epoch with the lowest weighted loss on the held-out fold (then that
     fold's own score is optimistic)."""
+    patience: Count = 0
+    """Stops after this many epochs without a lower weighted loss on the held-out fold; 0 never does. Wants
+    keep = "best"."""
     amp: Literal["auto", "bf16", "none"] = "auto"
     """bf16 autocast; "auto" uses it where the device has native bf16 arithmetic."""
     channels_last: bool = True
+
+    @model_validator(mode="after")
+    def _patience_keeps_the_best(self) -> "TrainConfig":
+        if self.patience and self.keep != "best":
+            raise ValueError(
+                f'train.patience = {self.patience}: stopping early keeps the best epoch, set keep = "best"'
+            )
+        return self
 
 
 class AugmentConfig(Config):
@@ -132,9 +152,10 @@ class JitterConfig(Config):
 class CalibrationConfig(Config):
     """After training."""
 
-    temperature: bool = True
-    """Fits one temperature per condition family on the held-out fold for the metric's weighted log loss; crops at
-    annotated points are jittered for it, as in training."""
+    method: Literal["none", "temperature", "vector"] = "temperature"
+    """What is fitted per condition family on the held-out fold for the metric's weighted log loss: nothing, a
+    temperature, or a temperature and a bias per grade. Crops at annotated points are jittered for it, as in
+    training."""
 
 
 class ClassifyConfig(Config):

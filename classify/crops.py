@@ -34,26 +34,34 @@ _WIDE_GAP: Final = 1.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
-    """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution."""
+    """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution.
+
+    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie.
+    """
 
     size_px: int
     slices: int
     mm_per_px: float
+    mirror: bool = True
 
     @classmethod
     def final(cls, config: CropConfig, finding: Finding) -> "CropSpec":
         """What the network sees."""
-        return cls(size_px=config.size_px, slices=config.slices, mm_per_px=config.mm_per_px.of(finding.condition))
+        return cls(
+            size_px=config.size_px, slices=config.slices, mm_per_px=config.mm_per_px.of(finding.condition),
+            mirror=config.mirror_right,
+        )  # fmt: skip
 
     @classmethod
     def cached(cls, config: CropConfig, finding: Finding) -> "CropSpec":
         """What training keeps: the same with a margin for jitter."""
         return cls(
-            size_px=config.cached_px, slices=config.cached_slices, mm_per_px=config.mm_per_px.of(finding.condition)
-        )
+            size_px=config.cached_px, slices=config.cached_slices, mm_per_px=config.mm_per_px.of(finding.condition),
+            mirror=config.mirror_right,
+        )  # fmt: skip
 
 
-def canonical_axes(plane: Plane, finding: Finding) -> tuple[FloatArray, FloatArray]:
+def canonical_axes(plane: Plane, finding: Finding, *, mirror: bool = True) -> tuple[FloatArray, FloatArray]:
     """In-plane unit directions of a crop's x and y, in patient space (LPS). # [3], [3]
 
     Raises:
@@ -62,7 +70,7 @@ def canonical_axes(plane: Plane, finding: Finding) -> tuple[FloatArray, FloatArr
     if finding.view.is_sagittal:
         x_wish, y_wish = POSTERIOR, -HEAD
     else:
-        x_wish, y_wish = (-LEFT if finding.side is Side.RIGHT else LEFT), POSTERIOR
+        x_wish, y_wish = (-LEFT if mirror and finding.side is Side.RIGHT else LEFT), POSTERIOR
     x_dir = x_wish - (x_wish @ plane.normal) * plane.normal
     length = float(np.linalg.norm(x_dir))
     if length < 0.5:  # more than 60 degrees off: another view under this name
@@ -72,7 +80,7 @@ def canonical_axes(plane: Plane, finding: Finding) -> tuple[FloatArray, FloatArr
     return x_dir, y_dir if y_dir @ y_wish >= 0 else -y_dir
 
 
-def channel_slices(series: Series, localization: Localization, count: int) -> tuple[Slice, ...]:
+def channel_slices(series: Series, localization: Localization, count: int, *, mirror: bool = True) -> tuple[Slice, ...]:
     """The `count` slices of a crop in canonical order, the localized one in the middle, its block's ends repeated.
 
     Raises:
@@ -84,7 +92,7 @@ def channel_slices(series: Series, localization: Localization, count: int) -> tu
         if middle is None:
             continue
         kept, center = _block(*_without_duplicates(stack, middle))
-        if _reversed(kept, finding):
+        if _reversed(kept, finding, mirror=mirror):
             kept, center = kept[::-1], len(kept) - 1 - center
         half = count // 2
         return tuple(kept[min(max(center + k, 0), len(kept) - 1)] for k in range(-half, half + 1))
@@ -119,13 +127,13 @@ def _block(stack: list[Slice], middle: int) -> tuple[list[Slice], int]:
     return stack[first : last + 1], middle - first
 
 
-def _reversed(stack: list[Slice], finding: Finding) -> bool:
+def _reversed(stack: list[Slice], finding: Finding, *, mirror: bool) -> bool:
     """Whether the canonical channel order runs against the stack's order in `stack`."""
     step = np.asarray(stack[-1].plane.origin_mm) - np.asarray(stack[0].plane.origin_mm)
     along = float(step @ stack[0].plane.normal) * stack[0].plane.normal
     if not finding.view.is_sagittal:
         return bool(along @ HEAD > 0)
-    return bool(along @ (-LEFT if finding.side is Side.RIGHT else LEFT) < 0)
+    return bool(along @ (-LEFT if mirror and finding.side is Side.RIGHT else LEFT) < 0)
 
 
 def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPixels) -> NDArray[np.uint8]:
@@ -142,7 +150,7 @@ def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPix
             f"study {study.study_id}: series {localization.series_id} of {localization.finding.column} is not there; "
             "the localizations belong to other data"
         )
-    slices = channel_slices(series, localization, spec.slices)
+    slices = channel_slices(series, localization, spec.slices, mirror=spec.mirror)
     middle = slices[spec.slices // 2]
     center_mm = middle.plane.to_patient([localization.x_px, localization.y_px])
     out: dict[int, NDArray[np.uint8]] = {}
@@ -156,7 +164,7 @@ def resample(
     pixels: NDArray[np.uint8], plane: Plane, center_mm: FloatArray, finding: Finding, spec: CropSpec
 ) -> NDArray[np.uint8]:
     """One channel: the plane's image around the projection of `center_mm`, in the canonical frame. # [size, size]"""
-    x_dir, y_dir = canonical_axes(plane, finding)
+    x_dir, y_dir = canonical_axes(plane, finding, mirror=spec.mirror)
     origin = plane.to_pixel(center_mm)
     step_x = (plane.to_pixel(center_mm + x_dir) - origin) * spec.mm_per_px  # source px per crop px, along crop x
     step_y = (plane.to_pixel(center_mm + y_dir) - origin) * spec.mm_per_px

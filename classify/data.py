@@ -28,13 +28,13 @@ from classify.crops import CropSpec, ReadPixels, crop
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
 from shared.detections import Localization, Localizations, Source
-from shared.dicom import read_pixels
 from shared.errors import InputError
 from shared.files import read_json, write_json
 from shared.labels import FINDINGS, Condition, Finding
 from shared.manifest import data_fingerprint
+from shared.pixels import slice_pixels
 from shared.progress import log, track
-from shared.study import Slice, Study
+from shared.study import Study
 
 VERSION: Final = 2
 # A cache up to this size is read into memory once; a larger one stays on disk and is read through the page cache.
@@ -110,17 +110,9 @@ class _StudyDone:
     problems: list[str]
 
 
-def remembering(read: Callable[[Path], NDArray[np.uint8]] = read_pixels) -> ReadPixels:
+def remembering(read: ReadPixels = slice_pixels) -> ReadPixels:
     """A slice reader that decodes each file once; use one per study and drop it."""
-
-    @functools.cache
-    def cached(path: Path) -> NDArray[np.uint8]:
-        return read(path)
-
-    def pixels(item: Slice) -> NDArray[np.uint8]:
-        return cached(item.path)
-
-    return pixels
+    return functools.cache(read)
 
 
 def cut_crops(

@@ -26,11 +26,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def use_all_cores() -> None:
-    """Gives torch the cores this process may use; other libraries set it to one on import."""
-    torch.set_num_threads(
-        max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)
-    )
+def use_all_cores(processes: int = 1) -> None:
+    """Gives torch the cores this process may use, shared by `processes`; other libraries set it to one on import."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(cores // processes, 1))
 
 
 def use_bf16(amp: str, device: torch.device) -> bool:

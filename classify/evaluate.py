@@ -18,15 +18,19 @@ from shared.probabilities import ProbabilityTable, unweighted, weighted_prior
 from shared.splits import Splits
 
 CALIBRATION_BINS: Final = 10
+COVERAGES: Final = (0.25, 0.5, 0.75, 1.0)
 Grades = NDArray[np.int8]
 Probabilities = NDArray[np.float64]
 
 
-def evaluate(table: ProbabilityTable, grades: Mapping[str, Grades], splits: Splits) -> dict[str, Any]:
+def evaluate(
+    table: ProbabilityTable, grades: Mapping[str, Grades], splits: Splits, *, written: ProbabilityTable | None = None
+) -> dict[str, Any]:
     """Everything the report shows, as JSON-ready values; None where a number is not defined.
 
     Args:
       table: out-of-fold probabilities of the held-out studies of one or more folds.
+      written: the same before the calibration was cross-fitted, to be scored beside it.
       grades: [25] severity values per study, of at least all studies of `splits` (-1: not graded).
       splits: tells which studies each fold held out and trained on (for the prior baseline).
 
@@ -42,6 +46,8 @@ def evaluate(table: ProbabilityTable, grades: Mapping[str, Grades], splits: Spli
         "weighted prior": fold_priors(table.study_ids, grades, splits),
         "model": table.values,
     }
+    if written is not None:
+        baselines["model, calibration fitted on these studies"] = written.select(table.study_ids).values
     losses = {name: study_losses(values, truth) for name, values in baselines.items()}
     return {
         "studies": len(table.study_ids),
@@ -49,7 +55,8 @@ def evaluate(table: ProbabilityTable, grades: Mapping[str, Grades], splits: Spli
         "prior_rows": int((~table.from_model).sum()),
         "scores": {name: _score(values, truth, losses[name]) for name, values in baselines.items()},
         "gain_over_prior": _gain(losses["weighted prior"], losses["model"]),
-        "folds": _per_fold(table, truth, splits),
+        "folds": (folds := _per_fold(table, truth, splits)),
+        "fold_spread": float(np.std([f["score"] for f in folds], ddof=1)) if len(folds) > 1 else None,
         **describe(table, truth),
     }
 
@@ -124,14 +131,44 @@ def row_figures(probabilities: Probabilities, grades: Grades) -> dict[str, Any]:
         if constant
         else float(cohen_kappa_score(grades, predicted, weights="quadratic", labels=[0, 1, 2])),
         "ece": calibration_error(unweighted(probabilities), grades),
+        "ece_if_calibrated": error_if_calibrated(unweighted(probabilities)),
         "confusion": confusion(grades, predicted).tolist(),
     }
 
 
 def condition_figures(table: ProbabilityTable, truth: Grades, condition: Condition) -> dict[str, Any]:
-    """`row_figures` of a whole condition, with its reliability curve."""
+    """`row_figures` of a whole condition, with its reliability curve and how right its surest rows are."""
     probabilities, grades = _rows(table, truth, condition)
-    return {**row_figures(probabilities, grades), "reliability": reliability(unweighted(probabilities), grades)}
+    plain = unweighted(probabilities)
+    return {
+        **row_figures(probabilities, grades),
+        "reliability": reliability(plain, grades),
+        "by_confidence": by_confidence(plain, grades),
+    }
+
+
+def by_confidence(probabilities: Probabilities, grades: Grades) -> list[dict[str, Any]]:
+    """Of the surest shares of all rows, how many have the right likeliest grade, and how many severe ones are missed.
+
+    Sureness is the probability of the likeliest grade. `severe_as_normal` is a share of the severe rows among them,
+    None without any. # [n, 3], [n]
+    """
+    order = np.argsort(-probabilities.max(1), kind="stable")
+    rows = []
+    for coverage in COVERAGES if len(grades) else ():
+        kept = order[: max(round(coverage * len(order)), 1)]
+        predicted, true = probabilities[kept].argmax(1), grades[kept]
+        severe = true == Severity.SEVERE
+        rows.append(
+            {
+                "coverage": coverage,
+                "n": len(kept),
+                "least_confidence": float(probabilities[kept].max(1).min()),
+                "right": float((predicted == true).mean()),
+                "severe_as_normal": float((predicted[severe] == Severity.NORMAL_MILD).mean()) if severe.any() else None,
+            }
+        )
+    return rows
 
 
 def hard_grade(probabilities: Probabilities) -> Grades:
@@ -152,6 +189,21 @@ def calibration_error(probabilities: Probabilities, grades: Grades) -> float:
         for point in _bins(probabilities[:, s], grades == s):
             total += point["n"] / len(grades) * abs(point["predicted"] - point["observed"])
     return total / len(Severity)
+
+
+def error_if_calibrated(probabilities: Probabilities, *, draws: int = 50) -> float:
+    """Mean `calibration_error` of grades drawn from the probabilities themselves: what chance alone leaves.
+
+    A small sample never shows an error of zero; one near this value is no sign of miscalibration (consistency
+    resampling, Bröcker and Smith 2007). # [n, 3]
+    """
+    rng = np.random.default_rng(0)
+    edges = probabilities.cumsum(1)[:, :2]
+    errors = []
+    for _ in range(draws):
+        drawn = (rng.random(len(edges))[:, None] > edges).sum(1).astype(np.int8)
+        errors.append(calibration_error(probabilities, drawn))
+    return float(np.mean(errors))
 
 
 def reliability(probabilities: Probabilities, grades: Grades) -> dict[str, list[dict[str, float]]]:

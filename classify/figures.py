@@ -27,6 +27,7 @@ def add_details(report: Report, figures: dict[str, Any], *, remark: str = "") ->
     report.figure(
         reliability_figure(figures["conditions"]), "Reliability: predicted probability against observed share."
     )
+    add_confidence(report, figures)
 
 
 def add_levels(report: Report, figures: dict[str, Any]) -> None:
@@ -43,17 +44,38 @@ def add_levels(report: Report, figures: dict[str, Any]) -> None:
         "AP severe",
         "kappa",
         "ECE",
+        "ECE by chance",
     ]
 
     def line(condition: str, level: str, row: dict[str, Any]) -> list[object]:
         if not row["n"]:
-            return [condition, level, 0, *[None] * 7]
-        keys = ("weighted_log_loss", "auc_severe", "ap_severe", "kappa_quadratic", "ece")
+            return [condition, level, 0, *[None] * 8]
+        keys = ("weighted_log_loss", "auc_severe", "ap_severe", "kappa_quadratic", "ece", "ece_if_calibrated")
         return [condition, level, row["n"], *row["prevalence"][1:], *(row[k] for k in keys)]
 
     rows = [line(c, "all", row) for c, row in figures["conditions"].items()]
     rows += [line(row["condition"], row["level"], row) for row in figures["levels"]]
-    report.table(columns, rows, "Sides pooled. A dash: not defined, because only one class occurs. Kappa is quadratic.")
+    report.table(
+        columns,
+        rows,
+        "Sides pooled. A dash: not defined, because only one class occurs. Kappa is quadratic. ECE by chance: what a "
+        "perfectly calibrated model would show on as many rows with these predictions.",
+    )
+
+
+def add_confidence(report: Report, figures: dict[str, Any]) -> None:
+    """The table of how right the surest rows of each condition are."""
+    rows = [
+        [condition, f"{point['coverage']:.0%}", point["n"], point["least_confidence"], point["right"],
+         point["severe_as_normal"]]
+        for condition, row in figures["conditions"].items()
+        for point in row["by_confidence"]
+    ]  # fmt: skip
+    report.table(
+        ["condition", "surest", "n", "likeliest grade at least", "right", "severe called normal"],
+        rows,
+        "Does the model know when it is right: the surest quarter, half, three quarters and all rows.",
+    )
 
 
 def confusion_figure(conditions: dict[str, Any]) -> "Figure":

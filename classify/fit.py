@@ -1,65 +1,31 @@
 """Trains one network: loop, schedule, averaged weights, resume. Knows arrays and tensors, not folders of studies."""
 
+import json
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classify.augment import Augmenter, center, standardise
-from classify.checkpoint import load_progress, save_progress
-from classify.config import ClassifyConfig, CropConfig, TrainConfig
+from classify.augment import Augmenter, standardise
+from classify.batches import CANAL, canal_groups, plain_batches, prefetched, step_count, study_batches
+from classify.checkpoint import Progress, load_progress, save_progress
+from classify.config import ClassifyConfig, TrainConfig
 from classify.device import use_bf16
-from classify.model import FAMILIES, SeverityNet, row_weights, weighted_loss
+from classify.model import SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
+from classify.rows import Crops, family_and_level
 from shared.errors import InputError
-from shared.labels import FINDINGS
+from shared.labels import SEVERITY_WEIGHTS
 from shared.progress import log, track
 
-_FAMILY_OF = np.array([FAMILIES.index(f.condition) for f in FINDINGS], dtype=np.intp)
-_LEVEL_OF = np.array([f.level.value for f in FINDINGS], dtype=np.intp)
-_EVALUATION_BATCH = 128
-_BATCHES_AHEAD = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crops:
-    """Rows to train on or to predict.
-
-    Attributes:
-      patches: [studies, 25, slices, px, px] cached patches, in memory or memory-mapped.
-      study: first index into `patches`. # [n]
-      finding: second index, into `FINDINGS`. # [n]
-      label: severity, -1 where not graded. # [n]
-      annotated: whether the crop lies at an annotated point. # [n]
-    """
-
-    patches: NDArray[np.uint8]
-    study: NDArray[np.intp]
-    finding: NDArray[np.intp]
-    label: NDArray[np.int8]
-    annotated: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.study)
-
-    @property
-    def family(self) -> NDArray[np.intp]:
-        return _FAMILY_OF[self.finding]
-
-    def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Patches of the given rows, copied. # [b, slices, px, px]"""
-        out = np.empty((len(rows), *self.patches.shape[2:]), np.uint8)
-        for i, row in enumerate(rows):
-            out[i] = self.patches[self.study[row], self.finding[row]]
-        return out
+# An epoch that takes longer is also saved on the way, so that a kill costs no more than this.
+SAVE_EVERY_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +37,16 @@ class EpochResult:
     held_out_loss: float
     learning_rate: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An epoch stopped on its way: steps done, their summed loss, and both random streams as they stood."""
+
+    step: int
+    total: float
+    numpy_state: str
+    torch_state: list[Tensor]
 
 
 Evaluate = Callable[[SeverityNet], float]
@@ -89,17 +65,20 @@ def fit(
 ) -> tuple[SeverityNet, list[EpochResult]]:
     """Trains `model` and returns the network to keep and the log; continues from `progress` when something is there.
 
-    `evaluate` gives the held-out loss of a network. A run that was killed and continued gives the weights of one that
-    was not: every epoch draws from its own seed. `progress` stays; the caller deletes it once the network is kept.
+    `evaluate` gives the held-out loss of a network. A run that was killed and continued, also within an epoch, gives
+    the weights of one that was not. `progress` stays; the caller deletes it once the network is kept.
 
     Raises:
       InputError: when training diverges.
     """
-    trainer = _Trainer(model, crops, config, augmenter, fold=fold, device=device)
-    history = trainer.resume(progress)
-    for epoch in range(len(history), config.train.epochs):
-        started = time.monotonic()
-        train_loss, rate = trainer.run_epoch(epoch)
+    trainer = Trainer(model, crops, config, augmenter, fold=fold, device=device)
+    history, begun = trainer.resume(progress)
+    while len(history) < config.train.epochs and not stops_early(history, config.train.patience):
+        started, epoch = time.monotonic(), len(history)
+        train_loss, rate = trainer.run_epoch(
+            epoch, begun=begun, save=lambda state: trainer.save(progress, history, state)
+        )
+        begun = None
         if not math.isfinite(train_loss):
             raise InputError(
                 f"fold {fold} epoch {epoch + 1}: training diverged, its loss is {train_loss}; "
@@ -120,7 +99,15 @@ def fit(
     return trainer.kept(), history
 
 
-class _Trainer:
+def stops_early(history: list[EpochResult], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no lower held-out loss than those before; never for 0."""
+    if not patience or len(history) <= patience:
+        return False
+    losses = [h.held_out_loss for h in history]
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+class Trainer:
     """Network, averaged network and optimizer of one fold."""
 
     def __init__(
@@ -136,7 +123,7 @@ class _Trainer:
         train = config.train
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.averaged = SeverityNet(slices=config.crop.slices, dropout=config.model.dropout)
+        self.averaged = empty_model(config.model, slices=config.crop.slices)
         self.averaged.load_state_dict(model.state_dict())
         self.averaged = self.averaged.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
         self.best: dict[str, Tensor] | None = None
@@ -145,44 +132,67 @@ class _Trainer:
         self.weights = row_weights(
             crops.label, crops.family, balance=train.balance, canal_emphasis=train.canal_emphasis
         )
-        self.steps = max(len(crops) // train.batch, 1)
+        self.steps = step_count(len(crops), train.batch)
+        self.any_scale = _any_severe_scale(crops, self.weights, train, self.steps)
         self.optimizer = _optimizer(self.model, train)
 
-    def run_epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass; returns the mean loss and the last learning rate."""
+    def run_epoch(
+        self, epoch: int, *, begun: Begun | None = None, save: Callable[[Begun], None] | None = None
+    ) -> tuple[float, float]:
+        """One pass, or the rest of one; returns the mean loss and the last learning rate.
+
+        `save` is called on the way with what `begun` wants, every `SAVE_EVERY_SECONDS`.
+        """
         rng = np.random.default_rng([self.config.seed, self.fold, epoch])
         torch.manual_seed(int(rng.integers(2**31)))
-        order = rng.permutation(len(self.crops))
-        batches = [order[i * self.config.batch : (i + 1) * self.config.batch] for i in range(self.steps)]
+        compose = study_batches if self.any_scale > 0 else plain_batches
+        batches = compose(self.crops, self.config.batch, rng)
+        # Summed where it is computed: reading each loss would make a GPU wait for the next batch.
+        total, rate, first = torch.zeros((), dtype=torch.float64, device=self.device), 0.0, 0
+        if begun is not None:
+            first, total = begun.step, total + begun.total
+            rng.bit_generator.state = json.loads(begun.numpy_state)
+            self._set_torch_state(begun.torch_state)
         self.model.train()
-        total, rate = 0.0, 0.0
-        stream = track(_prefetched(self.crops, batches), f"epoch {epoch + 1}", total=len(batches))
-        for step, (rows, patches) in enumerate(stream):
+        saved = time.monotonic()
+        stream = track(prefetched(self.crops, batches[first:]), f"epoch {epoch + 1}", total=len(batches) - first)
+        for step, (rows, patches) in enumerate(stream, start=first):
             rate = learning_rate(self.config, epoch * self.steps + step, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            total += self._step(rows, patches, rng, epoch * self.steps + step)
-        return total / len(batches), rate
+            total = total + self.update(self.prepare(rows, patches, rng), rows, epoch * self.steps + step)
+            if save is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS and step + 1 < len(batches):
+                state = json.dumps(rng.bit_generator.state)
+                save(Begun(step=step + 1, total=float(total), numpy_state=state, torch_state=self._torch_state()))
+                saved = time.monotonic()
+        return float(total) / len(batches), rate
 
-    def _step(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator, step: int) -> float:
-        crops = self.crops
-        draw = self.augmenter.draw(rng, crops.finding[rows], crops.annotated[rows])
+    def prepare(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        """The network's input of some rows, augmented on the device. # [b, slices, size, size]"""
+        draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
         x = standardise(self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw))
-        if self.config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x
+
+    def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
+        """One step of the optimizer on prepared input; `step` counts over all epochs. Returns the loss. # []"""
+        crops = self.crops
         family, level = family_and_level(crops.finding[rows], self.device)
         label = torch.from_numpy(crops.label[rows].astype(np.int64)).to(self.device)
         weight = torch.from_numpy(self.weights[rows]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model(x, family, level)
         loss = weighted_loss(logits, label, weight, label_smoothing=self.config.label_smoothing)
+        canal = (family == CANAL) & (label >= 0)
+        if self.any_scale > 0 and canal.any():
+            study = torch.from_numpy(crops.study[rows]).to(self.device)
+            loss = loss + self.any_scale * any_severe_loss(logits[canal], label[canal], study[canal])[0].sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.config.gradient_clip > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self._average(step)
-        return float(loss.detach())
+        return loss.detach().double()
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -204,28 +214,65 @@ class _Trainer:
             self.averaged.load_state_dict(self.best)
         return self.averaged
 
-    def save(self, folder: Path, history: list[EpochResult]) -> None:
+    def save(self, folder: Path, history: list[EpochResult], begun: Begun | None = None) -> None:
+        """Writes everything a killed run needs, after whole epochs or within one."""
         tensors = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict()}
         if self.best is not None:
             tensors["best"] = self.best
         state: dict[str, Any] = {
             "optimizer": self.optimizer.state_dict(),
             "history": [[h.epoch, h.train_loss, h.held_out_loss, h.learning_rate, h.seconds] for h in history],
+            "begun": None if begun is None else [begun.total, begun.numpy_state, begun.torch_state],
         }
-        save_progress(folder, len(history), tensors, state)
+        step = 0 if begun is None else begun.step
+        save_progress(folder, Progress(epoch=len(history), step=step, tensors=tensors, state=state))
 
-    def resume(self, folder: Path) -> list[EpochResult]:
+    def resume(self, folder: Path) -> tuple[list[EpochResult], Begun | None]:
+        """The finished epochs and what is done of the next one; nothing where there is no progress."""
         loaded = load_progress(folder)
         if loaded is None:
-            return []
-        epoch, tensors, state = loaded
+            return [], None
+        tensors, state = loaded.tensors, loaded.state
         self.model.load_state_dict(tensors["model"])
         self.averaged.load_state_dict(tensors["averaged"])
         self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
         self.optimizer.load_state_dict(state["optimizer"])
-        log(f"fold {self.fold}: continues after epoch {epoch}")
+        log(f"fold {self.fold}: continues after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
         names = ("epoch", "train_loss", "held_out_loss", "learning_rate", "seconds")
-        return [EpochResult(**dict(zip(names, values, strict=True))) for values in state["history"]]
+        history = [EpochResult(**dict(zip(names, values, strict=True))) for values in state["history"]]
+        if state["begun"] is None:
+            return history, None
+        total, numpy_state, torch_state = state["begun"]
+        return history, Begun(step=loaded.step, total=total, numpy_state=numpy_state, torch_state=torch_state)
+
+    def _torch_state(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states
+
+    def _set_torch_state(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device.type == "cuda" and len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.device)
+
+
+def _any_severe_scale(crops: Crops, weights: NDArray[np.float32], config: TrainConfig, steps: int) -> float:
+    """What a batch's summed any-severe losses are multiplied with, so that `any_severe` 1 counts them like a family.
+
+    An epoch's sum of weighted study losses over their weights is the metric's term; a family's share of the row loss is
+    its share of the row weights.
+    """
+    if config.any_severe == 0:
+        return 0.0
+    study_weight = sum(max(SEVERITY_WEIGHTS[int(v)] for v in crops.label[rows]) for rows in _graded(crops))
+    if study_weight == 0:
+        return 0.0
+    share = float(weights[crops.family == CANAL].sum() / len(crops)) / config.canal_emphasis
+    return config.any_severe * share * steps / study_weight
+
+
+def _graded(crops: Crops) -> list[NDArray[np.intp]]:
+    groups = [rows[crops.label[rows] >= 0] for rows in canal_groups(crops)]
+    return [rows for rows in groups if len(rows)]
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
@@ -239,54 +286,9 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; biases, normalisation gains and the prior are not decayed."""
+    free_names = ("level_bias", "attention.position_bias")
     named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.ndim > 1 and name != "level_bias"]
-    free = [p for name, p in named if p.ndim <= 1 or name == "level_bias"]
+    decayed = [p for name, p in named if p.ndim > 1 and name not in free_names]
+    free = [p for name, p in named if p.ndim <= 1 or name in free_names]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
-@torch.no_grad()
-def predict_logits(
-    model: SeverityNet,
-    crops: Crops,
-    crop: CropConfig,
-    *,
-    device: torch.device,
-    bf16: bool,
-    augmenter: Augmenter | None = None,
-) -> NDArray[np.float64]:
-    """Logits of every row before temperature, at the crop's centre or as `augmenter` draws it from seed 0. # [n, 3]"""
-    model.eval()
-    rng = np.random.default_rng(0)
-    out = np.zeros((len(crops), 3))
-    for start in range(0, len(crops), _EVALUATION_BATCH):
-        rows = np.arange(start, min(start + _EVALUATION_BATCH, len(crops)))
-        patches = torch.from_numpy(crops.read(rows)).to(device)
-        if augmenter is None:
-            x = center(patches, crop)
-        else:
-            x = augmenter.apply(patches, augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]))
-        x = standardise(x).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(x, *family_and_level(crops.finding[rows], device))
-        out[rows] = logits.double().cpu().numpy()
-    return out
-
-
-def family_and_level(findings: NDArray[np.intp], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices of family and level of indices into `FINDINGS`, as the network takes them. # [b] -> [b], [b]"""
-    return torch.from_numpy(_FAMILY_OF[findings]).to(device), torch.from_numpy(_LEVEL_OF[findings]).to(device)
-
-
-def _prefetched(crops: Crops, batches: list[NDArray[np.intp]]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
-    """Reads batches ahead in a thread, so that a slow disk does not hold up the network."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[NDArray[np.intp], Future[NDArray[np.uint8]]]] = deque()
-        for rows in batches:
-            ahead.append((rows, pool.submit(crops.read, rows)))
-            if len(ahead) > _BATCHES_AHEAD:
-                first, patches = ahead.popleft()
-                yield first, patches.result()
-        for first, patches in ahead:
-            yield first, patches.result()

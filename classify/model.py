@@ -12,7 +12,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from classify.config import ModelConfig
 from shared.errors import InputError
-from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level
+from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity
 
 FAMILIES: Final = tuple(Condition)
 FEATURES: Final = 2048
@@ -23,13 +23,15 @@ class SeverityNet(nn.Module):
 
     Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the
     training prior: an untrained network already predicts the weighted prior and has to learn what the image adds.
+    With `attention` the trunk sees one slice at a time and `SliceAttention` pools its features.
     """
 
-    def __init__(self, *, slices: int, dropout: float) -> None:
+    def __init__(self, *, slices: int, dropout: float, attention: bool = False) -> None:
         super().__init__()
         self.trunk = resnet50(weights=None, zero_init_residual=True)
         self.trunk.fc = nn.Identity()
-        _adapt_input(self.trunk, slices)
+        _adapt_input(self.trunk, 1 if attention else slices)
+        self.attention = SliceAttention(slices) if attention else None
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict({c.short: nn.Linear(FEATURES, 3, bias=False) for c in FAMILIES})
         for weight in self.heads.parameters():
@@ -38,10 +40,44 @@ class SeverityNet(nn.Module):
 
     def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:
         """[b, slices, size, size], [b], [b] (indices of family and level) -> logits [b, 3]."""
-        features = self.dropout(self.trunk(x))
+        if self.attention is None:
+            features = self.trunk(x)
+        else:
+            each = self.trunk(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])  # [b, slices, features]
+            features = self.attention(each, family)
+        features = self.dropout(features)
         every = torch.stack([self.heads[c.short](features) for c in FAMILIES], dim=1)  # [b, families, 3]
         logits = every[torch.arange(len(x), device=x.device), family].float()
         return logits + self.level_bias[family, level]
+
+
+class SliceAttention(nn.Module):
+    """Weighted mean of slices' features, the weights learned per family (Ilse et al., ICML 2018, without the gate).
+
+    A bias per family and slice position lets it prefer the localized slice; all weights start equal.
+    """
+
+    def __init__(self, slices: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(FEATURES, hidden)
+        self.scores = nn.Linear(hidden, len(FAMILIES), bias=False)
+        nn.init.zeros_(self.scores.weight)
+        self.position_bias = nn.Parameter(torch.zeros(len(FAMILIES), slices))
+
+    def weights(self, features: Tensor, family: Tensor) -> Tensor:
+        """[b, slices, features], [b] -> [b, slices], each row summing to 1."""
+        every = self.scores(torch.tanh(self.hidden(features))).transpose(1, 2).float()  # [b, families, slices]
+        own = every[torch.arange(len(features), device=features.device), family] + self.position_bias[family]
+        return torch.softmax(own, dim=1)
+
+    def forward(self, features: Tensor, family: Tensor) -> Tensor:
+        """[b, slices, features], [b] -> [b, features]."""
+        return (self.weights(features, family)[:, :, None] * features).sum(1)
+
+
+def empty_model(config: ModelConfig, *, slices: int) -> SeverityNet:
+    """A network of the configured shape, its weights to be loaded or trained."""
+    return SeverityNet(slices=slices, dropout=config.dropout, attention=config.slices_as == "attention")
 
 
 def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64]) -> SeverityNet:
@@ -50,7 +86,7 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
     Raises:
       InputError: when the pretrained weights cannot be had.
     """
-    model = SeverityNet(slices=slices, dropout=config.dropout)
+    model = empty_model(config, slices=slices)
     if config.pretrained != "none":
         load_trunk(model.trunk, config.pretrained)
     bias = torch.zeros_like(model.level_bias)
@@ -125,3 +161,21 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smooth
     graded = label >= 0
     loss = functional.cross_entropy(logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing)
     return torch.where(graded, loss * weight, 0.0).mean()
+
+
+def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor) -> tuple[Tensor, Tensor]:
+    """The metric's any-severe term, study by study, from all graded canal rows of some studies.
+
+    The prediction is the largest of a study's probabilities of Severe, the label whether any row is severe, the weight
+    the largest row weight. # [n, 3], [n], [n] -> weighted losses [studies], weights [studies]
+    """
+    log_p = torch.log_softmax(logits, dim=1)
+    severe, other = log_p[:, Severity.SEVERE], log_p[:, : Severity.SEVERE].logsumexp(1)
+    mine = study.unique()[:, None] == study[None]  # type: ignore[no-untyped-call]  # [studies, n]
+    # log p and log(1 - p) of the row with the largest p; a row of another study never wins.
+    log_any = severe.expand_as(mine).masked_fill(~mine, -torch.inf).amax(1)
+    log_none = other.expand_as(mine).masked_fill(~mine, torch.inf).amin(1)
+    row_weight = torch.tensor(SEVERITY_WEIGHTS, device=label.device)[label]
+    weight = row_weight.expand_as(mine).masked_fill(~mine, 0.0).amax(1)
+    happened = (mine & (label == Severity.SEVERE)).any(1)
+    return weight * -torch.where(happened, log_any, log_none), weight

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classify.augment import standardise
-from classify.calibrate import softmax
 from classify.checkpoint import MODEL_FILE, ModelCard, load_card, load_model
 from classify.crops import CropSpec
 from classify.data import cut_crops
 from classify.device import pick_device, use_all_cores, use_bf16
-from classify.fit import family_and_level
 from classify.model import SeverityNet
+from classify.rows import family_and_level
+from classify.views import network_inputs
 from shared.challenge import Challenge
 from shared.detections import Localization, Localizations
 from shared.errors import InputError
@@ -44,15 +43,22 @@ class Graded:
 
 
 class Grader:
-    """The trained folds of a run. Probabilities are the mean over folds, each with its own temperatures."""
+    """The trained folds of a run. Probabilities are the mean over folds, each with its own calibration.
 
-    def __init__(self, members: Sequence[tuple[ModelCard, SeverityNet]], device: torch.device) -> None:
+    With `tta` they are also the mean over views of each crop (`classify.views`).
+    """
+
+    def __init__(
+        self, members: Sequence[tuple[ModelCard, SeverityNet]], device: torch.device, *, tta: bool = False
+    ) -> None:
         if not members:
             raise ValueError("a grader needs at least one fold")
         self._members = tuple(members)
         self._device = device
+        self._tta = tta
         first = members[0][0]
-        self._crop = first.config.crop
+        # Shifted and turned views need a border, slices beyond the crop's own none of them.
+        self._crop = first.config.crop.model_copy(update={"margin_slices": 0} | ({} if tta else {"margin_px": 0}))
         self._bf16 = use_bf16(first.config.train.amp, device)
         for card, _ in members[1:]:
             if card.config.crop != first.config.crop or card.data_fingerprint != first.data_fingerprint:
@@ -63,7 +69,7 @@ class Grader:
         self.families: frozenset[Condition] = frozenset(first.families)
 
     @classmethod
-    def load(cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto") -> Self:
+    def load(cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto", tta: bool = False) -> Self:
         """Loads the given folds of a run, or all that are trained.
 
         Raises:
@@ -80,7 +86,7 @@ class Grader:
         for k in there if folds is None else folds:
             card = load_card(run / f"fold{k}")
             members.append((card, load_model(run / f"fold{k}", card, chosen)))
-        return cls(members, chosen)
+        return cls(members, chosen, tta=tta)
 
     @property
     def data_fingerprint(self) -> str:
@@ -97,7 +103,7 @@ class Grader:
         A finding without a localization, of an untrained family, or whose crop cannot be cut gets the training prior.
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}
-        crops, problems = cut_crops(study, points, lambda f: CropSpec.final(self._crop, f))
+        crops, problems = cut_crops(study, points, lambda f: CropSpec.cached(self._crop, f))
         values, from_model = self.prior.copy(), np.zeros(len(FINDINGS), bool)
         if crops:
             findings = np.array([f.index for f in crops], dtype=np.intp)
@@ -107,18 +113,16 @@ class Grader:
 
     @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Mean probabilities over the folds. # [b, slices, px, px], [b] -> [b, 3]"""
-        x = standardise(torch.from_numpy(crops).to(self._device).float() / 255).contiguous(
-            memory_format=torch.channels_last
-        )
+        """Mean probabilities over folds and views. # [b, cached slices, cached px, cached px], [b] -> [b, 3]"""
+        inputs = network_inputs(torch.from_numpy(crops).to(self._device), findings, self._crop, tta=self._tta)
         family, level = family_and_level(findings, self._device)
         total = np.zeros((len(crops), 3))
         for card, model in self._members:
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                logits = model(x, family, level).double().cpu().numpy()
-            temperature = np.array([card.temperature[FINDINGS[f].condition] for f in findings])
-            total += softmax(logits / temperature[:, None])
-        return total / len(self._members)
+            for x in inputs:
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                    logits = model(x, family, level).double().cpu().numpy()
+                total += [card.calibration[FINDINGS[f].condition](row) for f, row in zip(findings, logits, strict=True)]
+        return total / (len(self._members) * len(inputs))
 
 
 def trained_folds(run: Path) -> list[int]:
@@ -147,7 +151,7 @@ def predict_studies(
 
 
 def predict_out_of_fold(
-    run: Path, data: Challenge, localizations: Localizations, *, device: str = "auto"
+    run: Path, data: Challenge, localizations: Localizations, *, device: str = "auto", tta: bool = False
 ) -> tuple[ProbabilityTable, tuple[str, ...]]:
     """Probabilities of training studies, each by the fold that held it out; studies of untrained folds are left out.
 
@@ -159,7 +163,7 @@ def predict_out_of_fold(
     tables: list[ProbabilityTable] = []
     problems: list[str] = []
     for k in trained_folds(run):
-        grader = Grader.load(run, folds=[k], device=device)
+        grader = Grader.load(run, folds=[k], device=device, tta=tta)
         table, bad = predict_studies(grader, data, splits.held_out(k), localizations)
         tables.append(table)
         problems += bad

@@ -1,28 +1,29 @@
 """The classifier's report: figures of `classify.evaluate` as HTML and JSON, plots, and the worst mistakes' crops."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import numpy as np
-
-from classify.crops import CropSpec
-from classify.data import CacheJob, cut_crops
+from classify.cross_fit import cross_calibrated
 from classify.evaluate import evaluate, worst_mistakes
-from classify.figures import add_details, panels
+from classify.figures import add_details
+from classify.gallery import Held, gallery_figure, occlusion_figure, surest_severe
+from classify.noisy import NOISY_FILE, THRESHOLD
 from classify.predict import trained_folds
 from shared.challenge import Challenge
 from shared.detections import Localizations
 from shared.errors import InputError
-from shared.labels import FINDINGS, Condition, Severity
+from shared.files import read_csv
+from shared.labels import SEVERITY_COLUMNS, Condition, Severity
 from shared.manifest import data_fingerprint, read_run
-from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.probabilities import read_probabilities
 from shared.report import Report
 from shared.splits import read_splits
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 GALLERY: Final = 6
+OCCLUSIONS: Final = 4
+_NOISY_ROWS: Final = 12
+# As published for radiologists on lumbar MRI.
+READER_AGREEMENT: Final = {Condition.CANAL: "kappa 0.74 to 0.86", Condition.FORAMINAL: "AC1 0.58 to 0.71"}
 
 
 def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Localizations | None = None) -> str:
@@ -37,10 +38,14 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
     table = read_probabilities(run / "out_of_fold.csv")
     splits = read_splits(run / "splits.json")
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
-    figures = evaluate(table, grades, splits)
+    truth = data.grades_of(table.study_ids)
+    written = table
+    if facts.get("points") == "localized":
+        table = cross_calibrated(table, truth, run, splits)
+    figures = evaluate(table, grades, splits, written=None if written is table else written)
     figures["folds_trained"] = trained_folds(run)
     figures["points"] = facts.get("points")
-    write_report(out, figures, table=table, data=data, run=run, localizations=localizations)
+    write_report(out, figures, Held(table=table, truth=truth, data=data, run=run, localizations=localizations))
     model, prior = figures["scores"]["model"], figures["scores"]["weighted prior"]
     return (
         f"out of fold, {figures['studies']} studies: {model['score']:.4f} [{model['low']:.4f}, {model['high']:.4f}], "
@@ -48,15 +53,7 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
     )
 
 
-def write_report(
-    out: Path,
-    figures: dict[str, Any],
-    *,
-    table: ProbabilityTable,
-    data: Challenge,
-    run: Path,
-    localizations: Localizations | None,
-) -> None:
+def write_report(out: Path, figures: dict[str, Any], held: Held) -> None:
     """Writes OUT/report.html and report.json from the figures of `evaluate`."""
     folds = ", ".join(map(str, figures["folds_trained"]))
     report = Report(
@@ -69,10 +66,14 @@ def write_report(
     add_details(
         report,
         figures,
-        remark="A temperature per condition was fitted on these same studies, so both are slightly optimistic; unseen "
-        "studies give the honest figure.",
+        remark="The calibration was refitted without each study it is measured on."
+        if figures["points"] == "localized"
+        else "The calibration was fitted on these same studies, so both are slightly optimistic; unseen studies give "
+        "the honest figure.",
     )
-    _gallery(report, table, data, run, localizations)
+    _agreement(report, figures)
+    _noisy(report, held.run)
+    _gallery(report, held)
     report.save(out)
 
 
@@ -95,54 +96,59 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
         f"Gain over the weighted prior: {gain['mean']:.3f}, paired 95% interval {gain['low']:.3f} to "
         f"{gain['high']:.3f}."
     )
+    spread = figures["fold_spread"]
+    if spread is not None:
+        report.text(f"Standard deviation between folds: {spread:.3f}.")
     report.table(["fold", "studies", "score"], [[str(f["fold"]), f["studies"], f["score"]] for f in figures["folds"]])
 
 
-def _gallery(
-    report: Report, table: ProbabilityTable, data: Challenge, run: Path, localizations: Localizations | None
-) -> None:
+def _agreement(report: Report, figures: dict[str, Any]) -> None:
+    report.heading("Beside human readers")
+    rows = [
+        [c.display, figures["conditions"][c.short].get("kappa_quadratic"), READER_AGREEMENT.get(c, "none at hand")]
+        for c in Condition
+    ]
+    report.table(
+        ["condition", "model, quadratic kappa", "two readers, published"],
+        rows,
+        "The model's kappa is against one reading of these studies, on grades pooled over levels and sides; published "
+        "figures are of other studies and partly other statistics. They say what order of agreement to expect.",
+    )
+
+
+def _noisy(report: Report, run: Path) -> None:
+    path = run / NOISY_FILE
+    if not path.is_file():
+        return
+    table = read_csv(
+        path,
+        {"study_id": "string", "finding": "string", "grade": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"),
+    )
+    report.heading("Labels to read again")
+    report.text(
+        f"{len(table)} grades have an out-of-fold probability below {1 - THRESHOLD:.1f} (all in {path.name}): either "
+        "the model or the label is wrong. The least likely ones:"
+    )
+    rows = [list(row) for row in table.head(_NOISY_ROWS).itertuples(index=False, name=None)]
+    report.table(["study", "finding", "grade", *(s.display for s in Severity)], rows)
+
+
+def _gallery(report: Report, held: Held) -> None:
     report.heading("Worst mistakes")
-    if report.data["points"] == "localized" and localizations is None:
+    if report.data["points"] == "localized" and held.localizations is None:
         report.text("Not shown: this run's crops lie at localizations; pass their CSV, --localizations.")
         return
-    truth = data.grades_of(list(table.study_ids))
     for condition in Condition:
-        places = worst_mistakes(table, truth, count=GALLERY, condition=condition)
-        figure = gallery_figure(places, table, truth, data, run, localizations)
+        places = worst_mistakes(held.table, held.truth, count=GALLERY, condition=condition)
+        figure = gallery_figure(held, places)
         if figure is not None:
             report.figure(figure, f"{condition.display}: the costliest rows, middle slice as the network sees it.")
-
-
-def gallery_figure(
-    places: list[tuple[int, int]],
-    table: ProbabilityTable,
-    truth: "np.ndarray",
-    data: Challenge,
-    run: Path,
-    localizations: Localizations | None,
-) -> "Figure | None":
-    """Crops of (study, finding) places with their true and predicted grades; None when none can be cut."""
-    from classify.checkpoint import load_card
-
-    card = load_card(run / f"fold{trained_folds(run)[0]}")
-    job = CacheJob(data=data, config=card.config.crop, localizations=localizations, conditions=tuple(Condition))
-    tiles = []
-    for s, f in places:
-        finding, study = FINDINGS[f], data.load_study(table.study_ids[s]).study
-        point = job.points(study).get(finding)
-        crops, _ = cut_crops(study, {finding: point} if point else {}, lambda x: CropSpec.final(card.config.crop, x))
-        if finding in crops:
-            p = table.values[s, f]
-            title = f"{finding.side or ''} {finding.level.display}\n{study.study_id}"
-            grade = f"true {Severity(int(truth[s, f])).display}\n" + " / ".join(f"{v:.2f}" for v in p)
-            tiles.append((crops[finding][card.config.crop.slices // 2], title.strip(), grade))
-    if not tiles:
-        return None
-    figure, axes = panels(len(tiles), 1.9, 2.7)
-    for axis, (pixels, title, grade) in zip(axes, tiles, strict=True):
-        axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(title, fontsize=7)
-        axis.set_xlabel(grade, fontsize=7)
-        axis.set(xticks=[], yticks=[])
-    figure.tight_layout()
-    return figure
+    report.heading("What the network looks at")
+    report.text(
+        "Surest Severe of each condition. Red: covering a patch there lowers the probability of Severe; blue: it "
+        "raises it."
+    )
+    for condition in Condition:
+        figure = occlusion_figure(held, surest_severe(held, condition, OCCLUSIONS))
+        if figure is not None:
+            report.figure(figure, f"{condition.display}: occlusion.")

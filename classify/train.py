@@ -1,6 +1,7 @@
 """Trains the grader fold by fold: `python -m classify.train DATA RUN ...` or `lumbar classify train`.
 
-RUN/config.toml  run.json  splits.json  state.json (what a resumed run must agree with)  out_of_fold.csv
+RUN/config.toml  run.json  splits.json  state.json (what a resumed run must agree with)
+RUN/out_of_fold.csv  noisy_labels.csv           held-out probabilities, and the grades they contradict
 RUN/fold<K>/{model.safetensors, model.json, log.csv, probabilities.csv}
 RUN/cache/  RUN/fold<K>/progress/                crops and unfinished folds; gone when training has ended
 """
@@ -20,28 +21,25 @@ import torch
 from numpy.typing import NDArray
 
 from classify.augment import Augmenter
-from classify.calibrate import fit_temperature, softmax, weighted_log_loss
 from classify.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, save_card, save_weights
 from classify.config import ClassifyConfig
 from classify.data import CacheJob, CropCache, build_cache, using_cache
 from classify.device import pick_device, use_all_cores, use_bf16
-from classify.fit import Crops, fit, predict_logits
-from classify.model import FAMILIES, SeverityNet, build_model
+from classify.fit import fit
+from classify.held_out import family_mean_loss, fit_calibrations, held_out_table, select_crops
+from classify.infer import predict_logits
+from classify.launch import ALONE, Processes
+from classify.model import SeverityNet, build_model
+from classify.noisy import NOISY_FILE, Flags, write_noisy
 from classify.predict import trained_folds
 from shared.challenge import Challenge
 from shared.detections import Localizations
 from shared.errors import InputError
 from shared.files import read_json, write_csv, write_json
 from shared.jitter import Jitter
-from shared.labels import FINDINGS, Condition
+from shared.labels import Condition
 from shared.manifest import data_fingerprint, write_run
-from shared.probabilities import (
-    ProbabilityTable,
-    constant_table,
-    read_probabilities,
-    weighted_prior,
-    write_probabilities,
-)
+from shared.probabilities import ProbabilityTable, read_probabilities, weighted_prior, write_probabilities
 from shared.progress import log
 from shared.splits import Splits, write_splits
 
@@ -78,10 +76,12 @@ def train(
     localizations: Localizations | None = None,
     jitter: Mapping[Condition, Jitter] | None = None,
     conditions: tuple[Condition, ...] = tuple(Condition),
+    without: Flags = frozenset(),
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
     keep_cache: bool = False,
+    processes: Processes = ALONE,
 ) -> None:
     """Trains the given folds into `run`, which exists (see `shared.files.prepare_output`).
 
@@ -90,8 +90,10 @@ def train(
         training crops without one lie at annotated points. None: annotated points everywhere.
       jitter: error of localizations per condition; the config's assumption for those not given.
       conditions: families to train; the others stay with the prior.
+      without: grades not to train on, of `noisy_labels.csv` of an earlier run; they still count when scoring.
       resume: continue a run of the same data, config, splits and points; finished folds are kept.
       keep_cache: leave the cached crops in `run` for another call.
+      processes: all that train this run together; this one trains its share of the folds.
 
     Raises:
       InputError: as `check_inputs`, for a device that is not there, a run of something else, or a full disk.
@@ -99,9 +101,11 @@ def train(
     started = time.time()
     studies = check_inputs(data, splits, folds, localizations)
     chosen = pick_device(device)
-    use_all_cores()
+    use_all_cores(processes.world)
     job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
-    _claim_run(run, job, config, splits, jitter, resume=resume)
+    with processes.first_alone():
+        _claim_run(run, job, config, splits, jitter, without, resume=resume or processes.rank > 0)
+    folds = processes.share(folds)
     if localizations is not None:
         _log_coverage(studies, localizations)
     jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
@@ -113,7 +117,10 @@ def train(
             problems = cache.problems
             for k in (k for k in folds if k not in finished):
                 folder = run / f"fold{k}"
-                fold = _Fold(k=k, studies=studies[k], config=config, jitter=jitters, folder=folder, device=chosen)
+                fold = _Fold(
+                    k=k, studies=studies[k], config=config, jitter=jitters, without=without, folder=folder,
+                    device=chosen,
+                )  # fmt: skip
                 _train_fold(fold, data, cache, conditions, localized=localizations is not None)
     if finished:
         log(f"fold {', '.join(map(str, finished))}: finished before, kept")
@@ -122,11 +129,14 @@ def train(
     trained: list[int] = []
     while trained != trained_folds(run):  # another process may finish a fold of this run meanwhile
         trained = trained_folds(run)
-        write_probabilities(run / OUT_OF_FOLD_FILE, pool_folds(run, splits, trained))
+        table = pool_folds(run, splits, trained)
+        write_probabilities(run / OUT_OF_FOLD_FILE, table)
+        noisy = write_noisy(run / NOISY_FILE, table, data.grades_of(table.study_ids))
         write_run(
             run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
             seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
-            points="localized" if localizations is not None else "annotated", problems=list(problems),
+            points="localized" if localizations is not None else "annotated", noisy_labels=noisy,
+            left_out_labels=len(without), problems=list(problems),
         )  # fmt: skip
 
 
@@ -193,6 +203,7 @@ def _claim_run(
     config: ClassifyConfig,
     splits: Splits,
     jitter: Mapping[Condition, Jitter] | None,
+    without: Flags,
     *,
     resume: bool,
 ) -> None:
@@ -206,6 +217,7 @@ def _claim_run(
         "crops": job.key,
         "splits": [list(f) for f in splits.folds],
         "jitter": {c.short: [j.in_plane_sd_mm, sorted(j.slice_offsets.items())] for c, j in (jitter or {}).items()},
+        "left out labels": sorted(f"{study_id} {finding.column}" for study_id, finding in without),
     }
     path = run / _STATE_FILE
     if resume and path.is_file():
@@ -236,6 +248,7 @@ class _Fold:
     studies: FoldStudies
     config: ClassifyConfig
     jitter: Mapping[Condition, Jitter]
+    without: Flags
     folder: Path
     device: torch.device
 
@@ -245,7 +258,7 @@ def _train_fold(
 ) -> None:
     config, studies = fold.config, fold.studies
     prior = weighted_prior(data.grades_of(studies.training))
-    training = select_crops(cache, data, studies.training, graded_only=True)
+    training = select_crops(cache, data, studies.training, graded_only=True, without=fold.without)
     held_out = select_crops(cache, data, studies.held_out, localized_only=localized)
     if not len(training):
         raise InputError(f"fold {fold.k}: no graded crop to train on; are the grades of {data.root} empty?")
@@ -268,86 +281,19 @@ def _train_fold(
     logits = logits_of(network)
     # Prediction has no true points: its confidence is fitted at points as far off as stage 1's.
     off_center = logits if localized else logits_of(network, augmenter.only_jitter())
-    temperature = _temperatures(off_center, held_out, enabled=config.calibration.temperature)
+    calibration = fit_calibrations(off_center, held_out, config.calibration)
     table = held_out_table(
-        logits, held_out, temperature, prior, study_ids=studies.held_out, rows=cache.rows_of(studies.held_out)
+        logits, held_out, calibration, prior, study_ids=studies.held_out, rows=cache.rows_of(studies.held_out)
     )
     write_probabilities(fold.folder / "probabilities.csv", table)
     write_csv(fold.folder / "log.csv", pd.DataFrame([asdict(h) for h in history]).drop(columns="seconds"))
     save_weights(fold.folder / WEIGHTS_FILE, network.state_dict())
     card = ModelCard(
-        config=config, families=conditions, prior=prior, temperature=temperature, fold=fold.k,
+        config=config, families=conditions, prior=prior, calibration=calibration, fold=fold.k,
         data_fingerprint=data_fingerprint(data), held_out_points="localized" if localized else "annotated",
     )  # fmt: skip
     save_card(fold.folder, card)
     shutil.rmtree(fold.folder / _PROGRESS, ignore_errors=True)
-
-
-def select_crops(
-    cache: CropCache,
-    data: Challenge,
-    study_ids: Sequence[str],
-    *,
-    graded_only: bool = False,
-    localized_only: bool = False,
-) -> Crops:
-    """Crops of some studies; without a grade only where `graded_only` is off, at annotated points only where
-    `localized_only` is off."""
-    rows = cache.rows_of(study_ids)
-    grades = data.grades_of(list(study_ids))
-    wanted = cache.present[rows].copy()
-    if graded_only:
-        wanted &= grades >= 0
-    if localized_only:
-        wanted &= ~cache.annotated[rows]
-    position, finding = np.nonzero(wanted)
-    return Crops(
-        patches=cache.patches, study=rows[position], finding=finding, label=grades[position, finding],
-        annotated=cache.annotated[rows][position, finding],
-    )  # fmt: skip
-
-
-def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:
-    """Mean over families of the weighted log loss; NaN when nothing is graded. # [n, 3]"""
-    probabilities = softmax(logits)
-    losses = [
-        weighted_log_loss(probabilities[crops.family == c], crops.label[crops.family == c])
-        for c in range(len(FAMILIES))
-    ]
-    present = [v for v in losses if not np.isnan(v)]
-    return float(np.mean(present)) if present else float("nan")
-
-
-def _temperatures(logits: NDArray[np.float64], crops: Crops, *, enabled: bool) -> dict[Condition, float]:
-    if not enabled:
-        return dict.fromkeys(FAMILIES, 1.0)
-    return {
-        condition: fit_temperature(logits[crops.family == c], crops.label[crops.family == c])
-        for c, condition in enumerate(FAMILIES)
-    }
-
-
-def held_out_table(
-    logits: NDArray[np.float64],
-    crops: Crops,
-    temperature: Mapping[Condition, float],
-    prior: NDArray[np.float64],
-    *,
-    study_ids: Sequence[str],
-    rows: NDArray[np.intp],
-) -> ProbabilityTable:
-    """Probabilities of the held-out studies: the model's where there is a crop, the prior elsewhere.
-
-    `rows` says which index of `crops.study` each of `study_ids` has. # [n, 3] logits, [25, 3] prior, [studies] rows
-    """
-    table = constant_table(study_ids, prior)
-    values, from_model = table.values.copy(), table.from_model.copy()
-    position = {int(row): i for i, row in enumerate(rows)}
-    for i, (study, finding) in enumerate(zip(crops.study, crops.finding, strict=True)):
-        place = (position[int(study)], int(finding))
-        values[place] = softmax(logits[i] / temperature[FINDINGS[finding].condition])
-        from_model[place] = True
-    return ProbabilityTable(study_ids=table.study_ids, values=values, from_model=from_model)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,14 @@ def predict(
     classifier_run: Path,
     part: Part | None = None,
     device: str = "auto",
+    tta: bool = False,
     overwrite: bool = False,
 ) -> list[StudyPrediction]:
     """Predicts every study of a challenge directory or DICOM folder into OUT (see docs/output.md).
 
     The studies that both runs were trained on are predicted out of fold: each by the detector and the classifier of
-    the fold that held it out. Any other study is predicted by all trained folds together.
+    the fold that held it out. Any other study is predicted by all trained folds together. With `tta` the grader
+    averages over views of each crop.
 
     Raises:
       InputError: for a missing or mismatched run, an unusable data folder or a non-empty OUT.
@@ -52,7 +54,7 @@ def predict(
         source = replace(source, study_ids=tuple(folds), row_ids=None)
     prepare_output(out, overwrite=overwrite, inputs=[data, localizer_run, classifier_run])
     # Torch and Ultralytics load here, after the cheap checks, so that a wrong path fails at once.
-    models = _Models(localizer_run, classifier_run, device, folds)
+    models = _Models(localizer_run, classifier_run, device, folds, tta=tta)
     predictions = predict_source(source, models, out)
     prediction_report(source, predictions, out)
     write_prediction_run(
@@ -61,6 +63,7 @@ def predict(
         source=source,
         predictions=predictions,
         device=device,
+        tta=tta,
         out_of_fold=folds is not None,
         localizer=sha256_of(localizer_run / "run.json"),
         classifier=sha256_of(classifier_run / "run.json"),
@@ -93,8 +96,10 @@ def held_out_folds(
 class _Models:
     """The models that may grade a study, loaded when first asked for and kept until another fold is."""
 
-    def __init__(self, localizer_run: Path, classifier_run: Path, device: str, folds: Mapping[str, int] | None) -> None:
-        self._runs, self._device, self._folds = (localizer_run, classifier_run), device, folds
+    def __init__(
+        self, localizer_run: Path, classifier_run: Path, device: str, folds: Mapping[str, int] | None, *, tta: bool
+    ) -> None:
+        self._runs, self._device, self._folds, self._tta = (localizer_run, classifier_run), device, folds, tta
         self._loaded: tuple[int | None, Models] | None = None
 
     def __call__(self, study_id: str) -> Models:
@@ -105,6 +110,6 @@ class _Models:
         if self._loaded is None or self._loaded[0] != fold:
             only = None if fold is None else [fold]
             localizer = Localizer.load(self._runs[0], folds=only, device=self._device)
-            grader = Grader.load(self._runs[1], folds=only, device=self._device)
+            grader = Grader.load(self._runs[1], folds=only, device=self._device, tta=self._tta)
             self._loaded = (fold, Models(localizer=localizer, grader=grader))
         return self._loaded[1]

@@ -10,8 +10,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from classify.config import ClassifyConfig
+from classify.train import train
 from shared.challenge import Challenge, write_grades
 from shared.labels import FINDINGS, Side, View
+from shared.splits import Splits, make_splits
 
 STUDIES = 12
 SIZE_PX = 48
@@ -102,3 +104,16 @@ def tiny_config() -> ClassifyConfig:
         "train.epochs=2", "train.batch=100", "train.ema_decay=0.5", "train.amp='none'",
     )  # fmt: skip
     return ClassifyConfig.load(None, overrides)
+
+
+@pytest.fixture(scope="session")
+def splits(challenge: Challenge) -> Splits:
+    return make_splits(challenge.study_ids, challenge.grades, folds=3)
+
+
+@pytest.fixture(scope="session")
+def run(challenge, tiny_config, splits, tmp_path_factory) -> Path:
+    """Folds 0 and 1, trained at annotated points without interruption; the cache is kept."""
+    folder = tmp_path_factory.mktemp("run")
+    train(challenge, folder, tiny_config, folds=[0, 1], splits=splits, device="cpu", keep_cache=True)
+    return folder

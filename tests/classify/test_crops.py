@@ -129,6 +129,15 @@ def test_a_right_side_is_the_mirror_image_of_a_left_one(x, y, side, tilt):
     assert np.array_equal(cut(1.0, side), cut(-1.0, side.opposite))
 
 
+@pytest.mark.parametrize("side", list(Side))
+def test_without_mirroring_both_sides_are_seen_as_they_lie(side):
+    plain = replace(SPEC, mirror=False)
+    study, read = build(View.AXIAL_T2, AXIAL, CENTER_MM + np.array([8, 3, 0]))
+    assert brightest(crop(study, localize(study, RECESS[side]), plain, read)) == pytest.approx((1, 28, 23), abs=0.51)
+    study, read = build(View.SAGITTAL_T1, SAGITTAL, CENTER_MM + np.array([4, 5, 0]))
+    assert brightest(crop(study, localize(study, FORAMEN[side]), plain, read)) == pytest.approx((2, 25, 20), abs=0.51)
+
+
 def test_stack_ends_are_repeated_and_outside_is_black():
     study, read = build(View.SAGITTAL_T2, SAGITTAL, CENTER_MM)
     end = localize(study, CANAL, CENTER_MM + np.array([8, 0, 0]))

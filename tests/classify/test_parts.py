@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify.augment import UNCHANGED, Augmenter, center, standardise
-from classify.calibrate import fit_temperature, softmax, weighted_log_loss
+from classify.calibrate import IDENTITY, fit_calibration, softmax, weighted_log_loss
 from classify.cli import main_train
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, PerFamily, TrainConfig
 from classify.device import pick_device
 from classify.evaluate import calibration_error, confusion
-from classify.fit import Crops, learning_rate, predict_logits
+from classify.fit import learning_rate
+from classify.infer import predict_logits
 from classify.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
+from classify.rows import Crops
 from shared.errors import InputError
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
@@ -187,8 +189,12 @@ def test_temperature_recovers_overconfidence():
     # Labels drawn so that the weighted-optimal prediction is softmax(logits).
     truth = unweighted(softmax(logits))
     label = np.array([rng.choice(3, p=p) for p in truth], dtype=np.int8)
-    assert fit_temperature(logits * 2, label) == pytest.approx(2, rel=0.1)
-    assert fit_temperature(logits[:5], label[:5]) == 1.0
+    for method in ("temperature", "vector"):
+        found = fit_calibration(logits * 2, label, method)
+        assert found.temperature == pytest.approx(2, rel=0.1)
+        assert found.bias == pytest.approx((0, 0, 0), abs=0.15)
+        assert fit_calibration(logits[:5], label[:5], method) == IDENTITY
+    assert fit_calibration(logits * 2, label, "none") == IDENTITY
     assert np.isnan(weighted_log_loss(softmax(logits[:2]), np.array([-1, -1], np.int8)))
 
 

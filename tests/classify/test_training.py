@@ -13,6 +13,7 @@ import torch
 
 import classify.data as data_module
 import classify.fit as fit_module
+import classify.report as report_module
 import classify.train as train_module
 from classify.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.cli import add_parsers, main_train, run_handler
@@ -33,19 +34,6 @@ from shared.probabilities import read_probabilities
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 
-@pytest.fixture(scope="session")
-def splits(challenge: Challenge) -> Splits:
-    return make_splits(challenge.study_ids, challenge.grades, folds=3)
-
-
-@pytest.fixture(scope="session")
-def run(challenge, tiny_config, splits, tmp_path_factory) -> Path:
-    """Folds 0 and 1, trained at annotated points without interruption; the cache is kept."""
-    folder = tmp_path_factory.mktemp("run")
-    train(challenge, folder, tiny_config, folds=[0, 1], splits=splits, device="cpu", keep_cache=True)
-    return folder
-
-
 def localizations_of(challenge: Challenge) -> dict[str, dict]:
     return {s: annotated_localizations(challenge.load_study(s).study, challenge.points[s]) for s in challenge.study_ids}
 
@@ -62,7 +50,7 @@ def test_run_folder_explains_itself(run, challenge, splits):
     names = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "cache" not in p.parts)
     fold = ["log.csv", "model.json", "model.safetensors", "probabilities.csv"]
     assert names == sorted(
-        ["config.toml", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
+        ["config.toml", "noisy_labels.csv", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
         + [f"fold{k}/{name}" for k in (0, 1) for name in fold]
     )
     facts = json.loads((run / "run.json").read_text())
@@ -86,10 +74,12 @@ def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config,
         raise KilledError
 
     # The kept cache of the other run spares the decoding; a run's own state is what is tested.
+    monkeypatch.setattr(fit_module, "SAVE_EVERY_SECONDS", -1.0)  # after every step
     shutil.copytree(run / "cache", tmp_path / "cache")
     monkeypatch.setattr(fit_module, "save_progress", save_then_die)
     with pytest.raises(KilledError):
         train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu")
+    assert [p.name for p in (tmp_path / "fold0" / "progress").iterdir()] == ["epoch-0000-step-000001"]
     assert not (tmp_path / "fold0" / MODEL_FILE).exists()
     with pytest.raises(InputError, match="unfinished"):
         Grader.load(tmp_path)
@@ -98,7 +88,7 @@ def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config,
         patch.setattr(train_module, "save_card", die)
         with pytest.raises(KilledError):  # after the last epoch, before the model card
             train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
-    monkeypatch.setattr(fit_module._Trainer, "run_epoch", die)  # the epochs are not run again
+    monkeypatch.setattr(fit_module.Trainer, "run_epoch", die)  # the epochs are not run again
     train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
     for name in ("model.safetensors", "probabilities.csv", "log.csv", "model.json"):
         assert (tmp_path / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
@@ -236,8 +226,8 @@ def test_checkpoint_round_trip_and_versions(run, tmp_path):
         {"extra": 1},
         {"version": 99},
         {"preprocessing": {**PREPROCESSING, "version": 0}},
-        {"temperature": 3},
-        {"temperature": {"canal": 1.0}},
+        {"calibration": 3},
+        {"calibration": {"canal": {"temperature": 1.0, "bias": [0, 0, 0]}}},
     ):
         (tmp_path / "fold0" / MODEL_FILE).write_text(json.dumps(value | change))
         with pytest.raises(InputError, match=MODEL_FILE):
@@ -260,6 +250,10 @@ def test_fold_ensemble_is_the_mean(run, challenge):
     points = annotated_localizations(study, challenge.points[study.study_id])
     one, two, both = (Grader.load(run, folds=f, device="cpu").grade(study, points) for f in ([0], [1], None))
     assert np.allclose((one.values + two.values) / 2, both.values)
+    views = Grader.load(run, folds=[0], device="cpu", tta=True).grade(study, points)
+    assert views.from_model.all()
+    assert views.values.sum(1) == pytest.approx(np.ones(25))
+    assert not np.allclose(views.values, one.values, atol=1e-4)
     with pytest.raises(InputError, match="fold 2 is not trained"):
         Grader.load(run, folds=[2])
 
@@ -319,7 +313,8 @@ def test_cache_is_continued_not_repeated(challenge, tiny_config, run, tmp_path, 
     assert np.array_equal(continued.present, whole.present)
 
 
-def test_evaluate_and_report(run, challenge, tmp_path):
+def test_evaluate_and_report(run, challenge, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_module, "OCCLUSIONS", 1)
     grades = dict(zip(challenge.study_ids, challenge.grades, strict=True))
     table = read_probabilities(run / "out_of_fold.csv")
     figures = evaluate(table, grades, read_splits(run / "splits.json"))
@@ -330,4 +325,4 @@ def test_evaluate_and_report(run, challenge, tmp_path):
     summary = evaluate_run(challenge, run, tmp_path)
     assert "out of fold, 8 studies" in summary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
-    assert (tmp_path / "report.html").read_text().count("<img") == 5
+    assert (tmp_path / "report.html").read_text().count("<img") == 8

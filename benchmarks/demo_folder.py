@@ -1,0 +1,129 @@
+"""What the benchmarks read from a finished `lumbar demo` folder, and how they compare answers on its unseen studies."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from record_demo import cpu_name
+
+from classify.predict import Grader, predict_studies
+from pipelines.demo import synthesize
+from pipelines.end_to_end import predict
+from pipelines.scoring import read_oracle
+from shared.annotations import annotated_localizations
+from shared.challenge import Challenge, read_grades, read_points
+from shared.detections import Localizations, read_localizations
+from shared.manifest import git_commit, read_run
+from shared.metric import bootstrap, interval, score, study_losses
+from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.splits import Splits, read_splits
+
+# Of further unseen studies; no other part of the project uses it.
+UNSEEN_SEED: Final = 270_001
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The demo and the studies to score on."""
+    parser.add_argument("demo", type=Path, help="folder of a finished `lumbar demo`")
+    parser.add_argument("--studies", type=int, default=100, metavar="N",
+        help="score on N further unseen studies, made and predicted in DEMO/unseen-N at the first call; 0: on the "
+        "demo's own (default %(default)s)")  # fmt: skip
+    parser.add_argument("--device", default="auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """A finished demo, and unseen studies with their true grades and what its pipeline said of them.
+
+    Attributes:
+      folder: of the demo.
+      scored: folder with data/, truth/ and prediction/ of the unseen studies; the demo's own, or of further ones.
+    """
+
+    folder: Path
+    scored: Path
+    training: Challenge
+    unseen: Challenge
+    splits: Splits
+    study_ids: tuple[str, ...]
+    grades: NDArray[np.int8]
+
+    @classmethod
+    def open(cls, folder: Path, *, studies: int = 0, device: str = "auto") -> "Demo":
+        """With `studies`, that many further ones are made and predicted end to end, unless they are there."""
+        read_run(folder, expected_kind="demo")
+        scored = _further_studies(folder, studies, device) if studies else folder
+        truth = read_grades(scored / "truth" / "test.csv")
+        unseen = Challenge.open(scored / "data", "test")
+        study_ids = tuple(s for s in unseen.study_ids if s in truth)
+        return cls(
+            folder=folder, scored=scored, training=Challenge.open(folder / "data", "train"), unseen=unseen,
+            splits=read_splits(folder / "splits.json"), study_ids=study_ids,
+            grades=np.stack([truth[s] for s in study_ids]),
+        )  # fmt: skip
+
+    @property
+    def oracle(self) -> ProbabilityTable:
+        return read_oracle(self.scored / "truth" / "oracle.csv")
+
+    @property
+    def end_to_end(self) -> ProbabilityTable:
+        """What the demo's two stages answered."""
+        return read_probabilities(self.scored / "prediction" / "probabilities.csv")
+
+    def detected_points(self) -> Localizations:
+        """Where stage 1 found the unseen studies' findings."""
+        return read_localizations(self.scored / "prediction" / "localizations.csv")
+
+    def true_points(self) -> Localizations:
+        points = read_points(self.scored / "truth" / "test_label_coordinates.csv")
+        return {s: annotated_localizations(self.unseen.load_study(s).study, points.get(s, ())) for s in self.study_ids}
+
+    def grade(self, grader: Grader, points: Localizations) -> ProbabilityTable:
+        return predict_studies(grader, self.unseen, self.study_ids, points)[0]
+
+    def training_seconds(self) -> dict[str, float]:
+        """Measured training time of each stage, the reading of images included."""
+        kinds = {"localizer": "localize", "classifier": "classify"}
+        return {
+            name: float(read_run(self.folder / name, expected_kind=kind)["seconds"]) for name, kind in kinds.items()
+        }
+
+
+def _further_studies(folder: Path, studies: int, device: str) -> Path:
+    scored = folder / f"unseen-{studies}"
+    if not (scored / "data").is_dir():
+        synthesize(scored, studies=0, test_studies=studies, seed=UNSEEN_SEED, workers=os.cpu_count() or 1)
+    if not (scored / "prediction" / "run.json").is_file():
+        predict(
+            scored / "data", scored / "prediction", localizer_run=folder / "localizer",
+            classifier_run=folder / "classifier", part="test", device=device, overwrite=True,
+        )  # fmt: skip
+    return scored
+
+
+def header(command: str) -> dict[str, Any]:
+    """What every file in results/ begins with."""
+    gpu = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
+    return {"command": command, "commit": git_commit(), "hardware": f"{os.cpu_count()} cores of {cpu_name()}, {gpu}"}
+
+
+def paired_gains(
+    demo: Demo, tables: Mapping[str, ProbabilityTable], ours: str, *, resamples: int = 2000
+) -> dict[str, dict[str, float]]:
+    """How much lower `ours` scores than each other table: mean and 95% interval over the same resampled studies."""
+    losses = {name: study_losses(t.select(demo.study_ids).values, demo.grades) for name, t in tables.items()}
+    samples = {name: bootstrap(item, resamples=resamples) for name, item in losses.items()}
+    values = {name: score(t.select(demo.study_ids).values, demo.grades).score for name, t in tables.items()}
+    gains = {}
+    for name in tables:
+        if name != ours:
+            bounds = interval(samples[name] - samples[ours])
+            gains[name] = {"gain": values[name] - values[ours], "low": bounds.low, "high": bounds.high}
+    return gains

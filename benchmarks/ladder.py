@@ -1,0 +1,111 @@
+"""The baseline ladder: every simpler way to answer, and the best possible one, on the same unseen studies.
+
+    make demo && python benchmarks/ladder.py demo          # writes results/ladder.json
+    python benchmarks/ladder.py demo OUT.json --seconds 300 --size 96
+
+Same training studies, same held-out fold, same unseen studies for all. The study-level network gets as many seconds of
+training as ours took for localizer and classifier together, measured by the demo, unless `--budget classifier` or
+`--seconds` says otherwise; its reading of images is not counted, ours is.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from demo_folder import Demo, add_arguments, header, paired_gains
+from study_network import (
+    StudyNetworkOptions,
+    Trained,
+    predict_study_network,
+    study_images,
+    train_study_network,
+)
+
+from classify.device import pick_device, use_all_cores
+from classify.predict import Grader
+from pipelines.demo import DEMO_FOLD
+from pipelines.evaluate import ORACLE, as_text, baselines, compare
+from shared.files import write_json
+from shared.probabilities import ProbabilityTable
+
+# "filled": missing grades count as Normal/Mild, as in the notebook; "masked": they do not count, as in ours.
+OURS = "ours, end to end"
+OURS_TRUE_POINTS = "ours, true points"
+STUDY_NETWORK = {True: "study network, filled", False: "study network, masked"}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("results/ladder.json"))
+    parser.add_argument("--budget", choices=("both", "classifier"), default="both", help="whose training time it gets")
+    parser.add_argument("--seconds", type=float, help="training time of the study-level network instead")
+    parser.add_argument("--size", type=int, default=128, help="side of its images in pixels (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def study_network_rungs(
+    demo: Demo, options: argparse.Namespace, seconds: float
+) -> tuple[dict[str, ProbabilityTable], dict[str, Any]]:
+    """Both variants of the study-level network: their answers for the unseen studies, and how they were trained."""
+    device = pick_device(options.device)
+    use_all_cores()
+    parts = {"training": demo.splits.training(DEMO_FOLD), "held_out": demo.splits.held_out(DEMO_FOLD)}
+    images = {name: study_images(demo.training, ids, options.size) for name, ids in parts.items()}
+    grades = {name: demo.training.grades_of(ids) for name, ids in parts.items()}
+    unseen = study_images(demo.unseen, demo.study_ids, options.size)
+    tables, facts = {}, {}
+    for fill_missing, name in STUDY_NETWORK.items():
+        network = StudyNetworkOptions(
+            seconds=seconds, fill_missing=fill_missing, size_px=options.size, seed=options.seed
+        )
+        trained = train_study_network(
+            (images["training"], grades["training"]), (images["held_out"], grades["held_out"]), network, device
+        )
+        values = predict_study_network(trained.model, unseen, device)
+        answered = np.ones(values.shape[:2], bool)
+        tables[name] = ProbabilityTable(study_ids=demo.study_ids, values=values, from_model=answered)
+        facts[name] = asdict(network) | _history(trained)
+    return tables, facts
+
+
+def _history(trained: Trained) -> dict[str, Any]:
+    return {
+        "epochs": trained.epochs,
+        "kept_epoch": trained.kept_epoch,
+        "trained_seconds": round(trained.seconds, 1),
+        "held_out_scores": [round(s, 4) for s in trained.held_out_scores],
+    }
+
+
+def main() -> None:
+    options = arguments()
+    demo = Demo.open(options.demo, studies=options.studies, device=options.device)
+    spent = demo.training_seconds()
+    seconds = options.seconds or (sum(spent.values()) if options.budget == "both" else spent["classifier"])
+    tables = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))
+    networks, facts = study_network_rungs(demo, options, seconds)
+    grader = Grader.load(options.demo / "classifier", device=options.device)
+    ours = {OURS_TRUE_POINTS: demo.grade(grader, demo.true_points()), OURS: demo.end_to_end}
+    tables = tables | networks | ours | {ORACLE: demo.oracle}
+    comparison = compare(tables, demo.study_ids, demo.grades)
+    budget = f"--seconds {seconds:g}" if options.seconds else f"measured training time of {options.budget}"
+    result = header(f"python benchmarks/ladder.py {options.demo.name} --studies {options.studies}") | {
+        "training_seconds": spent,
+        "study_network_seconds": round(seconds, 1),
+        "study_network_budget": budget,
+        "study_networks": facts,
+        "gain_of_ours_over": paired_gains(demo, tables, OURS),
+        "scores": comparison.to_json(),
+    }
+    write_json(options.out, result)
+    sys.stdout.write(as_text(comparison) + "\n\n" + json.dumps(result["gain_of_ours_over"], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

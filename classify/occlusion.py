@@ -1,0 +1,51 @@
+"""Occlusion maps (Zeiler and Fergus, ECCV 2014): where a crop may not be covered without changing the answer.
+
+They ask any network the same question, whatever its layers; class activation maps of a ResNet50 on a 64 px crop would
+have four cells.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from classify.augment import standardise
+from classify.checkpoint import ModelCard
+from classify.model import SeverityNet
+from classify.rows import family_and_level
+from shared.labels import FINDINGS, Severity
+from shared.probabilities import unweighted
+
+_CELLS: Final = 8  # positions along each axis
+_COVER: Final = 2  # cells that one patch covers along each axis
+_BATCH: Final = 32
+
+
+@torch.no_grad()
+def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], finding: int) -> NDArray[np.float64]:
+    """How much the probability of Severe falls when a patch is covered in all slices with the crop's mean.
+
+    Probabilities are calibrated and unweighted. # [slices, px, px] 8-bit, index into `FINDINGS` -> [px, px]
+    """
+    size = crop.shape[1]
+    edges = np.linspace(0, size, _CELLS + 1).round().astype(int)
+    windows = [
+        (edges[i], edges[i + _COVER], edges[j], edges[j + _COVER])
+        for i in range(_CELLS - _COVER + 1)
+        for j in range(_CELLS - _COVER + 1)
+    ]
+    covered = np.repeat(crop[None], len(windows) + 1, axis=0)
+    for k, (top, bottom, left, right) in enumerate(windows):
+        covered[k, :, top:bottom, left:right] = round(float(crop.mean()))
+    device = next(model.parameters()).device
+    family, level = family_and_level(np.full(_BATCH, finding), device)
+    logits = []
+    for start in range(0, len(covered), _BATCH):
+        x = standardise(torch.from_numpy(covered[start : start + _BATCH]).to(device).float() / 255)
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits.append(model(x, family[: len(x)], level[: len(x)]).double().cpu().numpy())
+    severe = unweighted(card.calibration[FINDINGS[finding].condition](np.concatenate(logits)))[:, Severity.SEVERE]
+    drop = (severe[-1] - severe[:-1]).reshape(_CELLS - _COVER + 1, -1)
+    return np.asarray(cv2.resize(drop, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float64)
