@@ -68,12 +68,12 @@ class OptimConfig(Config):
 class AugmentConfig(Config):
     """Augmentation of training images. Nothing mirrors: head stays up and left stays left."""
 
-    rotate_deg: NonNegative = 12.0
-    scale: NonNegative = 0.2
+    rotate_deg: NonNegative = 18.0
+    scale: NonNegative = 0.32
     """Largest zoom, as the absolute natural logarithm of the factor."""
-    shift: Fraction = 0.12
+    shift: Fraction = 0.15
     """Largest shift, as a share of the image's side."""
-    gamma: NonNegative = 0.6
+    gamma: NonNegative = 0.7
     """Largest absolute natural logarithm of the exponent."""
     gain: NonNegative = 0.4
     """Largest absolute natural logarithm of the brightness factor."""
@@ -83,13 +83,13 @@ class AugmentConfig(Config):
     """Largest standard deviation of noise, as a share of full scale."""
     blur_px: NonNegative = 1.0
     """Largest standard deviation of blur."""
-    bend: NonNegative = 0.02
+    bend: NonNegative = 0.03
     """Largest standard deviation of a smooth distortion, as a share of the image's longer side."""
-    tone: NonNegative = 0.1
+    tone: NonNegative = 0.14
     """Largest standard deviation of a random tone curve's knots, as a share of full scale."""
-    shading: NonNegative = 0.5
+    shading: NonNegative = 0.7
     """Largest standard deviation of blotchy shading, in natural logarithms."""
-    crop: Fraction = 0.3
+    crop: Fraction = 0.5
     """Probability that a border band is blacked out, as if the field of view ended there."""
 
 
@@ -126,6 +126,8 @@ class AxialConfig(Config):
     plane_sd_mm: Positive = 3.5
     """Spread of the distance from a level's 3-D point to the plane of its slice, beside the fitted one."""
     appearance_weight: NonNegative = 1.0
+    unmirror: bool = True
+    """Whether an axial series whose pixels fit the sagittal ones only when mirrored gets its sides from the pixels."""
     geometry: bool = True
     """Whether the chain's points say which level a slice shows; without, appearance and order alone do."""
     reach_mm: Positive = 14.0

@@ -20,6 +20,7 @@ from shared.detections import Detection, Localization, write_detections, write_l
 from shared.errors import InputError
 from shared.labels import Finding, Level, View
 from shared.manifest import data_fingerprint, read_run, sha256_of
+from shared.mirror import unmirrored
 from shared.numbering import Numbering, write_numbering
 from shared.pixels import slice_pixels
 from shared.progress import log, track
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KIND = "localize"
 PREDICTION_SECTIONS = ("chain", "axial", "slices")
+_MIRRORED = "is mirrored against the sagittal series; its sides were taken from what it shows, not from its header"
 CALIBRATION_FILE = "calibration.json"
 
 
@@ -176,15 +178,22 @@ class Localizer:
         return cls({view: Detector(files, place, lowest) for view, files in paths.items()}, prior, config, calibration)
 
     def localize(self, study: Study) -> StudyLocalization:
-        """Detects on the slices that matter, or on all, and decodes the findings' points."""
-        looked = _Looked()
+        """Detects on the slices that matter, or on all, and decodes the findings' points.
+
+        An axial series that is mirrored against the sagittal ones is decoded as what it shows, not as what its header
+        says, so its left is the patient's left; its points still lie where the header puts their pixels.
+        """
+        given, (study, mirrored) = study, unmirrored(study) if self.config.axial.unmirror else (study, ())
+        looked = _Looked(problems=[f"study {study.study_id} series {s}: {_MIRRORED}" for s in mirrored])
         decoded = self._focused(study, looked) if self.config.slices.focused else None
         if decoded is None:
             self._look(study, {series.series_id: series.slices for series in study.series}, looked)
             decoded = self._decode(study, looked)
         return StudyLocalization(
             detections=tuple(looked.detections),
-            localizations=decoded.localizations,
+            localizations={
+                f: _as_given(x, given) if x.series_id in mirrored else x for f, x in decoded.localizations.items()
+            },
             numbering=decoded.numbering,
             problems=tuple(looked.problems),
             slices=len(looked.slices),
@@ -252,6 +261,16 @@ class Localizer:
                         )
                     )
         return detections, problems
+
+
+def _as_given(item: Localization, study: Study) -> Localization:
+    """The same pixel at the place that the study's own header gives it."""
+    series = study.get(item.series_id)
+    found = series.by_instance(item.instance_number) if series else None
+    if found is None:
+        return item
+    x, y, z = (float(v) for v in found.plane.to_patient((item.x_px, item.y_px)))
+    return replace(item, point_mm=(x, y, z))
 
 
 def predict_studies(
