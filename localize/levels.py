@@ -162,13 +162,17 @@ def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfi
 
 
 def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> ChainPrior:
-    """The prior of a patient of the size and lean that explain the places best."""
+    """The prior of a patient of the size and lean that explain the places best.
+
+    `Steps` leaves out the density at the mean gap, which a larger patient's wider spread lowers: by size squared a gap.
+    """
     best, fitting = -np.inf, prior
     for size in _POSE_SD if config.size_sd else (0.0,):
         for lean in _POSE_SD if config.lean_sd_deg else (0.0,):
             posed = prior.posed(float(np.exp(size * config.size_sd)), lean * config.lean_sd_deg)
             steps = Steps(places.yz_mm, posed, config.gap_inflation)
             weight = log_weight(places.unary, steps, config.missing_penalty) - (size**2 + lean**2) / 2
+            weight -= 2 * (len(Level) - 1) * size * config.size_sd
             if weight > best + 1e-9:
                 best, fitting = weight, posed
     return fitting
