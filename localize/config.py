@@ -31,6 +31,8 @@ class ViewConfig(Config):
     """Slices without any level, per slice with one."""
     epochs: Annotated[int, Field(ge=1, le=2000)] = 60
     batch: Annotated[int, Field(ge=2, le=1024)] = 16
+    augment_share: Fraction = 1.0
+    """How much of [augment] this view's pictures get."""
 
     @field_validator("image_px", mode="before")
     @classmethod
@@ -91,6 +93,10 @@ class AugmentConfig(Config):
     """Largest standard deviation of blotchy shading, in natural logarithms."""
     crop: Fraction = 0.5
     """Probability that a border band is blacked out, as if the field of view ended there."""
+
+    def scaled(self, share: float) -> "AugmentConfig":
+        """All strengths and probabilities times `share`."""
+        return AugmentConfig(**{name: share * value for name, value in self.model_dump().items()})
 
 
 class ChainConfig(Config):
@@ -154,7 +160,9 @@ class LocalizeConfig(Config):
 
     sagittal_t1: ViewConfig = ViewConfig(box_mm=28.0, epochs=50)
     sagittal_t2: ViewConfig = ViewConfig(box_mm=30.0, epochs=60)
-    axial_t2: ViewConfig = ViewConfig(box_mm=36.0, margin_mm=10.0, mm_per_px=0.7, image_px=(256, 256), epochs=40)
+    axial_t2: ViewConfig = ViewConfig(
+        box_mm=36.0, margin_mm=10.0, mm_per_px=0.7, image_px=(256, 256), epochs=40, augment_share=0.6
+    )
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
     augment: AugmentConfig = AugmentConfig()

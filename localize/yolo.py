@@ -224,7 +224,7 @@ def _trainer_class(job: TrainJob) -> Any:
     from ultralytics.data.augment import Compose
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    options, name, view = job.config.augment, job.name, job.view
+    options, name, view = job.config.augment.scaled(job.view.augment_share), job.name, job.view
 
     class MrTrainer(DetectionTrainer):
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
