@@ -18,7 +18,7 @@ EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research softwar
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    return exit_code(lambda: arguments.func(arguments))
+    return exit_code(lambda: arguments.func(arguments), resumable="resume" in arguments)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,7 +173,10 @@ def _add_realism(commands: Commands) -> None:
     p.add_argument("data", type=Path, metavar="DATA", help="real studies: challenge directory or folder of DICOM files")
     p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     p.add_argument(
-        "--patients", type=int, default=3, help="synthetic patients, and most real ones (default %(default)s)"
+        "--patients",
+        type=int,
+        default=3,
+        help="synthetic patients, and most real ones; at most 12 (default %(default)s)",
     )
     p.add_argument("--preset", choices=("demo", "full"), default="full", help="matrix sizes of the synthetic studies")
     p.add_argument("--seed", type=int, default=0, help="seed of the synthetic patients (default %(default)s)")
@@ -227,9 +230,10 @@ def _audit(a: argparse.Namespace) -> int:
 
 def _add_prepare(commands: Commands) -> None:
     p = commands.add_parser(
-        "prepare", help="decode once: DICOM files -> a store that every other command reads faster", epilog=EPILOG,
-        description="Decodes each DICOM file once. STORE can then stand for DATA in every other command, with the same "
-        "results. With --resume a store is brought up to date: only studies whose files changed are decoded again.",
+        "prepare", help="decode once: DICOM files -> a store that training and prediction read faster", epilog=EPILOG,
+        description="Decodes each DICOM file once. STORE can then stand for DATA where studies are read, with the same "
+        "results (audit and the numbers of realism need the DICOM files). With --resume a store is brought up to date: "
+        "only studies whose files changed are decoded again.",
     )  # fmt: skip
     p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
     p.add_argument("store", type=Path, metavar="STORE", help="folder to write to")

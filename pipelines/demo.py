@@ -1,25 +1,30 @@
 """`lumbar demo`: synthetic studies -> both stages trained -> unseen studies graded -> scores and reports."""
 
+import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from pipelines.end_to_end import both
 from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
-from pipelines.predict import Models, StudyPrediction, predict_source, to_table, write_prediction_run
+from pipelines.predict import StudyPrediction, predict_source, to_table, write_prediction_run
 from pipelines.report import evaluation_report, prediction_report
 from pipelines.scoring import read_oracle
 from pipelines.source import StudySource, open_source
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, read_grades, read_points
+from shared.config import Config
 from shared.detections import read_localizations
 from shared.errors import InputError
 from shared.files import prepare_output, read_json, write_json
 from shared.jitter import read_jitter
-from shared.manifest import RUN_FILE, sha256_of, write_run
+from shared.manifest import RUN_FILE, read_run, sha256_of, write_run
 from shared.metric import study_losses
+from shared.mirror import with_turned
 from shared.probabilities import ProbabilityTable, write_submission
 from shared.progress import log, track
 from shared.splits import Splits, make_splits, read_splits, write_splits
@@ -54,8 +59,9 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     if options.studies < 2 * FOLDS or options.test_studies < 2:
         raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
     started = time.time()
+    facts = _checked_facts(options)  # before --overwrite deletes anything
     prepare_output(out, overwrite=overwrite, resume=resume)
-    _claim(out / "demo.json", options)
+    _claim(out / "demo.json", facts)
     steps = _Steps(total=6)
 
     steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
@@ -84,9 +90,10 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     seconds = steps.finish()
     text = as_text(comparison)
     write_json(out / "reports" / "scores.json", comparison.to_json())
+    device = read_run(out / "classifier", expected_kind="classify")["device"]  # what `auto` came to
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
-        seed=options.seed, device=options.device, step_seconds=seconds,
+        seed=options.seed, device=device, step_seconds=seconds,
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
@@ -120,15 +127,40 @@ def synthesize(
     )  # fmt: skip
 
 
-def _claim(path: Path, options: DemoOptions) -> None:
+def _checked_facts(options: DemoOptions) -> dict[str, Any]:
+    """What a resumed demo must agree with.
+
+    Raises:
+      InputError: for a config that is not there or does not parse, or a device that is not there.
+    """
+    from classify.config import ClassifyConfig
+    from classify.device import pick_device
+    from localize.config import LocalizeConfig
+
+    pick_device(options.device)
+    return {
+        "studies": options.studies,
+        "test_studies": options.test_studies,
+        "seed": options.seed,
+        "localize_config": _digest(LocalizeConfig.load(_config_file("localize", options.localize_config))),
+        "classify_config": _digest(ClassifyConfig.load(_config_file("classify", options.classify_config))),
+    }
+
+
+def _digest(config: Config) -> str:
+    """Of what a config says; comments and order do not count."""
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+
+
+def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     """A resumed demo must be the one that was begun."""
-    facts = {"studies": options.studies, "test_studies": options.test_studies, "seed": options.seed}
     if not path.is_file():
         write_json(path, facts)
     for name, begun in read_json(path).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
-            raise InputError(f"{path.parent}: was begun with {flag} {begun}; resume with the same, or use --overwrite")
+            given = f"another {flag}" if name.endswith("_config") else f"{flag} {begun}"
+            raise InputError(f"{path.parent}: was begun with {given}; resume with the same, or use --overwrite")
 
 
 class _Steps:
@@ -209,7 +241,7 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
     folder = prepare_output(out / "prediction", overwrite=True)
     localizer = Localizer.load(out / "localizer", device=options.device)
     grader = Grader.load(out / "classifier", device=options.device)
-    models = Models(localizer=localizer, grader=grader)
+    models = both(localizer, grader)
     predictions = predict_source(source, lambda _: models, folder)
     prediction_report(source, predictions, folder)
     digests = {run: sha256_of(out / run / RUN_FILE) for run in ("localizer", "classifier")}
@@ -225,9 +257,9 @@ def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list
     write_submission(out / "submission.csv", to_table(predictions), source.row_ids)
     points = read_points(out / "truth" / "test_label_coordinates.csv")
     values, from_model = [], []
-    for study_id in track(source.study_ids, "true points"):
-        study = source.load(study_id).study
-        graded = grader.grade(study, annotated_localizations(study, points.get(study_id, ())))
+    for prediction in track(predictions, "true points"):
+        study = with_turned(source.load(prediction.study_id).study, prediction.turned)
+        graded = grader.grade(study, annotated_localizations(study, points.get(study.study_id, ())))
         values.append(graded.values)
         from_model.append(graded.from_model)
     table = ProbabilityTable(study_ids=source.study_ids, values=np.stack(values), from_model=np.stack(from_model))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.predict import (
     Models,
@@ -22,6 +22,10 @@ from shared.files import prepare_output
 from shared.manifest import sha256_of
 from shared.progress import log
 from shared.splits import read_splits
+
+if TYPE_CHECKING:
+    from classify.predict import Grader as LoadedGrader
+    from localize.predict import Localizer as LoadedLocalizer
 
 
 def predict(
@@ -52,9 +56,15 @@ def predict(
         left_out = len(source.study_ids) - len(folds)
         log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")
         source = replace(source, study_ids=tuple(folds), row_ids=None)
-    prepare_output(out, overwrite=overwrite, inputs=[data, localizer_run, classifier_run])
-    # Torch and Ultralytics load here, after the cheap checks, so that a wrong path fails at once.
+    inputs = [data, localizer_run, classifier_run]
+    if not overwrite:
+        prepare_output(out, inputs=inputs)  # says at once that OUT is not empty
+    # Torch and Ultralytics load here, after the cheap checks, so that a wrong path fails at once; OUT is emptied after,
+    # so that a model or device that cannot be had costs nothing.
     models = _Models(localizer_run, classifier_run, device, folds, tta=tta)
+    if source.study_ids:
+        models(source.study_ids[0])
+    prepare_output(out, overwrite=overwrite, inputs=inputs)
     predictions = predict_source(source, models, out)
     prediction_report(source, predictions, out)
     write_prediction_run(
@@ -93,6 +103,20 @@ def held_out_folds(
     return {study_id: fold for fold in trained for study_id in splits.held_out(fold)}
 
 
+def both(localizer: "LoadedLocalizer", grader: "LoadedGrader") -> Models:
+    """The two stages as one.
+
+    Raises:
+      InputError: when they would see other pictures of a mirrored series.
+    """
+    if localizer.unmirror != grader.unmirror:
+        raise InputError(
+            f"the localizer has axial.unmirror = {localizer.unmirror}, the classifier crop.unmirror = "
+            f"{grader.unmirror}; both stages must see one picture, train them with the same"
+        )
+    return Models(localizer=localizer, grader=grader, unmirror=grader.unmirror)
+
+
 class _Models:
     """The models that may grade a study, loaded when first asked for and kept until another fold is."""
 
@@ -111,5 +135,5 @@ class _Models:
             only = None if fold is None else [fold]
             localizer = Localizer.load(self._runs[0], folds=only, device=self._device)
             grader = Grader.load(self._runs[1], folds=only, device=self._device, tta=self._tta)
-            self._loaded = (fold, Models(localizer=localizer, grader=grader))
+            self._loaded = (fold, both(localizer, grader))
         return self._loaded[1]

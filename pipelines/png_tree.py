@@ -89,6 +89,12 @@ def _write_series(folder: Path, series: Series, size: int) -> int:
     return written
 
 
+def is_png_folder(path: Path) -> bool:
+    """Whether a folder of the tree is ours: a study's, or what a kill left of one."""
+    ours = (path / MARK).is_file() or (path.name.startswith(".") and path.suffix == ".tmp")
+    return ours and path.is_dir() and not path.is_symlink()
+
+
 def _key(job: PngJob) -> str:
     """Digest of what the folder depends on; the pixel files' names carry that of their contents."""
     content: list[Any] = [_VERSION, job.size]

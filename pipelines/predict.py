@@ -17,8 +17,9 @@ from shared.errors import InputError
 from shared.files import inside, write_json
 from shared.labels import FINDINGS, Finding, Severity
 from shared.manifest import read_run, write_run
+from shared.mirror import as_shown
 from shared.numbering import Numbering
-from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
+from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
 from shared.progress import log, track
 from shared.study import Study
 
@@ -63,17 +64,19 @@ class Grader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Both stages, ready to answer."""
+    """Both stages, ready to answer; with `unmirror` both see a study as its pictures show it (`shared.mirror`)."""
 
     localizer: Localizer
     grader: Grader
+    unmirror: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPrediction:
     """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row.
 
-    `numbering` says how sure the levels' names are; None where nothing was localized.
+    `numbering` says how sure the levels' names are; None where nothing was localized. `turned` names the axial series
+    that were read as their pictures show them.
     """
 
     study_id: str
@@ -83,21 +86,25 @@ class StudyPrediction:
     detections: tuple[Detection, ...]
     problems: tuple[str, ...]
     numbering: Numbering | None = None
+    turned: tuple[str, ...] = ()
 
 
 def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
     """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception."""
     localizer, grader = models.localizer, models.grader
-    study, problems = loaded.study, list(loaded.problems)
+    # Looked at once, for both stages: sides, crops and their handedness must be of one picture.
+    shown = as_shown(loaded.study, look=models.unmirror)
+    study, problems = shown.study, [*loaded.problems, *shown.problems]
     detections: tuple[Detection, ...] = ()
     localizations: Mapping[Finding, Localization] = {}
     numbering: Numbering | None = None
     values, from_model = grader.prior.copy(), np.zeros(len(FINDINGS), bool)
     try:
         located = localizer.localize(study)
-        detections, localizations, numbering = located.detections, located.localizations, located.numbering
+        detections, numbering = located.detections, located.numbering
+        localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
         problems += located.problems
-        graded = grader.grade(study, localizations)
+        graded = grader.grade(study, located.localizations)
         values, from_model = graded.values, graded.from_model
         problems += graded.problems
     except InputError as error:
@@ -110,6 +117,7 @@ def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
         detections=detections,
         problems=tuple(problems),
         numbering=numbering,
+        turned=shown.turned,
     )
 
 
@@ -135,7 +143,7 @@ def to_table(predictions: Sequence[StudyPrediction]) -> ProbabilityTable:
     """The probabilities of all studies in one table."""
     return ProbabilityTable(
         study_ids=tuple(p.study_id for p in predictions),
-        values=floored(np.stack([p.values for p in predictions])) if predictions else np.zeros((0, len(FINDINGS), 3)),
+        values=np.stack([p.values for p in predictions]) if predictions else np.zeros((0, len(FINDINGS), 3)),
         from_model=np.stack([p.from_model for p in predictions]) if predictions else np.zeros((0, len(FINDINGS)), bool),
     )
 

@@ -18,17 +18,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from pipelines.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, write_pngs
+from pipelines.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
 from pipelines.prepare_study import Job, Outcome, prepare_study
-from shared.challenge import Challenge, LoadedStudy, Part, series_files
+from shared.challenge import PARTS, Challenge, LoadedStudy, Part, listed_parts, series_files
 from shared.discover import dicom_files, group_studies
 from shared.errors import InputError
-from shared.files import prepare_output, written_beside
+from shared.files import check_output, empty_folder, written_beside
 from shared.manifest import write_run
 from shared.progress import log, track
-from shared.store import STORE_FILE, STUDIES, Kind, Store, Unit
+from shared.store import STUDIES, Kind, Store, Unit, is_store
 
-PARTS: Final[tuple[Part, ...]] = ("train", "test")
 _TABLES: Final[Mapping[str, tuple[str, ...]]] = {"train": ("train*.csv",), "test": ("test*.csv", "sample*.csv")}
 
 
@@ -61,10 +60,14 @@ def prepare(
     if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
         raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
     plan = plan_units(data, options.part)
-    if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not (out / STORE_FILE).is_file():
+    data = data.absolute()  # the store outlives the folder that the command ran in
+    if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not is_store(out):
         raise InputError(f"{out}: is not empty and no prepared store; choose another folder, or pass --overwrite")
-    prepare_output(out, overwrite=overwrite, resume=resume, inputs=[data])
+    check_output(out, overwrite=overwrite, resume=resume, inputs=[data])
+    out.mkdir(parents=True, exist_ok=True)
     with _only_process(out), _processes(options.workers) as spread:
+        if overwrite:
+            empty_folder(out, keep={_LOCK})
         store, plan = _begin(data, out, plan, options)
         jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]
         outcomes = list(track(spread(prepare_study, jobs), "preparing", total=len(jobs)))
@@ -75,13 +78,13 @@ def prepare(
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)
-    counts = Counter(outcome.state for outcome in outcomes)
-    slices, pixel_bytes = sum(o.slices for o in outcomes), sum(o.pixel_bytes for o in outcomes)
-    write_run(
-        out, command="prepare", started=started, kind="prepare", input=store.kind, parts=list(plan.units),
-        decoded=counts["new"] + counts["changed"], unchanged=counts["unchanged"], removed=removed,
-        slices=slices, pixel_bytes=pixel_bytes, problems=problems,
-    )  # fmt: skip
+        counts = Counter(outcome.state for outcome in outcomes)
+        slices, pixel_bytes = sum(o.slices for o in outcomes), sum(o.pixel_bytes for o in outcomes)
+        write_run(
+            out, command="prepare", started=started, kind="prepare", input=store.kind, parts=list(plan.units),
+            decoded=counts["new"] + counts["changed"], unchanged=counts["unchanged"], removed=removed,
+            slices=slices, pixel_bytes=pixel_bytes, problems=problems,
+        )  # fmt: skip
     for text in problems[:5]:
         log(f"warning: {text}")
     if len(problems) > 5:
@@ -110,18 +113,13 @@ def plan_units(data: Path, part: Part | None) -> Plan:
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
-    if (data / STORE_FILE).is_file():
+    if is_store(data):
         raise InputError(f"{data}: is a prepared store itself; give the folder of DICOM files that it was made from")
-    if part is None and not any(_series_table(data, p).is_file() for p in PARTS):
-        if any((data / f"{p}_images").is_dir() for p in PARTS):
-            raise InputError(
-                f"{data}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
-            )
+    listed = listed_parts(data) if part is None else (part,)
+    if not listed:
         return Plan(kind="folder", units={"folder": _folder_units(data)})
     units: dict[str, tuple[Unit, ...]] = {}
-    for name in PARTS if part is None else (part,):
-        if part is None and not _series_table(data, name).is_file():
-            continue
+    for name in listed:
         challenge = Challenge.open(data, name)
         if challenge.images.is_dir():
             units[name] = _challenge_units(challenge)
@@ -130,10 +128,6 @@ def plan_units(data: Path, part: Part | None) -> Plan:
     if not units:
         raise InputError(f"{data}: has tables but no images; expected {part or 'train'}_images/<study>/<series>/*.dcm")
     return Plan(kind="challenge", units=units)
-
-
-def _series_table(data: Path, part: Part) -> Path:
-    return data / f"{part}_series_descriptions.csv"
 
 
 def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
@@ -173,17 +167,21 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
     """Marks the store as unfinished and copies the tables; the plan grows by the parts that an earlier call left."""
     old = None
     records: dict[str, tuple[str, ...]] = {}
-    if (out / STORE_FILE).is_file():
+    if is_store(out):
         old, finished = Store.open_any(out, any_reader=True)
         if old.kind != plan.kind:
             raise InputError(f"{out}: is the store of a {old.kind}, {data} is a {plan.kind}; choose another folder")
         for part in PARTS:
-            if options.part in (None, part) or part not in old.records:
+            if part not in old.records:
                 continue
-            if finished and old.current:
+            if options.part not in (None, part) and finished and old.current:
+                _check_source(old, data, part)
                 records[part] = old.records[part]
-            else:
+                continue
+            _check_images(old, data, part, options)
+            if options.part not in (None, part):
                 plan = replace(plan, units={**plan_units(data, part).units, **plan.units})
+        _check_folders(old, data, plan)
     png_size = old.png_size if old is not None else None
     if options.png or options.png_size is not None:
         png_size = options.png_size or 0
@@ -194,6 +192,46 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
         if part in plan.units or part not in records:
             _copy_tables(data, out, _TABLES[part], part in records)
     return store, plan
+
+
+def _check_source(old: Store, data: Path, part: Part) -> None:
+    """A store has one source, so a part that is kept must come from where the other is read."""
+    if old.source.resolve() != data.resolve():
+        raise InputError(
+            f"{data}: the {part} part of {old.root} was made from {old.source}; go on with that folder, or prepare all "
+            "parts from this one without --part"
+        )
+
+
+def _check_images(old: Store, data: Path, part: Part, options: PrepareOptions) -> None:
+    """What a store holds may be all that is left of its images."""
+    images = data / f"{part}_images"
+    if old.records[part] and not images.is_dir():
+        other = "name the other part with --part, " if options.part is None and len(old.records) > 1 else ""
+        raise InputError(
+            f"{images}: gone, but {old.root} holds {len(old.records[part])} studies of it; restore it, {other}or start "
+            "anew with --overwrite"
+        )
+
+
+def _check_folders(old: Store, data: Path, plan: Plan) -> None:
+    """The same for single studies that the tables still list."""
+    gone = []
+    for part, units in plan.units.items():
+        known = set(old.records.get(part, ()))
+        gone += [unit for unit in units if unit.name in known and not unit.files and _holds_slices(old, unit)]
+    if gone:
+        raise InputError(
+            f"{data / gone[0].folder}: gone or empty, but {old.root} holds its slices ({len(gone)} such studies); "
+            "restore it, take it out of the tables, or start anew with --overwrite"
+        )
+
+
+def _holds_slices(store: Store, unit: Unit) -> bool:
+    try:
+        return store.study(unit.part, unit.name).slices > 0
+    except InputError:
+        return False  # damaged: nothing to lose
 
 
 def _copy_tables(data: Path, out: Path, patterns: Sequence[str], wanted: bool) -> None:
@@ -212,11 +250,12 @@ def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
     removed = 0
     done = iter(outcomes)
     kept = {part: {name for _ in units for name in next(done).files} for part, units in plan.units.items()}
-    for folder in (store.root / STUDIES).glob("*"):
-        if folder.name in store.records and folder.name not in kept:
+    for name in (*PARTS, "folder"):
+        folder = store.root / STUDIES / name
+        if not folder.is_dir() or (name in store.records and name not in kept):
             continue
         for path in list(folder.iterdir()):
-            if path.name not in kept.get(folder.name, ()):
+            if path.name not in kept.get(name, ()) and not path.is_dir():
                 removed += path.suffix == ".json"
                 path.unlink()
     return removed
@@ -230,8 +269,8 @@ def _write_png_tree(store: Store, spread: "Spread") -> list[str]:
     if twice:
         raise InputError(f"{store.source}: study {twice[0]} is in both parts; prepare PNGs of one with --part")
     known = {study.study_id for study in studies}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in known:
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in known and is_png_folder(path):
             shutil.rmtree(path)
     jobs = [PngJob(root=store.root, study=study, size=size) for study in studies]
     return [text for text in track(spread(write_pngs, jobs), "PNGs", total=len(jobs)) if text]
@@ -253,7 +292,8 @@ _LOCK: Final = "lock"
 @contextmanager
 def _only_process(out: Path) -> Iterator[None]:
     """Keeps a second `lumbar prepare` out of the store during the block."""
-    with (out / _LOCK).open("w") as file:
+    # The file stays when --overwrite empties the folder: another file would be another lock.
+    with (out / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -19,7 +19,7 @@ from pipelines.image_numbers import FREQUENCIES, measure, spectrum, tissue_signa
 from pipelines.page import png_bytes
 from pipelines.realism_views import DETAIL_MM, Place, Subject, detail_window, places, slice_at, whole_window
 from pipelines.source import open_parts
-from pipelines.tiles import field_mm, gap_mm
+from pipelines.tiles import field_mm, series_gap_mm
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Part
 from shared.detections import Localization, read_localizations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH_PX: Final = 1600
+MAX_PATIENTS: Final = 12
 # Slices of a series that numbers are taken from: these fractions of the way through it.
 _SAMPLED: Final = (0.35, 0.5, 0.65)
 _REAL, _SYNTHETIC = "#d1495b", "#2e86ab"
@@ -66,9 +67,14 @@ def realism(data: Path, out: Path, options: RealismOptions, *, overwrite: bool =
     Raises:
       InputError: when `data` holds no readable study, or OUT is not empty.
     """
-    if options.patients < 1:
-        raise InputError(f"--patients {options.patients}: expected at least 1")
+    if not 1 <= options.patients <= MAX_PATIENTS:
+        raise InputError(f"--patients {options.patients}: expected 1 to {MAX_PATIENTS}, which a page has room for")
     real = _real_subjects(data, options)
+    if any(_is_raw_lost(item) for s in real for series in s.study.series for item in series.slices):
+        log(
+            f"{data}: a prepared store holds no values in the scanner's own units and its DICOM files are gone; the "
+            "numbers of these studies are left out"
+        )
     prepare_output(out, overwrite=overwrite, inputs=[data, options.localizations])
     with tempfile.TemporaryDirectory() as name:
         log(f"making {options.patients} synthetic patients ({options.preset})")
@@ -110,7 +116,10 @@ def _real_subjects(data: Path, options: RealismOptions) -> list[Subject]:
         for study_id in source.study_ids:
             if len(found) == options.patients:
                 return found
-            study = source.load(study_id).study
+            loaded = source.load(study_id)
+            study = loaded.study
+            for problem in loaded.problems:
+                log(problem)
             if study.series:
                 points = annotated_localizations(study, tables.get(study_id, ())) or given.get(study_id, {})
                 found.append(
@@ -182,7 +191,13 @@ def _pixels_or_none(item: Slice) -> NDArray[np.uint8] | None:
         return None
 
 
+def _is_raw_lost(item: Slice) -> bool:
+    return item.stored is not None and not item.path.is_file()
+
+
 def _raw_or_none(item: Slice) -> NDArray[np.float32] | None:
+    if _is_raw_lost(item):
+        return None  # said once for all
     try:
         return read_raw_pixels(item.path)
     except InputError as error:
@@ -228,14 +243,13 @@ def _numbers(report: Report, view: View, subjects: Sequence[Subject]) -> None:
 def _record(sample: _Sample, view: View) -> dict[str, Any]:
     series, spacing = sample.series, sample.series.slices[0].plane.spacing_mm
     numbers = measure([(pixels, item.plane.spacing_mm) for item, pixels in sample.raw])
-    gaps = [g for stack in series.stacks if (g := gap_mm(stack)) is not None]
     width, height = field_mm(series.slices[0])
     record: dict[str, Any] = {
         "slices": len(series.slices),
         "matrix": "{} x {}".format(*series.slices[0].shape),
         "spacing_mm": f"{spacing[0]:.3g} x {spacing[1]:.3g}",
         "field_mm": f"{width:.0f} x {height:.0f}",
-        "gap_mm": float(np.median(gaps)) if gaps else None,
+        "gap_mm": series_gap_mm(series),
         "background_noise_percent": None if numbers.background_noise is None else 100 * numbers.background_noise,
         "grain_grey_values": numbers.grain,
         "tissue_share": numbers.tissue_share,

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.tiles import Window, gap_mm, middle_px, position_mm
+from pipelines.tiles import Window, middle_px, position_mm, series_gap_mm
 from shared.geometry import FloatArray
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study
@@ -85,9 +85,8 @@ def slice_at(subject: Subject, view: View, place: Place) -> Slice | None:
             target = (max(positions) + min(positions)) / 2 - place.blind_mm
         distances = [abs(p - target) for p in positions]
     nearest = int(np.argmin(distances))
-    gaps = [g for stack in series.stacks if (g := gap_mm(stack)) is not None]
-    reach = float(np.median(gaps)) if gaps else _REACH_MM
-    return series.slices[nearest] if distances[nearest] <= max(reach, _REACH_MM) else None
+    reach = max(series_gap_mm(series) or 0.0, _REACH_MM)
+    return series.slices[nearest] if distances[nearest] <= reach else None
 
 
 def _sagittal_mm(subject: Subject, positions: Sequence[float]) -> float:

@@ -108,10 +108,11 @@ def _worst(report: Report, values: NDArray[np.float64], study_ids: Sequence[str]
     losses = study_losses(values, grades)
     share = losses.losses / losses.weights.sum(0).clip(min=1e-9)
     order = np.argsort(-share.sum(1))[:5]
+    terms = max(int((losses.weights.sum(0) > 0).sum()), 1)  # a family without a grade has no term
     report.heading("Studies that cost most")
     report.table(
         ["study", "share of the score", *TERMS],
-        [[study_ids[i], float(share[i].sum() / 4), *(float(v) / 4 for v in share[i])] for i in order],
+        [[study_ids[i], float(share[i].sum() / terms), *(float(v) / terms for v in share[i])] for i in order],
         "What each study adds to the score.",
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shared.challenge import Challenge, LoadedStudy, Part
+from shared.challenge import Challenge, LoadedStudy, Part, listed_parts
 from shared.discover import discover_studies, group_studies
 from shared.errors import InputError
 from shared.manifest import data_fingerprint
@@ -41,17 +41,13 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected a challenge directory or a folder of DICOM files")
-    parts: list[Part] = [p for p in ("test", "train") if (path / f"{p}_series_descriptions.csv").is_file()]
-    if part is None and not parts:
+    parts = (part,) if part is not None else listed_parts(path)
+    if not parts:
         store = Store.find(path)
         if store is not None:
             return _folder_source(group_studies(store.source, store.folder_readings()))
-        if (path / "train_images").is_dir() or (path / "test_images").is_dir():
-            raise InputError(
-                f"{path}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
-            )
         return _folder_source(discover_studies(path))
-    data = Challenge.open(path, part or parts[0])
+    data = Challenge.open(path, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
     return StudySource(
@@ -70,8 +66,7 @@ def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
     Raises:
       InputError: as `open_source` does, when nothing can be opened.
     """
-    both: tuple[Part, ...] = ("train", "test")
-    parts = [p for p in both if (path / f"{p}_series_descriptions.csv").is_file()]
+    parts = listed_parts(path)
     if part is not None or len(parts) < 2:
         return [open_source(path, part)]
     opened, errors = [], []

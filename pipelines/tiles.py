@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.geometry import LEFT, Plane
 from shared.labels import View
-from shared.study import Slice
+from shared.study import Series, Slice
 
 # Letters of DICOM's patient orientation along +x, +y, +z of LPS, and against them.
 _TOWARDS: Final = ("L", "P", "H")
@@ -101,3 +101,9 @@ def gap_mm(slices: Sequence[Slice]) -> float | None:
     normal = slices[0].plane.normal
     at = np.sort([float(np.asarray(s.plane.origin_mm) @ normal) for s in slices])
     return float(np.median(np.diff(at)))
+
+
+def series_gap_mm(series: Series) -> float | None:
+    """Median of the stacks' `gap_mm`; None where each has a single slice."""
+    gaps = [gap for stack in series.stacks if (gap := gap_mm(stack)) is not None]
+    return float(np.median(gaps)) if gaps else None

@@ -24,8 +24,10 @@ from shared.store import Store
 from shared.study import REPEATED_NUMBERS, Series, Slice, Study, number_uniquely, order_slices
 
 Part = Literal["train", "test"]
-_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
-_GRADES: Final = {severity.display: severity.value for severity in Severity}
+PARTS: Final[tuple[Part, ...]] = ("train", "test")
+# What may name a study or series: safe as the name of a folder.
+IDENTIFIER: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
+GRADES: Final = {severity.display: severity.value for severity in Severity}
 MISSING: Final = -1
 
 
@@ -157,8 +159,8 @@ class Challenge:
                     continue
                 item = header.to_slice()
                 # The challenge's coordinates name slices by file, which is the instance number there.
-                number = int(path.stem) if path.stem.isdigit() else item.instance_number
-                slices.append(replace(item, instance_number=number))
+                number = number_of(path)
+                slices.append(item if number is None else replace(item, instance_number=number))
             if slices:
                 ordered = order_slices(slices, view)
                 numbered = number_uniquely(ordered)
@@ -183,6 +185,25 @@ class Challenge:
         return record.of_series
 
 
+def listed_parts(root: Path) -> tuple[Part, ...]:
+    """Parts whose series descriptions are there, training first; none for a plain folder.
+
+    Raises:
+      InputError: when there are folders of images and no table.
+    """
+    parts = tuple(part for part in PARTS if (root / f"{part}_series_descriptions.csv").is_file())
+    if not parts and any((root / f"{part}_images").is_dir() for part in PARTS):
+        raise InputError(
+            f"{root}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
+        )
+    return parts
+
+
+def number_of(path: Path) -> int | None:
+    """The instance number that a file's name gives, by which the tables name slices; None for another name."""
+    return int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
+
+
 def series_files(folder: Path) -> list[Path]:
     """The DICOM files of one series in a challenge directory; none without the folder."""
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
@@ -198,10 +219,10 @@ def read_grades(path: Path) -> dict[str, np.ndarray]:
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
         text = table[finding.column]
-        unknown = sorted(set(text.dropna()) - set(_GRADES))
+        unknown = sorted(set(text.dropna()) - set(GRADES))
         if unknown:
-            raise InputError(f"{path}: column {finding.column} holds {unknown[0]!r}; expected one of {list(_GRADES)}")
-        values[:, finding.index] = text.map(_GRADES).fillna(MISSING).astype(np.int8)
+            raise InputError(f"{path}: column {finding.column} holds {unknown[0]!r}; expected one of {list(GRADES)}")
+        values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
     return {str(s): row for s, row in zip(table["study_id"], values, strict=True)}
 
 
@@ -272,7 +293,7 @@ def _read_row_ids(path: Path) -> tuple[str, ...]:
 
 def _check_ids(path: Path, ids: pd.Series) -> None:
     for value in ids.unique():
-        if pd.isna(value) or not _ID.fullmatch(str(value)) or set(str(value)) <= {"."}:
+        if pd.isna(value) or not IDENTIFIER.fullmatch(str(value)):
             raise InputError(
                 f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'"
             )

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
+from pydicom.uid import UID
 
 from shared.errors import InputError
 from shared.geometry import Plane
@@ -96,6 +98,10 @@ HeaderReading: TypeAlias = tuple[Path, Header | InputError]
 
 class NoPlaneError(InputError):
     """The file is a DICOM image, but its header gives the slice no usable place in the patient."""
+
+
+class NoImageError(InputError):
+    """The file is a DICOM object of a kind without pixels: DICOMDIR, report, presentation state, PDF."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -266,11 +272,20 @@ def _foreign(path: Path, fault: str) -> Iterator[None]:
 
 def _content(path: Path) -> bytes:
     with _foreign(path, "cannot be read as DICOM"):
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: {size} bytes; expected at most {MAX_FILE_BYTES}")
+        found = path.stat()
+        # A pipe would block and a device never end. Opening a folder fails by itself.
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path}: is no regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: {found.st_size} bytes; expected at most {MAX_FILE_BYTES}")
         # One read of the whole file: pydicom's many small ones cost more than the parsing.
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(found.st_size + 1)
+            if len(content) > found.st_size:  # it grew, or its size is not told
+                content += file.read(MAX_FILE_BYTES + 1 - len(content))
+        if len(content) > MAX_FILE_BYTES:
+            raise InputError(f"{path}: {len(content)} bytes; expected at most {MAX_FILE_BYTES}")
+        return content
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
@@ -307,7 +322,8 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> Header:
 def _header(path: Path, dataset: pydicom.Dataset) -> Header:
     missing = [t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not _value(dataset, t)]
     if missing:
-        raise NoPlaneError(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
+        kind = NoPlaneError if _may_be_image(dataset) else NoImageError
+        raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
     orientation = [float(v) for v in _value(dataset, "ImageOrientationPatient")]
     row_dir, col_dir = np.array(orientation[:3]), np.array(orientation[3:])
     try:
@@ -340,6 +356,12 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         echo_time_ms=_number(_value(dataset, "EchoTime")),
         inversion_time_ms=_number(_value(dataset, "InversionTime")),
     )
+
+
+def _may_be_image(dataset: pydicom.Dataset) -> bool:
+    """False for what has no rows and says that it is no image; an image cut short still says that it is one."""
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return not kind or "Image" in UID(kind).name or bool(_value(dataset, "Rows"))
 
 
 def _bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:

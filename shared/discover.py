@@ -6,6 +6,7 @@ Folder and file names mean nothing here; junk files are passed over, unreadable 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,6 @@ from shared.study import REPEATED_NUMBERS, Series, Study, number_uniquely, order
 
 # A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
 MIN_SLICES: Final = 5
-NOT_USED: Final = "is not used"
 # Echo times in ms that separate T1 (short) from T2 (long) spin-echo images; proton density lies between.
 T1_MAX_ECHO_MS: Final = 40.0
 T2_MIN_ECHO_MS: Final = 60.0
@@ -30,15 +30,44 @@ _NOT_DIAGNOSTIC: Final = frozenset(
 _SAGITTAL_AXIS, _CORONAL_AXIS, _AXIAL_AXIS = 0, 1, 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundStudy:
+    """A study of a plain folder, and what of its files is not in it.
+
+    Attributes:
+      renumbered: series whose instance numbers repeat.
+      unused: series id -> why it has no view.
+      unread: files that could not be read and lie nearest to this study.
+    """
+
+    study: Study
+    renumbered: frozenset[str]
+    unused: Mapping[str, str]
+    unread: tuple[tuple[Path, InputError], ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All of it in words."""
+        told = dict.fromkeys(self.renumbered, f": {REPEATED_NUMBERS}")
+        told |= {series_id: f" is not used: {reason}" for series_id, reason in self.unused.items()}
+        remarks = [f"study {self.study.study_id} series {series_id}{text}" for series_id, text in sorted(told.items())]
+        return (*remarks, *(str(error) for _, error in self.unread))
+
+
 def discover_studies(folder: Path) -> list[LoadedStudy]:
     """Finds every study below a folder.
 
     Raises:
       InputError: when the folder is missing or holds no readable DICOM image at all.
     """
+    return [LoadedStudy(study=found.study, problems=found.problems) for found in find_studies(folder)]
+
+
+def find_studies(folder: Path) -> list[FoundStudy]:
+    """`discover_studies` for who needs to know more of the problems than their words."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
-    return group_studies(folder, read_headers(dicom_files(folder)))
+    return _group(folder, read_headers(dicom_files(folder)))
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -52,23 +81,24 @@ def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[Loade
     Raises:
       InputError: when not one of them could be read.
     """
+    return [LoadedStudy(study=found.study, problems=found.problems) for found in _group(folder, readings)]
+
+
+def _group(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:
     headers = [header for _, header in readings if isinstance(header, Header)]
-    problems = [(path, str(header)) for path, header in readings if isinstance(header, InputError)]
+    problems = [(path, header) for path, header in readings if isinstance(header, InputError)]
     if not headers:
         raise InputError(
             f"{folder}: no readable DICOM image below it ({len(problems)} unreadable)"
-            + (f"; first: {problems[0]}" if problems else "; expected .dcm files or a challenge directory")
+            + (f"; first: {problems[0][1]}" if problems else "; expected .dcm files or a challenge directory")
         )
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         studies[header.study_uid or _name(folder, header.path.parent.parent)].append(header)
     unread = _by_nearest_study(studies, problems)
-    loaded = []
-    for study_id, of_study in sorted(studies.items()):
-        series, remarks = _series_of(folder, study_id, of_study)
-        remarks += unread[study_id]
-        loaded.append(LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(remarks)))
-    return loaded
+    return [
+        _found(folder, study_id, of_study, tuple(unread[study_id])) for study_id, of_study in sorted(studies.items())
+    ]
 
 
 def _name(root: Path, folder: Path) -> str:
@@ -78,15 +108,17 @@ def _name(root: Path, folder: Path) -> str:
 
 
 def _by_nearest_study(
-    studies: Mapping[str, Sequence[Header]], problems: Sequence[tuple[Path, str]]
-) -> dict[str, list[str]]:
-    """Each unreadable file's message, under the study that lies nearest to it in the tree."""
-    folders = sorted((header.path.parent, study_id) for study_id, of in studies.items() for header in of)
-    result: dict[str, list[str]] = {study_id: [] for study_id in studies}
-    for path, text in problems:
-        parts = path.parent.parts
-        nearness = [(-_common(parts, folder.parts), study_id) for folder, study_id in folders]
-        result[min(nearness)[1]].append(text)
+    studies: Mapping[str, Sequence[Header]], problems: Sequence[tuple[Path, InputError]]
+) -> dict[str, list[tuple[Path, InputError]]]:
+    """Each unreadable file, under the study that lies nearest to it in the tree."""
+    folders = {(header.path.parent, study_id) for study_id, of in studies.items() for header in of}
+    nearest: dict[Path, str] = {}
+    result: dict[str, list[tuple[Path, InputError]]] = {study_id: [] for study_id in studies}
+    for path, error in problems:
+        near = path.parent
+        if near not in nearest:
+            nearest[near] = min((-_common(near.parts, folder.parts), study_id) for folder, study_id in folders)[1]
+        result[nearest[near]].append((path, error))
     return result
 
 
@@ -137,19 +169,24 @@ def _weighting(header: Header, words: set[str]) -> str | None:
     return "t2" if header.echo_time_ms >= T2_MIN_ECHO_MS else "proton density"
 
 
-def _series_of(root: Path, study_id: str, headers: Sequence[Header]) -> tuple[list[Series], list[str]]:
+def _found(
+    root: Path, study_id: str, headers: Sequence[Header], unread: tuple[tuple[Path, InputError], ...]
+) -> FoundStudy:
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.series_uid or _name(root, header.path.parent)].append(header)
-    series, remarks = [], []
+    series: list[Series] = []
+    renumbered: set[str] = set()
+    unused: dict[str, str] = {}
     for series_id, of_series in sorted(groups.items()):
         view = classify_view(of_series)
         if isinstance(view, View):
             ordered = order_slices((h.to_slice() for h in of_series), view)
             numbered = number_uniquely(ordered)
             if numbered is not ordered:
-                remarks.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
+                renumbered.add(series_id)
             series.append(Series(series_id=series_id, view=view, slices=numbered))
         else:
-            remarks.append(f"study {study_id} series {series_id} {NOT_USED}: {view}")
-    return series, remarks
+            unused[series_id] = view
+    study = Study(study_id=study_id, series=tuple(series))
+    return FoundStudy(study=study, renumbered=frozenset(renumbered), unused=unused, unread=unread)

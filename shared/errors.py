@@ -12,8 +12,11 @@ class InputError(Exception):
     """
 
 
-def exit_code(command: Callable[[], int]) -> int:
-    """Runs a command; bad input becomes one line on standard error and exit code 1."""
+def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
+    """Runs a command; bad input becomes one line on standard error and exit code 1.
+
+    `resumable` says that the command has --resume, which an interrupted run is then told of.
+    """
     try:
         return command()
     except InputError as error:
@@ -26,5 +29,5 @@ def exit_code(command: Callable[[], int]) -> int:
         sys.stderr.write(f"error: {error.filename or 'system'}: {error.strerror or error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished parts are kept, go on with --resume\n")
+        sys.stderr.write("interrupted" + ("; finished parts are kept, go on with --resume\n" if resumable else "\n"))
         return 130

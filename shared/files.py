@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# One of them lies in what any of our commands has finished writing.
+_OURS: Final = ("run.json", "store.json", "report.json")
 
 
 @contextmanager
@@ -85,26 +88,56 @@ def read_csv(
 def prepare_output(
     path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
 ) -> Path:
-    """Creates an output folder.
-
-    A folder with anything in it is refused, emptied with `overwrite` and kept with `resume`.
+    """Creates an output folder; one with anything in it is refused, emptied with `overwrite` and kept with `resume`.
 
     Raises:
-      InputError: when the folder is not empty and neither flag is given, is a file or a link, or when emptying it
-        would take one of `inputs`, the working directory or the home directory along.
+      InputError: as `check_output` does.
     """
+    check_output(path, overwrite=overwrite, resume=resume, inputs=inputs)
+    if not resume:
+        empty_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_output(
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
+) -> None:
+    """What `prepare_output` checks; changes nothing, so a long command can ask before it begins.
+
+    Raises:
+      InputError: when the folder is not empty and neither flag is given, is a file or a link, when emptying it would
+        take one of `inputs`, the working directory or the home directory along, or when it lies in one of `inputs`
+        and none of our commands wrote it.
+    """
+    given = [kept for kept in inputs if kept is not None]
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise InputError(f"{path}: is a file or a link; expected a folder to write to")
     if overwrite:
-        for kept in (*filter(None, inputs), Path.cwd(), Path.home()):
+        for kept in (*given, Path.cwd(), Path.home()):
             if kept.resolve().is_relative_to(path.resolve()):
                 raise InputError(f"{path}: --overwrite would delete {kept}; choose another folder")
-    if path.is_dir() and any(path.iterdir()) and not resume:
-        if not overwrite:
-            raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")
-        shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    if not path.is_dir() or not any(path.iterdir()) or resume:
+        return
+    if not overwrite:
+        raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")
+    around = [kept for kept in given if path.resolve().is_relative_to(kept.resolve())]
+    if around and not any((path / name).is_file() for name in _OURS):
+        raise InputError(
+            f"{path}: --overwrite would delete a part of {around[0]} (no {', '.join(_OURS)} in it); choose another "
+            "folder"
+        )
+
+
+def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:
+    """Deletes what the folder holds but the names to keep; nothing where there is no such folder."""
+    for entry in list(path.iterdir()) if path.is_dir() else ():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def inside(folder: Path, name: str) -> Path:

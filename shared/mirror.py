@@ -2,10 +2,11 @@
 
 There both pictures show the same tissue along a line. Along all these lines of an axial slice the grey values must
 agree better than those of the mirrored picture do: vessels, scoliosis and a spine beside the picture's middle are not
-symmetric. It takes no points, so it finds mirrored series in unlabelled data too.
+symmetric. It takes no points, so it finds mirrored series in unlabelled data too. Both stages read a study as
+`as_shown` gives it (docs/adr/0009).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from shared.detections import Localization
 from shared.errors import InputError
 from shared.geometry import Plane
 from shared.labels import View
@@ -32,6 +34,9 @@ _MIRRORED_MARGIN: Final = 0.02
 # A quick look takes this many slices of each series.
 _QUICK_AXIAL: Final = 12
 _QUICK_SAGITTAL: Final = 7
+_MIRRORED: Final = (
+    "is mirrored against the sagittal series; its sides are taken from what it shows, not from its header"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +75,50 @@ def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
     sagittal = next(iter((*study.of_view(View.SAGITTAL_T2), *study.of_view(View.SAGITTAL_T1))), None)
     if sagittal is None or not study.of_view(View.AXIAL_T2):
         return study, ()
-    seen = _pictures(sagittal, _QUICK_SAGITTAL)
-    turned = [
-        s.series_id for s in study.of_view(View.AXIAL_T2) if fit_series(_pictures(s, _QUICK_AXIAL), seen).is_mirrored
-    ]
+    seen = _pictures(sagittal)
+    turned = [s.series_id for s in study.of_view(View.AXIAL_T2) if fit_series(_pictures(s), seen).is_mirrored]
     if not turned:
         return study, ()
-    series = tuple(_turned(s) if s.series_id in turned else s for s in study.series)
-    return replace(study, series=series), tuple(turned)
+    return with_turned(study, turned), tuple(turned)
+
+
+def with_turned(study: Study, series_ids: Collection[str]) -> Study:
+    """The study with the planes of the given series turned, so that left and right change places."""
+    return replace(study, series=tuple(_turned(s) if s.series_id in series_ids else s for s in study.series))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A study as its pictures show it.
+
+    Attributes:
+      given: as its headers say.
+      study: what both stages work on; mirrored axial series have the plane of what they show.
+      turned: ids of those series.
+    """
+
+    given: Study
+    study: Study
+    turned: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"study {self.given.study_id} series {s}: {_MIRRORED}" for s in self.turned)
+
+    def as_given(self, item: Localization) -> Localization:
+        """The same pixel at the place that the header gives it: files hold the header's millimetres."""
+        series = self.given.get(item.series_id) if item.series_id in self.turned else None
+        found = series.by_instance(item.instance_number) if series else None
+        if found is None:
+            return item
+        x, y, z = (float(v) for v in found.plane.to_patient((item.x_px, item.y_px)))
+        return replace(item, point_mm=(x, y, z))
+
+
+def as_shown(study: Study, *, look: bool = True) -> Shown:
+    """The study as its pictures show it; without `look` as its headers say."""
+    corrected, turned = unmirrored(study) if look else (study, ())
+    return Shown(given=study, study=corrected, turned=turned)
 
 
 def _turned(series: Series) -> Series:
@@ -92,11 +133,16 @@ def _turned(series: Series) -> Series:
     return replace(series, slices=tuple(replace(item, plane=plane(item)) for item in series.slices))
 
 
-def _pictures(series: Series, count: int) -> list[tuple[Slice, Picture]]:
-    """Some slices, evenly spread, with their pixels."""
-    chosen = np.unique(np.linspace(0, len(series.slices) - 1, min(count, len(series.slices))).round().astype(int))
+def quick_look(count: int, view: View) -> list[int]:
+    """Which of a series' `count` slices are enough to see whether it is mirrored: evenly spread indices."""
+    wanted = min(count, _QUICK_SAGITTAL if view.is_sagittal else _QUICK_AXIAL)
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, wanted).round())]
+
+
+def _pictures(series: Series) -> list[tuple[Slice, Picture]]:
+    """Some slices with their pixels."""
     result: list[tuple[Slice, Picture]] = []
-    for k in chosen:
+    for k in quick_look(len(series.slices), series.view):
         try:
             result.append((series.slices[k], slice_pixels(series.slices[k])))
         except InputError:  # reported where the slice is needed

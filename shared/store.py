@@ -87,7 +87,7 @@ class Store:
     """The index of a store.
 
     Attributes:
-      source: the data that it was made from, as the command named them.
+      source: the data that it was made from, absolute.
       records: names of the records of each part.
       png_size: None without PNGs, 0 for the slices' own size, else the side of a square.
       current: whether its records were made by this version of the DICOM reader.
@@ -107,7 +107,7 @@ class Store:
         Raises:
           InputError: when it is unfinished, damaged or of another version.
         """
-        if not (root / STORE_FILE).is_file():
+        if not is_store(root):
             return None
         store, finished = cls.open_any(root)
         if not finished:
@@ -173,6 +173,16 @@ class Store:
         """Of a plain DICOM folder: every file's header, in the order of their paths."""
         readings = [r for name in self.records.get("folder", ()) for r in self.study("folder", name).readings]
         return sorted(readings, key=lambda reading: reading[0])
+
+
+def is_store(root: Path) -> bool:
+    """Whether the folder holds a store of any version, sound or not; a store.json of something else makes none."""
+    path = root / STORE_FILE
+    if not path.is_file():
+        return False
+    _check_size(path)
+    index = read_json(path)
+    return isinstance(index, dict) and index.keys() >= {"format", "checksum"}
 
 
 def record_path(root: Path, part: str, name: str) -> Path:

@@ -12,12 +12,14 @@ AXIAL = [1, 0, 0, 0, 1, 0]
 CORONAL = [1, 0, 0, 0, 0, -1]
 
 
-def write_dicom(path: Path, pixels: np.ndarray | None = None, **tags: Any) -> Path:
+def write_dicom(
+    path: Path, pixels: np.ndarray | None = None, *, sop_class: str = "1.2.840.10008.5.1.4.1.1.4", **tags: Any
+) -> Path:
     """One MR slice; `tags` replace or (with None) remove the defaults."""
     pixels = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) if pixels is None else pixels
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
     values: dict[str, Any] = {

@@ -62,6 +62,11 @@ def explore(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
     }
 
 
+def study_count(facts: Mapping[str, Any]) -> int:
+    """Studies of all parts."""
+    return sum(facts["counts"]["studies"].values())
+
+
 def _counts(tables: Sequence[Tables], results: Sequence[StudyResult], series: Sequence[SeriesFacts]) -> Json:
     listed = [view for t in tables for rows in t.series.values() for _, view in rows]
     views = Counter(listed) if tables else Counter(s.view for s in series)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from shared.labels import FINDINGS, Condition, Level, Side, View
+from pipelines.picture import SEVERITY_COLORS
+from shared.labels import FINDINGS, Condition, Level, Severity, Side, View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 
-_GRADES: Final = ("#c9d8e4", "#e8a33d", "#b3361e")
 _VIEWS: Final = ("#4a7ba6", "#12364f", "#c2703d")
 _LEVELS: Final = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d9b90c")
 _MOST_POINTS: Final = 1500
@@ -37,8 +37,8 @@ def prevalence_figure(findings: Json) -> "Figure":
         moderate = np.array([100 * (row["share"][1] or 0) for row in rows])
         severe = np.array([100 * (row["share"][2] or 0) for row in rows])
         where = np.arange(len(Level))
-        axes.bar(where, severe, color=_GRADES[2], width=0.7)
-        axes.bar(where, moderate, bottom=severe, color=_GRADES[1], width=0.7)
+        axes.bar(where, severe, color=SEVERITY_COLORS[Severity.SEVERE], width=0.7)
+        axes.bar(where, moderate, bottom=severe, color=SEVERITY_COLORS[Severity.MODERATE], width=0.7)
         for x, row in zip(where, rows, strict=True):
             _, known_moderate, known_severe = row["challenge_share"]
             for height in (known_severe, known_severe + known_moderate):
@@ -48,8 +48,8 @@ def prevalence_figure(findings: Json) -> "Figure":
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("% of graded findings")
     handles = [
-        Patch(color=_GRADES[1], label="Moderate"),
-        Patch(color=_GRADES[2], label="Severe"),
+        Patch(color=SEVERITY_COLORS[Severity.MODERATE], label="Moderate"),
+        Patch(color=SEVERITY_COLORS[Severity.SEVERE], label="Severe"),
         Line2D([], [], color="#222", lw=1.2, label="challenge"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)

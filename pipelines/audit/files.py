@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.audit.findings import Code, Issue
-from shared.dicom import NoPlaneError
+from shared.challenge import number_of
+from shared.dicom import NoImageError, NoPlaneError
 from shared.encoding import Encoding, read_encoded_header
 from shared.errors import InputError
 from shared.labels import View
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
 
 _NAMED: Final = 5
+_SUFFIXES: Final = frozenset(
+    {".bak", ".bmp", ".csv", ".db", ".gz", ".html", ".ima", ".ini", ".jpeg", ".jpg", ".json", ".nii", ".pdf", ".png",
+     ".tif", ".tmp", ".txt", ".xml", ".zip"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,23 +64,23 @@ def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[
     """Reads the listed series of a study below `<root>/<part>_images`."""
     folder = root / f"{part}_images" / study_id
     issues: list[Issue] = []
-    if not folder.is_dir():
+    if not _is_folder(folder):
         reason = f"expected the folder {folder.relative_to(root)}, got none"
         issues.append(Issue(code=Code.IMAGES_MISSING, part=part, study_id=study_id, reason=reason))
         return StudyRead(part=part, study_id=study_id, series=(), issues=tuple(issues))
     known = {series_id for series_id, _ in listed}
-    for path in sorted(folder.iterdir()):
+    for path in _entries(root, folder, part, study_id, issues):
         if path.name not in known:
             name = str(path.relative_to(root))
             reason = "expected a series of the series descriptions, got a folder or file of another name"
             issues.append(Issue(code=Code.FOLDER_UNLISTED, part=part, study_id=study_id, file=name, reason=reason))
     series = []
     for series_id, view in listed:
-        entries = sorted((folder / series_id).iterdir()) if (folder / series_id).is_dir() else []
+        entries = _entries(root, folder / series_id, part, study_id, issues)
         paths = [p for p in entries if p.suffix == ".dcm"]
-        others = [p.name for p in entries if p.suffix != ".dcm"]
+        others = Counter(_kind(p) for p in entries if p.suffix != ".dcm")
         if others:
-            reason = f"{len(others)} entries, for example {others[0][:60]!r}"
+            reason = f"{others.total()} entries: " + ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
             issues.append(_issue(Code.FILE_UNEXPECTED, part, study_id, series_id, reason))
         read = _read_files(root, part, study_id, series_id, paths, issues, by_name=True)
         if read:
@@ -84,6 +89,40 @@ def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[
             reason = f"expected {view.value} slices, got {len(paths)} files and none that can be read"
             issues.append(_issue(Code.SERIES_EMPTY, part, study_id, series_id, reason))
     return StudyRead(part=part, study_id=study_id, series=tuple(series), issues=tuple(issues))
+
+
+def _entries(root: Path, folder: Path, part: str, study_id: str, issues: list[Issue]) -> list[Path]:
+    """What a folder holds, sorted; nothing where there is none or it cannot be read, which is an issue."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        issues.append(unreadable_folder(root, folder, error, part, study_id))
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # its parent cannot be read, which is said of that
+        return False
+
+
+def unreadable_folder(root: Path, folder: Path, error: OSError, part: str, study_id: str = "") -> Issue:
+    reason = f"the folder cannot be read ({error.strerror or type(error).__name__})"
+    name = str(folder.relative_to(root))
+    return Issue(code=Code.FILE_UNREADABLE, part=part, study_id=study_id, file=name, reason=reason)
+
+
+def _kind(path: Path) -> str:
+    """Of a stray file: its suffix where that is a usual one. Its name may be a patient's."""
+    return path.suffix.lower() if path.suffix.lower() in _SUFFIXES else "of another name"
+
+
+def unread_code(error: InputError) -> Code:
+    """What the error of one file is to the audit."""
+    if isinstance(error, NoImageError):
+        return Code.NO_IMAGE
+    return Code.NO_PLANE if isinstance(error, NoPlaneError) else Code.FILE_UNREADABLE
 
 
 def read_known_study(root: Path, study: Study) -> StudyRead:
@@ -108,15 +147,14 @@ def _read_files(
     read = []
     for path in paths:
         name = str(path.relative_to(root))
-        number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
+        number = number_of(path)
         try:
             header, encoding = read_encoded_header(path)
         except InputError as error:
-            code = Code.NO_PLANE if isinstance(error, NoPlaneError) else Code.FILE_UNREADABLE
             reason = str(error).removeprefix(f"{path}: ")
             issues.append(
-                Issue(code=code, part=part, study_id=study_id, series_id=series_id, instance_number=number, file=name,
-                      reason=reason)
+                Issue(code=unread_code(error), part=part, study_id=study_id, series_id=series_id,
+                      instance_number=number, file=name, reason=reason)
             )  # fmt: skip
             continue
         used = number if by_name and number is not None else header.instance_number
@@ -176,7 +214,7 @@ def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
     if len(uids) > 1:
         found.append((Code.SERIES_MIXED, f"{len(uids)} SeriesInstanceUIDs in one folder of {len(files)} files"))
     if item.numbered:
-        other = [f for f in files if f.slice.instance_number != f.tag_number and f.slice.path.stem.isdecimal()]
+        other = [f for f in files if f.slice.instance_number != f.tag_number and number_of(f.slice.path) is not None]
         if other:
             first = other[0]
             found.append(

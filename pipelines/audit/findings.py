@@ -99,8 +99,14 @@ class Code(Enum):
     FILE_UNREADABLE = (
         "file-unreadable",
         _E,
-        "A file cannot be read as one DICOM image.",
-        "Restore it; the slice is left out.",
+        "A file cannot be read as one DICOM image, or a folder not at all.",
+        "Restore it or its permissions; it is left out.",
+    )
+    NO_IMAGE = (
+        "no-image",
+        _N,
+        "A DICOM object without pixels: DICOMDIR, report, presentation state, PDF.",
+        "It is passed over.",
     )
     NO_PLANE = ("no-plane", _E, "A header gives no usable plane.", "The slice is left out; restore its geometry tags.")
     PIXELS_UNREADABLE = (
@@ -254,7 +260,7 @@ class Code(Enum):
         "pixels-mirrored",
         _W,
         "An axial series fits the sagittal ones better when mirrored.",
-        "Look at it (aorta and liver tell the sides); sides from its header are in doubt.",
+        "Look at it (aorta and liver tell the sides). Both stages take its sides from what it shows.",
     )
     FORAMINA_ON_ONE_SLICE = (
         "foramina-on-one-slice",

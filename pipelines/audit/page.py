@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.audit import figures
-from pipelines.audit.explore import CHALLENGE, CHALLENGE_AXIAL_SERIES, CHALLENGE_COUNTS, CHALLENGE_SERIES
+from pipelines.audit.explore import (
+    CHALLENGE,
+    CHALLENGE_AXIAL_SERIES,
+    CHALLENGE_COUNTS,
+    CHALLENGE_SERIES,
+    study_count,
+)
 from pipelines.audit.findings import Code, Gravity, Issue, count_gravities
 from shared.labels import FINDINGS, Condition, Level, View
 from shared.report import Report
@@ -20,10 +26,9 @@ _PLURAL: Final = {Gravity.ERROR: "errors", Gravity.WARNING: "warnings", Gravity.
 def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about: dict[str, Any]) -> Path:
     """Writes report.html and report.json. `issues` are sorted; `about` says what was audited and how."""
     counts = count_gravities(issues)
-    studies = sum(facts["counts"]["studies"].values())
     report = Report(
         "Data audit",
-        f"{studies:,} studies: "
+        f"{study_count(facts):,} studies: "
         + ", ".join(f"{counts[g]:,} {_PLURAL[g] if counts[g] != 1 else g.value}" for g in Gravity)
         + f". {about['scope']}",
         data={

@@ -7,10 +7,10 @@ import numpy as np
 
 from pipelines.audit.files import FileRead, StudyRead
 from pipelines.audit.findings import Code, Issue
-from shared.dicom import read_raw_pixels
+from shared.dicom import read_raw_pixels, scale_to_8bit
 from shared.errors import InputError
 from shared.labels import View
-from shared.mirror import Picture, fit_series
+from shared.mirror import Picture, fit_series, quick_look
 from shared.study import Series, Slice
 
 
@@ -23,21 +23,23 @@ class Pixels(StrEnum):
 
 
 def check_pixels(root: Path, read: StudyRead, mode: Pixels) -> list[Issue]:
-    """Decodes the middle slice of each series (SAMPLE) or all, and with ALL compares axial with sagittal pictures.
+    """Decodes the middle slice of each series (SAMPLE) or all, and with ALL compares some axial with sagittal pictures.
 
     Args:
       root: the data folder, which paths in reasons start below.
     """
     issues: list[Issue] = []
+    # In 8 bit and of some slices only: a whole study of the scanner's values is half a gigabyte.
     pictures: dict[str, list[tuple[Slice, Picture]]] = {}
     for item in read.series if mode is not Pixels.NONE else ():
         whole = [f for f in item.files if f.encoding.damage is None]
         chosen = whole if mode is Pixels.ALL else whole[len(whole) // 2 : len(whole) // 2 + 1]
-        pictures[item.series.series_id] = decoded = []
-        for file in chosen:
+        wanted = set(quick_look(len(whole), item.series.view)) if mode is Pixels.ALL else set()
+        pictures[item.series.series_id] = kept = []
+        for k, file in enumerate(chosen):
             picture = _decode(root, read, item.series, file, issues)
-            if picture is not None:
-                decoded.append((file.slice, picture))
+            if picture is not None and k in wanted:
+                kept.append((file.slice, scale_to_8bit(picture)))
     if mode is Pixels.ALL:
         issues += _mirrored(read, pictures)
     return issues

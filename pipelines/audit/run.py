@@ -6,24 +6,22 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from pipelines.audit.explore import explore
+from pipelines.audit.explore import explore, study_count
+from pipelines.audit.files import unread_code, unreadable_folder
 from pipelines.audit.findings import Code, Gravity, Issue, count_gravities, sort_issues, to_table
 from pipelines.audit.page import write_page
 from pipelines.audit.pixels import Pixels
 from pipelines.audit.study import NEARLY_ALL, Job, StudyResult, audit_study, check_absent_tags
 from pipelines.audit.tables import Tables, check_parts, read_tables
-from shared.challenge import Part
-from shared.discover import NOT_USED, discover_studies
+from shared.challenge import Part, listed_parts
+from shared.discover import find_studies
 from shared.errors import InputError
-from shared.files import prepare_output, write_csv
+from shared.files import check_output, prepare_output, write_csv
 from shared.manifest import package_version
 from shared.progress import track
-from shared.store import STORE_FILE
-from shared.study import REPEATED_NUMBERS
-
-PARTS: Final[tuple[Part, ...]] = ("train", "test")
+from shared.store import is_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,11 @@ class AuditResult:
 
     issues: tuple[Issue, ...]
     facts: dict[str, Any]
-    studies: int
+
+    @property
+    def studies(self) -> int:
+        """Studies that any table names, in all parts."""
+        return study_count(self.facts)
 
     @property
     def errors(self) -> int:
@@ -65,13 +67,14 @@ def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwri
     options = options or AuditOptions()
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
-    if options.images and (data / STORE_FILE).is_file():
+    if options.images and is_store(data):
         raise InputError(
             f"{data}: is a prepared store, which holds no DICOM files; audit the data it was made from, or its tables "
             "alone with --no-images"
         )
     if out.resolve() != data.resolve() and out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out}: lies within the audited data; choose another folder")
+    check_output(out, overwrite=overwrite, inputs=[data])
     result = inspect(data, options)
     prepare_output(out, overwrite=overwrite, inputs=[data])
     write_csv(out / "findings.csv", to_table(result.issues))
@@ -110,9 +113,7 @@ def inspect(data: Path, options: AuditOptions) -> AuditResult:
     issues += [i for r in results for i in r.issues]
     issues += check_absent_tags([s for r in results for s in r.series])
     issues = _habits(issues, len(jobs))
-    return AuditResult(
-        issues=tuple(sort_issues(issues)), facts=explore(list(tables.values()), results), studies=len(jobs)
-    )
+    return AuditResult(issues=tuple(sort_issues(issues)), facts=explore(list(tables.values()), results))
 
 
 def _habits(issues: list[Issue], studies: int) -> list[Issue]:
@@ -128,14 +129,7 @@ def _habits(issues: list[Issue], studies: int) -> list[Issue]:
 
 def _tables(data: Path, part: Part | None) -> dict[Part, Tables]:
     """Tables of the wanted parts; none for a plain folder."""
-    there = [p for p in PARTS if (data / f"{p}_series_descriptions.csv").is_file()]
-    images = [p for p in PARTS if (data / f"{p}_images").is_dir()]
-    wanted = [part] if part is not None else there
-    if part is None and not there and images:
-        raise InputError(
-            f"{data}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
-        )
-    return {p: read_tables(data, p) for p in wanted}
+    return {p: read_tables(data, p) for p in (listed_parts(data) if part is None else (part,))}
 
 
 def _challenge_jobs(data: Path, tables: dict[Part, Tables], options: AuditOptions) -> list[Job]:
@@ -158,29 +152,35 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
     if not folder.is_dir():
         reason = f"expected the folder {folder.name} for {len(tables.series)} studies; only the tables were read"
         return [Issue(code=Code.IMAGES_MISSING, part=part, reason=reason)] if tables.series else []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        return [unreadable_folder(data, folder, error, part)]
     return [
         Issue(code=Code.FOLDER_UNLISTED, part=part, file=f"{folder.name}/{path.name}",
               reason="expected a study of the series descriptions, got a folder or file of another name")
-        for path in sorted(folder.iterdir())
+        for path in entries
         if path.name not in tables.series
     ]  # fmt: skip
 
 
 def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Issue]]:
-    """Of any folder of DICOM files. What discovery could not use is told in its own words."""
+    """Of any folder of DICOM files. Repeated numbers are found with the study's other oddities."""
     if not options.images:
         raise InputError(f"{data}: holds no *_series_descriptions.csv, so there is nothing to audit without images")
     jobs, issues = [], []
-    for loaded in discover_studies(data):
-        study_id = loaded.study.study_id
-        jobs.append(Job(root=data, part="", study_id=study_id, discovered=loaded.study, pixels=options.pixels))
-        for problem in loaded.problems:
-            text = problem.replace(f"{data}/", "").removeprefix(f"study {study_id} ")
-            if REPEATED_NUMBERS in problem:
-                code = Code.NUMBERS_REPEATED
-            else:
-                code = Code.SERIES_UNUSED if NOT_USED in problem else Code.FILE_UNREADABLE
-            issues.append(Issue(code=code, study_id=study_id, reason=text))
+    for found in find_studies(data):
+        study_id = found.study.study_id
+        jobs.append(Job(root=data, part="", study_id=study_id, discovered=found.study, pixels=options.pixels))
+        issues += [
+            Issue(code=Code.SERIES_UNUSED, study_id=study_id, series_id=series_id, reason=reason)
+            for series_id, reason in found.unused.items()
+        ]
+        issues += [
+            Issue(code=unread_code(error), study_id=study_id, file=str(path.relative_to(data)),
+                  reason=str(error).removeprefix(f"{path}: "))
+            for path, error in found.unread
+        ]  # fmt: skip
     return jobs, issues
 
 

@@ -3,7 +3,6 @@
 `shared.challenge` refuses a table with a bad row, which is right for training; an audit has to name all of them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.audit.findings import Code, Issue
-from shared.challenge import MISSING, Part, Point
+from shared.challenge import GRADES, IDENTIFIER, MISSING, Part, Point
 from shared.errors import InputError
 from shared.files import read_csv
-from shared.labels import FINDINGS, Condition, Finding, Level, Severity, View, parse_row_id
+from shared.labels import FINDINGS, Condition, Finding, Level, View, parse_row_id
 
 Grades = NDArray[np.int8]
 
-_ID: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
-_GRADES: Final = {severity.display: severity.value for severity in Severity}
 _VIEWS: Final = {view.value: view for view in View}
 _SHOWN: Final = 40
 
@@ -84,7 +81,7 @@ def _bad_rows(
     table: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str, path: Path, part: Part
 ) -> list[Issue]:
     """One issue a bad cell, naming the line of the file."""
-    ids = table["study_id"].where(table["study_id"].str.fullmatch(_ID), "")
+    ids = table["study_id"].where(table["study_id"].str.fullmatch(IDENTIFIER), "")
     return [
         Issue(
             code=Code.CELL_INVALID, part=part, study_id=ids[n], file=path.name,
@@ -100,7 +97,7 @@ def _with_ids(
     """Rows whose identifiers are safe to look up on disk."""
     good = pd.Series(True, index=table.index)
     for column in columns:
-        bad = good & ~table[column].str.fullmatch(_ID)
+        bad = good & ~table[column].str.fullmatch(IDENTIFIER)
         issues += _bad_rows(table, bad, column, "letters, digits, '.', '_', '-'", path, part)
         good &= ~bad
     return table[good]
@@ -140,9 +137,9 @@ def _read_grades(path: Path, part: Part, issues: list[Issue]) -> dict[str, Grade
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
         text = table[finding.column]
-        bad = ~text.isin([*_GRADES, ""])
-        issues += _bad_rows(table, bad, finding.column, f"one of {list(_GRADES)} or nothing", path, part)
-        values[:, finding.index] = text.map(_GRADES).fillna(MISSING).astype(np.int8)
+        bad = ~text.isin([*GRADES, ""])
+        issues += _bad_rows(table, bad, finding.column, f"one of {list(GRADES)} or nothing", path, part)
+        values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
     return dict(zip(table["study_id"].tolist(), values, strict=True))
 
 
@@ -253,7 +250,7 @@ def _submission(path: Path, tables: Tables) -> list[Issue]:
             reason = f"expected {len(FINDINGS)} rows in the sample submission, got {named[study_id]}"
         else:
             continue
-        safe = study_id if _ID.fullmatch(study_id) else ""
+        safe = study_id if IDENTIFIER.fullmatch(study_id) else ""
         issues.append(Issue(code=Code.SUBMISSION_ROWS, part=tables.part, study_id=safe, file=path.name, reason=reason))
     return issues
 

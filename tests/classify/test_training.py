@@ -15,13 +15,17 @@ import classify.data as data_module
 import classify.fit as fit_module
 import classify.report as report_module
 import classify.train as train_module
+from classify.calibrate import IDENTITY
 from classify.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.cli import add_parsers, main_train, run_handler
 from classify.config import ClassifyConfig
 from classify.data import CacheJob, build_cache, using_cache
+from classify.device import use_deterministic
 from classify.evaluate import evaluate
+from classify.held_out import held_out_table
 from classify.predict import Grader, predict_out_of_fold, predict_studies
 from classify.report import evaluate_run
+from classify.rows import Crops
 from classify.train import FoldStudies, train
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
@@ -30,7 +34,7 @@ from shared.errors import InputError
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
 from shared.manifest import data_fingerprint, write_run
-from shared.probabilities import read_probabilities
+from shared.probabilities import FLOOR, read_probabilities
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 
@@ -187,6 +191,54 @@ def test_a_foreign_folder_is_not_resumed(challenge, tiny_config, splits, localiz
     with pytest.raises(InputError, match="cannot resume"):
         train(challenge, localizer, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
     assert sorted(localizer.iterdir()) == before
+
+
+def test_a_resumed_run_keeps_problems_and_seconds_of_before(challenge, tiny_config, splits, run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    facts = json.loads((copy / "run.json").read_text())
+    earlier = facts | {"problems": ["study 7: lost"], "seconds": 20.0, "earlier_seconds": 100.0}
+    (copy / "run.json").write_text(json.dumps(earlier))
+    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    again = json.loads((copy / "run.json").read_text())
+    assert again["problems"] == ["study 7: lost"]
+    assert again["earlier_seconds"] == 120.0
+
+
+def test_no_held_out_probability_is_below_the_floor():
+    crops = Crops(
+        patches=np.zeros((1, 25, 1, 1, 1), np.uint8), study=np.zeros(1, int), finding=np.array([0]),
+        label=np.zeros(1, np.int8), annotated=np.ones(1, bool),
+    )  # fmt: skip
+    table = held_out_table(
+        np.array([[40.0, 0.0, -40.0]]), crops, dict.fromkeys(Condition, IDENTITY), np.full((25, 3), 1 / 3),
+        study_ids=["1"], rows=np.array([0]),
+    )  # fmt: skip
+    assert table.values.min() == pytest.approx(FLOOR, rel=1e-3)
+
+
+def test_evaluate_empties_nothing_for_a_run_of_other_data(challenge, localizer, tmp_path):
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "kept.txt").touch()
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers())
+    assert (
+        run_handler(parser.parse_args(["evaluate", str(challenge.root), str(localizer), str(out), "--overwrite"])) == 1
+    )
+    assert (out / "kept.txt").exists()
+
+
+def test_gpus_are_asked_for_deterministic_algorithms(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, warn_only: calls.append((on, warn_only)))
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    use_deterministic(torch.device("cpu"))
+    assert calls == []
+    use_deterministic(torch.device("cuda"))
+    assert calls == [(True, True)]
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
 
 
 def test_divergence_is_named(challenge, tiny_config, splits, run, tmp_path, monkeypatch):

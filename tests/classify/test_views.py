@@ -1,7 +1,6 @@
 """Ways to look at a crop: views at prediction, slices by attention, sides unmirrored, and what occlusion shows."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -86,10 +85,3 @@ def test_occlusion_points_at_what_the_network_reads():
     assert column < 10
     assert drop.max() > 0.3
     assert abs(drop[-4:, -4:]).max() < 0.2 * drop.max()
-
-
-@pytest.mark.parametrize(
-    "field", ["crop.mirror_right=false", 'model.slices_as="attention"', 'calibration.method="vector"']
-)
-def test_the_choices_are_config(field):
-    assert ClassifyConfig.load(None, (field,)) != ClassifyConfig()

@@ -9,6 +9,7 @@ import pytest
 from localize.calibrate import (
     IDENTITY,
     Calibration,
+    cross_fitted,
     fit_calibration,
     mean_calibration,
     read_calibration,
@@ -79,3 +80,14 @@ def test_folds_average_what_was_fitted() -> None:
     mean = mean_calibration([a, IDENTITY, b])
     assert (mean.slope, mean.intercept, mean.samples) == (1.5, 2.0, 150)
     assert mean_calibration([IDENTITY]) == IDENTITY
+
+
+def test_what_is_measured_on_the_fitted_studies_is_refitted_without_them() -> None:
+    """Scores that say nothing: a fit on the same studies sees a pattern in the noise, other studies' do not."""
+    rng = np.random.default_rng(3)
+    studies = [str(k // 20) for k in range(200)]
+    scores, right = rng.uniform(0.5, 0.99, 200), np.array([int(s) % 2 == 0 for s in studies])
+    own = fit_calibration(scores.tolist(), right.tolist()).apply(scores)
+    refitted = cross_fitted(scores.tolist(), right.tolist(), studies)
+    assert ((refitted - right) ** 2).mean() > ((own - right) ** 2).mean()
+    assert cross_fitted([], [], []).shape == (0,)

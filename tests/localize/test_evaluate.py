@@ -95,8 +95,8 @@ def test_localizations_with_and_without_the_raw_score(tmp_path: Path) -> None:
 def test_report_by_trap_and_with_numbering(run: Path, challenge: Challenge, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"traps": [{"study_id": "101", "trap": "flipped_axial", "detail": "x"}]}))
-    page = evaluate_run(challenge.root, run, tmp_path, manifest=manifest, device="cpu")
-    report = json.loads((tmp_path / "report.json").read_text())
+    page = evaluate_run(challenge.root, run, tmp_path / "out", manifest=manifest, device="cpu")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert set(report["by_trap"]) == {"none", "flipped_axial"}
     assert report["by_trap"]["flipped_axial"]["studies"] == 1
     assert report["by_missing_series"]["none"]["studies"] == 2

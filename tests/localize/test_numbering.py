@@ -11,7 +11,7 @@ from spine_phantom import CANAL_MM, model_study, perfect_detections
 from localize.config import ChainConfig
 from localize.levels import ChainDecoding, decode_chain, lift
 from localize.prior import ChainPrior
-from localize.shifts import ladder
+from localize.shifts import Places, ladder, weigh_shifts
 from shared.detections import Detection, Source
 from shared.errors import InputError
 from shared.labels import Level, View
@@ -74,7 +74,7 @@ def test_a_detector_that_wavers_between_two_countings_makes_the_numbering_uncert
     shifted, other = (result.one_higher, result.one_lower) if step == 1 else (result.one_lower, result.one_higher)
     assert shifted > 0.01 > other
     assert result.as_named + result.one_higher + result.one_lower == pytest.approx(1)
-    assert not numbering(names, prior, ChainConfig(shift_prior=0.3)).certain
+    assert not result.certain
 
 
 @pytest.mark.parametrize(("end", "step"), [(Level.L1_L2, -1), (Level.L5_S1, 1)])
@@ -108,10 +108,12 @@ def test_more_prior_doubt_gives_more_doubt_and_lower_scores(prior: ChainPrior) -
     assert scores == sorted(scores, reverse=True)
 
 
-def test_points_too_near_to_each_other_give_the_prior_alone(prior: ChainPrior) -> None:
-    lone = [replace(BOXES[0], box_xyxy_px=(40.0, 40.0, 41.0, 41.0))]
-    result = numbering(lone, prior)
-    assert np.isfinite(result.as_named)
+def test_places_on_no_rung_leave_the_prior_alone(prior: ChainPrior) -> None:
+    far = Places(yz_mm=np.array([[500.0, 0.0]]), unary=np.full((1, len(Level)), 3.0), seen=np.array([0.9]))
+    points = np.array([CANAL_MM[level][1:] for level in Level])
+    result = weigh_shifts(far, points, np.zeros(len(Level)), prior, ChainConfig(shift_prior=0.2))
+    assert (result.as_named, result.one_higher, result.one_lower) == pytest.approx((0.6, 0.2, 0.2))
+    assert result.disc_above == result.disc_below == 0
 
 
 def test_the_ladder_goes_on_as_the_spine_bends(prior: ChainPrior) -> None:

@@ -1,11 +1,15 @@
-"""The chain prior: what a few misplaced points may not do to it."""
+"""The chain prior: what a few misplaced points may not do to it, and the pose that fits a patient."""
 
 from dataclasses import replace
 
 import numpy as np
-from spine_phantom import jittered_truths
+import pytest
+from spine_phantom import CANAL_MM, jittered_truths
 
-from localize.prior import fit_prior
+from localize.config import ChainConfig
+from localize.levels import _fitting_pose
+from localize.prior import ChainPrior, fit_prior
+from localize.shifts import Places
 from shared.labels import FINDINGS, Condition, Level
 
 
@@ -26,3 +30,25 @@ def test_a_few_points_in_the_corner_of_their_image_change_little() -> None:
 def test_equal_samples_are_all_kept() -> None:
     truths = jittered_truths(1) * 5
     assert np.allclose(fit_prior(truths).gap_mean, fit_prior(truths[:3]).gap_mean)
+
+
+def test_the_average_pose_changes_nothing(prior: ChainPrior) -> None:
+    posed = prior.posed(1.0, 0.0)
+    np.testing.assert_allclose(posed.gap_mean, prior.gap_mean)
+    np.testing.assert_allclose(posed.gap_cov, prior.gap_cov)
+
+
+def test_who_leans_forward_has_the_first_disc_in_front(prior: ChainPrior) -> None:
+    """L1/L2 as seen from L5/S1: anterior is negative y, and no gap changes its length."""
+    upright, leaning = (-prior.posed(1.0, lean).gap_mean.sum(0) for lean in (0.0, 10.0))
+    assert leaning[0] < upright[0] - 10
+    assert np.linalg.norm(leaning) == pytest.approx(np.linalg.norm(upright))
+
+
+@pytest.mark.parametrize(("scale", "low", "high"), [(1.0, 0.95, 1.05), (1.25, 1.1, 1.3), (0.8, 0.75, 0.92)])
+def test_a_spine_gets_the_size_that_fits_it(prior: ChainPrior, scale: float, low: float, high: float) -> None:
+    points = scale * np.array([CANAL_MM[level][1:] for level in Level])
+    places = Places(yz_mm=points, unary=4.0 * np.eye(len(Level)), seen=np.ones(len(Level)))
+    fitting = _fitting_pose(places, prior, ChainConfig())
+    size = np.linalg.norm(fitting.gap_mean.sum(0)) / np.linalg.norm(prior.gap_mean.sum(0))
+    assert low < size < high

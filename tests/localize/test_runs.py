@@ -1,5 +1,6 @@
 """Runs that grow by folds and views, their own studies out of fold, devices, and what training starts from."""
 
+import argparse
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from localize.cli import main_train
+from localize.cli import add_parsers, main_train
 from localize.config import LocalizeConfig, ModelConfig
 from localize.device import first_device, resolve_device
 from localize.predict import Localizer, predict_data, predict_studies
@@ -17,10 +18,10 @@ from localize.train import train
 from localize.yolo import starting_weights
 from shared.challenge import Challenge
 from shared.detections import write_localizations
-from shared.errors import InputError
+from shared.errors import InputError, exit_code
 from shared.files import read_json, write_json
 from shared.labels import View
-from shared.splits import Splits
+from shared.splits import Splits, write_splits
 
 
 @pytest.fixture
@@ -129,3 +130,43 @@ def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch:
     for weights in ("coco", "imagenet", str(bad), str(state), str(tmp_path / "none.pt")):
         with pytest.raises(InputError, match=f"--weights {weights}"):
             starting_weights(ModelConfig(weights=weights))
+
+
+def test_nothing_is_emptied_before_the_inputs_are_known_to_be_right(
+    run: Path, challenge: Challenge, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "out" / "kept.txt"
+    kept.parent.mkdir()
+    kept.touch()
+    data, out = str(challenge.root), str(kept.parent)
+    write_splits(tmp_path / "other.json", Splits(seed=0, folds=(("100",), ("1",))))
+    write_splits(tmp_path / "splits.json", splits)
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers())
+
+    def refused(*words: str) -> str:
+        args = parser.parse_args([*words, "--overwrite"])
+        assert exit_code(lambda: args.func(args)) == 1
+        assert kept.exists(), words
+        return capsys.readouterr().err
+
+    train_words = ["train", data, out, "--splits", str(tmp_path / "splits.json")]
+    assert "--device gpu" in refused(*train_words, "--device", "gpu")
+    assert "splits and data differ" in refused(*train_words[:-1], str(tmp_path / "other.json"))
+    refused(*train_words, "--fold", "9")
+    assert "--weights nothing.pt" in refused(*train_words, "--weights", "nothing.pt")
+    for verb in ("predict", "evaluate"):
+        words = [verb, data, str(run), out, "--device", "cpu"]
+        assert "fold 1 was not trained" in refused(*words, "--fold", "1")
+        assert "--set" in refused(*words, "--set", "optim.lr=1")
+    assert "--device gpu" in refused("predict", data, str(run), out, "--device", "gpu")
+
+
+def test_a_foreign_folder_is_not_resumed(
+    challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("mine = true\n")
+    with pytest.raises(InputError, match="cannot resume"):
+        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.toml"]
+    assert (tmp_path / "config.toml").read_text() == "mine = true\n"

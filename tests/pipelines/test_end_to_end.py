@@ -1,6 +1,7 @@
 """The whole path with real models: the exact output tree, 25 rows, the same bytes twice."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.demo import DemoOptions, demo
 from shared.challenge import read_grades
+from shared.errors import InputError
 from shared.files import read_json
 from shared.labels import FINDINGS
 from shared.metric import score
@@ -164,3 +166,25 @@ def test_evaluate_the_demo_submission_from_files(tiny_demo: Path, tmp_path: Path
     ours = next(line for line in written["lines"] if line["name"] == "submission")
     same = next(line for line in again["lines"] if line["name"] == "this pipeline")
     assert ours["score"]["score"] == pytest.approx(same["score"]["score"], abs=1e-5)
+
+
+def test_nothing_is_emptied_before_models_and_device_are_there(
+    tiny_demo: Path, tiny_options: DemoOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "kept.txt").touch()
+    arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
+    words = ["predict", str(tiny_demo / "data"), str(tmp_path), *arguments, "--overwrite", "--device", "gpu"]
+    assert main(words) == 1
+    with pytest.raises(InputError, match="--device"):
+        demo(tmp_path, replace(tiny_options, device="gpu"), overwrite=True)
+    assert (tmp_path / "kept.txt").exists()
+
+
+def test_a_resumed_demo_has_the_configs_it_was_begun_with(tiny_demo: Path, tiny_options: DemoOptions) -> None:
+    other = replace(tiny_options, classify_config=None)
+    with pytest.raises(InputError, match="another --classify-config"):
+        demo(tiny_demo, other, resume=True)
+
+
+def test_the_demo_names_the_device_it_ran_on(tiny_demo: Path) -> None:
+    assert read_json(tiny_demo / "run.json")["device"] == read_json(tiny_demo / "classifier" / "run.json")["device"]

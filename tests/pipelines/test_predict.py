@@ -18,6 +18,7 @@ from pipelines.predict import (
     StudyPrediction,
     check_same_data,
     predict_source,
+    predict_study,
     study_record,
     to_table,
     write_prediction_run,
@@ -28,6 +29,7 @@ from shared.errors import InputError
 from shared.files import read_json
 from shared.labels import FINDINGS, Condition, Finding, Level
 from shared.manifest import write_run
+from shared.mirror import with_turned
 from shared.numbering import Numbering
 from shared.probabilities import read_submission
 from shared.study import Study
@@ -192,3 +194,40 @@ def test_an_uncertain_numbering_is_in_the_studys_record() -> None:
     assert record["numbering"]["one_higher"] == 0.3
     assert record["numbering"]["certain"] is False
     assert study_record(replace(prediction, numbering=None))["numbering"] is None
+
+
+def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at once; what stage 1 returns at the turned plane is written at the header's."""
+    seen: list[Study] = []
+
+    class Grader(ConstantGrader):
+        def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> GradedStub:
+            seen.append(study)
+            return super().grade(study, localizations)
+
+    class TurnedLocalizer(CanalLocalizer):
+        def localize(self, study: Study) -> Located:
+            seen.append(study)
+            return super().localize(study)
+
+    def turn(study: Study) -> tuple[Study, tuple[str, ...]]:
+        looks.append(study.study_id)
+        ids = tuple(s.series_id for s in study.series)
+        return with_turned(study, ids), ids
+
+    looks: list[str] = []
+    monkeypatch.setattr("shared.mirror.unmirrored", turn)
+    loaded = open_source(write_test_part(tmp_path)).load("5")
+    prediction = predict_study(loaded, Models(localizer=TurnedLocalizer(), grader=Grader()))
+    assert looks == ["5"]
+    assert seen[0] is seen[1]
+    assert seen[0] != loaded.study
+    assert prediction.turned == ("51",)
+    plane = loaded.study.series[0].slices[0].plane
+    for found in prediction.localizations.values():
+        assert found.point_mm == pytest.approx(plane.to_patient((found.x_px, found.y_px)))
+    assert any("is mirrored" in text for text in prediction.problems)
+    again = predict_study(loaded, Models(localizer=CanalLocalizer(), grader=ConstantGrader(), unmirror=False))
+    assert (looks, again.turned) == (["5"], ())

@@ -1,5 +1,6 @@
 """`lumbar prepare`: what a second run does, what a kill leaves, the PNG tree, the same results from either place."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -162,6 +163,89 @@ def test_parts_are_added_one_after_the_other(tmp_path: Path) -> None:
     assert "3 removed" in prepare(data, store, resume=True)
     assert open_source(store).study_ids == ("1", "2", "3")
     assert not (store / "test_series_descriptions.csv").exists()
+
+
+def test_what_may_be_all_that_is_left_is_never_deleted(tmp_path: Path) -> None:
+    data, store = write_data(tmp_path / "data", ("train", "test")), tmp_path / "store"
+    prepare(data, store)
+    whole = tree(store)
+    (data / "train_images").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"train_images: gone, but .* holds 3 studies of it; .* --part"):
+        prepare(data, store, resume=True)
+    assert tree(store) == whole
+    assert "3 studies (0 new, 0 changed, 3 unchanged" in prepare(data, store, PrepareOptions(part="test"), resume=True)
+    check_pixels_of(store, "2")
+    # One study whose folder is gone, or was emptied.
+    (tmp_path / "away").rename(data / "train_images")
+    shutil.move(data / "train_images/2", tmp_path / "two")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"train_images/2: gone or empty, but .* \(1 such studies\)"):
+            prepare(data, store, resume=True)
+        (data / "train_images/2").mkdir(exist_ok=True)
+    assert {n: c for n, c in tree(store).items() if n.startswith("studies")} == {
+        n: c for n, c in whole.items() if n.startswith("studies")
+    }
+    check_pixels_of(store, "2")
+
+
+def check_pixels_of(store: Path, study_id: str) -> None:
+    for series in Challenge.open(store).load_study(study_id).study.series:
+        assert [slice_pixels(item).any() for item in series.slices] == [True] * 3
+
+
+def test_a_part_is_added_from_the_same_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, store = write_data(tmp_path / "data", ("train", "test")), tmp_path / "store"
+    monkeypatch.chdir(tmp_path)
+    prepare(Path("data"), store, PrepareOptions(part="train"))
+    monkeypatch.chdir("/")
+    found = Store.find(store)
+    assert found is not None
+    assert found.source == data
+    other = shutil.copytree(data, tmp_path / "other")
+    with pytest.raises(InputError, match=r"the train part of .* was made from"):
+        prepare(other, store, PrepareOptions(part="test"), resume=True)
+    assert "(3 new, 0 changed, 3 unchanged" in prepare(other, store, resume=True)
+    check_pixels(store, "test")
+
+
+def test_overwrite_waits_for_nobody_and_empties_nothing_in_use(tmp_path: Path) -> None:
+    data, store = write_data(tmp_path / "data"), tmp_path / "store"
+    prepare(data, store)
+    whole, inode = tree(store), (store / "lock").stat().st_ino
+    with (store / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for options in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(InputError, match="another process"):
+                prepare(data, store, **options)
+    assert tree(store) == whole
+    (store / "stray.txt").write_text("old")
+    assert "3 new" in prepare(data, store, overwrite=True)
+    assert not (store / "stray.txt").exists()
+    assert (store / "lock").stat().st_ino == inode
+
+
+def test_overwrite_never_empties_a_part_of_the_data(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    before = tree(data)
+    with pytest.raises(InputError, match="a part of"):
+        prepare(data, data / "train_images", overwrite=True)
+    assert tree(data) == before
+    prepare(data, data / "store")
+    assert "3 new" in prepare(data, data / "store", overwrite=True)
+
+
+def test_stray_files_are_passed_over(tmp_path: Path) -> None:
+    data, store = write_data(tmp_path / "data"), tmp_path / "store"
+    prepare(data, store, PrepareOptions(png=True))
+    for folder in ("png", "studies", "studies/train"):
+        (store / folder / ".DS_Store").write_text("x")
+        (store / folder / "mine").mkdir()
+        (store / folder / "mine/thesis.png").write_text("x")
+    (store / "png/.9.123.tmp").mkdir()
+    assert "3 unchanged, 0 removed" in prepare(data, store, resume=True)
+    kept = {p.relative_to(store).as_posix() for p in store.rglob("thesis.png")}
+    assert kept == {"png/mine/thesis.png", "studies/mine/thesis.png", "studies/train/mine/thesis.png"}
+    assert not (store / "png/.9.123.tmp").exists()
 
 
 def test_bad_usage_leaves_everything_as_it_is(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, read_grades, write_grades
+from shared.challenge import Challenge, number_of, read_grades, write_grades
 from shared.errors import InputError
 from shared.labels import FINDINGS, View
 from shared.manifest import data_fingerprint
@@ -121,3 +121,15 @@ def test_the_fingerprint_follows_grades_and_points(tmp_path: Path) -> None:
     path = root / "train_label_coordinates.csv"
     path.write_text(path.read_text().replace("4.0", "4.5"))
     assert before != data_fingerprint(Challenge.open(root))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("7.dcm", 7), ("0012.dcm", 12), ("\N{SUPERSCRIPT TWO}.dcm", None), ("a1.dcm", None), ("1234567890.dcm", None)],
+)
+def test_a_file_name_gives_a_number_or_none(tmp_path: Path, name: str, number: int | None) -> None:
+    assert number_of(Path(name)) == number
+    root = write_challenge(tmp_path)
+    write_dicom(root / "train_images/12/121" / name, InstanceNumber=55)
+    (series,) = Challenge.open(root).load_study("12").study.series
+    assert [item.instance_number for item in series.slices] == [55 if number is None else number]

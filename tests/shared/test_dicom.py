@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from hypothesis.extra import numpy as hnp
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
+from shared import dicom
 from shared.dicom import (
+    NoImageError,
+    NoPlaneError,
     file_digest,
     read_file,
     read_header,
@@ -179,3 +183,36 @@ def test_pixels_are_pydicoms_own(tmp_path: Path) -> None:
             dataset.save_as(path)
         np.testing.assert_array_equal(read_raw_pixels(path), pydicom.dcmread(path).pixel_array)
         np.testing.assert_array_equal(read_pixels(path), scale_to_8bit(pydicom.dcmread(path).pixel_array))
+
+
+def test_a_pipe_or_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1.dcm")
+    (tmp_path / "2.dcm").symlink_to("/dev/zero")
+    for name in ("1.dcm", "2.dcm"):
+        with pytest.raises(InputError, match="no regular file"):
+            read_header(tmp_path / name)
+
+
+def test_a_file_that_grows_is_read_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_dicom(tmp_path / "1.dcm")
+    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", path.stat().st_size - 1)
+    with pytest.raises(InputError, match="expected at most"):
+        read_header(path)
+    monkeypatch.setattr(dicom.stat, "S_ISREG", lambda mode: True)
+    with pytest.raises(InputError, match="expected at most"):
+        read_header(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("1.2.840.10008.1.3.10", NoImageError),  # DICOMDIR
+        ("1.2.840.10008.5.1.4.1.1.88.11", NoImageError),  # report
+        ("1.2.840.10008.5.1.4.1.1.104.1", NoImageError),  # PDF
+        ("1.2.840.10008.5.1.4.1.1.4", NoPlaneError),  # an MR image that lost its tags
+    ],
+)
+def test_objects_without_pixels_are_told_from_images_without_a_plane(tmp_path: Path, kind: str, error: type) -> None:
+    bare = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
+    with pytest.raises(error):
+        read_header(write_dicom(tmp_path / "1", sop_class=kind, **bare))

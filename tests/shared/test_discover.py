@@ -6,6 +6,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
+from shared import discover
 from shared.discover import discover_studies
 from shared.errors import InputError
 from shared.labels import View
@@ -92,3 +93,16 @@ def test_a_real_export(real_data: Path) -> None:
         (View.SAGITTAL_T1, 12), (View.SAGITTAL_T2, 12), (View.AXIAL_T2, 26),
     }  # fmt: skip
     assert len(loaded.problems) == 3  # two localizers and a proton-density series
+
+
+def test_unreadable_files_are_placed_once_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "a", "1.5", StudyInstanceUID="1.1")
+    write_series(tmp_path / "b", "1.6", StudyInstanceUID="1.2")
+    for n in range(20):
+        (tmp_path / "a" / f"broken{n}").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    compared = []
+    common = discover._common
+    monkeypatch.setattr(discover, "_common", lambda a, b: compared.append(a) or common(a, b))
+    first, second = discover_studies(tmp_path)
+    assert (len(first.problems), len(second.problems)) == (20, 0)
+    assert len(compared) == 2  # one folder of broken files, two of studies

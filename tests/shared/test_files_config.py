@@ -4,8 +4,8 @@ import pytest
 from pydantic import Field
 
 from shared.config import Config
-from shared.errors import InputError
-from shared.files import inside, prepare_output, read_json, write_json, written_beside
+from shared.errors import InputError, exit_code
+from shared.files import check_output, inside, prepare_output, read_json, write_json, written_beside
 from shared.manifest import read_run, write_run
 from shared.report import Report
 
@@ -65,9 +65,28 @@ def test_output_folder_rules(tmp_path: Path) -> None:
         prepare_output(out, overwrite=True, inputs=[out / "data"])
     with pytest.raises(InputError, match="would delete"):
         prepare_output(Path.cwd(), overwrite=True)
+    # A part of an input is none of ours; a report that an earlier command wrote there is.
+    with pytest.raises(InputError, match="a part of"):
+        prepare_output(out, overwrite=True, inputs=[tmp_path])
+    assert (out / "data").is_dir()
+    (out / "report.json").write_text("{}")
+    (out / "link").symlink_to(tmp_path)
+    check_output(out, overwrite=True, inputs=[tmp_path, None])
+    assert len(list(out.iterdir())) == 3
+    assert list(prepare_output(out, overwrite=True, inputs=[tmp_path]).iterdir()) == []
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         prepare_output(tmp_path / "file", overwrite=True)
+
+
+def test_an_interrupted_command_names_resume_only_where_it_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(interrupted) == 130
+    assert "--resume" not in capsys.readouterr().err
+    assert exit_code(interrupted, resumable=True) == 130
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_nothing_half_written(tmp_path: Path) -> None:

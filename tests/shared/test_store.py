@@ -221,17 +221,23 @@ def test_other_versions_and_unfinished_stores_are_refused(
     path.write_text(json.dumps(read_json(path) | {"format": 0}))
     with pytest.raises(InputError, match="format 1, got 0"):
         open_source(small[1])
-    path.write_text('{"books": 3}')
-    with pytest.raises(InputError, match="expected a prepared store"):
-        open_source(small[1])
 
 
-@pytest.mark.parametrize("name", ["../5", "..", "/etc/passwd", "a/../../../b"])
+def test_a_store_json_of_something_else_is_no_store(tmp_path: Path) -> None:
+    data = write_part(tmp_path / "data")
+    (data / STORE_FILE).write_text('{"books": 3}')
+    assert open_source(data).study_ids == ("5", "6", "7")
+    prepare(data, tmp_path / "store")
+    with pytest.raises(InputError, match="no prepared store"):
+        prepare(data, data, resume=True)
+
+
+@pytest.mark.parametrize("name", ["../5", "../..", "/etc/passwd", "a/../../../b"])
 def test_names_cannot_leave_the_store(small: tuple[Path, Path], name: str) -> None:
     store = Store.find(small[1])
     assert store is not None
     escaping = Store(root=store.root, source=store.source, kind=store.kind, records={"test": (name,)})
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="unsafe name"):
         escaping.study("test", name)
     with pytest.raises(InputError, match="unsafe name"):
         record_path(small[1], "../..", "x")

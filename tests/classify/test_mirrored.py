@@ -1,0 +1,105 @@
+"""Which way round crops of a mirrored axial series lie: in the training cache and in prediction."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from classify import predict as predict_module
+from classify.config import CropConfig
+from classify.crops import CropSpec
+from classify.data import CacheJob, build_cache, cut_crops
+from shared.annotations import annotated_localizations
+from shared.challenge import Challenge, Point
+from shared.detections import Localization
+from shared.labels import Condition, Finding, View
+from shared.mirror import as_shown
+from shared.study import Study
+from shared.synthetic import generate
+
+CROP = CropConfig(size_px=48, slices=1, margin_px=0, margin_slices=0)
+RECESSES = (Condition.SUBARTICULAR,)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
+    root = tmp_path_factory.mktemp("sound")
+    generate(root, studies=1, test_studies=0, seed=12)
+    return Challenge.open(root / "data")
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
+    """The same study, its axial pixels mirrored against the header; the points follow the picture."""
+    root = tmp_path_factory.mktemp("mirrored")
+    generate(root, studies=1, test_studies=0, seed=12)
+    data = Challenge.open(root / "data")
+    width = 0
+    for series in data.load_study(data.study_ids[0]).study.of_view(View.AXIAL_T2):
+        for item in series.slices:
+            dataset = pydicom.dcmread(item.path)
+            pixels = np.ascontiguousarray(dataset.pixel_array[:, ::-1])
+            width = pixels.shape[1]
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            dataset.PixelData = pixels.tobytes()
+            dataset.save_as(item.path)
+
+    def moved(p: Point) -> Point:
+        x_px = width - 1 - p.x_px if p.finding.view is View.AXIAL_T2 else p.x_px
+        return Point(study_id=p.study_id, series_id=p.series_id, instance_number=p.instance_number,
+                     finding=p.finding, x_px=x_px, y_px=p.y_px)  # fmt: skip
+
+    for study_id, points in data.points.items():
+        data.points[study_id] = tuple(moved(p) for p in points)  # type: ignore[index]
+    return data
+
+
+def _cut(study: Study, points: dict[Finding, Localization]) -> dict[Finding, np.ndarray]:
+    wanted = {f: p for f, p in points.items() if f.condition in RECESSES}
+    return cut_crops(study, wanted, lambda f: CropSpec.final(CROP, f))[0]
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1])
+
+
+def test_crops_of_a_mirrored_series_lie_the_right_way_round(sound: Challenge, mirrored: Challenge) -> None:
+    study_id = sound.study_ids[0]
+    good, given = (c.load_study(study_id).study for c in (sound, mirrored))
+    wanted = _cut(good, annotated_localizations(good, sound.points[study_id]))
+    points = annotated_localizations(given, mirrored.points[study_id])
+    shown, believed = _cut(as_shown(given).study, points), _cut(given, points)
+    assert len(wanted) > 4
+    for finding, crop in wanted.items():
+        assert _alike(shown[finding], crop) > 0.99
+        assert _alike(believed[finding], crop) < 0.95
+
+
+@pytest.mark.parametrize("unmirror", [True, False])
+def test_the_cache_follows_the_switch(sound: Challenge, mirrored: Challenge, tmp_path: Path, unmirror: bool) -> None:
+    config = CROP.model_copy(update={"unmirror": unmirror})
+    cached = [
+        build_cache(CacheJob(data=c, config=config, localizations=None, conditions=RECESSES), tmp_path / str(k))
+        for k, c in enumerate((sound, mirrored))
+    ]
+    alike = [_alike(cached[0].patches[0, f], cached[1].patches[0, f]) for f in np.flatnonzero(cached[0].present[0])]
+    assert (min(alike) > 0.99) is unmirror
+    assert any("is mirrored" in p for p in cached[1].problems) is unmirror
+
+
+@pytest.mark.parametrize("unmirror", [True, False])
+def test_prediction_grades_the_study_as_shown(mirrored: Challenge, unmirror: bool) -> None:
+    class Seen:
+        def __init__(self) -> None:
+            self.unmirror, self.studies = unmirror, []
+
+        def grade(self, study: Study, points: dict) -> predict_module.Graded:
+            self.studies.append(study)
+            return predict_module.Graded(values=np.full((25, 3), 1 / 3), from_model=np.zeros(25, bool))
+
+    grader = Seen()
+    _, problems = predict_module.predict_studies(grader, mirrored, mirrored.study_ids, {})
+    given = mirrored.load_study(mirrored.study_ids[0]).study
+    assert (grader.studies[0] != given) is unmirror
+    assert any("is mirrored" in text for text in problems) is unmirror
