@@ -5,20 +5,23 @@
 
 Every variant changes one thing of the demo's grader, trains with the same data, fold, steps and seed, and grades the
 unseen studies end to end at the points that stage 1 found there. Gains are of the demo's grader over the variant, so a
-positive one says that the choice pays. The file is written after each variant and a stopped run continues; what is
-trained stays in `--work` (default: DEMO/ablations).
+positive one says that the choice pays. The intervals are of the drawn studies alone: "another seed" changes nothing but
+the training's random numbers, and gains within its spread mean nothing. The file is written after each variant and a
+stopped run continues; what is trained stays in `--work` (default: DEMO/ablations) for as long as code, demo and options
+are the same. `--only` adds to a file of the same stamp.
 """
 
 import argparse
 import math
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from demo_folder import Demo, add_arguments, header, paired_gains
+from demo_folder import Demo, add_arguments, demo_stamp, header, paired_gains
 
 from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration
 from classify.checkpoint import ModelCard, load_card, load_model
@@ -32,7 +35,7 @@ from shared.detections import Localizations, read_localizations
 from shared.files import read_json, write_json
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition, findings_of
-from shared.manifest import read_run, sha256_of
+from shared.manifest import read_run
 from shared.metric import bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 
@@ -89,6 +92,7 @@ def _refitted(demo: Demo, folder: Path, card: ModelCard, condition: Condition, m
 
 
 VARIANTS: Mapping[str, Variant] = {
+    "another seed": Variant(note="train.seed = 1: what chance alone changes", overrides=("train.seed=1",)),
     "no calibration": Variant(note="temperatures of 1", grader=recalibrated("none")),
     "temperature": Variant(note="one temperature a family", grader=recalibrated("temperature")),
     "vector scaling": Variant(note="a temperature and two biases a family", grader=recalibrated("vector")),
@@ -129,11 +133,13 @@ class Bench:
     work: Path
     device: str
     epochs: int | None
+    stamp: dict[str, Any]
 
     def grade(self, name: str, variant: Variant) -> tuple[ProbabilityTable, float | None]:
         """The variant's answers for the unseen studies and its training seconds; kept, so that a second call reads."""
         stored = self.work / f"{_slug(name)}-{len(self.demo.study_ids)}.csv"
         run = self.work / _slug(name)
+        self._drop_stale(run, variant)
         if not stored.is_file():
             if variant.grader is not None:
                 grader = variant.grader(self.demo, self.device)
@@ -142,8 +148,19 @@ class Bench:
                     self._train(run, variant)
                 grader = Grader.load(run, device=self.device)
             write_probabilities(stored, self.demo.grade(grader, self.demo.detected_points()))
-        seconds = None if variant.grader is not None else float(read_run(run, expected_kind="classify")["seconds"])
+        seconds = None if variant.grader is not None else _training_seconds(run)
         return read_probabilities(stored), seconds
+
+    def _drop_stale(self, run: Path, variant: Variant) -> None:
+        """What other code, another demo or other options left of this variant is deleted."""
+        path = self.work / f"{run.name}.stamp.json"
+        stamp = {**self.stamp, "overrides": list(variant.overrides), "exact": variant.exact,
+                 "share_of_epochs": variant.share_of_epochs}  # fmt: skip
+        if not path.is_file() or read_json(path) != stamp:
+            shutil.rmtree(run, ignore_errors=True)
+            for old in self.work.glob(f"{run.name}-[0-9]*.csv"):
+                old.unlink()
+            write_json(path, stamp)
 
     def _train(self, run: Path, variant: Variant) -> None:
         demo, stage1 = self.demo, self.demo.folder / "localizer"
@@ -167,12 +184,18 @@ def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
 
 
-def _claim(work: Path, facts: dict[str, Any]) -> None:
-    """What is in `work` must be of this demo and these options."""
-    path = work / "ablations.json"
-    if path.is_file() and read_json(path) != facts:
-        sys.exit(f"error: {work} holds variants of another demo or other options; delete it or choose another --work")
-    write_json(path, facts)
+def _training_seconds(run: Path) -> float:
+    facts = read_run(run, expected_kind="classify")
+    return float(facts["seconds"]) + float(facts["earlier_seconds"])
+
+
+def command(options: argparse.Namespace, variants: Collection[str], wanted: Collection[str]) -> str:
+    """What gives the file: every option that is not the default, and the variants where they are not all."""
+    words = ["python benchmarks/classify_ablations.py", options.demo.name, "--studies", str(options.studies)]
+    words += ["--epochs", str(options.epochs)] if options.epochs else []
+    if not set(wanted) <= set(variants):
+        words += ["--only", *(f'"{name}"' for name in variants if name in VARIANTS)]
+    return " ".join(words)
 
 
 def line(demo: Demo, table: ProbabilityTable, seconds: float | None, note: str) -> dict[str, Any]:
@@ -196,25 +219,28 @@ def main() -> None:
     options = arguments()
     demo = Demo.open(options.demo, studies=options.studies, device=options.device)
     work = options.work or options.demo / "ablations"
-    facts = {"classifier": sha256_of(options.demo / "classifier" / "run.json"), "epochs": options.epochs}
+    stamp = {**demo_stamp(options.demo, options.device), "epochs": options.epochs}
     work.mkdir(parents=True, exist_ok=True)
-    _claim(work, facts)
     use_all_cores()
-    bench = Bench(demo=demo, work=work, device=options.device, epochs=options.epochs)
+    bench = Bench(demo=demo, work=work, device=options.device, epochs=options.epochs, stamp=stamp)
     base = Variant(note="as `make demo` trains it", grader=None if options.epochs else base_grader)
     # With other epochs than the demo's the base is trained anew, and what only re-reads the demo's grader is left out.
-    wanted = {name: v for name, v in VARIANTS.items() if not options.only or name in options.only}
-    chosen = {BASE: base} | {name: v for name, v in wanted.items() if not (options.epochs and v.grader)}
+    possible = {name: v for name, v in VARIANTS.items() if not (options.epochs and v.grader)}
+    chosen = {BASE: base} | {name: v for name, v in possible.items() if not options.only or name in options.only}
     if len(trained_folds(options.demo / "classifier")) > 1 and not options.epochs:
         chosen["mean of all folds"] = Variant(note="the ensemble of the trained folds", grader=ensemble)
-    result = header(f"python benchmarks/classify_ablations.py {options.demo.name} --studies {options.studies}")
-    result |= {"epochs": options.epochs, "unseen_studies": len(demo.study_ids), "variants": {}, "gain_of_base_over": {}}
+    result = header("") | {"stamp": stamp, "epochs": options.epochs, "unseen_studies": len(demo.study_ids)}
+    earlier = read_json(options.out) if options.only and options.out.is_file() else {}
+    if any(earlier.get(key) != result[key] for key in ("stamp", "unseen_studies")):
+        earlier = {}
+    result |= {key: earlier.get(key, {}) for key in ("variants", "gain_of_base_over")}
     tables: dict[str, ProbabilityTable] = {}
     for name, variant in chosen.items():
         started = time.monotonic()
         tables[name], seconds = bench.grade(name, variant)
         result["variants"][name] = line(demo, tables[name], seconds, variant.note)
-        result["gain_of_base_over"] = paired_gains(demo, tables, BASE)
+        result["gain_of_base_over"] |= paired_gains(demo, tables, BASE)
+        result["command"] = command(options, result["variants"], possible)
         write_json(options.out, result)
         row, gain = result["variants"][name], result["gain_of_base_over"].get(name)
         text = "" if gain is None else f"  base gains {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from record_demo import cpu_name
 
+from classify.device import pick_device
 from classify.predict import Grader, predict_studies
 from pipelines.demo import synthesize
 from pipelines.end_to_end import predict
@@ -19,13 +20,16 @@ from pipelines.scoring import read_oracle
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
-from shared.manifest import git_commit, read_run
+from shared.files import read_json, write_json
+from shared.manifest import git_commit, read_run, sha256_of
 from shared.metric import bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.splits import Splits, read_splits
 
 # Of further unseen studies; no other part of the project uses it.
 UNSEEN_SEED: Final = 270_001
+# The demo's folder of each stage, and its kind of run.
+STAGES: Final = {"localizer": "localize", "classifier": "classify"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,23 +93,32 @@ class Demo:
         return predict_studies(grader, self.unseen, self.study_ids, points)[0]
 
     def training_seconds(self) -> dict[str, float]:
-        """Measured training time of each stage, the reading of images included."""
-        kinds = {"localizer": "localize", "classifier": "classify"}
-        return {
-            name: float(read_run(self.folder / name, expected_kind=kind)["seconds"]) for name, kind in kinds.items()
-        }
+        """Measured training time of each stage, the reading of images and earlier calls that were resumed included."""
+        runs = {n: read_run(self.folder / n, expected_kind=k) for n, k in STAGES.items()}
+        return {name: float(run["seconds"]) + float(run.get("earlier_seconds", 0.0)) for name, run in runs.items()}
 
 
 def _further_studies(folder: Path, studies: int, device: str) -> Path:
     scored = folder / f"unseen-{studies}"
     if not (scored / "data").is_dir():
         synthesize(scored, studies=0, test_studies=studies, seed=UNSEEN_SEED, workers=os.cpu_count() or 1)
-    if not (scored / "prediction" / "run.json").is_file():
+    stamp, stamp_file = demo_stamp(folder, device), scored / "prediction" / "stamp.json"
+    if not stamp_file.is_file() or read_json(stamp_file) != stamp:
         predict(
             scored / "data", scored / "prediction", localizer_run=folder / "localizer",
             classifier_run=folder / "classifier", part="test", device=device, overwrite=True,
         )  # fmt: skip
+        write_json(stamp_file, stamp)
     return scored
+
+
+def demo_stamp(folder: Path, device: str) -> dict[str, Any]:
+    """What answers depend on: the code, both trained stages and the device. Stored answers of another stamp are stale.
+
+    Of uncommitted changes it knows only that there are some.
+    """
+    digests = {name: sha256_of(folder / name / "run.json") for name in STAGES}
+    return {"commit": git_commit(), "device": str(pick_device(device)), **digests}
 
 
 def header(command: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from demo_folder import Demo, add_arguments, header, paired_gains
 from study_network import (
+    DIFFERENCES,
     StudyNetworkOptions,
     Trained,
     predict_study_network,
@@ -26,10 +27,11 @@ from study_network import (
 )
 
 from classify.device import pick_device, use_all_cores
-from classify.predict import Grader
+from classify.predict import Grader, trained_folds
 from pipelines.demo import DEMO_FOLD
 from pipelines.evaluate import ORACLE, as_text, baselines, compare
 from shared.files import write_json
+from shared.manifest import read_run
 from shared.probabilities import ProbabilityTable
 
 # "filled": missing grades count as Normal/Mild, as in the notebook; "masked": they do not count, as in ours.
@@ -67,7 +69,7 @@ def study_network_rungs(
         trained = train_study_network(
             (images["training"], grades["training"]), (images["held_out"], grades["held_out"]), network, device
         )
-        values = predict_study_network(trained.model, unseen, device)
+        values = predict_study_network(trained, unseen, device)
         answered = np.ones(values.shape[:2], bool)
         tables[name] = ProbabilityTable(study_ids=demo.study_ids, values=values, from_model=answered)
         facts[name] = asdict(network) | _history(trained)
@@ -76,6 +78,7 @@ def study_network_rungs(
 
 def _history(trained: Trained) -> dict[str, Any]:
     return {
+        "temperatures": {c.short: round(x.temperature, 3) for c, x in trained.calibration.items()},
         "epochs": trained.epochs,
         "kept_epoch": trained.kept_epoch,
         "trained_seconds": round(trained.seconds, 1),
@@ -83,23 +86,44 @@ def _history(trained: Trained) -> dict[str, Any]:
     }
 
 
+def check_one_fold(folder: Path) -> None:
+    """All rungs learn from the same studies: what the demo answered must come of its own fold alone."""
+    for stage, folds in {
+        "localizer": sorted(int(k) for k in read_run(folder / "localizer", expected_kind="localize")["folds"]),
+        "classifier": trained_folds(folder / "classifier"),
+    }.items():
+        if folds != [DEMO_FOLD]:
+            sys.exit(f"error: {folder / stage} has trained folds {folds}; the ladder wants fold {DEMO_FOLD} alone")
+
+
+def command(options: argparse.Namespace) -> str:
+    """What reproduces the file: the demo and every option that is not the default."""
+    given = {"--studies": options.studies, "--budget": options.budget, "--seconds": options.seconds,
+             "--size": options.size, "--seed": options.seed}  # fmt: skip
+    usual = {"--studies": 100, "--budget": "both", "--seconds": None, "--size": 128, "--seed": 0}
+    flags = [f"{name} {value}" for name, value in given.items() if name == "--studies" or value != usual[name]]
+    return " ".join(["python benchmarks/ladder.py", options.demo.name, *flags])
+
+
 def main() -> None:
     options = arguments()
+    check_one_fold(options.demo)
     demo = Demo.open(options.demo, studies=options.studies, device=options.device)
     spent = demo.training_seconds()
     seconds = options.seconds or (sum(spent.values()) if options.budget == "both" else spent["classifier"])
     tables = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))
     networks, facts = study_network_rungs(demo, options, seconds)
-    grader = Grader.load(options.demo / "classifier", device=options.device)
+    grader = Grader.load(options.demo / "classifier", folds=[DEMO_FOLD], device=options.device)
     ours = {OURS_TRUE_POINTS: demo.grade(grader, demo.true_points()), OURS: demo.end_to_end}
     tables = tables | networks | ours | {ORACLE: demo.oracle}
     comparison = compare(tables, demo.study_ids, demo.grades)
     budget = f"--seconds {seconds:g}" if options.seconds else f"measured training time of {options.budget}"
-    result = header(f"python benchmarks/ladder.py {options.demo.name} --studies {options.studies}") | {
+    result = header(command(options)) | {
         "training_seconds": spent,
         "study_network_seconds": round(seconds, 1),
         "study_network_budget": budget,
         "study_networks": facts,
+        "study_networks_differ_from_ours": list(DIFFERENCES),
         "gain_of_ours_over": paired_gains(demo, tables, OURS),
         "scores": comparison.to_json(),
     }

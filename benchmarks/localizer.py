@@ -34,6 +34,7 @@ from shared.detections import Detection, Localization, Source, read_detections, 
 from shared.files import read_json, write_json
 from shared.labels import FINDINGS, Condition, Finding, Side, View
 from shared.manifest import git_commit, sha256_of
+from shared.mirror import as_shown
 from shared.numbering import read_numbering
 from shared.progress import log
 from shared.study import Study
@@ -44,6 +45,7 @@ TRAP_SEED: Final = 260_213
 # The generator plants each of its traps once in this many studies.
 TRAP_STUDIES: Final = 29
 RESAMPLES: Final = 1000
+FLIPPED: Final = "flipped_axial"
 ALL_SLICES: Final = ("slices.focused=false",)
 FIGURES: Final = (
     "within_8_mm", "within_10_mm", "in_plane_median_mm", "in_plane_p95_mm", "level_off_by_one", "slice_exact",
@@ -214,6 +216,7 @@ def decoders(run: Path) -> dict[str, Decode]:
         "best box of each level": lambda study, boxes: best_boxes(study, boxes, plain),
         "chain without axial evidence": chain("chain.axial_weight=0"),
         "chain without T1 evidence": chain("chain.t1_weight=0"),
+        "chain of fixed size and lean": chain("chain.size_sd=0", "chain.lean_sd_deg=0"),
         "axial slices by geometry only": chain("axial.appearance_weight=0"),
         "axial slices by appearance only": chain("axial.geometry=false"),
     }
@@ -223,13 +226,25 @@ def ablations(run: Path, studies: StudySet, boxes: Sequence[Detection]) -> dict[
     of_study: dict[str, list[Detection]] = {s: [] for s in studies.study_ids}
     for box in boxes:
         of_study[box.study_id].append(box)
-    loaded = {s: studies.data.load_study(s).study for s in studies.study_ids}
+    loaded = {s: as_shown(studies.data.load_study(s).study) for s in studies.study_ids}
     result = {}
     for name, decode in decoders(run).items():
         log(f"{studies.name}: decoding, {name}")
-        points = {s: decode(loaded[s], of_study[s]) for s in studies.study_ids}
+        decoded = {s: decode(loaded[s].study, of_study[s]) for s in studies.study_ids}
+        points = {s: {f: loaded[s].as_given(x) for f, x in found.items()} for s, found in decoded.items()}
         result[name] = collect(studies.data, studies.data.points, points).errors
     return result
+
+
+def turned_series(studies: Sequence[StudySet], *, flipped: bool) -> dict[str, int]:
+    """Axial series of the studies with mirrored pixels, or of the others; and how many are read as mirrored.
+
+    Each of the first should be, none of the others.
+    """
+    every = [(s.data, i) for s in studies for i in s.study_ids if (i in s.traps.get(FLIPPED, ())) is flipped]
+    shown = [as_shown(data.load_study(study_id).study) for data, study_id in every]
+    axial = sum(len(s.given.of_view(View.AXIAL_T2)) for s in shown)
+    return {"axial_series": axial, "turned": sum(len(s.turned) for s in shown)}
 
 
 def measured(studies: StudySet, folder: Path) -> Collected:
@@ -309,6 +324,12 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     for studies, folder in zip(trapped, folders, strict=True):
         predicted(args.run, studies, folder, overrides=(), device=device)
     result["traps"] = by_trap(trapped, folders) if trapped else None
+    log("axial series read as mirrored")
+    result["axial_series_read_as_mirrored"] = {
+        "sound unseen studies": turned_series([unseen], flipped=False),
+        "studies with mirrored axial pixels": turned_series(trapped, flipped=True),
+        "studies with other traps": turned_series(trapped, flipped=False),
+    }
     log("mAP of the detectors")
     result["map"] = measure_maps(unseen.data, args.run, device=device)
     return {**_about(args), **result, "benchmark_seconds": round(time.time() - started, 1)}

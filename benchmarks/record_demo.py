@@ -22,6 +22,23 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def hardware(device: str) -> str:
+    """The cores, and the GPU that a run's resolved device names.
+
+    Raises:
+      ValueError: for a device that was never resolved, as in demos of before.
+    """
+    if device == "auto":
+        raise ValueError("run.json says device auto, which names no hardware; run the demo again")
+    cores = f"{os.cpu_count()} cores of {cpu_name()}"
+    if device == "cpu":
+        return f"{cores}, no GPU"
+    import torch
+
+    there = device.startswith("cuda") and torch.cuda.is_available()
+    return f"{cores}, {torch.cuda.get_device_name(device) if there else device}"
+
+
 def record(demo: Path) -> dict[str, Any]:
     run = json.loads((demo / "run.json").read_text())
     scores = json.loads((demo / "reports" / "scores.json").read_text())
@@ -30,9 +47,7 @@ def record(demo: Path) -> dict[str, Any]:
     return {
         "command": "make demo",
         "commit": run["git_commit"],
-        "hardware": f"{os.cpu_count()} cores of {cpu_name()}, no GPU"
-        if run["device"] in ("auto", "cpu")
-        else run["device"],
+        "hardware": hardware(run["device"]),
         "seconds": run["seconds"],
         "step_seconds": run["step_seconds"],
         "studies": run["studies"],

@@ -269,13 +269,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from classify.report import evaluate_run
+    from classify.report import check_run, evaluate_run
     from shared.challenge import Challenge
     from shared.detections import read_localizations
     from shared.files import prepare_output
 
     data = Challenge.open(arguments.data, "train")
     localizations = read_localizations(arguments.localizations) if arguments.localizations else None
+    check_run(data, arguments.run)
     inputs = [arguments.data, arguments.run, arguments.localizations]
     out = prepare_output(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
     sys.stdout.write(evaluate_run(data, arguments.run, out, localizations=localizations) + "\n")

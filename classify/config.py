@@ -40,6 +40,9 @@ class CropConfig(Config):
     """Slices kept in the cache beyond the crop on either end, for jitter in slices."""
     mirror_right: bool = True
     """Shows right sides as the mirror image of left ones, so that one head learns both from twice the crops."""
+    unmirror: bool = True
+    """Crops of an axial series that is mirrored against the sagittal ones show what its picture shows, not what its
+    header says; keep it as stage 1's axial.unmirror."""
 
     @model_validator(mode="after")
     def _odd_slices(self) -> "CropConfig":

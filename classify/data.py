@@ -32,11 +32,12 @@ from shared.errors import InputError
 from shared.files import read_json, write_json
 from shared.labels import FINDINGS, Condition, Finding
 from shared.manifest import data_fingerprint
+from shared.mirror import as_shown
 from shared.pixels import slice_pixels
 from shared.progress import log, track
 from shared.study import Study
 
-VERSION: Final = 2
+VERSION: Final = 3
 # A cache up to this size is read into memory once; a larger one stays on disk and is read through the page cache.
 IN_MEMORY_BYTES: Final = 4 * 2**30
 
@@ -81,6 +82,11 @@ class CacheJob:
     def shape(self) -> tuple[int, ...]:
         size = self.config.cached_px
         return (len(self.data.study_ids), len(FINDINGS), self.config.cached_slices, size, size)
+
+    @property
+    def looks(self) -> bool:
+        """Whether mirrored axial series are looked for; no other crop depends on it."""
+        return self.config.unmirror and any(not c.view.is_sagittal for c in self.conditions)
 
     @property
     def key(self) -> str:
@@ -251,8 +257,9 @@ def _cache_in_worker(index: int) -> _StudyDone:
 
 def _cache_study(job: CacheJob, folder: Path, index: int) -> _StudyDone:
     loaded = job.data.load_study(job.data.study_ids[index])
-    points = job.points(loaded.study)
-    crops, problems = cut_crops(loaded.study, points, lambda f: CropSpec.cached(job.config, f))
+    shown = as_shown(loaded.study, look=job.looks)
+    points = job.points(shown.study)
+    crops, problems = cut_crops(shown.study, points, lambda f: CropSpec.cached(job.config, f))
     patches = np.load(folder / "patches.npy", mmap_mode="r+")
     present, annotated = [0] * len(FINDINGS), [0] * len(FINDINGS)
     for finding, pixels in crops.items():
@@ -261,5 +268,6 @@ def _cache_study(job: CacheJob, folder: Path, index: int) -> _StudyDone:
         annotated[finding.index] = int(points[finding].source is Source.ANNOTATED)
     patches.flush()
     return _StudyDone(
-        study_id=loaded.study.study_id, present=present, annotated=annotated, problems=[*loaded.problems, *problems]
-    )
+        study_id=loaded.study.study_id, present=present, annotated=annotated,
+        problems=[*loaded.problems, *shown.problems, *problems],
+    )  # fmt: skip

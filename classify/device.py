@@ -32,6 +32,16 @@ def use_all_cores(processes: int = 1) -> None:
     torch.set_num_threads(max(cores // processes, 1))
 
 
+def use_deterministic(device: torch.device) -> None:
+    """Makes a GPU give the same results again, where it has an algorithm for that; a CPU does with as many threads."""
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def use_bf16(amp: str, device: torch.device) -> bool:
     """Whether bf16 autocast pays: where the device has native bf16 arithmetic (emulated, it is slower)."""
     if amp != "auto":

@@ -53,8 +53,8 @@ def evaluate(
         "studies": len(table.study_ids),
         "graded_rows": int((truth >= 0).sum()),
         "prior_rows": int((~table.from_model).sum()),
-        "scores": {name: _score(values, truth, losses[name]) for name, values in baselines.items()},
-        "gain_over_prior": _gain(losses["weighted prior"], losses["model"]),
+        "scores": (scores := {name: _score(values, truth, losses[name]) for name, values in baselines.items()}),
+        "gain_over_prior": _gain(scores["weighted prior"], scores["model"], losses),
         "folds": (folds := _per_fold(table, truth, splits)),
         "fold_spread": float(np.std([f["score"] for f in folds], ddof=1)) if len(folds) > 1 else None,
         **describe(table, truth),
@@ -87,11 +87,10 @@ def _score(values: Probabilities, truth: Grades, losses: StudyLosses) -> dict[st
     return {"score": result.score, "low": low_high.low, "high": low_high.high, "terms": result.terms}
 
 
-def _gain(before: StudyLosses, after: StudyLosses) -> dict[str, float]:
-    """Paired bootstrap interval of how much lower the model's score is."""
-    difference = bootstrap(before) - bootstrap(after)
-    low_high = interval(difference)
-    return {"mean": float(difference.mean()), "low": low_high.low, "high": low_high.high}
+def _gain(before: Mapping[str, Any], after: Mapping[str, Any], losses: Mapping[str, StudyLosses]) -> dict[str, float]:
+    """How much lower the model's score is than the prior's, with its paired bootstrap interval."""
+    low_high = interval(bootstrap(losses["weighted prior"]) - bootstrap(losses["model"]))
+    return {"gain": before["score"] - after["score"], "low": low_high.low, "high": low_high.high}
 
 
 def _per_fold(table: ProbabilityTable, truth: Grades, splits: Splits) -> list[dict[str, Any]]:

@@ -30,7 +30,14 @@ SAVE_EVERY_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One line of a fold's log: losses are weighted as in `row_weights`, on training crops and on held-out ones."""
+    """One line of a fold's log.
+
+    Attributes:
+      train_loss: mean over the epoch's steps of what is minimised: rows weighted as in `row_weights`, on augmented
+        crops and with label smoothing, and the any-severe term where it is on. It is not comparable with the next.
+      held_out_loss: what `fit`'s `evaluate` gives for the averaged weights; in `classify.train` the mean over families
+        of the metric's weighted log loss, without the any-severe term.
+    """
 
     epoch: int
     train_loss: float
@@ -66,7 +73,8 @@ def fit(
     """Trains `model` and returns the network to keep and the log; continues from `progress` when something is there.
 
     `evaluate` gives the held-out loss of a network. A run that was killed and continued, also within an epoch, gives
-    the weights of one that was not. `progress` stays; the caller deletes it once the network is kept.
+    the weights of one that was not, on one device and with as many threads (on a GPU as far as torch has deterministic
+    algorithms). `progress` stays; the caller deletes it once the network is kept.
 
     Raises:
       InputError: when training diverges.

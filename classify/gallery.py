@@ -18,8 +18,9 @@ from classify.occlusion import occlusion_map
 from shared.challenge import Challenge
 from shared.detections import Localizations
 from shared.labels import FINDINGS, Condition, Severity
+from shared.mirror import as_shown
 from shared.probabilities import ProbabilityTable, unweighted
-from shared.splits import read_splits
+from shared.splits import Splits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ class Held:
     """A run's held-out predictions and what is needed to cut their crops again.
 
     Attributes:
+      splits: of the run.
       truth: grades of the table's studies, -1 not graded. # [n, 25]
       localizations: where the crops lay; None for annotated points.
     """
@@ -43,26 +45,30 @@ class Held:
     truth: NDArray[np.int8]
     data: Challenge
     run: Path
+    splits: Splits
     localizations: Localizations | None
 
     def fold_of(self, place: tuple[int, int]) -> int:
-        return read_splits(self.run / "splits.json").fold_of(self.table.study_ids[place[0]])
+        return self.splits.fold_of(self.table.study_ids[place[0]])
 
     def crop(self, place: tuple[int, int]) -> NDArray[np.uint8] | None:
         """The finding's crop as its fold's network sees it; None when it cannot be cut. # [slices, px, px]"""
         config = load_card(self.run / f"fold{self.fold_of(place)}").config.crop
         job = CacheJob(data=self.data, config=config, localizations=self.localizations, conditions=tuple(Condition))
-        finding, study = FINDINGS[place[1]], self.data.load_study(self.table.study_ids[place[0]]).study
+        finding, given = FINDINGS[place[1]], self.data.load_study(self.table.study_ids[place[0]]).study
+        look = config.unmirror and not finding.view.is_sagittal
+        study = as_shown(given, look=look).study
         point = job.points(study).get(finding)
         crops, _ = cut_crops(study, {finding: point} if point else {}, lambda f: CropSpec.final(config, f))
         return crops.get(finding)
 
     def caption(self, place: tuple[int, int]) -> tuple[str, str]:
-        """Title and axis label: which finding; its true grade and predicted probabilities."""
+        """Title and axis label: which finding; its true grade and the probabilities of the grades, without the
+        metric's weights."""
         finding, true = FINDINGS[place[1]], int(self.truth[place])
         title = f"{finding.side or ''} {finding.level.display}\n{self.table.study_ids[place[0]]}".strip()
         grade = Severity(true).display if true >= 0 else "not graded"
-        return title, f"true {grade}\n" + " / ".join(f"{v:.2f}" for v in self.table.values[place])
+        return title, f"true {grade}\n" + " / ".join(f"{v:.2f}" for v in unweighted(self.table.values[place]))
 
 
 def gallery_figure(held: Held, places: Places) -> "Figure | None":

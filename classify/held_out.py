@@ -13,7 +13,7 @@ from classify.noisy import Flags
 from classify.rows import Crops
 from shared.challenge import Challenge
 from shared.labels import FINDINGS, Condition
-from shared.probabilities import ProbabilityTable, constant_table
+from shared.probabilities import ProbabilityTable, constant_table, floored
 
 
 def select_crops(
@@ -85,4 +85,4 @@ def held_out_table(
         place = (position[int(study)], int(finding))
         values[place] = calibration[FINDINGS[finding].condition](logits[i])
         from_model[place] = True
-    return ProbabilityTable(study_ids=table.study_ids, values=values, from_model=from_model)
+    return ProbabilityTable(study_ids=table.study_ids, values=floored(values), from_model=from_model)

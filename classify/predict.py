@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from classify.checkpoint import MODEL_FILE, ModelCard, load_card, load_model
 from classify.crops import CropSpec
 from classify.data import cut_crops
-from classify.device import pick_device, use_all_cores, use_bf16
+from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
 from classify.model import SeverityNet
 from classify.rows import family_and_level
 from classify.views import network_inputs
@@ -21,7 +21,8 @@ from shared.detections import Localization, Localizations
 from shared.errors import InputError
 from shared.labels import FINDINGS, Condition, Finding
 from shared.manifest import read_run, write_run
-from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
+from shared.mirror import as_shown
+from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
 from shared.progress import track
 from shared.splits import read_splits
 from shared.study import Study
@@ -65,7 +66,7 @@ class Grader:
                 raise InputError(
                     f"folds {first.fold} and {card.fold} were trained on other data or crops; train them in one run"
                 )
-        self.prior: NDArray[np.float64] = np.mean([card.prior for card, _ in members], axis=0)  # [25, 3]
+        self.prior: NDArray[np.float64] = floored(np.mean([card.prior for card, _ in members], axis=0))  # [25, 3]
         self.families: frozenset[Condition] = frozenset(first.families)
 
     @classmethod
@@ -82,6 +83,7 @@ class Grader:
             raise InputError(f"{run}: fold {missing[0] if missing else 0} is not trained; trained: {there or 'none'}")
         chosen = pick_device(device)
         use_all_cores()
+        use_deterministic(chosen)
         members = []
         for k in there if folds is None else folds:
             card = load_card(run / f"fold{k}")
@@ -94,12 +96,18 @@ class Grader:
         return self._members[0][0].data_fingerprint
 
     @property
+    def unmirror(self) -> bool:
+        """Whether crops show what an axial series' picture shows, or what its header says."""
+        return self._crop.unmirror
+
+    @property
     def folds(self) -> tuple[int, ...]:
         return tuple(card.fold for card, _ in self._members)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Graded:
-        """Probabilities of the 25 findings.
+        """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
 
+        The crops believe the planes of `study`: give it one from `shared.mirror.as_shown`, unless `unmirror` is off.
         A finding without a localization, of an untrained family, or whose crop cannot be cut gets the training prior.
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}
@@ -107,7 +115,7 @@ class Grader:
         values, from_model = self.prior.copy(), np.zeros(len(FINDINGS), bool)
         if crops:
             findings = np.array([f.index for f in crops], dtype=np.intp)
-            values[findings] = self._predict(np.stack(list(crops.values())), findings)
+            values[findings] = floored(self._predict(np.stack(list(crops.values())), findings))
             from_model[findings] = True
         return Graded(values=values, from_model=from_model, problems=tuple(problems))
 
@@ -139,9 +147,10 @@ def predict_studies(
     problems: list[str] = []
     for study_id in track(ids, "grading"):
         loaded = data.load_study(study_id)
-        result = grader.grade(loaded.study, localizations.get(study_id, {}))
+        shown = as_shown(loaded.study, look=grader.unmirror)
+        result = grader.grade(shown.study, localizations.get(study_id, {}))
         graded.append(result)
-        problems += [*loaded.problems, *result.problems]
+        problems += [*loaded.problems, *shown.problems, *result.problems]
     table = ProbabilityTable(
         study_ids=ids,
         values=np.array([g.values for g in graded]).reshape(-1, len(FINDINGS), 3),

@@ -1,5 +1,6 @@
 """The classifier's report: figures of `classify.evaluate` as HTML and JSON, plots, and the worst mistakes' crops."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,15 +27,21 @@ _NOISY_ROWS: Final = 12
 READER_AGREEMENT: Final = {Condition.CANAL: "kappa 0.74 to 0.86", Condition.FORAMINAL: "AC1 0.58 to 0.71"}
 
 
+def check_run(data: Challenge, run: Path) -> Mapping[str, Any]:
+    """The run's facts; raises `InputError` when it is unfinished or was trained on other data."""
+    facts = read_run(run, expected_kind="classify")
+    if facts.get("data_fingerprint") != data_fingerprint(data):
+        raise InputError(f"{run}: was trained on other data than {data.root}; evaluate it on its own")
+    return facts
+
+
 def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Localizations | None = None) -> str:
     """Scores a run's out-of-fold probabilities, writes OUT/report.{html,json} and returns a one-line summary.
 
     Raises:
-      InputError: when the run is unfinished or was trained on other data.
+      InputError: as `check_run`.
     """
-    facts = read_run(run, expected_kind="classify")
-    if facts.get("data_fingerprint") != data_fingerprint(data):
-        raise InputError(f"{run}: was trained on other data than {data.root}; evaluate it on its own")
+    facts = check_run(data, run)
     table = read_probabilities(run / "out_of_fold.csv")
     splits = read_splits(run / "splits.json")
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
@@ -45,7 +52,8 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
     figures = evaluate(table, grades, splits, written=None if written is table else written)
     figures["folds_trained"] = trained_folds(run)
     figures["points"] = facts.get("points")
-    write_report(out, figures, Held(table=table, truth=truth, data=data, run=run, localizations=localizations))
+    held = Held(table=table, truth=truth, data=data, run=run, splits=splits, localizations=localizations)
+    write_report(out, figures, held)
     model, prior = figures["scores"]["model"], figures["scores"]["weighted prior"]
     return (
         f"out of fold, {figures['studies']} studies: {model['score']:.4f} [{model['low']:.4f}, {model['high']:.4f}], "
@@ -93,7 +101,7 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
     report.table(columns, rows, "Lower is better. Intervals: 2,000 bootstrap samples of whole studies.")
     gain = figures["gain_over_prior"]
     report.text(
-        f"Gain over the weighted prior: {gain['mean']:.3f}, paired 95% interval {gain['low']:.3f} to "
+        f"Gain over the weighted prior: {gain['gain']:.3f}, paired 95% interval {gain['low']:.3f} to "
         f"{gain['high']:.3f}."
     )
     spread = figures["fold_spread"]
@@ -142,7 +150,11 @@ def _gallery(report: Report, held: Held) -> None:
         places = worst_mistakes(held.table, held.truth, count=GALLERY, condition=condition)
         figure = gallery_figure(held, places)
         if figure is not None:
-            report.figure(figure, f"{condition.display}: the costliest rows, middle slice as the network sees it.")
+            report.figure(
+                figure,
+                f"{condition.display}: the costliest rows, middle slice as the network sees it, with the probabilities "
+                "of the grades (the metric's weights divided out).",
+            )
     report.heading("What the network looks at")
     report.text(
         "Surest Severe of each condition. Red: covering a patch there lowers the probability of Severe; blue: it "

@@ -24,7 +24,7 @@ from classify.augment import Augmenter
 from classify.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, save_card, save_weights
 from classify.config import ClassifyConfig
 from classify.data import CacheJob, CropCache, build_cache, using_cache
-from classify.device import pick_device, use_all_cores, use_bf16
+from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
 from classify.fit import fit
 from classify.held_out import family_mean_loss, fit_calibrations, held_out_table, select_crops
 from classify.infer import predict_logits
@@ -38,7 +38,7 @@ from shared.errors import InputError
 from shared.files import read_json, write_csv, write_json
 from shared.jitter import Jitter
 from shared.labels import Condition
-from shared.manifest import data_fingerprint, write_run
+from shared.manifest import RUN_FILE, data_fingerprint, read_run, write_run
 from shared.probabilities import ProbabilityTable, read_probabilities, weighted_prior, write_probabilities
 from shared.progress import log
 from shared.splits import Splits, write_splits
@@ -102,6 +102,7 @@ def train(
     studies = check_inputs(data, splits, folds, localizations)
     chosen = pick_device(device)
     use_all_cores(processes.world)
+    use_deterministic(chosen)
     job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
     with processes.first_alone():
         _claim_run(run, job, config, splits, jitter, without, resume=resume or processes.rank > 0)
@@ -110,11 +111,12 @@ def train(
         _log_coverage(studies, localizations)
     jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
     finished = [k for k in folds if resume and (run / f"fold{k}" / MODEL_FILE).is_file()]
-    problems: tuple[str, ...] = ()
+    earlier = read_run(run, expected_kind=KIND) if (run / RUN_FILE).is_file() else {}
+    problems = list(earlier.get("problems", ()))
     with using_cache(run / "cache", lock=run / _STATE_FILE, keep=keep_cache):
         if len(finished) < len(folds):
             cache = build_cache(job, run / "cache", workers=workers)
-            problems = cache.problems
+            problems += [text for text in cache.problems if text not in problems]
             for k in (k for k in folds if k not in finished):
                 folder = run / f"fold{k}"
                 fold = _Fold(
@@ -136,7 +138,8 @@ def train(
             run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
             seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
             points="localized" if localizations is not None else "annotated", noisy_labels=noisy,
-            left_out_labels=len(without), problems=list(problems),
+            left_out_labels=len(without), problems=problems,
+            earlier_seconds=round(earlier.get("earlier_seconds", 0.0) + earlier.get("seconds", 0.0), 1),
         )  # fmt: skip
 
 

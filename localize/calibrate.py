@@ -26,6 +26,7 @@ MIN_SAMPLES: Final = 50
 _EDGE: Final = 1e-3
 _SLOPE_SD: Final = 0.5
 _INTERCEPT_SD: Final = 3.0
+_GROUPS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,19 @@ def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibrati
     fitted = minimize(cost, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
     slope, intercept = (float(v) for v in fitted.x)
     return Calibration(slope=slope, intercept=intercept, samples=len(x), failures=bad)
+
+
+def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequence[str]) -> FloatArray:
+    """Scores under calibrations fitted on other studies: five groups of them, dealt from seed 0. # [n]"""
+    studies = sorted(set(study_ids))
+    order = np.random.default_rng(0).permutation(len(studies))
+    group_of = {study: int(k) % _GROUPS for study, k in zip(studies, order, strict=True)}
+    group, values, hits = np.array([group_of[s] for s in study_ids]), np.asarray(scores), np.asarray(right, bool)
+    out = np.empty(len(values))
+    for g in set(group_of.values()):
+        own = group == g
+        out[own] = fit_calibration(values[~own].tolist(), hits[~own].tolist()).apply(values[own])
+    return out
 
 
 def calibrated(item: Localization, calibration: Calibration) -> Localization:

@@ -126,7 +126,8 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 def run_train(args: argparse.Namespace) -> int:
     """Handler of `train`."""
     from localize.config import LocalizeConfig
-    from localize.train import train
+    from localize.train import check_inputs, train
+    from localize.yolo import starting_weights
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.labels import View
@@ -139,7 +140,12 @@ def run_train(args: argparse.Namespace) -> int:
     data = Challenge.open(args.data)
     splits = chosen_splits(data, args.run, args.splits, resume=args.resume)
     folds = parse_folds(args.fold, splits)
-    run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume, inputs=[args.data])
+    # What can be wrong is found before --overwrite deletes anything.
+    check_inputs(data, splits, folds, device=args.device)
+    if not args.resume:
+        starting_weights(config.model)
+    inputs = [args.data, args.config, args.splits, _weights_file(config.model.weights)]
+    run = prepare_output(args.run, overwrite=args.overwrite, resume=args.resume, inputs=inputs)
     views = tuple(View.from_slug(v) for v in args.view) if args.view else tuple(View)
     train(
         data, run, config,
@@ -148,21 +154,25 @@ def run_train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _weights_file(weights: str) -> Path | None:
+    return Path(weights) if Path(weights).is_file() else None
+
+
 def run_predict(args: argparse.Namespace) -> int:
     """Handler of `predict`."""
-    from localize.predict import chosen_folds, predict_data, write_predictions
+    from localize.predict import check_run, predict_data, write_predictions
     from shared.challenge import Challenge
     from shared.files import prepare_output
     from shared.progress import log
 
     has_test = (args.data / "test_series_descriptions.csv").is_file()
     data = Challenge.open(args.data, args.part or ("test" if has_test else "train"))
-    folds = chosen_folds(args.run, args.fold)
+    check_run(args.run, data, folds=args.fold, overrides=args.overrides, device=args.device)
     out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
-    predictions = predict_data(args.run, data, folds=folds, overrides=args.overrides, device=args.device)
+    predictions = predict_data(args.run, data, folds=args.fold, overrides=args.overrides, device=args.device)
     write_predictions(out, predictions)
     for problem in predictions.problems:
-        log(f"skipped: {problem}")
+        log(f"warning: {problem}")
     for study_id in predictions.uncertain:
         log(f"numbering uncertain: study {study_id}; see {out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
@@ -174,12 +184,11 @@ def run_predict(args: argparse.Namespace) -> int:
 def run_evaluate(args: argparse.Namespace) -> int:
     """Handler of `evaluate`."""
     from localize.report import evaluate_run
-    from shared.files import prepare_output
 
-    out = prepare_output(args.out, overwrite=args.overwrite, inputs=[args.data, args.run])
     page = evaluate_run(
-        args.data, args.run, out,
+        args.data, args.run, args.out,
         truth=args.truth, manifest=args.manifest, folds=args.fold, overrides=args.overrides, device=args.device,
+        overwrite=args.overwrite,
     )  # fmt: skip
     sys.stdout.write(f"{page}\n")
     return 0

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from localize.calibrate import cross_fitted
 from localize.reliability import reliability
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point
@@ -21,6 +22,7 @@ from shared.study import Series, Study
 
 RADII_MM: Final = (5.0, 8.0, 10.0)
 RIGHT_MM: Final = 8.0
+REFITTED: Final = "refitted without each study; the written scores were calibrated on these same studies"
 # Beyond this a localization is lost rather than inexact, and says nothing of the usual error.
 _LOST_MM: Final = 20.0
 
@@ -146,8 +148,12 @@ def collect_errors(
     return collect(data, points, localizations).errors
 
 
-def evaluate(errors: Sequence[FindingError]) -> dict[str, Any]:
-    """All measures, over everything and by view, level, condition and source."""
+def evaluate(errors: Sequence[FindingError], *, own_calibration: bool = False) -> dict[str, Any]:
+    """All measures, over everything and by view, level, condition and source.
+
+    With `own_calibration` the scores were calibrated on these same studies; the reliability after calibration is then
+    that of calibrations refitted without each study.
+    """
     of_view = {view: [e for e in errors if e.finding.view is view] for view in View}
     levels = {level.slug: measures_of([e for e in errors if e.finding.level is level]) for level in Level}
     cells = {
@@ -157,7 +163,10 @@ def evaluate(errors: Sequence[FindingError]) -> dict[str, Any]:
         for condition in Condition
     }
     found = [e for e in errors if e.score is not None and e.raw_score is not None]
-    right = [e.right for e in found]
+    right, raw = [e.right for e in found], [e.raw_score for e in found if e.raw_score is not None]
+    scores = [e.score for e in found if e.score is not None]
+    if own_calibration:
+        scores = cross_fitted(raw, right, [e.study_id for e in found]).tolist()
     return {
         "distance": "3-D, in patient mm",
         "studies": len({e.study_id for e in errors}),
@@ -172,8 +181,9 @@ def evaluate(errors: Sequence[FindingError]) -> dict[str, Any]:
         },
         "reliability": {
             "target": "within 8 mm and nearest to the right level",
-            "raw": reliability([e.raw_score for e in found if e.raw_score is not None], right),
-            "calibrated": reliability([e.score for e in found if e.score is not None], right),
+            "calibration": REFITTED if own_calibration else "fitted on other studies",
+            "raw": reliability(raw, right),
+            "calibrated": reliability(scores, right),
         },
     }
 

@@ -20,7 +20,7 @@ from shared.detections import Detection, Localization, write_detections, write_l
 from shared.errors import InputError
 from shared.labels import Finding, Level, View
 from shared.manifest import data_fingerprint, read_run, sha256_of
-from shared.mirror import unmirrored
+from shared.mirror import as_shown
 from shared.numbering import Numbering, write_numbering
 from shared.pixels import slice_pixels
 from shared.progress import log, track
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 KIND = "localize"
 PREDICTION_SECTIONS = ("chain", "axial", "slices")
-_MIRRORED = "is mirrored against the sagittal series; its sides were taken from what it shows, not from its header"
 CALIBRATION_FILE = "calibration.json"
 
 
@@ -110,6 +109,38 @@ def chosen_folds(run: Path, folds: Sequence[int] | None = None) -> list[int]:
     return wanted
 
 
+def check_run(
+    run: Path, data: Challenge, *, folds: Sequence[int] | None = None, overrides: Sequence[str] = (), device: str
+) -> None:
+    """What `predict_data` would stumble over, before any folder is emptied for its output.
+
+    Raises:
+      InputError: as `Localizer.load` and `predict_out_of_fold`, or for a device that is not there.
+    """
+    facts = read_run(run, expected_kind=KIND)
+    _overridden(run / "config.toml", overrides)
+    for fold in chosen_folds(run, folds):
+        _models(run, fold)
+        read_prior(run / f"fold{fold}" / "chain.json")
+        read_calibration(run / f"fold{fold}" / CALIBRATION_FILE)
+    if data_fingerprint(data) == facts.get("data_fingerprint"):
+        read_splits(run / "splits.json").check_covers(data.study_ids)
+    resolve_device(device)
+
+
+def _models(run: Path, fold: int) -> dict[View, Path]:
+    """A trained fold's model files; `InputError` for one that is not what the run's manifest names."""
+    models = {}
+    for slug, digest in read_run(run, expected_kind=KIND)["folds"][str(fold)]["models"].items():
+        view = View.from_slug(slug)
+        models[view] = run / f"fold{fold}" / f"{view.slug}.pt"
+        if sha256_of(models[view]) != digest:
+            raise InputError(
+                f"{models[view]}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
+            )
+    return models
+
+
 def _overridden(path: Path, overrides: Sequence[str]) -> LocalizeConfig:
     for override in overrides:
         if override.partition(".")[0].strip() not in PREDICTION_SECTIONS:
@@ -144,17 +175,11 @@ class Localizer:
             run's manifest names, or an override concerns training.
         """
         wanted = chosen_folds(run, folds)
-        trained = read_run(run, expected_kind=KIND)["folds"]
         config = _overridden(run / "config.toml", overrides)
         paths: dict[View, list[Path]] = {}
         for fold in wanted:
-            for slug, digest in trained[str(fold)]["models"].items():
-                path = run / f"fold{fold}" / f"{View.from_slug(slug).slug}.pt"
-                if sha256_of(path) != digest:
-                    raise InputError(
-                        f"{path}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
-                    )
-                paths.setdefault(View.from_slug(slug), []).append(path)
+            for view, path in _models(run, fold).items():
+                paths.setdefault(view, []).append(path)
         folders = [run / f"fold{fold}" for fold in wanted]
         prior = mean_prior(read_prior(folder / "chain.json") for folder in folders)
         calibration = mean_calibration(read_calibration(folder / CALIBRATION_FILE) for folder in folders)
@@ -177,23 +202,24 @@ class Localizer:
         lowest = min(config.chain.min_score, config.axial.min_score)
         return cls({view: Detector(files, place, lowest) for view, files in paths.items()}, prior, config, calibration)
 
+    @property
+    def unmirror(self) -> bool:
+        """Whether studies are localized as their pictures show them, or as their headers say."""
+        return self.config.axial.unmirror
+
     def localize(self, study: Study) -> StudyLocalization:
         """Detects on the slices that matter, or on all, and decodes the findings' points.
 
-        An axial series that is mirrored against the sagittal ones is decoded as what it shows, not as what its header
-        says, so its left is the patient's left; its points still lie where the header puts their pixels.
+        It believes the planes of `study`: give it one from `shared.mirror.as_shown`, unless `unmirror` is off.
         """
-        given, (study, mirrored) = study, unmirrored(study) if self.config.axial.unmirror else (study, ())
-        looked = _Looked(problems=[f"study {study.study_id} series {s}: {_MIRRORED}" for s in mirrored])
+        looked = _Looked()
         decoded = self._focused(study, looked) if self.config.slices.focused else None
         if decoded is None:
             self._look(study, {series.series_id: series.slices for series in study.series}, looked)
             decoded = self._decode(study, looked)
         return StudyLocalization(
             detections=tuple(looked.detections),
-            localizations={
-                f: _as_given(x, given) if x.series_id in mirrored else x for f, x in decoded.localizations.items()
-            },
+            localizations=decoded.localizations,
             numbering=decoded.numbering,
             problems=tuple(looked.problems),
             slices=len(looked.slices),
@@ -263,35 +289,29 @@ class Localizer:
         return detections, problems
 
 
-def _as_given(item: Localization, study: Study) -> Localization:
-    """The same pixel at the place that the study's own header gives it."""
-    series = study.get(item.series_id)
-    found = series.by_instance(item.instance_number) if series else None
-    if found is None:
-        return item
-    x, y, z = (float(v) for v in found.plane.to_patient((item.x_px, item.y_px)))
-    return replace(item, point_mm=(x, y, z))
-
-
 def predict_studies(
     localizer: Localizer, data: Challenge, study_ids: Iterable[str], *, name: str = "localizing"
 ) -> Predictions:
-    """Localizes studies one after another; one that fails is a problem and the others go on."""
+    """Localizes studies one after another; one that fails is a problem and the others go on.
+
+    Points lie where the headers put their pixels, also in a mirrored axial series, whose left is then at negative x.
+    """
     parts = []
     for study_id in track(list(study_ids), name):
         loaded = data.load_study(study_id)
+        shown = as_shown(loaded.study, look=localizer.unmirror)
         try:
-            result = localizer.localize(loaded.study)
+            result = localizer.localize(shown.study)
         except InputError as error:
-            problems = (*loaded.problems, f"study {study_id}: {error}")
+            problems = (*loaded.problems, *shown.problems, f"study {study_id}: {error}")
             parts.append(Predictions(detections=(), localizations={}, numbering={}, problems=problems))
             continue
         parts.append(
             Predictions(
                 detections=result.detections,
-                localizations={study_id: result.localizations},
+                localizations={study_id: {f: shown.as_given(x) for f, x in result.localizations.items()}},
                 numbering={} if result.numbering is None else {study_id: result.numbering},
-                problems=(*loaded.problems, *result.problems),
+                problems=(*loaded.problems, *shown.problems, *result.problems),
                 slices=result.slices,
             )
         )

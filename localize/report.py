@@ -11,12 +11,12 @@ from localize.device import resolve_device
 from localize.evaluate import FindingError, by_study_group, collect, evaluate, missing_series_groups, shifted_studies
 from localize.export import export_view
 from localize.figures import WorstCase, confusion, distributions, reliability_curves, study_figure, worst_figure
-from localize.predict import KIND, Localizer, chosen_folds, predict_studies, write_predictions
+from localize.predict import KIND, Localizer, check_run, chosen_folds, predict_studies, write_predictions
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Point, read_points
 from shared.detections import Detection, Localization, read_detections, read_localizations
 from shared.errors import InputError
-from shared.files import read_json
+from shared.files import prepare_output, read_json
 from shared.labels import Condition, Finding, Level, View
 from shared.manifest import data_fingerprint, read_run
 from shared.numbering import CERTAIN, Numbering, read_numbering
@@ -38,6 +38,7 @@ class Measured:
     Attributes:
       numbering: how sure the levels' names are, by study.
       traps: studies by the name of the planted trap they carry; empty without a manifest.
+      own_calibration: whether the scores were calibrated on these same studies.
     """
 
     data: Challenge
@@ -48,6 +49,7 @@ class Measured:
     how: str
     numbering: Mapping[str, Numbering] = field(default_factory=dict)
     traps: Mapping[str, Collection[str]] = field(default_factory=dict)
+    own_calibration: bool = False
 
 
 def evaluate_run(
@@ -60,12 +62,13 @@ def evaluate_run(
     folds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measures the train part out of fold or, with `truth`, the test part; returns the page's path.
 
     A study that the train part's folds held out counts whether or not anything was localized in it. A generator's
     `manifest` names the traps it planted; without one, that of `truth` is read where it lies there. `overrides` change
-    the decoding of the test part.
+    the decoding of the test part. OUT is made, or emptied with `overwrite`, once the inputs are known to be right.
 
     Raises:
       InputError: when the run is unfinished or belongs to other data, or true points are missing.
@@ -74,6 +77,7 @@ def evaluate_run(
     if manifest is None and truth is not None and (truth / MANIFEST_FILE).is_file():
         manifest = truth / MANIFEST_FILE
     traps = {} if manifest is None else read_traps(manifest)
+    inputs = [data_root, run, truth, manifest]
     if truth is None and overrides:
         raise InputError("--set: the train part is measured as it was localized; pass --truth to localize a test part")
     if truth is None:
@@ -90,12 +94,15 @@ def evaluate_run(
         numbering = {s: n for table in tables if table.is_file() for s, n in read_numbering(table).items()}
         points = {s: p for s, p in data.points.items() if s in held_out}
         how = "Held-out training studies, out of fold"
+        prepare_output(out, overwrite=overwrite, inputs=inputs)
     else:
         data = Challenge.open(data_root, "test")
         points = dict(read_points(truth / "test_label_coordinates.csv"))
         stray = sorted(set(points) - set(data.study_ids))
         if stray:
             raise InputError(f"{truth}: has points of study {stray[0]}, which is not in the test part of {data_root}")
+        check_run(run, data, folds=folds, overrides=overrides, device=device)
+        prepare_output(out, overwrite=overwrite, inputs=inputs)
         localizer = Localizer.load(run, folds=folds, overrides=overrides, device=device)
         predictions = predict_studies(localizer, data, sorted(points))
         write_predictions(out, predictions)
@@ -105,7 +112,7 @@ def evaluate_run(
         how = "Test studies"
     measured = Measured(
         data=data, points=points, localizations=localizations, detections=detections, maps=maps, how=how,
-        numbering=numbering, traps=traps,
+        numbering=numbering, traps=traps, own_calibration=truth is None,
     )  # fmt: skip
     return write_report(out, measured)
 
@@ -166,7 +173,7 @@ def write_report(folder: Path, measured: Measured) -> Path:
     """Writes report.json and report.html; returns the page's path."""
     collected = collect(measured.data, measured.points, measured.localizations)
     errors = collected.errors
-    measures = evaluate(errors)
+    measures = evaluate(errors, own_calibration=measured.own_calibration)
     measures["by_missing_series"] = by_study_group(errors, missing_series_groups(collected.views))
     if measured.traps:
         measures["by_trap"] = by_study_group(errors, trap_groups(list(measured.points), measured.traps))
@@ -272,7 +279,8 @@ def _confidence(report: Report, measures: Mapping[str, Any]) -> None:
     report.table(
         ["score", "ECE", "Brier"],
         [[name, measured[key]["ece"], measured[key]["brier"]] for name, key in _STAGES],
-        caption=f"A score is meant to be the probability of: {measured['target']}.",
+        caption=f"A score is meant to be the probability of: {measured['target']}. The calibration was "
+        f"{measured['calibration']}.",
     )
     report.figure(reliability_curves(measured), "Share right against mean score; a dot's area is its count.")
 

@@ -71,7 +71,7 @@ def weigh_shifts(
         log_weight(np.where(_allowed(rung_of, shift), naming, -np.inf), steps, config.missing_penalty)
         for shift in _SHIFTS
     ])  # fmt: skip
-    if not np.isfinite(weights).any():  # points too near to each other to have rungs
+    if not np.isfinite(weights).any():  # no place is on a rung, so nothing tells the numberings apart
         weights = np.zeros(len(_SHIFTS))
     prior_of = np.array([1 - 2 * config.shift_prior, config.shift_prior, config.shift_prior])
     with np.errstate(divide="ignore"):

@@ -83,13 +83,7 @@ def train(
     from localize.yolo import starting_weights
 
     started = time.time()
-    splits.check_covers(data.study_ids)
-    for fold in folds:
-        splits.held_out(fold)
-    if not data.points:
-        raise InputError(
-            f"{data.root}: {data.part}_label_coordinates.csv is missing or empty; the localizer trains on its points"
-        )
+    check_inputs(data, splits, folds, device=device)
     context = _Context(
         data=data, run=run, config=config, splits=splits, views=tuple(views),
         device=resolve_device(device, several=True), workers=workers, resume=resume,
@@ -112,22 +106,36 @@ def train(
     _finish(context, started)
 
 
+def check_inputs(data: Challenge, splits: Splits, folds: Sequence[int], *, device: str) -> None:
+    """Raises `InputError` when the splits do not fit the data, a fold is unknown, or points or device are missing."""
+    splits.check_covers(data.study_ids)
+    for fold in folds:
+        splits.held_out(fold)
+    if not data.points:
+        raise InputError(
+            f"{data.root}: {data.part}_label_coordinates.csv is missing or empty; the localizer trains on its points"
+        )
+    resolve_device(device, several=True)
+
+
 def _write_or_check_origin(context: _Context) -> None:
-    """A run describes one config, one set of splits and one data set; continuing it with others is an error."""
+    """A run describes one config, one set of splits and one data set; continuing it with others is an error, and so is
+    continuing what is no run."""
     run = context.run
     fingerprint = data_fingerprint(context.data)
     config_path, splits_path, origin_path = run / "config.toml", run / "splits.json", run / _ORIGIN
-    if context.resume and config_path.is_file() and splits_path.is_file() and origin_path.is_file():
-        if LocalizeConfig.load(config_path) != context.config:
-            raise InputError(f"{config_path}: differs from the given config; resume with the same, or use --overwrite")
-        if read_splits(splits_path) != context.splits:
-            raise InputError(f"{splits_path}: differs from the given splits; resume with the same, or use --overwrite")
+    if context.resume and origin_path.is_file():
         if read_json(origin_path).get("data_fingerprint") != fingerprint:
             raise InputError(f"{run}: was trained on other data than {context.data.root}; use --overwrite")
-        return
+        if config_path.is_file() and LocalizeConfig.load(config_path) != context.config:
+            raise InputError(f"{config_path}: differs from the given config; resume with the same, or use --overwrite")
+        if splits_path.is_file() and read_splits(splits_path) != context.splits:
+            raise InputError(f"{splits_path}: differs from the given splits; resume with the same, or use --overwrite")
+    elif context.resume and any(run.iterdir()):
+        raise InputError(f"{run}: cannot resume, this is no run of `localize train`; choose another folder")
+    write_json(origin_path, {"data_fingerprint": fingerprint})
     context.config.save(config_path)
     write_splits(splits_path, context.splits)
-    write_json(origin_path, {"data_fingerprint": fingerprint})
 
 
 def _measured_maps(folder: Path) -> dict[str, Any]:
@@ -194,7 +202,7 @@ def _train_view(context: _Context, fold: int, view: View) -> dict[str, Any]:
         train=context.splits.training(fold), val=context.splits.held_out(fold), workers=context.workers,
     )  # fmt: skip
     for problem in counts.problems[:5]:
-        log(f"skipped: {problem}")
+        log(f"warning: {problem}")
     name = f"fold {fold} {view.slug}"
     log(f"{name}: {counts.train_images} training and {counts.val_images} held-out slices")
     job = TrainJob(
@@ -227,7 +235,8 @@ def _measure_fold(context: _Context, fold: int, maps: Mapping[str, Any]) -> None
     write_calibration(folder / CALIBRATION_FILE, calibration)
     predictions = predictions.calibrated(calibration)
     write_predictions(folder, predictions)
-    measures = evaluate(collect_errors(context.data, points, predictions.localizations))
+    errors = collect_errors(context.data, points, predictions.localizations)
+    measures = evaluate(errors, own_calibration=True)
     ordered = {view.slug: maps[view.slug] for view in views}
     write_json(folder / "metrics.json", {"map": ordered, **measures, "problems": list(predictions.problems)})
     overall = measures["overall"]
