@@ -59,9 +59,11 @@ def _move(
         cv2.INTER_LINEAR,
     )
     centers = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
-    # The picture at p shows what lay at p + bend(p), so a point moves against the bend.
-    at = np.clip(np.rint(centers), 0, [columns - 1, rows - 1]).astype(int)
-    centers = centers - bend[at[:, 1], at[:, 0]]
+    # The picture at p shows what lay at p + bend(p), so a point moves against the bend of the place it moves to.
+    straight = centers
+    for _ in range(4):
+        at = np.clip(np.rint(centers), 0, [columns - 1, rows - 1]).astype(int)
+        centers = straight - bend[at[:, 1], at[:, 0]]
     half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2 * scale
     return np.asarray(moved, np.uint8), np.concatenate([centers - half, centers + half], axis=1)
 

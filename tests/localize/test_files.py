@@ -61,7 +61,7 @@ def test_a_slice_on_its_canvas_and_back() -> None:
 def test_augmentation_moves_boxes_with_their_picture() -> None:
     image = np.zeros((96, 96), np.uint8)
     cv2.circle(image, (60, 40), 4, 255, -1)
-    calm = AugmentConfig(gamma=0, gain=0, bias=0, noise=0, blur_px=0, crop=0)
+    calm = AugmentConfig(gamma=0, gain=0, bias=0, noise=0, blur_px=0, crop=0, tone=0, shading=0)
     for seed in range(20):
         moved, boxes, keep = augment(image, np.array([[50.0, 30.0, 70.0, 50.0]]), calm, np.random.default_rng(seed))
         if keep.all() and (boxes > 0).all() and (boxes < 95).all():
