@@ -208,9 +208,11 @@ def _add_audit(commands: Commands) -> None:
     p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: what is there)")
     p.add_argument("--no-images", action="store_true", help="audit the tables alone")
     p.add_argument(
-        "--pixels", choices=("none", "sample", "all"), default="sample", help="decode none, the middle slice of each "
-        "series, or all slices and compare axial with sagittal ones (default %(default)s)",
-    )  # fmt: skip
+        "--pixels",
+        choices=("none", "sample", "all"),
+        default="sample",
+        help="decode none, some slices of each series, or all (default %(default)s)",
+    )
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     _add_output(p)
     p.set_defaults(func=_audit)

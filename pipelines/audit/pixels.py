@@ -23,7 +23,7 @@ class Pixels(StrEnum):
 
 
 def check_pixels(root: Path, read: StudyRead, mode: Pixels) -> list[Issue]:
-    """Decodes the middle slice of each series (SAMPLE) or all, and with ALL compares some axial with sagittal pictures.
+    """Decodes some slices of each series (SAMPLE) or all, and compares some axial pictures with sagittal ones.
 
     Args:
       root: the data folder, which paths in reasons start below.
@@ -33,16 +33,16 @@ def check_pixels(root: Path, read: StudyRead, mode: Pixels) -> list[Issue]:
     pictures: dict[str, list[tuple[Slice, Picture]]] = {}
     for item in read.series if mode is not Pixels.NONE else ():
         whole = [f for f in item.files if f.encoding.damage is None]
-        chosen = whole if mode is Pixels.ALL else whole[len(whole) // 2 : len(whole) // 2 + 1]
-        wanted = set(quick_look(len(whole), item.series.view)) if mode is Pixels.ALL else set()
+        compared = set(quick_look(len(whole), item.series.view)) if whole else set()
+        sample = {len(whole) // 2, *compared}
         pictures[item.series.series_id] = kept = []
-        for k, file in enumerate(chosen):
+        for k, file in enumerate(whole):
+            if k not in sample and mode is Pixels.SAMPLE:
+                continue
             picture = _decode(root, read, item.series, file, issues)
-            if picture is not None and k in wanted:
+            if picture is not None and k in compared:
                 kept.append((file.slice, scale_to_8bit(picture)))
-    if mode is Pixels.ALL:
-        issues += _mirrored(read, pictures)
-    return issues
+    return issues if mode is Pixels.NONE else issues + _mirrored(read, pictures)
 
 
 def _decode(root: Path, read: StudyRead, series: Series, file: FileRead, issues: list[Issue]) -> Picture | None:

@@ -21,7 +21,6 @@ from audit_case import (
 )
 from dicom_files import AXIAL
 
-from pipelines.audit.pixels import Pixels
 from shared.labels import FINDINGS, View
 
 T1, T2, AX = View.SAGITTAL_T1, View.SAGITTAL_T2, View.AXIAL_T2
@@ -217,8 +216,6 @@ def plain_folder_with_a_proton_density(root: Path) -> None:
     edit_tags(root / "export" / STUDY / SERIES[AX], SeriesDescription="AX T2")
 
 
-# Cases that only whole decoding shows.
-OF_ALL_PIXELS = {"mirrored pixels": Pixels.ALL}
 CASES: dict[str, tuple[Spoil, list[str]]] = {
     "nothing": (lambda root: None, []),
     # Tables.
