@@ -31,6 +31,8 @@ _MIN_SLICES: Final = 5
 # Of the slices that can be compared: share that fits better mirrored, and by how much rank correlation on average.
 _MIRRORED_SHARE: Final = 0.8
 _MIRRORED_MARGIN: Final = 0.02
+_SURE_SHARE: Final = 0.9
+_SURE_MARGIN: Final = 0.025
 # A quick look takes this many slices of each series.
 _QUICK_AXIAL: Final = 12
 _QUICK_SAGITTAL: Final = 7
@@ -48,10 +50,17 @@ class Fit:
 
     @property
     def is_mirrored(self) -> bool:
+        """Whether the series looks mirrored: worth a warning."""
+        return self._better_mirrored(_MIRRORED_SHARE, _MIRRORED_MARGIN)
+
+    @property
+    def is_surely_mirrored(self) -> bool:
+        """Whether to believe the pixels rather than the header: mirrored series are rare, and a mistake swaps sides."""
+        return self._better_mirrored(_SURE_SHARE, _SURE_MARGIN)
+
+    def _better_mirrored(self, share: float, margin: float) -> bool:
         gain = self.mirrored - self.direct
-        return len(gain) >= _MIN_SLICES and bool(
-            (gain > 0).mean() >= _MIRRORED_SHARE and gain.mean() > _MIRRORED_MARGIN
-        )
+        return len(gain) >= _MIN_SLICES and bool((gain > 0).mean() >= share and gain.mean() > margin)
 
 
 def fit_series(axial: Sequence[tuple[Slice, Picture]], sagittal: Sequence[tuple[Slice, Picture]]) -> Fit:
@@ -76,7 +85,7 @@ def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
     if sagittal is None or not study.of_view(View.AXIAL_T2):
         return study, ()
     seen = _pictures(sagittal)
-    turned = [s.series_id for s in study.of_view(View.AXIAL_T2) if fit_series(_pictures(s), seen).is_mirrored]
+    turned = [s.series_id for s in study.of_view(View.AXIAL_T2) if fit_series(_pictures(s), seen).is_surely_mirrored]
     if not turned:
         return study, ()
     return with_turned(study, turned), tuple(turned)
