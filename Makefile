@@ -13,7 +13,7 @@ DEMO := demo
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
-	@echo "make test    the tests (under 6 minutes on 2 cores)"
+	@echo "make test    the tests (some minutes on 2 cores)"
 	@echo "make check   format, lint, types, import layers"
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
