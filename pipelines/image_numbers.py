@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.dicom import scale_to_8bit
 from shared.geometry import FloatArray
+from shared.intensity import scale_to_8bit
 from shared.labels import Level
 from shared.study import Slice
 

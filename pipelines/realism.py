@@ -23,10 +23,11 @@ from pipelines.tiles import field_mm, series_gap_mm
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge, Part
 from shared.detections import Localization, read_localizations
-from shared.dicom import read_raw_pixels, scale_to_8bit
+from shared.dicom import read_raw_pixels
 from shared.errors import InputError
 from shared.files import prepare_output
 from shared.geometry import FloatArray
+from shared.intensity import scale_to_8bit
 from shared.labels import Condition, Finding, Level, View
 from shared.pixels import slice_pixels
 from shared.progress import log, track

@@ -1,4 +1,4 @@
-"""The one DICOM reader and the one intensity scaling.
+"""The one DICOM reader.
 
 Foreign files are hostile until read: sizes are bounded before anything is allocated, deflated files are refused (a
 200 KB file can expand to 650 MB before a single tag is seen), datasets are never printed or iterated, and whatever
@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
-import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
-from pydicom.pixels.utils import pixel_array
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from shared.errors import InputError
 from shared.geometry import Plane
+from shared.intensity import scale_by_table, scale_to_8bit
+from shared.stored_pixels import stored_pixels, tag_value
 from shared.study import Slice, Stored
 
 # Raise it with any change to what a file's header, pixels or messages become: prepared stores are then made anew.
@@ -38,9 +37,6 @@ MAX_SIDE_PX: Final = 4096
 SPACING_MM: Final = (0.05, 10.0)
 MAX_FIELD_MM: Final = 1500.0
 MAX_ORIGIN_MM: Final = 5000.0
-# Intensities between these percentiles of a slice are spread over 0..255. The foot is fixed at the darkest 1% (air and
-# cortical bone); the head leaves the brightest fat near a surface coil saturated, as a reader's window would.
-WINDOW_PERCENTILES: Final = (1.0, 99.5)
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
@@ -49,7 +45,6 @@ _HEADER_TAGS: Final = [
     "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "RepetitionTime", "EchoTime", "InversionTime", "SpacingBetweenSlices", "SliceThickness",
 ]  # fmt: skip
-_TAG_OF: Final = {keyword: Tag(keyword) for keyword in _HEADER_TAGS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,18 +177,6 @@ def file_digest(path: Path) -> str:
     return "" if isinstance(content, InputError) else hashlib.sha256(content).hexdigest()
 
 
-def scale_to_8bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Spreads the intensities between two percentiles of the slice over 0..255; a flat image becomes black."""
-    return _spread(pixels, *np.percentile(pixels, WINDOW_PERCENTILES))
-
-
-def _spread(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    if not np.isfinite([low, high]).all() or high <= low:
-        return np.zeros(values.shape, np.uint8)
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
 def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
     with _foreign(path, "pixels cannot be decoded"):
         stored = _decoded(path, dataset)
@@ -202,43 +185,10 @@ def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
         return scale_to_8bit(_in_units(stored, dataset))
 
 
-def scale_by_table(stored: NDArray[Any], in_units: Callable[[NDArray[Any]], NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """The same bytes as `scale_to_8bit(in_units(stored))`, several times faster.
-
-    Integers of 16 bits have few values, so percentiles come from their counts, and each value is scaled once.
-
-    Args:
-      stored: integers of at most 16 bits. # [rows, columns]
-      in_units: maps each value by itself, given every value that occurs.
-    """
-    stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
-    bits = stored.view(f"u{stored.itemsize}")  # negative numbers as their bit patterns, which index the table
-    counts = np.bincount(bits.ravel(), minlength=256**stored.itemsize)
-    present = np.flatnonzero(counts)
-    units = in_units(present.astype(bits.dtype).view(stored.dtype))
-    if not np.isfinite(units).all():
-        return scale_to_8bit(in_units(stored))
-    order = np.argsort(units, kind="stable")
-    table = np.zeros(counts.size, np.uint8)
-    table[present] = _spread(units, *_percentiles(units[order], counts[present][order]))
-    return np.asarray(cv2.LUT(bits, table), np.uint8)
-
-
-def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """`np.percentile` of rising values that each occur `counts` times, with numpy's own rounding. # [2]"""
-    ends = np.cumsum(counts)
-    at = (ends[-1] - 1) * np.true_divide(WINDOW_PERCENTILES, 100)
-    below = np.floor(at).astype(np.intp)
-    above = np.minimum(below + 1, ends[-1] - 1)
-    a, b = (values[np.searchsorted(ends, i, side="right")] for i in (below, above))
-    step, gamma = b - a, at - below
-    return np.where(gamma >= 0.5, b - step * (1 - gamma), a + step * gamma)
-
-
 def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:
     """The pixels as they are stored. # [rows, columns]"""
     _bounded_shape(path, dataset)
-    pixels = pixel_array(dataset)
+    pixels = stored_pixels(dataset)
     if pixels.ndim != 2:
         raise InputError(f"{path}: expected one grey image [rows, columns], got shape {pixels.shape}")
     return pixels
@@ -320,17 +270,19 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> Header:
 
 
 def _header(path: Path, dataset: pydicom.Dataset) -> Header:
-    missing = [t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not _value(dataset, t)]
+    missing = [
+        t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not tag_value(dataset, t)
+    ]
     if missing:
         kind = NoPlaneError if _may_be_image(dataset) else NoImageError
         raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
-    orientation = [float(v) for v in _value(dataset, "ImageOrientationPatient")]
+    orientation = [float(v) for v in tag_value(dataset, "ImageOrientationPatient")]
     row_dir, col_dir = np.array(orientation[:3]), np.array(orientation[3:])
     try:
         plane = Plane.from_arrays(
-            origin_mm=[float(v) for v in _value(dataset, "ImagePositionPatient")],
+            origin_mm=[float(v) for v in tag_value(dataset, "ImagePositionPatient")],
             row_dir=row_dir, col_dir=col_dir,
-            spacing_mm=[float(v) for v in _value(dataset, "PixelSpacing")],
+            spacing_mm=[float(v) for v in tag_value(dataset, "PixelSpacing")],
         )  # fmt: skip
     except ValueError as error:
         raise NoPlaneError(f"{path}: {error}") from error
@@ -343,41 +295,35 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         )
     if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
         raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
-    description = " ".join(str(_value(dataset, tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
+    description = " ".join(str(tag_value(dataset, tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
     return Header(
         path=path,
-        study_uid=_uid(path, _value(dataset, "StudyInstanceUID")),
-        series_uid=_uid(path, _value(dataset, "SeriesInstanceUID")),
-        instance_number=int(_value(dataset, "InstanceNumber") or 0),
+        study_uid=_uid(path, tag_value(dataset, "StudyInstanceUID")),
+        series_uid=_uid(path, tag_value(dataset, "SeriesInstanceUID")),
+        instance_number=int(tag_value(dataset, "InstanceNumber") or 0),
         plane=plane,
         shape=shape,
         description=description,
-        repetition_time_ms=_number(_value(dataset, "RepetitionTime")),
-        echo_time_ms=_number(_value(dataset, "EchoTime")),
-        inversion_time_ms=_number(_value(dataset, "InversionTime")),
+        repetition_time_ms=_number(tag_value(dataset, "RepetitionTime")),
+        echo_time_ms=_number(tag_value(dataset, "EchoTime")),
+        inversion_time_ms=_number(tag_value(dataset, "InversionTime")),
     )
 
 
 def _may_be_image(dataset: pydicom.Dataset) -> bool:
     """False for what has no rows and says that it is no image; an image cut short still says that it is one."""
     kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-    return not kind or "Image" in UID(kind).name or bool(_value(dataset, "Rows"))
+    return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
 
 
 def _bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:
-    rows, columns = int(_value(dataset, "Rows") or 0), int(_value(dataset, "Columns") or 0)
-    frames = int(_value(dataset, "NumberOfFrames") or 1)
+    rows, columns = int(tag_value(dataset, "Rows") or 0), int(tag_value(dataset, "Columns") or 0)
+    frames = int(tag_value(dataset, "NumberOfFrames") or 1)
     if frames != 1:
         raise InputError(f"{path}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
     if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
         raise InputError(f"{path}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
     return rows, columns
-
-
-def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
-    """`dataset.get(keyword)` without its detours, which cost more than the parsing."""
-    tag = _TAG_OF[keyword]
-    return dataset[tag].value if tag in dataset else None
 
 
 def _uid(path: Path, value: object) -> str | None:

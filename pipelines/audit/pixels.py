@@ -7,8 +7,9 @@ import numpy as np
 
 from pipelines.audit.files import FileRead, StudyRead
 from pipelines.audit.findings import Code, Issue
-from shared.dicom import read_raw_pixels, scale_to_8bit
+from shared.dicom import read_raw_pixels
 from shared.errors import InputError
+from shared.intensity import scale_to_8bit
 from shared.labels import View
 from shared.mirror import Picture, fit_series, quick_look
 from shared.study import Series, Slice

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rle.utils import encode_pixel_data
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
@@ -21,10 +22,10 @@ from shared.dicom import (
     read_header,
     read_pixels,
     read_raw_pixels,
-    scale_by_table,
-    scale_to_8bit,
 )
 from shared.errors import InputError
+from shared.intensity import scale_by_table, scale_to_8bit
+from shared.stored_pixels import stored_pixels
 
 
 def test_header_of_a_file_without_optional_tags(tmp_path: Path) -> None:
@@ -183,6 +184,32 @@ def test_pixels_are_pydicoms_own(tmp_path: Path) -> None:
             dataset.save_as(path)
         np.testing.assert_array_equal(read_raw_pixels(path), pydicom.dcmread(path).pixel_array)
         np.testing.assert_array_equal(read_pixels(path), scale_to_8bit(pydicom.dcmread(path).pixel_array))
+
+
+@given(
+    hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)),
+    st.integers(8, 16),
+    st.sampled_from([0, 1]),
+    st.booleans(),
+)
+def test_stored_pixels_are_pydicoms_whatever_lies_in_the_unused_bits(
+    pixels: np.ndarray, bits: int, signed: int, compressed: bool
+) -> None:
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1
+    dataset.PixelRepresentation = signed
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    if compressed:
+        dataset.PixelData = pydicom.encaps.encapsulate([encode_pixel_data(dataset.PixelData, dataset, "<")])
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    got, expected = stored_pixels(dataset), pydicom.pixels.pixel_array(dataset)
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_a_pipe_or_device_is_no_file(tmp_path: Path) -> None:
