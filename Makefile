@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lumbar demo $(DEMO) --overwrite
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

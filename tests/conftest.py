@@ -1,8 +1,9 @@
 """Shared by all tests: no network, the real DICOM samples where they lie beside the checkout."""
 
+import fcntl
 import os
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,23 @@ def no_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     patch.undo()
     assert not record.exists(), record.read_text()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder at its first use, for all processes of the run; it is only read from then on."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        with (root / f"{name}.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not lock.tell():
+                make(root / name)
+                lock.write("made")
+        return root / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")

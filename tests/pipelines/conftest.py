@@ -1,5 +1,6 @@
 """Both stages trained once per test run, on very few studies and for one epoch each."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,6 @@ def tiny_options() -> DemoOptions:
 
 
 @pytest.fixture(scope="session")
-def tiny_demo(tmp_path_factory: pytest.TempPathFactory, tiny_options: DemoOptions) -> Path:
+def tiny_demo(made_once: Callable[[str, Callable[[Path], object]], Path], tiny_options: DemoOptions) -> Path:
     """The output folder of a finished demo."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    demo(out, tiny_options)
-    return out
+    return made_once("demo", lambda out: demo(out, tiny_options))
