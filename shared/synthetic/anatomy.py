@@ -3,11 +3,12 @@
 All distances are mm; u points to the patient's left, v to posterior, t down along the spine.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from shared.synthetic.arch import paint_arch
+from shared.synthetic.bone import Texture, back_wall, marrow, smoothstep
 from shared.synthetic.canvas import IndexArray, Points, Region, ellipse
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.spine import Float32Array
@@ -18,7 +19,6 @@ FORAMEN_RISE_MM: Final = 5.0
 FORAMEN_SIDE_MM: Final = 4.8
 RECESS_BACK_MM: Final = 4.6
 RECESS_SIDE_MM: Final = 1.8
-_CORTEX_MM: Final = 1.0
 # Roots of the cauda equina in a sac scaled to (-1, 1): they lie behind, the next to leave further to the side.
 _ROOTS: Final = tuple(
     (sign * a, b)
@@ -35,33 +35,6 @@ _ROOTS: Final = tuple(
     )
 )
 _ROOT_RADIUS_MM: Final = 0.78
-# Forward fall of the canal's back wall per mm to the side.
-_ROOF_SLOPE: Final = 0.75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Texture:
-    """Smooth noise of one slice, about unit variance. # [N] each
-
-    Attributes:
-      fine: grain of a few mm.
-      coarse: blobs of one or two cm.
-      streak: drawn out along the muscle fibres.
-    """
-
-    fine: Float32Array
-    coarse: Float32Array
-    streak: Float32Array
-
-    def take(self, at: IndexArray) -> "Texture":
-        """The texture at some of the points."""
-        return Texture(fine=self.fine[at], coarse=self.coarse[at], streak=self.streak[at])
-
-
-def smoothstep(x: Float32Array) -> Float32Array:
-    """0 below 0, 1 above 1, smooth in between."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def near_spine(points: Points) -> IndexArray:
@@ -72,7 +45,7 @@ def near_spine(points: Points) -> IndexArray:
 def paint_spine(near: Region, palette: Palette, texture: Texture) -> None:
     """Paints the whole spine over the surroundings, in place."""
     _posterior_fat(near.where((near.v > 4) & (near.a < 26)), palette, texture)
-    _arch(near.where((near.v > 0) & (near.a < 38)), palette, texture)
+    paint_arch(near.where((near.v > 0) & (near.a < 38)), palette, texture)
     canal = near.where((near.v > -2) & (near.v < 26) & (near.a < 17))
     _epidural(canal, palette, texture)
     _recess(canal.where((canal.v < 13) & (canal.a > 3)), palette)
@@ -82,28 +55,9 @@ def paint_spine(near: Region, palette: Palette, texture: Texture) -> None:
     _pedicles(near.where((near.v > -9) & (near.v < 16) & (near.a > 6) & (near.a < 28)), palette, texture)
 
 
-def _bone(
-    r: Region, distance: Float32Array, palette: Palette, marrow: Float32Array, cover: Float32Array | float = 1.0
-) -> None:
-    """A bone with its dark cortex."""
-    r.paint(r.inside(distance) * cover, palette[Tissue.CORTEX])
-    r.paint(r.inside(distance - _CORTEX_MM, r.soft + 0.6) * cover, marrow)
-
-
-def _marrow(r: Region, palette: Palette, texture: Texture) -> Float32Array:
-    """Marrow signal with its mottling. # [C, n]"""
-    mottle = r.get("marrow") * (1 + 0.06 * texture.fine[r.at] + 0.08 * texture.coarse[r.at])
-    return palette[Tissue.MARROW] * mottle.astype(np.float32)
-
-
-def _back_wall(r: Region) -> Float32Array:
-    """Where the canal ends behind: laminae and flavum meet in a roof. # [n]"""
-    return r.get("canal_back") - _ROOF_SLOPE * np.maximum(r.a - 1.5, 0)
-
-
 def _posterior_fat(r: Region, palette: Palette, texture: Texture) -> None:
     """Ligaments between the spinous processes, and fat around laminae and facets."""
-    streak, wall = texture.streak[r.at], _back_wall(r)
+    streak, wall = texture.streak[r.at], back_wall(r)
     # Over the sacrum fat lies where the processes end.
     reach = r.get("canal_back") + 34 - 26 * r.get("sacral") - r.v
     between = r.inside(3.2 - r.a, 2.5) * r.inside(reach, 5.0)
@@ -113,55 +67,6 @@ def _posterior_fat(r: Region, palette: Palette, texture: Texture) -> None:
     r.paint(share, palette[Tissue.FAT])
     fibre = 0.5 * smoothstep(streak - 0.3)
     r.paint(between * 0.9, palette[Tissue.LIGAMENT] + fibre * (palette[Tissue.FAT] - palette[Tissue.LIGAMENT]))
-
-
-def _arch(r: Region, palette: Palette, texture: Texture) -> None:
-    """Laminae, articular processes, transverse and spinous processes, and the sacrum's back."""
-    marrow = _marrow(r, palette, texture)
-    free = 1 - r.get("sacral")
-    t, tv, back = r.get("to_disc"), r.get("to_arch"), r.get("canal_back")
-    wall = _back_wall(r)
-    transverse = ellipse(r.get("to_vertebra") + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
-    _bone(r, np.minimum(transverse, r.a - 18), palette, marrow, free)
-    lamina = np.minimum(
-        3.3 - np.abs(r.v - wall - 3.6 + 0.22 * (tv - 6)), np.minimum(9.5 - np.abs(tv - 7.5), 15.0 - r.a)
-    )
-    _bone(r, lamina, palette, marrow, free)
-    _facets(r, t, palette, marrow, free)
-    # Spinous process: a rounded plate tilted down, thicker at its free edge.
-    drop, out = tv - 9.5 - 0.20 * (r.v - back), r.v - back - 14.5
-    size = r.get("spinous") * (1 - 0.27 * r.get("thoracic"))
-    spinous = ellipse(drop, out, 12.5 * size, 16.0)
-    box = np.minimum(11.5 * size - np.abs(drop), 14.5 - np.abs(out))
-    spinous = np.minimum(0.45 * spinous + 0.55 * box, 3.3 + 0.06 * np.maximum(out, 0) - r.a)
-    _bone(r, spinous, palette, marrow, free)
-    crest = np.minimum(
-        np.minimum(r.v - back - 0.5, back + r.get("crest") + 3 * np.cos(tv * 0.22) - 0.25 * r.a - r.v), 17 - r.a
-    )
-    _bone(r, crest, palette, marrow, r.get("sacral"))
-
-
-def _facets(r: Region, t: Float32Array, palette: Palette, marrow: Float32Array, free: Float32Array) -> None:
-    """Facet joints: the lower articular process lies behind and inside its partner from below; wear makes both grow."""
-    grown = r.get("recess") * r.get("at_disc")
-    pars = ellipse(r.a - 14.0, r.v - 12.5 - 0.25 * (t + 12), 4.8, 4.2)
-    _bone(r, np.minimum(pars, np.minimum(t + 22, -3 - t)), palette, marrow, free)
-    base = ellipse(r.a - 16.5, r.v - 10.0, 5.2, 4.6)
-    _bone(r, np.minimum(base, np.minimum(t - 2, 17 - t)), palette, marrow, free)
-    length = np.sqrt(np.clip(1 - ((t + 0.5) / 12.5) ** 2, 0, 1))
-    across, along = r.a - 15.8 + 0.9 * grown, r.v - 15.2 - 0.15 * t + 0.8 * grown
-    mass = ellipse(
-        0.78 * across + 0.62 * along,
-        0.62 * across - 0.78 * along,
-        0.4 + (8.4 + 0.8 * grown) * length,
-        0.4 + (5.6 + grown) * length,
-    )
-    _bone(r, mass, palette, 0.85 * marrow, free)
-    # The joint runs from inside in front to outside behind, curved around the lower process.
-    gap = np.abs(0.62 * across - 0.78 * along + 0.5 - 0.09 * (0.78 * across + 0.62 * along) ** 2)
-    joint = r.inside(np.minimum(mass - 0.3, 1.2 - gap)) * free
-    r.paint(joint * 0.85, palette[Tissue.CORTEX])
-    r.paint(r.inside(np.minimum(mass - 0.6, 0.45 - gap)) * free * 0.8, palette[Tissue.CARTILAGE])
 
 
 def _foramen(r: Region, palette: Palette) -> None:
@@ -197,7 +102,7 @@ def _foramen(r: Region, palette: Palette) -> None:
 
 def _epidural(r: Region, palette: Palette, texture: Texture) -> None:
     """What fills the bony canal around the sac: fat, and the flavum on its back wall."""
-    crowd, wall = r.get("crowding"), _back_wall(r)
+    crowd, wall = r.get("crowding"), back_wall(r)
     inside = np.minimum(np.minimum(r.v + 0.5, wall - r.v), r.get("canal_half_width") - r.a)
     filler = palette[Tissue.EPIDURAL] + crowd * 0.85 * (palette[Tissue.LIGAMENT] - palette[Tissue.EPIDURAL])
     r.paint(r.inside(inside), filler * (1 + 0.08 * texture.fine[r.at]))
@@ -283,19 +188,22 @@ def _bodies(r: Region, palette: Palette, texture: Texture) -> None:
     disc_outline = outline + 0.3 + 0.6 * worn + _bulge(r) * back + r.get("front_bulge") * front
     outline = outline + r.get("spur") * front
     disc = np.minimum(disc_outline, 0.8 - edge)
-    body = np.minimum(outline, edge)
-    marrow = _marrow(r, palette, texture)
+    filling = marrow(r, palette, texture)
     patch = r.get("modic") * np.clip(1 - np.abs(r.get("edge") - 3) / 5, 0, 1) * (0.6 + 0.4 * texture.coarse[r.at])
     fatty = palette[Tissue.FAT] - palette[Tissue.MARROW]
-    marrow = (
-        marrow
+    filling = (
+        filling
         + fatty * np.clip(patch, 0, 0.8)
         + (palette[Tissue.LIGAMENT] - palette[Tissue.MARROW]) * np.clip(-patch, 0, 0.6)
     )
-    r.paint(r.inside(outline + 0.5) * r.inside(edge + 1), palette[Tissue.CORTEX])
-    r.paint(r.inside(body - 0.5, r.soft + 0.5), marrow)
+    # Endplates are thicker than the walls, and where the basivertebral vein leaves, the back wall has a gap.
+    uneven = texture.coarse[r.at]
+    gap = r.inside(np.minimum(2.6 - np.abs(r.get("to_vertebra")), 4.5 - r.a), 1.5) * r.inside(r.v + 6, 2.0)
+    wall = (0.25 + 0.3 * uneven) * (1 - gap)
+    r.paint(r.inside(outline + 0.4 - 0.9 * gap + 0.3 * uneven) * r.inside(edge + 1), palette[Tissue.CORTEX])
+    r.paint(r.inside(np.minimum(outline - wall, edge - 0.75 - 0.25 * uneven), r.soft + 0.5), filling)
     vein = np.minimum(1.3 - np.abs(r.get("to_vertebra")), np.minimum(r.v + 9 - 0.6 * r.a, 7 - r.a))
-    r.paint(r.inside(vein, 1.6) * r.inside(-r.v) * 0.45 * (1 - r.get("sacral")), palette[Tissue.VEIN])
+    r.paint(r.inside(vein, 1.6) * r.inside(0.6 - r.v) * 0.45 * (1 - r.get("sacral")), palette[Tissue.VEIN])
     r.paint(r.inside(disc), palette[Tissue.ANNULUS])
     _nucleus(r, edge, squared, palette, texture)
 
@@ -320,7 +228,7 @@ def _pedicles(r: Region, palette: Palette, texture: Texture) -> None:
     pedicle = np.minimum(pedicle, np.minimum(r.v + 8, round_end))
     free = 1 - r.get("sacral")
     r.paint(r.inside(pedicle + 0.8) * r.inside(r.v - 1, 2.0) * free, palette[Tissue.CORTEX])
-    r.paint(r.inside(pedicle, r.soft + 0.8) * free, _marrow(r, palette, texture))
+    r.paint(r.inside(pedicle, r.soft + 0.8) * free, marrow(r, palette, texture))
 
 
 def _recess(r: Region, palette: Palette) -> None:

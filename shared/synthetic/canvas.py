@@ -132,7 +132,10 @@ class Region:
 
     def where(self, mask: NDArray[np.bool_]) -> "Region":
         """The points where `mask` holds."""
-        keep = np.flatnonzero(mask)
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, keep: IndexArray) -> "Region":
+        """Some of the points."""
         return Region(
             canvas=self.canvas,
             profiles=self.profiles,

@@ -87,8 +87,9 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         epidural=float(rng.uniform(0.4, 1.6)),
         waist=float(rng.uniform(0.05, 0.15)),
         spinous=np.clip(rng.normal(1.1, 0.12) + rng.normal(0, 0.06, len(VERTEBRAE)), 0.75, 1.4),
-        crest_mm=float(rng.uniform(5, 18)),
+        crest_mm=float(rng.uniform(3, 12)),
         **_draw_bodies(age, rng),
+        **_draw_arches(age, rng),
     )
     build = draw_build(rng, scale, age)
     return Case(
@@ -140,6 +141,22 @@ def _draw_bodies(age: float, rng: np.random.Generator) -> dict[str, FloatArray]:
         "node_mm": node,
         "node_v_mm": rng.normal(0, 6, discs),
         "marrow": np.clip(rng.normal(1, 0.07, discs + 1), 0.75, 1.25),
+    }
+
+
+def _draw_arches(age: float, rng: np.random.Generator) -> dict[str, FloatArray]:
+    """How arches differ between left and right: no patient is symmetric, and facet joints least (tropism).
+
+    Joints turn from nearly sagittal at L1/L2 to oblique at L5/S1; the spreads are plausible, not measured.
+    """
+    discs = len(VERTEBRAE) - 1
+    usual = np.interp(np.arange(discs), [FIRST_DISC - 2, FIRST_DISC, FIRST_DISC + 4], [30.0, 62.0, 42.0])
+    return {
+        "spinous_aside_mm": rng.normal(0, 1.2) + rng.normal(0, 1.6, discs + 1),
+        "lamina_mm": np.clip(rng.normal(3.0, 0.25) + rng.normal(0, 0.22, 2), 2.3, 3.8),
+        "facet_size": np.clip(rng.normal(1, 0.05) + rng.normal(0, 0.07, (2, discs)), 0.8, 1.22),
+        "facet_deg": usual + rng.normal(0, 5) + rng.normal(0, 4.5, (2, discs)),
+        "facet_fluid": np.clip(rng.beta(1.3, 2.5) + 0.2 * age + rng.normal(0, 0.18, (2, discs)), 0, 1),
     }
 
 

@@ -49,7 +49,12 @@ class Patient:
       node_v_mm: where it lies behind the middle of the body. # [17]
       marrow: factor on each vertebra's marrow signal. # [18]
       spinous: factor on the height of each vertebra's spinous process. # [18]
-      crest_mm: thickness of the bone behind the first sacral segment's canal.
+      spinous_aside_mm: how far left of the midline its tip lies. # [18]
+      crest_mm: height of the median crest over the laminae of the first sacral segment.
+      lamina_mm: half the thickness of the laminae, left and right. # [2]
+      facet_size: factor on the facet joints beside each disc. # [2, 17]
+      facet_deg: angle of these joints to the frontal plane. # [2, 17]
+      facet_fluid: how much of what lies in them is fluid, 0..1. # [2, 17]
     """
 
     latent: FloatArray
@@ -69,7 +74,12 @@ class Patient:
     node_v_mm: FloatArray
     marrow: FloatArray
     spinous: FloatArray
+    spinous_aside_mm: FloatArray
     crest_mm: float
+    lamina_mm: FloatArray
+    facet_size: FloatArray
+    facet_deg: FloatArray
+    facet_fluid: FloatArray
 
 
 def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
@@ -97,7 +107,13 @@ class Profiles:
     node_v: Float32Array
     marrow: Float32Array
     spinous: Float32Array
+    spinous_aside: Float32Array
     crest: Float32Array
+    lamina: Float32Array
+    facet_size: Float32Array
+    facet_cos: Float32Array
+    facet_sin: Float32Array
+    facet_fluid: Float32Array
     bulge: Float32Array
     bulge_recess: Float32Array
     bulge_foramen: Float32Array
@@ -113,6 +129,7 @@ class Profiles:
     recess: Float32Array
     foramen: Float32Array
     sacral: Float32Array
+    sacral_arch: Float32Array
     thoracic: Float32Array
     to_conus: Float32Array
     foramen_height: Float32Array
@@ -164,13 +181,16 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
     waist = 1 - patient.waist * np.sin(np.pi / 2 * body) + 0.05 * spur
     sac = _sac(spine, patient, crowding)
     width_scale = patient.canal_size * k
+    # Arches hang below their bodies: a vertebra's own begins some way below the disc above it.
+    arch = np.searchsorted(seg.disc_s + 10.0 * k, spine.s)
+    facet_rad = np.radians(patient.facet_deg[:, disc])
     return Profiles(
         **{
             name: np.ascontiguousarray(values, dtype=np.float32)
             for name, values in {
                 "to_disc": to_disc,
                 "to_vertebra": to_vertebra,
-                "to_arch": spine.s - seg.vertebra_s[np.searchsorted(seg.disc_s + 10.0 * k, spine.s)],
+                "to_arch": spine.s - seg.vertebra_s[arch],
                 "edge": edge,
                 "half_width": np.interp(spine.s, seg.disc_s, seg.width) / 2 * waist,
                 "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
@@ -181,8 +201,14 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
                 "spur": patient.spur_mm[disc] * np.exp(-np.clip(edge, 0, None) / 2.5),
                 "node": np.clip(patient.node_mm[disc] * np.sign(to_disc), 0, None),
                 "node_v": patient.node_v_mm[disc] - np.interp(spine.s, seg.disc_s, seg.depth) / 2,
-                "spinous": patient.spinous[np.searchsorted(seg.disc_s + 10.0 * k, spine.s)],
-                "crest": k * by_vertebra(spine, {"S1": patient.crest_mm, "S2": 0.7 * patient.crest_mm, "S4": 4.0}),
+                "spinous": patient.spinous[arch],
+                "spinous_aside": patient.spinous_aside_mm[arch],
+                "crest": k * by_vertebra(spine, {"S1": patient.crest_mm, "S2": 0.7 * patient.crest_mm, "S4": 2.0}),
+                "lamina": np.repeat(patient.lamina_mm[:, None], len(spine.s), axis=1),
+                "facet_size": patient.facet_size[:, disc],
+                "facet_cos": np.cos(facet_rad),
+                "facet_sin": np.sin(facet_rad),
+                "facet_fluid": patient.facet_fluid[:, disc],
                 "marrow": patient.marrow[np.searchsorted(seg.disc_s, spine.s)],
                 "bulge": sac["bulge"],
                 "bulge_recess": np.stack([_bumps(spine, 4.2 * g, half_mm=5.5) for g in recess]),
@@ -202,6 +228,8 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
                 "recess": np.stack([_bumps(spine, g, half_mm=8.0, rest=0.08) for g in recess]),
                 "foramen": np.stack([_nearest_level(spine, disc, g) for g in foramen]),
                 "sacral": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 3.0) / 1.5)),
+                # The last free arch and its joints reach below the last disc.
+                "sacral_arch": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 8.0 * k) / 1.5)),
                 "thoracic": 1 / (1 + np.exp((spine.s - seg.disc_s[FIRST_DISC - 1]) / 6.0)),
                 "to_conus": spine.s - patient.conus_s,
                 "foramen_height": seg.disc_half[disc],

@@ -10,11 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 from shared.geometry import Plane
 from shared.labels import Level, View
-from shared.synthetic.anatomy import Texture, near_spine, paint_spine
+from shared.synthetic.anatomy import near_spine, paint_spine
+from shared.synthetic.bone import Texture
 from shared.synthetic.canvas import SpineGrid, region_of
 from shared.synthetic.contrast import Palette
 from shared.synthetic.profiles import Profiles
-from shared.synthetic.spine import Float32Array, Spine
+from shared.synthetic.spine import FIRST_DISC, Float32Array, Spine
 from shared.synthetic.surroundings import Surroundings
 
 Preset = Literal["demo", "full"]
@@ -23,6 +24,8 @@ Preset = Literal["demo", "full"]
 _SUBPLANES: Final = (-0.25, 0.25)
 # Axial series made of blocks along the discs; the others are one parallel stack.
 _BLOCK_SHARE: Final = 0.7
+# Least distance of the first and last disc's centre from the edges of a sagittal picture.
+_MARGIN_MM: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +59,17 @@ def _jitter(rng: np.random.Generator, low: int, high: int, step: int = 16) -> in
     return int(rng.integers(low // step, high // step + 1)) * step
 
 
+def _disc_center(spine: Spine, level: Level) -> NDArray[np.float64]:
+    """Centre of a disc in patient mm (LPS), half its depth in front of the spine's curve. # [3]"""
+    return spine.to_patient(spine.segments.level_s(level), 0, -float(spine.segments.depth[FIRST_DISC + level]) / 2)
+
+
 def sagittal_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> Stack:
-    """Right to left, around the lumbar midline; the field reaches from about T11 to the sacrum."""
+    """Right to left, around the lumbar midline; the field reaches from T9 to T12 down to the sacrum."""
     resolution = RESOLUTIONS[preset]
     rows = _jitter(rng, *resolution.sagittal_px)
     columns = rows if rng.random() < 0.8 else rows - 16 * int(rng.integers(1, 3))
-    height_mm = float(np.clip(rng.normal(290, 22), 240, 350)) * (0.6 + 0.4 * spine.shape.scale)
+    height_mm = float(np.clip(rng.normal(285, 30), 220, 380)) * (0.6 + 0.4 * spine.shape.scale)
     spacing = height_mm / rows
     count = int(rng.integers(resolution.sagittal_slices[0], resolution.sagittal_slices[1] + 1))
     gap = float(np.clip(rng.normal(4.4, 0.3), 3.8, 5.2))
@@ -69,7 +77,11 @@ def sagittal_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> St
     middle = (top + bottom) / 2
     # Medians of the annotated points: x at .55 of the width, L3/L4 at .54 of the height.
     left_edge = middle[1] - rng.normal(0.555, 0.05) * columns * spacing
-    upper_edge = middle[2] + rng.normal(0.525, 0.05) * height_mm
+    first, last = (_disc_center(spine, level)[2] for level in (Level.L1_L2, Level.L5_S1))
+    # Technicians place the field loosely, but all five discs are on the picture.
+    upper_edge = float(
+        np.clip(middle[2] + rng.normal(0.545, 0.08) * height_mm, first + _MARGIN_MM, last - _MARGIN_MM + height_mm)
+    )
     turn = np.radians(rng.normal(0, 1.2))
     row_dir = np.array([np.sin(turn), np.cos(turn), 0.0])
     normal = np.cross(row_dir, (0, 0, -1))

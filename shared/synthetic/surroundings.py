@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from shared.synthetic.anatomy import Texture, smoothstep
+from shared.synthetic.bone import Texture, smoothstep
 from shared.synthetic.canvas import IndexArray, Points, ellipse, paint
 from shared.synthetic.contrast import Palette, Tissue
 from shared.synthetic.profiles import Profiles, by_vertebra
@@ -33,7 +33,8 @@ class Build:
       back_mm: from the spine's curve to the fascia of the back.
       back_fat_mm, sacral_fat_mm, front_fat_mm: subcutaneous fat.
       muscle_fat: fat within the muscles of the back, 0..1.
-      psoas: factor on the psoas' radius.
+      psoas: factor on the psoas' radius, left and right.
+      back_muscle: factor on the width of the muscles of the back, left and right.
       aorta_mm: radius.
       bowel: how much of the abdomen is bowel rather than fat, 0..1.
       haze: how far bowel and fat differ: motion and distance blur them, 0..1.
@@ -54,7 +55,8 @@ class Build:
     sacral_fat_mm: float
     front_fat_mm: float
     muscle_fat: float
-    psoas: float
+    psoas: tuple[float, float]
+    back_muscle: tuple[float, float]
     aorta_mm: float
     bowel: float
     haze: float
@@ -79,7 +81,8 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
         sacral_fat_mm=16 + 34 * stout * rng.uniform(0.5, 1.2),
         front_fat_mm=6 + 40 * stout * rng.uniform(0.4, 1.2),
         muscle_fat=float(np.clip(0.12 + 0.55 * age + 0.12 * rng.standard_normal(), 0.02, 0.9)),
-        psoas=float(rng.uniform(0.85, 1.2)),
+        psoas=_draw_sides(rng, float(rng.uniform(0.85, 1.2)), 0.045),
+        back_muscle=_draw_sides(rng, 1.0, 0.04),
         aorta_mm=float(rng.uniform(7.5, 10.5) + 1.5 * age),
         bowel=float(rng.uniform(0.2, 0.8)),
         haze=float(rng.uniform(0.1, 0.8)),
@@ -92,6 +95,12 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
         retro_mm=float(rng.uniform(2, 14) + 30 * stout * rng.random()),
         flow=float(rng.choice([1.0, rng.uniform(1, 4)])),
     )
+
+
+def _draw_sides(rng: np.random.Generator, usual: float, spread: float) -> tuple[float, float]:
+    """A value of the left and one of the right that differ a little."""
+    left, right = usual * np.exp(spread * rng.standard_normal(2))
+    return float(left), float(right)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +126,11 @@ class Brush:
             texture=self.texture.take(keep),
         )
         return brush, keep
+
+    def sided(self, values: tuple[float, float]) -> Float32Array:
+        """The left or the right value, by the points' side. # [n]"""
+        left, right = (np.float32(v) for v in values)
+        return np.where(self.points.u < 0, right, left)
 
     def cover(self, distance: Float32Array, fade: float | None = None) -> Float32Array:
         """Coverage 0..1 from a signed distance in mm, positive inside."""
@@ -153,9 +167,7 @@ class Surroundings:
         def table(nodes: dict[str, float], factor: float = scale) -> Float32Array:
             return (factor * by_vertebra(spine, nodes)).astype(np.float32)
 
-        self._psoas_radius = table(
-            {"T12": 1.0, "L1": 6.5, "L2": 11.5, "L4": 18.0, "L5": 19.0, "S2": 16.0}, scale * build.psoas
-        )
+        self._psoas_radius = table({"T12": 1.0, "L1": 6.5, "L2": 11.5, "L4": 18.0, "L5": 19.0, "S2": 16.0})
         self._psoas_gap = table({"T12": -3.0, "L2": -3.0, "L4": -1.0, "L5": 1.5, "S2": 22.0})
         self._psoas_v = table({"T12": -10.0, "L3": -12.0, "L5": -22.0, "S2": -58.0})
         split = float(spine.segments.vertebra_s[VERTEBRAE.index("L4")]) + build.split_mm
@@ -179,7 +191,7 @@ class Surroundings:
         # The back curves forward to the flanks and has a furrow in the middle.
         furrow = np.exp(-((points.u / 13) ** 2))
         round_back = 20 * (x / 100) ** 2
-        fascia = self._fascia[row] - round_back - 11 * furrow
+        fascia = self._fascia[row] - round_back - 11 * furrow * (1 - 0.4 * self._low[row])
         skin, front = self._skin[row] - round_back - 5 * furrow, self._front[row]
         build = self._build
         flank = build.half_width_mm + build.back_fat_mm - np.abs(x) - 0.0016 * (points.y - (skin + front) / 2) ** 2
@@ -232,7 +244,7 @@ class Surroundings:
     def _back(self, brush: Brush, low: Float32Array, fascia: Float32Array) -> None:
         """Paraspinal muscles with fatty streaks."""
         points, texture, palette = brush.points, brush.texture, brush.palette
-        near, depth = np.abs(points.u), points.v
+        near, depth = np.abs(points.u) / brush.sided(self._build.back_muscle), points.v
         fatty = self._build.muscle_fat * (0.6 + 0.7 * low)
         # Two rounded masses a side between vertebrae and fascia: multifidus, and the erector beside it.
         half = np.maximum((depth + fascia - points.y - 6) / 2, 4)
@@ -260,7 +272,7 @@ class Surroundings:
         near, depth = np.abs(points.u), points.v
         quadratus = ellipse(near - 58, depth + 3, 20.0, 9.0)
         brush.blend(brush.cover(quadratus) * (1 - low), palette[Tissue.MUSCLE] * (1 + 0.08 * texture.fine))
-        radius = self._psoas_radius[i]
+        radius = self._psoas_radius[i] * brush.sided(self._build.psoas)
         center = brush.profiles.half_width[i] + self._psoas_gap[i] + radius
         tilt = 0.25 * (depth - self._psoas_v[i])
         psoas = ellipse(near - center - tilt, depth - self._psoas_v[i], radius * 0.95, radius * 1.2)
@@ -288,7 +300,7 @@ class Surroundings:
         brush.blend(brush.cover(gluteal, 3.0), palette[Tissue.MUSCLE] * (1 + 0.2 * np.maximum(texture.streak, 0)))
         for bone in (slab, iliac):
             brush.blend(brush.cover(bone), palette[Tissue.CORTEX])
-            brush.blend(brush.cover(bone - 1.2, 1.5), marrow.astype(np.float32))
+            brush.blend(brush.cover(bone - 0.9 - 0.35 * texture.coarse, 1.5), marrow.astype(np.float32))
         to_disc = brush.profiles.to_disc[i]
         hole = ellipse(np.hypot(near - 20, 0.7 * (v + 3)), to_disc + 1, 6.0, 7.0)
         open_hole = brush.cover(np.minimum(hole, slab + 3), 1.6) * brush.profiles.sacral[i]
@@ -317,7 +329,7 @@ def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32
     clear = gaussian_filter1d(np.maximum(curve, smooth), 12) + 0.42 * build.back_mm + 16 * (1 - low)
     # Over the sacrum little lies between bone and fat.
     sacral = gaussian_filter1d(low, 10)
-    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 31), 8)
+    fascia = gaussian_filter1d((1 - sacral) * np.maximum(fascia, clear) + sacral * (curve + 34), 8)
     fat = build.back_fat_mm + (build.sacral_fat_mm - build.back_fat_mm) * gaussian_filter1d(low, 12)
     front = 0.5 * smooth + 0.5 * smooth.mean() - build.front_mm
     return fascia.astype(np.float32), (fascia + fat).astype(np.float32), front.astype(np.float32)
