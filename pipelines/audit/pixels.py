@@ -11,7 +11,8 @@ from shared.dicom import read_raw_pixels
 from shared.errors import InputError
 from shared.intensity import scale_to_8bit
 from shared.labels import View
-from shared.mirror import Picture, fit_series, quick_look
+from shared.mirror import fit_study, quick_look
+from shared.mirror_fit import Picture
 from shared.study import Series, Slice
 
 
@@ -69,21 +70,14 @@ def _decode(root: Path, read: StudyRead, series: Series, file: FileRead, issues:
 
 def _mirrored(read: StudyRead, pictures: dict[str, list[tuple[Slice, Picture]]]) -> list[Issue]:
     study = read.study
-    sagittal = [*study.of_view(View.SAGITTAL_T2), *study.of_view(View.SAGITTAL_T1)]
     issues = []
     for series in study.of_view(View.AXIAL_T2):
-        fit = next(
-            (
-                fit
-                for s in sagittal
-                if len((fit := fit_series(pictures[series.series_id], pictures[s.series_id])).direct)
-            ),
-            None,
-        )
-        if fit is not None and fit.is_mirrored:
+        fit = fit_study(study, series, lambda s: pictures[s.series_id])
+        if fit.is_mirrored:
             worse, better = float(fit.direct.mean()), float(fit.mirrored.mean())
             reason = (
-                f"rank correlation with sagittal slices {worse:.2f}, mirrored {better:.2f}; {len(fit.direct)} slices"
+                f"sagittal slices explain {worse:.0%} of its grey values' variance, {better:.0%} of the mirrored ones'; "
+                f"{len(fit.direct)} slices"
             )
             issues.append(
                 Issue(code=Code.PIXELS_MIRRORED, part=read.part, study_id=read.study_id, series_id=series.series_id,

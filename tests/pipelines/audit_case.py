@@ -30,7 +30,8 @@ def tissue(points_mm: np.ndarray) -> np.ndarray:
     """Brightness of a body without left-right symmetry. points_mm: # [..., 3]"""
     x, y, z = np.moveaxis(points_mm, -1, 0)
     waves = np.sin(x / 17 + 0.4) + np.sin(y / 23) * np.cos(x / 31) + np.sin(z / 29 + y / 41)
-    return (300 + 80 * waves).astype(np.uint16)
+    waves += np.sin(y / 5 + (x + 70) ** 2 / 900)  # unlike its mirror image, however that is slid
+    return (300 + 70 * waves).astype(np.uint16)
 
 
 def picture(origin: list[float], orientation: list[int]) -> np.ndarray:

@@ -3,10 +3,9 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,8 +33,10 @@ from pipelines.audit.findings import Code, Gravity
 from pipelines.audit.pixels import Pixels
 from pipelines.cli import main
 from shared.errors import InputError
-from shared.labels import FINDINGS
-from shared.mirror import Fit, fit_series
+from shared.labels import FINDINGS, View
+from shared.mirror import fit_study
+from shared.mirror_fit import Fit, Pictures
+from shared.study import Series, Study
 
 # All but those of the place, so that nothing is said of tags that are absent.
 TAGS_OF_ALL = {name: value for name, value in TAGS.items() if name != "PixelSpacing"}
@@ -155,11 +156,12 @@ def test_the_output_is_checked_before_the_audit_begins(
 def test_few_pictures_of_a_study_are_held(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
 
-    def fit(axial: list[tuple[object, np.ndarray]], sagittal: list[tuple[object, np.ndarray]]) -> Fit:
-        held.append((len(axial), len(sagittal), {p.dtype.name for _, p in (*axial, *sagittal)}))
-        return fit_series(axial, sagittal)
+    def fit(study: Study, axial: Series, pictures: Callable[[Series], Pictures]) -> Fit:
+        kept = [pictures(s) for s in (axial, *study.of_view(View.SAGITTAL_T2))]
+        held.append((*map(len, kept), {p.dtype.name for some in kept for _, p in some}))
+        return fit_study(study, axial, pictures)
 
-    monkeypatch.setattr(audit_pixels, "fit_series", fit)
+    monkeypatch.setattr(audit_pixels, "fit_study", fit)
     assert codes(case, pixels=Pixels.ALL) == []
     assert held == [(12, 7, {"uint8"})]
 

@@ -1,22 +1,36 @@
 """Mirrored axial series are seen where they cut the sagittal ones."""
 
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 
 from shared.challenge import Challenge
+from shared.geometry import Plane
 from shared.labels import View
-from shared.mirror import unmirrored
-from shared.study import Study
+from shared.mirror import fit_study, unmirrored
+from shared.mirror_fit import Fit, Pictures, fit_series
+from shared.pixels import slice_pixels
+from shared.study import Series, Slice, Study
 from shared.synthetic import generate
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mirror")
+    generate(root, studies=1, test_studies=0, seed=12)
+    return root / "data"
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
-    generate(tmp_path, studies=1, test_studies=0, seed=12)
-    data = Challenge.open(tmp_path / "data")
+def study(generated: Path, tmp_path: Path) -> Study:
+    data = Challenge.open(Path(shutil.copytree(generated, tmp_path / "data")))
     return data.load_study(data.study_ids[0]).study
 
 
@@ -49,3 +63,158 @@ def test_without_sagittal_slices_nothing_is_known(study: Study) -> None:
     _mirror_pixels(study)
     alone = Study(study_id=study.study_id, series=study.of_view(View.AXIAL_T2))
     assert unmirrored(alone) == (alone, ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blobs:
+    """A body of soft round blobs. centers_mm: # [n, 3], values: # [n]"""
+
+    centers_mm: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, *, symmetric: bool = False) -> Self:
+        rng = np.random.default_rng(3)
+        centers = rng.uniform((-45, -60, -70), (45, 60, 70), (500, 3))
+        values = rng.normal(0, 1, 500)
+        if symmetric:
+            centers, values = np.concatenate([centers, centers * (-1, 1, 1)]), np.tile(values, 2)
+        return cls(centers_mm=centers, values=values)
+
+    def seen(self, plane: Plane) -> tuple[Slice, NDArray[np.uint8]]:
+        # A blob's value at a distance is the product of one factor for each axis of the plane.
+        across = self.values * _soft(plane.distance_mm(self.centers_mm))
+        from_blob = np.arange(_PIXELS)[:, None, None] - plane.to_pixel(self.centers_mm)
+        rows, columns = _soft(from_blob[..., 1] * _PIXEL_MM), _soft(from_blob[..., 0] * _PIXEL_MM)
+        values = 128 + 60 * (across * rows) @ columns.T
+        item = Slice(path=Path("none"), instance_number=1, plane=plane, shape=(_PIXELS, _PIXELS))
+        return item, np.clip(values, 0, 255).astype(np.uint8)
+
+    def axial(self, *, moved_mm: float = 0.0, count: int = 6) -> Pictures:
+        """Axial slices; between them and the sagittal ones the patient moved to the left."""
+        shown = []
+        for z in np.linspace(-50, 50, count):
+            corner = (-_PIXELS + 1 - moved_mm, -_PIXELS + 1, z)
+            item, picture = self.seen(_plane(corner, (1, 0, 0), (0, 1, 0)))
+            where = _plane((-_PIXELS + 1, -_PIXELS + 1, z), (1, 0, 0), (0, 1, 0))
+            shown.append((replace(item, plane=where), picture))
+        return shown
+
+    def sagittal(self) -> Pictures:
+        corner = (-_PIXELS + 1, _PIXELS - 1)
+        return [self.seen(_plane((x, *corner), (0, 1, 0), (0, 0, -1))) for x in np.linspace(-24, 24, 7)]
+
+
+_PIXELS, _PIXEL_MM = 64, 2.0
+
+
+def _soft(distance_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-((distance_mm / 8.5) ** 2))
+
+
+def _plane(origin: tuple[float, ...], row: tuple[float, ...], column: tuple[float, ...]) -> Plane:
+    return Plane.from_arrays(origin_mm=origin, row_dir=row, col_dir=column, spacing_mm=(_PIXEL_MM, _PIXEL_MM))
+
+
+def _changed(pictures: Pictures, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Pictures:
+    return [(item, np.ascontiguousarray(change(picture))) for item, picture in pictures]
+
+
+def _mirrored(pictures: Pictures) -> Pictures:
+    return _changed(pictures, lambda p: p[:, ::-1])
+
+
+def _verdict(fit: Fit) -> tuple[bool, bool, bool]:
+    return fit.is_surely_direct, fit.is_mirrored, fit.is_surely_mirrored
+
+
+DIRECT, UNKNOWN, MIRRORED = (True, False, False), (False, False, False), (False, True, True)
+
+
+@pytest.mark.parametrize("moved_mm", [0.0, 8.0, -8.0])
+@pytest.mark.parametrize("contrast", ["alike", "dark is bright", "both ends are bright"])
+def test_neither_another_contrast_nor_a_patient_who_moved_hides_the_sides(moved_mm: float, contrast: str) -> None:
+    change = {
+        "alike": lambda p: p,
+        "dark is bright": lambda p: 255 - p,
+        "both ends are bright": lambda p: (2 * np.abs(p.astype(float) - 110)).clip(0, 255).astype(np.uint8),
+    }[contrast]
+    body = Blobs.draw()
+    axial, sagittal = body.axial(moved_mm=moved_mm), _changed(body.sagittal(), change)
+    assert _verdict(fit_series(axial, sagittal)) == DIRECT
+    assert _verdict(fit_series(_mirrored(axial), sagittal)) == MIRRORED
+
+
+@pytest.mark.parametrize("moved_mm", [0.0, 8.0])
+def test_a_symmetric_patient_has_no_sides_wherever_he_lies(moved_mm: float) -> None:
+    body = Blobs.draw(symmetric=True)
+    axial, sagittal = body.axial(moved_mm=moved_mm), body.sagittal()
+    for pictures in (axial, _mirrored(axial)):
+        assert _verdict(fit_series(pictures, sagittal)) == UNKNOWN
+
+
+def test_shading_from_side_to_side_is_no_evidence() -> None:
+    shade = np.linspace(0.3, 1, _PIXELS)
+    axial = _changed(Blobs.draw(symmetric=True).axial(), lambda p: (p * shade).astype(np.uint8))
+    assert _verdict(fit_series(_mirrored(axial), Blobs.draw(symmetric=True).sagittal())) == UNKNOWN
+
+
+def test_a_second_contrast_tells_where_the_first_does_not() -> None:
+    noise = np.random.default_rng(1)
+    body = Blobs.draw()
+    axial, sagittal = _mirrored(body.axial()), body.sagittal()
+    empty = _changed(sagittal, lambda p: noise.integers(0, 255, p.shape).astype(np.uint8))
+    assert _verdict(fit_series(axial, empty)) == UNKNOWN
+    assert _verdict(fit_series(axial, empty, sagittal)) == MIRRORED
+
+
+def test_small_pixels_change_nothing() -> None:
+    def fine(pictures: Pictures) -> Pictures:
+        def plane(old: Plane) -> Plane:
+            return replace(old, origin_mm=tuple(old.to_patient((-0.375, -0.375))), spacing_mm=(0.5, 0.5))
+
+        shape = (4 * _PIXELS, 4 * _PIXELS)
+        return [(replace(s, plane=plane(s.plane), shape=shape), p.repeat(4, 0).repeat(4, 1)) for s, p in pictures]
+
+    body = Blobs.draw()
+    assert _verdict(fit_series(fine(body.axial()), fine(body.sagittal()))) == DIRECT
+    assert _verdict(fit_series(_mirrored(fine(body.axial())), fine(body.sagittal()))) == MIRRORED
+
+
+def test_too_few_slices_tell_nothing() -> None:
+    body = Blobs.draw()
+    fit = fit_series(_mirrored(body.axial(count=4)), body.sagittal())
+    assert len(fit.mirrored) == 4
+    assert _verdict(fit) == UNKNOWN
+    assert _verdict(fit_series((), body.sagittal())) == UNKNOWN
+
+
+def test_slices_of_another_region_are_not_compared() -> None:
+    body = Blobs.draw()
+    far = [(replace(s, plane=replace(s.plane, origin_mm=(0, 0, 900))), p) for s, p in body.sagittal()]
+    assert not len(fit_series(body.axial(), far).direct)
+
+
+def test_fewer_slices_must_differ_by_more() -> None:
+    def fit(count: int, gain: float) -> Fit:
+        return Fit(direct=np.full(count, 0.4), mirrored=np.full(count, 0.4 + gain))
+
+    assert fit(12, 0.05).is_surely_mirrored
+    assert not fit(6, 0.05).is_surely_mirrored
+    assert fit(6, 0.05).is_mirrored
+    assert not fit(12, -0.05).is_mirrored
+
+
+def test_t1_is_read_where_t2_leaves_a_doubt(study: Study) -> None:
+    read: list[View] = []
+
+    def pictures(series: Series) -> Pictures:
+        read.append(series.view)
+        return [(s, slice_pixels(s)) for s in series.slices[::2]]
+
+    (axial,) = study.of_view(View.AXIAL_T2)
+    assert fit_study(study, axial, pictures).is_surely_direct
+    assert View.SAGITTAL_T1 not in read
+    _mirror_pixels(study)
+    assert fit_study(study, axial, pictures).is_surely_mirrored
+    assert View.SAGITTAL_T1 in read
