@@ -76,7 +76,7 @@ def _mirrored(read: StudyRead, pictures: dict[str, list[tuple[Slice, Picture]]])
         if fit.is_mirrored:
             worse, better = float(fit.direct.mean()), float(fit.mirrored.mean())
             reason = (
-                f"sagittal slices explain {worse:.0%} of its grey values' variance, {better:.0%} of the mirrored ones'; "
+                f"sagittal slices explain {worse:.0%} of its variance, {better:.0%} of the mirrored ones'; "
                 f"{len(fit.direct)} slices"
             )
             issues.append(

@@ -31,7 +31,7 @@ from shared.synthetic.traps import assign_traps
 from shared.synthetic.writer import probability_rows, wide_grades, write_csv
 
 # Changes whenever the same seed gives other bytes.
-GENERATOR_VERSION: Final = "4"
+GENERATOR_VERSION: Final = "5"
 
 Progress = Callable[[int, int], None]
 

@@ -69,18 +69,19 @@ def sagittal_stack(spine: Spine, rng: np.random.Generator, preset: Preset) -> St
     resolution = RESOLUTIONS[preset]
     rows = _jitter(rng, *resolution.sagittal_px)
     columns = rows if rng.random() < 0.8 else rows - 16 * int(rng.integers(1, 3))
-    height_mm = float(np.clip(rng.normal(285, 30), 220, 380)) * (0.6 + 0.4 * spine.shape.scale)
+    height_mm = float(np.clip(rng.normal(290, 30), 220, 380)) * (0.6 + 0.4 * spine.shape.scale)
     spacing = height_mm / rows
     count = int(rng.integers(resolution.sagittal_slices[0], resolution.sagittal_slices[1] + 1))
     gap = float(np.clip(rng.normal(4.4, 0.3), 3.8, 5.2))
     top, bottom = (spine.to_patient(spine.segments.level_s(level), 0, 0) for level in (Level.L1_L2, Level.L5_S1))
     middle = (top + bottom) / 2
-    # Medians of the annotated points: x at .55 of the width, L3/L4 at .54 of the height.
-    left_edge = middle[1] - rng.normal(0.555, 0.05) * columns * spacing
+    # Together with the spine's shape this puts the points where the challenge's have their medians: for the canal x at
+    # .57 .55 .53 .54 .57 of the width and y at .30 .42 .54 .65 .74 of the height.
+    left_edge = middle[1] - rng.normal(0.535, 0.05) * columns * spacing
     first, last = (_disc_center(spine, level)[2] for level in (Level.L1_L2, Level.L5_S1))
     # Technicians place the field loosely, but all five discs are on the picture.
     upper_edge = float(
-        np.clip(middle[2] + rng.normal(0.545, 0.08) * height_mm, first + _MARGIN_MM, last - _MARGIN_MM + height_mm)
+        np.clip(middle[2] + rng.normal(0.52, 0.08) * height_mm, first + _MARGIN_MM, last - _MARGIN_MM + height_mm)
     )
     turn = np.radians(rng.normal(0, 1.2))
     row_dir = np.array([np.sin(turn), np.cos(turn), 0.0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shared.geometry import Plane
-from shared.labels import Level, View
+from shared.labels import Condition, Finding, Level, View
 from shared.synthetic.canvas import SpineGrid
 from shared.synthetic.contrast import Weighting, draw_palette
 from shared.synthetic.patient import Case, draw_case
@@ -37,6 +37,23 @@ def test_all_five_discs_are_in_the_sagittal_field(cases: list[Case]) -> None:
                 middle.append(row / rows)
     assert np.median(middle) == pytest.approx(0.54, abs=0.04)
     assert np.std(middle) > 0.05
+
+
+def test_canal_points_lie_where_the_challenges_do() -> None:
+    """Medians of the challenge's annotated points in shares of width and height: the numbering is learnt from them."""
+    places = np.empty((200, len(Level), 2))
+    for n in range(len(places)):
+        case = draw_case(OPEN, 0.0, np.random.default_rng([10, n]))
+        stack = sagittal_stack(case.spine, np.random.default_rng([11, n]), "demo")
+        plane = stack.planes[len(stack.planes) // 2]
+        for level in Level:
+            point = case.point_mm(Finding(condition=Condition.CANAL, side=None, level=level))
+            places[n, level] = plane.to_pixel(point) / np.array(stack.shape[::-1])
+    x, y = np.median(places, axis=0).T
+    np.testing.assert_allclose(x, (0.57, 0.55, 0.53, 0.54, 0.57), atol=0.02)
+    np.testing.assert_allclose(y, (0.30, 0.42, 0.54, 0.65, 0.74), atol=0.03)
+    # Gaps vary less than the field's place does.
+    np.testing.assert_allclose(np.median(np.diff(places[..., 1]), axis=0), (0.12, 0.12, 0.11, 0.09), atol=0.012)
 
 
 def test_left_and_right_differ_a_little(cases: list[Case]) -> None:
