@@ -40,8 +40,8 @@ from shared.progress import log
 from shared.study import Study
 from shared.synthetic import generate
 
-UNSEEN_SEED: Final = 260_001
-TRAP_SEED: Final = 260_213
+UNSEEN_SEED: Final = 270_001
+TRAP_SEED: Final = 270_213
 # The generator plants each of its traps once in this many studies.
 TRAP_STUDIES: Final = 29
 RESAMPLES: Final = 1000
