@@ -38,11 +38,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def folder(name: str, make: Callable[[Path], object]) -> Path:
-        with (root / f"{name}.lock").open("a+") as lock:
+        made = root / f"{name}.made"
+        with (root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not lock.tell():
+            if not made.exists():
                 make(root / name)
-                lock.write("made")
+                made.touch()
         return root / name
 
     return folder
