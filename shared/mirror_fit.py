@@ -95,7 +95,7 @@ def fit_series(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> Fi
     Args:
       second: a sagittal series of another contrast, which explains more; used where it shows the same planes.
     """
-    explained = explained_shares(axial, sagittal, second)
+    explained = _explained_shares(axial, sagittal, second)
     if not len(explained):
         return Fit(direct=np.empty(0), mirrored=np.empty(0))
     slid = _best_rise_and_drift(explained)
@@ -104,7 +104,7 @@ def fit_series(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> Fi
     return Fit(direct=slid[:, 0, best[0]], mirrored=slid[:, 1, best[1]])
 
 
-def explained_shares(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> NDArray[np.float64]:
+def _explained_shares(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> NDArray[np.float64]:
     """Explained share of each slice's variance: as it is and mirrored, at each slide. # [n, 2, rises, slides]"""
     planes = _with_mates(sagittal, second)
     result = []

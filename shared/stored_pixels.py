@@ -27,9 +27,9 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def stored_pixels(dataset: pydicom.Dataset) -> NDArray[Any]:
-    """`pydicom.pixels.pixel_array`, in half its time for grey slices of 16 bits that are plain or RLE encoded.
+    """`pydicom.pixels.pixel_array`, without its detours for grey slices of 16 bits that are plain or RLE encoded.
 
-    Those are nearly all files of the challenge. Whatever is unusual about one goes to pydicom, whose errors these are.
+    The challenge's are such slices. Whatever is unusual about one goes to pydicom, whose errors these are.
     """
     pixels = _plain_or_rle(dataset)
     return pixel_array(dataset) if pixels is None else pixels
