@@ -6,8 +6,7 @@
 (a) the notebooks' loop, one process: dcmread, pixel_array, min-max to 8 bit, 512 x 512, PNG; (b) prepare; (c) prepare
 --png. Taken in turn, round after round; medians. (b) and (c) are whole commands, from the start of the interpreter to
 the end of its processes; (a) is the loop alone. What a command takes to start is measured on one study, and the speed
-without it, which a large data set sees, given beside. CPU time counts child processes; other programs on the machine
-disturb it less than wall time.
+without it, which a large data set sees, given beside.
 """
 
 import argparse
@@ -56,16 +55,11 @@ def notebook_loop(paths: Sequence[Path], target: Path) -> None:
         notebook_slice(path, target / f"{number}.png")
 
 
-def cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def measure(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), cpu_seconds()
+def measure(work: Callable[[], object]) -> float:
+    """Wall seconds."""
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - wall, cpu_seconds() - cpu
+    return time.perf_counter() - started
 
 
 def prepare_command(data: Path, *options: str) -> Callable[[Path], object]:
@@ -84,53 +78,44 @@ def one_study(data: Path, folder: Path) -> int:
     return len(list((data / "train_images" / min(table["study_id"])).rglob("*.dcm")))
 
 
-def rounds_in_turn(jobs: dict[str, Callable[[Path], object]], scratch: Path, rounds: int) -> dict[str, Any]:
-    """Each job in turn, into a fresh folder each time: name -> wall and CPU seconds of every round."""
-    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+def rounds_in_turn(jobs: dict[str, Callable[[Path], object]], scratch: Path, rounds: int) -> dict[str, list[float]]:
+    """Each job in turn, into a fresh folder each time: name -> seconds of every round."""
+    times: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for name, job in jobs.items():
             target = scratch / "target"
             times[name].append(measure(lambda job=job, target=target: job(target)))
             shutil.rmtree(target)
-    return {
-        name: {"wall_seconds": [wall for wall, _ in pairs], "cpu_seconds": [cpu for _, cpu in pairs]}
-        for name, pairs in times.items()
-    }
+    return times
 
 
-def speeds(times: dict[str, Any], slices: int, start_slices: int) -> dict[str, Any]:
+def speeds(times: dict[str, list[float]], slices: int, start_slices: int) -> dict[str, Any]:
     """Slices per second by the median round, and each job's speed over the notebooks' in the same round."""
     result: dict[str, Any] = {}
-    loop = statistics.median(times["notebook loop"]["wall_seconds"]) / slices
-    for name, of_job in times.items():
+    loop = times["notebook loop"]
+    for name, seconds in times.items():
         if name.startswith("start of "):
             continue
-        pairs = zip(times["notebook loop"]["wall_seconds"], of_job["wall_seconds"], strict=True)
-        ratios = sorted(base / own for base, own in pairs)
+        ratios = sorted(base / own for base, own in zip(loop, seconds, strict=True))
         result[name] = {
-            "slices_per_second": slices / statistics.median(of_job["wall_seconds"]),
-            "cpu_ms_per_slice": 1000 * statistics.median(of_job["cpu_seconds"]) / slices,
+            "slices_per_second": slices / statistics.median(seconds),
             "over_notebook_loop": statistics.median(ratios),
             "over_notebook_loop_range": [ratios[0], ratios[-1]],
-            **of_job,
+            "wall_seconds": seconds,
         }
         start = times.get(f"start of {name}")
         if start:
-            seconds = [statistics.median(job["wall_seconds"]) for job in (of_job, start)]
-            steady = (slices - start_slices) / (seconds[0] - seconds[1])
-            cpu = [statistics.median(job["cpu_seconds"]) for job in (of_job, start)]
+            steady = (slices - start_slices) / (statistics.median(seconds) - statistics.median(start))
             result[name] |= {
-                "one_study_wall_seconds": start["wall_seconds"],
-                "one_study_cpu_seconds": start["cpu_seconds"],
-                "cpu_ms_per_slice_without_start": 1000 * (cpu[0] - cpu[1]) / (slices - start_slices),
+                "one_study_wall_seconds": start,
                 "slices_per_second_without_start": steady,
-                "over_notebook_loop_without_start": steady * loop,
+                "over_notebook_loop_without_start": steady * statistics.median(loop) / slices,
             }
     return result
 
 
 def median_ms(work: Callable[[Any], object], items: Sequence[Any], rounds: int = 3) -> float:
-    return statistics.median(measure(lambda: [work(i) for i in items])[0] for _ in range(rounds)) / len(items) * 1000
+    return statistics.median(measure(lambda: [work(i) for i in items]) for _ in range(rounds)) / len(items) * 1000
 
 
 def encodings(paths: Sequence[Path], scratch: Path) -> dict[str, Any]:
@@ -194,7 +179,7 @@ def main(target: Path, studies: int, rounds: int) -> None:
         times = rounds_in_turn(jobs, scratch, rounds)
         store = scratch / "store"
         prepare_command(data, "--part", "train")(store)
-        again = measure(lambda: prepare_command(data, "--part", "train", "--resume")(store))[0]
+        again = measure(lambda: prepare_command(data, "--part", "train", "--resume")(store))
         result = {
             "command": f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}",
             "commit": git_commit(),

@@ -39,13 +39,25 @@ def hardware(device: str) -> str:
     return f"{cores}, {torch.cuda.get_device_name(device) if there else device}"
 
 
+def demo_command(run: dict[str, Any]) -> str:
+    """What gives the demo that `run` (its run.json) describes."""
+    usual = {"studies": 120, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
+    flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run.get(k, v) != v]
+    for stage in ("localize", "classify"):
+        config = run.get(f"{stage}_config", "demo.toml")
+        flags += [f"--{stage}-config configs/{stage}/{config}"] if config != "demo.toml" else []
+    return (
+        " ".join(["lumbar demo", "full" if run.get("preset") == "full" else "demo", *flags]) if flags else "make demo"
+    )
+
+
 def record(demo: Path) -> dict[str, Any]:
     run = json.loads((demo / "run.json").read_text())
     scores = json.loads((demo / "reports" / "scores.json").read_text())
     localization = json.loads((demo / "reports" / "localize" / "report.json").read_text())
     prediction = json.loads((demo / "prediction" / "run.json").read_text())
     return {
-        "command": "make demo",
+        "command": demo_command(run),
         "commit": run["git_commit"],
         "hardware": hardware(run["device"]),
         "seconds": run["seconds"],

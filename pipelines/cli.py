@@ -78,7 +78,11 @@ def _add_demo(commands: Commands) -> None:
     p.add_argument("out", type=Path, metavar="OUT", help="folder to write data, models, reports and submission.csv to")
     p.add_argument("--studies", type=int, default=120, help="training studies (default %(default)s)")
     p.add_argument("--test-studies", type=int, default=24, help="unseen studies (default %(default)s)")
+    p.add_argument("--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes")
     p.add_argument("--seed", type=int, default=0, help="seed of data, splits and training (default %(default)s)")
+    p.add_argument(
+        "--fold", default="0", metavar="K|all", help="fold of the five to train, or all (default %(default)s)"
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     p.add_argument("--localize-config", type=Path, metavar="FILE", help="instead of configs/localize/demo.toml")
@@ -91,8 +95,8 @@ def _demo(a: argparse.Namespace) -> int:
     from pipelines.demo import DemoOptions, demo
 
     options = DemoOptions(
-        studies=a.studies, test_studies=a.test_studies, seed=a.seed, device=a.device, workers=a.workers,
-        localize_config=a.localize_config, classify_config=a.classify_config,
+        studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, fold=a.fold, device=a.device,
+        workers=a.workers, localize_config=a.localize_config, classify_config=a.classify_config,
     )  # fmt: skip
     sys.stdout.write(demo(a.out, options, overwrite=a.overwrite, resume=a.resume) + "\n")
     return 0
@@ -249,6 +253,10 @@ def _add_prepare(commands: Commands) -> None:
 
 
 def _prepare(a: argparse.Namespace) -> int:
+    from pipelines import workers
+
+    if a.workers > 1:
+        workers.begin("pipelines.prepare_study")
     from pipelines.prepare import PrepareOptions, prepare
 
     options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)

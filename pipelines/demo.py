@@ -27,23 +27,26 @@ from shared.metric import study_losses
 from shared.mirror import with_turned
 from shared.probabilities import ProbabilityTable, write_submission
 from shared.progress import log, track
-from shared.splits import Splits, make_splits, read_splits, write_splits
+from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 
 OURS: Final = "this pipeline"
 ON_TRUE_POINTS: Final = "this pipeline, true points"
 FOLDS: Final = 5
 # One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
 DEMO_FOLD: Final = 0
+Preset = Literal["demo", "full"]
 _CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """Size and seed of the demo; see `lumbar demo --help`."""
+    """Size and seed of the demo, and the folds to train ("all" or a number); see `lumbar demo --help`."""
 
     studies: int = 120
     test_studies: int = 24
+    preset: Preset = "demo"
     seed: int = 0
+    fold: str = str(DEMO_FOLD)
     device: str = "auto"
     workers: int = 1
     localize_config: Path | None = None
@@ -54,10 +57,12 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     """Runs the whole job into OUT and returns the table of scores.
 
     Raises:
-      InputError: for a non-empty OUT without a flag, too few studies, or a config that does not parse.
+      InputError: for a non-empty OUT without a flag, too few studies, no such fold, or a config that does not parse.
     """
     if options.studies < 2 * FOLDS or options.test_studies < 2:
         raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
+    if options.fold not in ("all", *map(str, range(FOLDS))):
+        raise InputError(f"--fold {options.fold!r}: expected all or a number from 0 to {FOLDS - 1}")
     started = time.time()
     facts = _checked_facts(options)  # before --overwrite deletes anything
     prepare_output(out, overwrite=overwrite, resume=resume)
@@ -67,8 +72,9 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
     if not (out / "data").is_dir():
         synthesize(
-            out, studies=options.studies, test_studies=options.test_studies, seed=options.seed, workers=options.workers
-        )
+            out, studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed,
+            workers=options.workers,
+        )  # fmt: skip
     data = Challenge.open(out / "data", "train")
     splits = _splits(out / "splits.json", data, options.seed)
 
@@ -93,7 +99,9 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     device = read_run(out / "classifier", expected_kind="classify")["device"]  # what `auto` came to
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
-        seed=options.seed, device=device, step_seconds=seconds,
+        preset=options.preset, seed=options.seed, fold=options.fold, device=device, step_seconds=seconds,
+        localize_config=_config_file("localize", options.localize_config).name,
+        classify_config=_config_file("classify", options.classify_config).name,
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
@@ -105,7 +113,7 @@ def synthesize(
     *,
     studies: int,
     test_studies: int,
-    preset: Literal["demo", "full"] = "demo",
+    preset: Preset = "demo",
     seed: int = 0,
     traps: bool = False,
     workers: int = 1,
@@ -141,7 +149,9 @@ def _checked_facts(options: DemoOptions) -> dict[str, Any]:
     return {
         "studies": options.studies,
         "test_studies": options.test_studies,
+        "preset": options.preset,
         "seed": options.seed,
+        "fold": options.fold,
         "localize_config": _digest(LocalizeConfig.load(_config_file("localize", options.localize_config))),
         "classify_config": _digest(ClassifyConfig.load(_config_file("classify", options.classify_config))),
     }
@@ -208,7 +218,7 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
         data,
         run,
         config,
-        folds=[DEMO_FOLD],
+        folds=parse_folds(options.fold, splits),
         splits=splits,
         device=options.device,
         workers=options.workers,
@@ -228,8 +238,8 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     localizations = read_localizations(run.parent / "localizer" / "localizations.csv")
     jitter = read_jitter(run.parent / "localizer" / "errors.json")
     train(
-        data, run, config, folds=[DEMO_FOLD], splits=splits, localizations=localizations, jitter=jitter,
-        device=options.device, workers=options.workers, resume=resume,
+        data, run, config, folds=parse_folds(options.fold, splits), splits=splits, localizations=localizations,
+        jitter=jitter, device=options.device, workers=options.workers, resume=resume,
     )  # fmt: skip
 
 

@@ -6,20 +6,18 @@ that vanished removed. A kill costs the studies in work.
 
 import fcntl
 import hashlib
-import multiprocessing
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from pipelines.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
 from pipelines.prepare_study import Job, Outcome, prepare_study
+from pipelines.workers import Spread, processes
 from shared.challenge import PARTS, Challenge, LoadedStudy, Part, listed_parts, series_files
 from shared.discover import dicom_files, group_studies
 from shared.errors import InputError
@@ -65,7 +63,7 @@ def prepare(
         raise InputError(f"{out}: is not empty and no prepared store; choose another folder, or pass --overwrite")
     check_output(out, overwrite=overwrite, resume=resume, inputs=[data])
     out.mkdir(parents=True, exist_ok=True)
-    with _only_process(out), _processes(options.workers) as spread:
+    with _only_process(out), processes(options.workers) as spread:
         if overwrite:
             empty_folder(out, keep={_LOCK})
         store, plan = _begin(data, out, plan, options)
@@ -261,7 +259,7 @@ def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
     return removed
 
 
-def _write_png_tree(store: Store, spread: "Spread") -> list[str]:
+def _write_png_tree(store: Store, spread: Spread) -> list[str]:
     """Writes every study's PNGs; returns why some could not be."""
     folder, size = store.root / PNG_FOLDER, store.png_size or 0
     studies = [loaded.study for loaded in _studies(store) if loaded.study.series]
@@ -301,34 +299,3 @@ def _only_process(out: Path) -> Iterator[None]:
         except OSError as error:
             log(f"warning: {file.name}: cannot be locked ({error}); let only one process prepare this store at a time")
         yield
-
-
-J = TypeVar("J")
-R = TypeVar("R")
-
-
-class Spread(Protocol):
-    """Runs jobs on the processes there are; results in the jobs' order."""
-
-    def __call__(self, work: Callable[[J], R], jobs: Iterable[J], /) -> Iterator[R]: ...
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[Spread]:
-    """One set of processes for all steps of a run; with one worker everything runs in this process."""
-    if workers <= 1:
-        yield map
-        return
-    # Fresh processes: a fork would inherit the threads of whoever calls in an undefined state.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-
-        def spread(work: Callable[[J], R], jobs: Iterable[J], /) -> Iterator[R]:
-            try:
-                yield from pool.map(work, jobs)
-            except BrokenProcessPool as error:
-                raise InputError(
-                    "a decoding process died (out of memory, or a decoder crashed on a damaged file); what is done is "
-                    "kept, go on with --resume --workers 1 to see where"
-                ) from error
-
-        yield spread

@@ -26,8 +26,9 @@ from pydicom.uid import UID
 from shared.errors import InputError
 from shared.geometry import Plane
 from shared.intensity import scale_by_table, scale_to_8bit
-from shared.stored_pixels import stored_pixels, tag_value
+from shared.stored_pixels import stored_pixels
 from shared.study import Slice, Stored
+from shared.tags import tag_value
 
 # Raise it with any change to what a file's header, pixels or messages become: prepared stores are then made anew.
 READER_VERSION: Final = 1
@@ -40,6 +41,7 @@ MAX_ORIGIN_MM: Final = 5000.0
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
+_DEFLATED_BYTES: Final = tuple(uid.encode() for uid in sorted(_DEFLATED))
 _HEADER_TAGS: Final = [
     "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber", "SeriesDescription", "ProtocolName",
     "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
@@ -250,7 +252,8 @@ def _parse(
         if content[128:132] != b"DICM":
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
         file = io.BytesIO(content)
-        if _transfer_syntax(file) in _DEFLATED:
+        # The search spares most files a second parsing of their meta group.
+        if any(uid in content for uid in _DEFLATED_BYTES) and _transfer_syntax(file) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         file.seek(0)
         wanted = None if tags is None else list(tags)

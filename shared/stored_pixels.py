@@ -1,6 +1,5 @@
 """The pixels of one parsed file as they are stored, decoded by the shortest way that is as good as pydicom's."""
 
-import functools
 from typing import Any, Final
 
 import numpy as np
@@ -8,22 +7,12 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from rle.utils import decode_pixel_data
 
+from shared.tags import tag_value
+
 _BITS: Final = 16
-
-
-def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
-    """`dataset.get(keyword)` without its detours, which cost more than the parsing."""
-    tag = _tag(keyword)
-    return dataset[tag].value if tag in dataset else None
-
-
-@functools.cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)
 
 
 def stored_pixels(dataset: pydicom.Dataset) -> NDArray[Any]:

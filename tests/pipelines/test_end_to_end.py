@@ -177,6 +177,8 @@ def test_nothing_is_emptied_before_models_and_device_are_there(
     assert main(words) == 1
     with pytest.raises(InputError, match="--device"):
         demo(tmp_path, replace(tiny_options, device="gpu"), overwrite=True)
+    with pytest.raises(InputError, match="--fold '5': expected all or a number from 0 to 4"):
+        demo(tmp_path, replace(tiny_options, fold="5"), overwrite=True)
     assert (tmp_path / "kept.txt").exists()
 
 
@@ -184,6 +186,8 @@ def test_a_resumed_demo_has_the_configs_it_was_begun_with(tiny_demo: Path, tiny_
     other = replace(tiny_options, classify_config=None)
     with pytest.raises(InputError, match="another --classify-config"):
         demo(tiny_demo, other, resume=True)
+    with pytest.raises(InputError, match="begun with --preset demo"):
+        demo(tiny_demo, replace(tiny_options, preset="full"), resume=True)
 
 
 def test_the_demo_names_the_device_it_ran_on(tiny_demo: Path) -> None:

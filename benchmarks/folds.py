@@ -1,0 +1,162 @@
+"""All folds of a run: what their mean gains, how they spread, and whether out-of-fold and unseen scores agree.
+
+    lumbar demo full --preset full --fold all ... && python benchmarks/folds.py full      # writes results/full.json
+    python benchmarks/folds.py full OUT.json --tta                                        # views at prediction too
+
+Scored on the demo's own unseen studies, which no fold and no choice has seen. Out of fold every training study is
+graded by the one network that has not trained on it, at the points of the one detector that has not either; an unseen
+study by the mean of all folds. What compares with the former is therefore a single fold on the unseen studies, and
+because two samples of studies differ in difficulty, shares of the gap from weighted prior to oracle are compared, with
+intervals that resample both samples.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from classify_ablations import line
+from demo_folder import Demo, header, paired_gains
+from numpy.typing import NDArray
+from record_demo import demo_command
+
+from classify.calibrate import IDENTITY
+from classify.checkpoint import load_card, load_model
+from classify.cross_fit import cross_calibrated
+from classify.device import pick_device, use_all_cores
+from classify.evaluate import evaluate, fold_priors
+from classify.predict import Grader, trained_folds
+from pipelines.evaluate import ORACLE, PRIOR, baselines
+from pipelines.scoring import read_oracle
+from shared.files import read_json, write_json
+from shared.manifest import read_run
+from shared.metric import Interval, bootstrap, interval, score, study_losses
+from shared.probabilities import ProbabilityTable, read_probabilities
+
+ENSEMBLE: Final = "mean of all folds"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demo", type=Path, help="folder of a finished `lumbar demo --fold all`")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("results/full.json"))
+    parser.add_argument("--tta", action="store_true", help="the mean over ten views of each crop too")
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def uncalibrated(run: Path, device: str) -> Grader:
+    """All folds, each as it was before calibration."""
+    members = []
+    for k in trained_folds(run):
+        card, chosen = load_card(run / f"fold{k}"), pick_device(device)
+        plain = replace(card, calibration=dict.fromkeys(card.families, IDENTITY))
+        members.append((plain, load_model(run / f"fold{k}", card, chosen)))
+    return Grader(members, pick_device(device))
+
+
+def unseen_answers(demo: Demo, options: argparse.Namespace) -> dict[str, ProbabilityTable]:
+    """Answers for the unseen studies, at the points that stage 1 found there unless the name says otherwise."""
+    run, points, device = demo.folder / "classifier", demo.detected_points(), options.device
+    tables = {ENSEMBLE: demo.end_to_end}
+    for k in trained_folds(run):
+        tables[_alone(k)] = demo.grade(Grader.load(run, folds=[k], device=device), points)
+    tables["no calibration"] = demo.grade(uncalibrated(run, device), points)
+    if options.tta:
+        tables["views at prediction"] = demo.grade(Grader.load(run, device=device, tta=True), points)
+    tables["true points"] = demo.grade(Grader.load(run, device=device), demo.true_points())
+    prior = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))[PRIOR]
+    return tables | {PRIOR: prior, ORACLE: demo.oracle}
+
+
+def _alone(fold: int) -> str:
+    return f"fold {fold} alone"
+
+
+def closed(
+    values: list[NDArray[np.float64]], prior: NDArray[np.float64], oracle: NDArray[np.float64],
+    grades: NDArray[np.int8], *, seed: int,
+) -> tuple[float, NDArray[np.float64]]:  # fmt: skip
+    """Share of the gap from prior to oracle that several answers close on average: here, and on resampled studies."""
+    base, best = (score(v, grades).score for v in (prior, oracle))
+    here = float(np.mean([base - score(v, grades).score for v in values])) / (base - best)
+    many = [bootstrap(study_losses(v, grades), seed=seed) for v in (prior, oracle, *values)]
+    return here, (many[0] - np.mean(many[2:], axis=0)) / (many[0] - many[1])
+
+
+def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.float64]]]:
+    """Figures of the pooled held-out studies, their calibration cross-fitted; and the share of the gap they close."""
+    run = demo.folder / "classifier"
+    written = read_probabilities(run / "out_of_fold.csv")
+    truth = demo.training.grades_of(written.study_ids)
+    table = cross_calibrated(written, truth, run, demo.splits)
+    grades = dict(zip(demo.training.study_ids, demo.training.grades_of(demo.training.study_ids), strict=True))
+    report = evaluate(table, grades, demo.splits, written=written)
+    oracle = read_oracle(demo.folder / "truth" / "oracle.csv").select(table.study_ids).values
+    prior = fold_priors(table.study_ids, grades, demo.splits)
+    figures = {
+        key: report[key] for key in ("studies", "graded_rows", "scores", "gain_over_prior", "folds", "fold_spread")
+    }
+    figures["oracle"] = score(oracle, truth).score
+    figures["ece"] = {c: row["ece"] for c, row in report["conditions"].items()}
+    return figures, closed([table.values], prior, oracle, truth, seed=1)
+
+
+def main() -> None:
+    options = arguments()
+    use_all_cores()
+    demo = Demo.open(options.demo, device=options.device)
+    folds = trained_folds(options.demo / "classifier")
+    if len(folds) < 2:
+        sys.exit(f"error: {options.demo} has trained fold {folds} alone; run the demo with --fold all")
+    tables = unseen_answers(demo, options)
+    lines = {name: line(demo, table, None, "") for name, table in tables.items()}
+    held_out, (held_out_share, held_out_samples) = out_of_fold(demo)
+    values = {name: table.select(demo.study_ids).values for name, table in tables.items()}
+    prior, oracle = values[PRIOR], values[ORACLE]
+    shares = {
+        name: closed(chosen, prior, oracle, demo.grades, seed=0)
+        for name, chosen in {
+            ENSEMBLE: [values[ENSEMBLE]],
+            "a fold alone, mean": [values[_alone(k)] for k in folds],
+        }.items()
+    }
+    optimism = held_out_samples - shares["a fold alone, mean"][1]
+    run = read_run(options.demo, expected_kind="demo")
+    result = header(f"{demo_command(run)} && python benchmarks/folds.py full{' --tta' if options.tta else ''}") | {
+        "demo_commit": run["git_commit"],
+        "demo_seconds": run["step_seconds"],
+        "training_seconds": demo.training_seconds(),
+        "training_studies": run["studies"],
+        "unseen_studies": len(demo.study_ids),
+        "unseen": lines,
+        "gain_of_mean_over": paired_gains(demo, tables, ENSEMBLE),
+        "out_of_fold": held_out,
+        "gap_closed": {
+            "out of fold": _bounded(held_out_share, held_out_samples),
+            **{name: _bounded(*share) for name, share in shares.items()},
+            "out of fold minus a fold alone": _bounded(held_out_share - shares["a fold alone, mean"][0], optimism),
+        },
+        "localization": read_json(options.demo / "reports" / "localize" / "report.json"),
+    }
+    write_json(options.out, result)
+    for name, row in lines.items():
+        gain = result["gain_of_mean_over"].get(name)
+        text = "" if gain is None else f"  mean gains {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        sys.stdout.write(
+            f"{name:<24} {row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{text}  ECE {row['ece']}\n"
+        )
+    sys.stdout.write(json.dumps(result["gap_closed"], indent=1) + "\n")
+    sys.stdout.write(json.dumps(held_out, indent=1) + "\n")
+
+
+def _bounded(value: float, samples: NDArray[np.float64]) -> dict[str, float]:
+    bounds: Interval = interval(samples)
+    return {"value": value, "low": bounds.low, "high": bounds.high}
+
+
+if __name__ == "__main__":
+    main()
