@@ -101,7 +101,10 @@ class Demo:
 def _further_studies(folder: Path, studies: int, device: str) -> Path:
     scored = folder / f"unseen-{studies}"
     if not (scored / "data").is_dir():
-        synthesize(scored, studies=0, test_studies=studies, seed=UNSEEN_SEED, workers=os.cpu_count() or 1)
+        synthesize(
+            scored, studies=0, test_studies=studies, seed=UNSEEN_SEED, workers=os.cpu_count() or 1,
+            preset=read_run(folder, expected_kind="demo").get("preset", "demo"),
+        )  # fmt: skip
     stamp, stamp_file = demo_stamp(folder, device), scored / "prediction" / "stamp.json"
     if not stamp_file.is_file() or read_json(stamp_file) != stamp:
         predict(

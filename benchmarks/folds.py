@@ -1,13 +1,12 @@
 """All folds of a run: what their mean gains, how they spread, and whether out-of-fold and unseen scores agree.
 
-    lumbar demo full --preset full --fold all ... && python benchmarks/folds.py full      # writes results/full.json
-    python benchmarks/folds.py full OUT.json --tta                                        # views at prediction too
+    lumbar demo DEMO --preset full --fold all ... && python benchmarks/folds.py DEMO      # writes results/full.json
 
 Scored on the demo's own unseen studies, which no fold and no choice has seen. Out of fold every training study is
 graded by the one network that has not trained on it, at the points of the one detector that has not either; an unseen
-study by the mean of all folds. What compares with the former is therefore a single fold on the unseen studies, and
-because two samples of studies differ in difficulty, shares of the gap from weighted prior to oracle are compared, with
-intervals that resample both samples.
+study by the mean of all folds. What compares with the former is therefore a single fold on the unseen studies (at the
+points of all detectors' mean, where out of fold there is one detector), and because two samples of studies differ in
+difficulty, shares of the gap from weighted prior to oracle are compared, with intervals that resample both samples.
 """
 
 import argparse
@@ -24,14 +23,16 @@ from numpy.typing import NDArray
 from record_demo import demo_command
 
 from classify.calibrate import IDENTITY
-from classify.checkpoint import load_card, load_model
+from classify.checkpoint import ModelCard, load_card
 from classify.cross_fit import cross_calibrated
-from classify.device import pick_device, use_all_cores
+from classify.device import use_all_cores
 from classify.evaluate import evaluate, fold_priors
 from classify.predict import Grader, trained_folds
+from pipelines.demo import ON_TRUE_POINTS
 from pipelines.evaluate import ORACLE, PRIOR, baselines
 from pipelines.scoring import read_oracle
 from shared.files import read_json, write_json
+from shared.labels import Condition, findings_of
 from shared.manifest import read_run
 from shared.metric import Interval, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
@@ -43,33 +44,34 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="folder of a finished `lumbar demo --fold all`")
     parser.add_argument("out", type=Path, nargs="?", default=Path("results/full.json"))
-    parser.add_argument("--tta", action="store_true", help="the mean over ten views of each crop too")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 
-def uncalibrated(run: Path, device: str) -> Grader:
-    """All folds, each as it was before calibration."""
-    members = []
-    for k in trained_folds(run):
-        card, chosen = load_card(run / f"fold{k}"), pick_device(device)
-        plain = replace(card, calibration=dict.fromkeys(card.families, IDENTITY))
-        members.append((plain, load_model(run / f"fold{k}", card, chosen)))
-    return Grader(members, pick_device(device))
-
-
-def unseen_answers(demo: Demo, options: argparse.Namespace) -> dict[str, ProbabilityTable]:
-    """Answers for the unseen studies, at the points that stage 1 found there unless the name says otherwise."""
-    run, points, device = demo.folder / "classifier", demo.detected_points(), options.device
-    tables = {ENSEMBLE: demo.end_to_end}
-    for k in trained_folds(run):
-        tables[_alone(k)] = demo.grade(Grader.load(run, folds=[k], device=device), points)
-    tables["no calibration"] = demo.grade(uncalibrated(run, device), points)
-    if options.tta:
-        tables["views at prediction"] = demo.grade(Grader.load(run, device=device, tta=True), points)
-    tables["true points"] = demo.grade(Grader.load(run, device=device), demo.true_points())
+def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
+    """Answers for the unseen studies, at the points that stage 1 found there."""
+    run, points = demo.folder / "classifier", demo.detected_points()
+    alone = {k: demo.grade(Grader.load(run, folds=[k], device=device), points) for k in trained_folds(run)}
+    raw = np.mean([uncalibrated(table, load_card(run / f"fold{k}")) for k, table in alone.items()], axis=0)
     prior = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))[PRIOR]
-    return tables | {PRIOR: prior, ORACLE: demo.oracle}
+    return {
+        ENSEMBLE: demo.end_to_end.select(demo.study_ids),
+        **{_alone(k): table for k, table in alone.items()},
+        "no calibration": replace(alone[min(alone)], values=raw),
+        PRIOR: prior,
+        ORACLE: demo.oracle,
+    }
+
+
+def uncalibrated(table: ProbabilityTable, card: ModelCard) -> NDArray[np.float64]:
+    """One fold's answers as they were before its calibration. # [n, 25, 3]"""
+    values = table.values.copy()
+    for condition in Condition:
+        columns = np.array([f.index for f in findings_of(condition)])
+        study, place = np.nonzero(table.from_model[:, columns])
+        rows = (study, columns[place])
+        values[rows] = IDENTITY(card.calibration[condition].undo(values[rows]))
+    return values
 
 
 def _alone(fold: int) -> str:
@@ -112,7 +114,7 @@ def main() -> None:
     folds = trained_folds(options.demo / "classifier")
     if len(folds) < 2:
         sys.exit(f"error: {options.demo} has trained fold {folds} alone; run the demo with --fold all")
-    tables = unseen_answers(demo, options)
+    tables = unseen_answers(demo, options.device)
     lines = {name: line(demo, table, None, "") for name, table in tables.items()}
     held_out, (held_out_share, held_out_samples) = out_of_fold(demo)
     values = {name: table.select(demo.study_ids).values for name, table in tables.items()}
@@ -126,7 +128,8 @@ def main() -> None:
     }
     optimism = held_out_samples - shares["a fold alone, mean"][1]
     run = read_run(options.demo, expected_kind="demo")
-    result = header(f"{demo_command(run)} && python benchmarks/folds.py full{' --tta' if options.tta else ''}") | {
+    scores = read_json(options.demo / "reports" / "scores.json")["lines"]
+    result = header(f"{demo_command(run)} && python benchmarks/folds.py DEMO") | {
         "demo_commit": run["git_commit"],
         "demo_seconds": run["step_seconds"],
         "training_seconds": demo.training_seconds(),
@@ -140,6 +143,7 @@ def main() -> None:
             **{name: _bounded(*share) for name, share in shares.items()},
             "out of fold minus a fold alone": _bounded(held_out_share - shares["a fold alone, mean"][0], optimism),
         },
+        "at_true_points": next(item for item in scores if item["name"] == ON_TRUE_POINTS),
         "localization": read_json(options.demo / "reports" / "localize" / "report.json"),
     }
     write_json(options.out, result)

@@ -44,11 +44,10 @@ def demo_command(run: dict[str, Any]) -> str:
     usual = {"studies": 120, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
     flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run.get(k, v) != v]
     for stage in ("localize", "classify"):
-        config = run.get(f"{stage}_config", "demo.toml")
-        flags += [f"--{stage}-config configs/{stage}/{config}"] if config != "demo.toml" else []
-    return (
-        " ".join(["lumbar demo", "full" if run.get("preset") == "full" else "demo", *flags]) if flags else "make demo"
-    )
+        usual_config = f"configs/{stage}/demo.toml"
+        config = run.get(f"{stage}_config", usual_config)
+        flags += [f"--{stage}-config {config}"] if config != usual_config else []
+    return " ".join(["lumbar demo DEMO", *flags]) if flags else "make demo"
 
 
 def record(demo: Path) -> dict[str, Any]:

@@ -20,8 +20,11 @@ from shared.study import Series, Slice, Study
 NEAR_MM: Final = 9.0
 _GRID_MM: Final = 1.0
 _KERNEL_MM: Final = 3.5
-# How far the midline may move from level to level (scoliosis).
-_DRIFT_SD_MM: Final = 7.0
+# How far the midline may move from level to level; narrower, and it flattens the bends of scoliosis (docs/adr/0010).
+_DRIFT_SD_MM: Final = 14.0
+# What each view's vote for the midline counts. Axial boxes measure it in their own plane, T2 boxes are as wide as a run
+# of slices, and each T1 box votes twice, for it may be of either foramen.
+_VIEW_WEIGHT: Final = {View.AXIAL_T2: 2.0, View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: 0.5}
 _VOTE_FLOOR: Final = 0.02
 # A foramen is never nearer to the midline than this.
 _MIN_LATERAL_MM: Final = 3.0
@@ -81,19 +84,21 @@ def _near(lifted: Sequence[Lifted], chain: Chain, level: Level) -> list[Lifted]:
 
 
 def _midline_votes(grid: FloatArray, near: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
+    """The views' votes, however many boxes each has; none without a box. # [g]"""
+    of_view = {view: [item for item in near if item.detection.view is view] for view in _VIEW_WEIGHT}
+    there = [(_VIEW_WEIGHT[view], boxes) for view, boxes in of_view.items() if boxes]
+    votes = sum((weight * _vote(grid, boxes, level, prior) for weight, boxes in there), start=np.zeros(len(grid)))
+    return votes / max(sum(weight for weight, _ in there), 1e-9)
+
+
+def _vote(grid: FloatArray, boxes: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
     """Canal and axial boxes vote for their own x, foraminal ones for what a left or a right foramen would imply."""
     votes = np.zeros(len(grid))
-    total = 0.0
-    for item in near:
-        score = item.detection.score
-        if item.detection.view is not View.SAGITTAL_T1:
-            shifts, weight = [0.0], 2.0
-        else:
-            shifts, weight = [float(_offset(prior, side, level)[0]) for side in Side], 1.0
-        for shift in shifts:
-            votes += weight * score * np.exp(-0.5 * ((grid - (item.point_mm[0] - shift)) / _KERNEL_MM) ** 2)
-        total += weight * score
-    return votes / total if total else votes
+    for item in boxes:
+        sides = Side if item.detection.view is View.SAGITTAL_T1 else ()
+        for shift in [float(_offset(prior, side, level)[0]) for side in sides] or [0.0]:
+            votes += item.detection.score * np.exp(-0.5 * ((grid - (item.point_mm[0] - shift)) / _KERNEL_MM) ** 2)
+    return votes / max(sum(item.detection.score for item in boxes), 1e-9)
 
 
 def _offset(prior: ChainPrior, side: Side, level: Level) -> FloatArray:

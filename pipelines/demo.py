@@ -67,7 +67,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     facts = _checked_facts(options)  # before --overwrite deletes anything
     prepare_output(out, overwrite=overwrite, resume=resume)
     _claim(out / "demo.json", facts)
-    steps = _Steps(total=6)
+    steps = _Steps(out / "steps.json", total=6)
 
     steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
     if not (out / "data").is_dir():
@@ -100,8 +100,8 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
         preset=options.preset, seed=options.seed, fold=options.fold, device=device, step_seconds=seconds,
-        localize_config=_config_file("localize", options.localize_config).name,
-        classify_config=_config_file("classify", options.classify_config).name,
+        localize_config=_config_name(_config_file("localize", options.localize_config)),
+        classify_config=_config_name(_config_file("classify", options.classify_config)),
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
@@ -166,7 +166,8 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     """A resumed demo must be the one that was begun."""
     if not path.is_file():
         write_json(path, facts)
-    for name, begun in read_json(path).items():
+    old = {"preset": "demo", "fold": str(DEMO_FOLD)}  # of demos that were begun before there was a choice
+    for name, begun in (old | read_json(path)).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
             given = f"another {flag}" if name.endswith("_config") else f"{flag} {begun}"
@@ -174,19 +175,28 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 class _Steps:
-    """Numbered headings of the demo's log, and how long each step took."""
+    """Numbered headings of the demo's log, and how long each step took, earlier calls that were resumed included."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._times: list[tuple[str, float]] = []
+    def __init__(self, path: Path, total: int) -> None:
+        self._path, self._total = path, total
+        self._seconds: dict[str, float] = read_json(path) if path.is_file() else {}
+        self._begun: tuple[str, float] | None = None
+        self._count = 0
 
     def start(self, title: str) -> None:
-        self._times.append((title, time.monotonic()))
-        log(f"[{len(self._times)}/{self.total}] {title}")
+        self.finish()
+        self._begun = (title, time.monotonic())
+        self._count += 1
+        log(f"[{self._count}/{self._total}] {title}")
 
     def finish(self) -> dict[str, float]:
-        ends = [t for _, t in self._times[1:]] + [time.monotonic()]
-        return {title: round(end - start, 1) for (title, start), end in zip(self._times, ends, strict=True)}
+        """Ends the step that was begun; seconds of all steps."""
+        if self._begun is not None:
+            title, since = self._begun
+            self._seconds[title] = round(self._seconds.get(title, 0.0) + time.monotonic() - since, 1)
+            write_json(self._path, self._seconds)
+            self._begun = None
+        return dict(self._seconds)
 
 
 def _splits(path: Path, data: Challenge, seed: int) -> Splits:
@@ -204,6 +214,12 @@ def _config_file(stage: str, given: Path | None) -> Path:
             f"{path}: no such config; run the demo from a source checkout, or name one with --{stage}-config"
         )
     return path
+
+
+def _config_name(path: Path) -> str:
+    """How a report names it: within the checkout, or else by its file's name."""
+    path, checkout = path.resolve(), _CONFIGS.parent
+    return path.relative_to(checkout).as_posix() if path.is_relative_to(checkout) else f"another {path.name}"
 
 
 def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:

@@ -1,18 +1,16 @@
 """Processes that work for `lumbar prepare`; light to import, so that the first of them starts while the rest loads."""
 
-import multiprocessing
-import multiprocessing.forkserver
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Final, Protocol, TypeVar
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import BaseContext
+from typing import Protocol, TypeVar
 
 from shared.errors import InputError
-
-# A server forks them: they inherit what it has imported and nothing of whoever calls, whose threads a plain fork would
-# copy in an undefined state.
-_CONTEXT: Final = multiprocessing.get_context("forkserver")
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -26,8 +24,8 @@ class Spread(Protocol):
 
 def begin(*modules: str) -> None:
     """Starts the server that forks the processes, which imports the modules while this program goes on."""
-    _CONTEXT.set_forkserver_preload(list(modules))
-    multiprocessing.forkserver.ensure_running()
+    forkserver.set_forkserver_preload(list(modules))
+    _context()
 
 
 @contextmanager
@@ -36,15 +34,37 @@ def processes(workers: int) -> Iterator[Spread]:
     if workers <= 1:
         yield map
         return
-    with ProcessPoolExecutor(workers, mp_context=_CONTEXT) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context()) as pool:
 
         def spread(work: Callable[[J], R], jobs: Iterable[J], /) -> Iterator[R]:
             try:
                 yield from pool.map(work, jobs)
             except BrokenProcessPool as error:
                 raise InputError(
-                    "a decoding process died (out of memory, or a decoder crashed on a damaged file); what is done is "
-                    "kept, go on with --resume --workers 1 to see where"
+                    "a decoding process died (out of memory, a decoder crashed on a damaged file, or what is printed "
+                    "above); what is done is kept, go on with --resume --workers 1 to see where"
                 ) from error
 
         yield spread
+
+
+def _context() -> BaseContext:
+    """Processes that inherit nothing of the caller, whose threads a plain fork would copy in an undefined state.
+
+    On Linux a running server forks them with its modules loaded. Elsewhere (libraries of macOS do not survive a fork),
+    and where its socket cannot be had (a path over 107 bytes in a long TMPDIR), each starts fresh.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"  # the server must not import what lies in the current folder
+    try:
+        forkserver.ensure_running()
+    except OSError:
+        return get_context("spawn")
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+    return get_context("forkserver")

@@ -41,7 +41,6 @@ MAX_ORIGIN_MM: Final = 5000.0
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
-_DEFLATED_BYTES: Final = tuple(uid.encode() for uid in sorted(_DEFLATED))
 _HEADER_TAGS: Final = [
     "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber", "SeriesDescription", "ProtocolName",
     "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
@@ -252,8 +251,7 @@ def _parse(
         if content[128:132] != b"DICM":
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
         file = io.BytesIO(content)
-        # The search spares most files a second parsing of their meta group.
-        if any(uid in content for uid in _DEFLATED_BYTES) and _transfer_syntax(file) in _DEFLATED:
+        if _transfer_syntax(file) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         file.seek(0)
         wanted = None if tags is None else list(tags)

@@ -55,7 +55,8 @@ def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures
             continue
         if fit.is_surely_direct or first.view is View.SAGITTAL_T1 or not t1:
             return fit
-        return fit_series(pictures(axial), pictures(first), [p for second in t1 for p in pictures(second)])
+        both = fit_series(pictures(axial), pictures(first), [p for second in t1 for p in pictures(second)])
+        return both if both.is_enough else fit
     return fit
 
 

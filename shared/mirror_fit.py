@@ -221,14 +221,17 @@ def _slid(item: Slice, picture: Picture, points_px: NDArray[np.float64]) -> NDAr
 
 
 def _curves(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Orthonormal base of all curves of the values' ranks, and of the product of two. # [series, n] -> [n, m]"""
+    """Orthonormal base of curves of the values' ranks, and of the product where two vary. # [series, n] -> [n, m]"""
     ranks = np.stack([rankdata(v) / len(v) for v in values if np.ptp(v) > 0] or [np.empty(0)])
     if not ranks.size:
         return np.empty((values.shape[1], 0))
     knots = np.arange(1, _KNOTS)
     hats = [np.clip(1 - np.abs(r[:, None] * (_KNOTS - 1) - knots), 0, 1) for r in ranks]
-    base = np.concatenate([*hats, np.prod(ranks - 0.5, axis=0)[:, None]], axis=1)
-    return np.asarray(np.linalg.qr(base - base.mean(axis=0))[0])
+    products = [np.prod(ranks - 0.5, axis=0)[:, None]] if len(ranks) > 1 else []
+    base = np.concatenate([*hats, *products], axis=1)
+    # Not QR: of columns that depend on each other it would keep directions of rounding noise.
+    directions, sizes, _ = np.linalg.svd(base - base.mean(axis=0), full_matrices=False)
+    return np.asarray(directions[:, sizes > 1e-6 * sizes[0]])
 
 
 def _explained(seen: NDArray[np.float32], curves: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,6 +35,8 @@ def _plain_or_rle(dataset: pydicom.Dataset) -> NDArray[Any] | None:
         and isinstance(bits, int)
         and 1 <= bits <= _BITS
         and signed in (0, 1)
+        and "FloatPixelData" not in dataset
+        and "DoubleFloatPixelData" not in dataset
     )
     content = tag_value(dataset, "PixelData") if usual else None
     if not isinstance(content, bytes):

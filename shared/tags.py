@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pydicom
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
@@ -20,21 +21,22 @@ def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
 
     Numbers and UIDs come as plain float, int and str, several decimals as a list.
     """
-    tag = _tag(keyword)
+    tag, usual_vr = _tag(keyword)
     element: Any = dataset.get_item(tag)  # its stub says Dataset too
     if element is None:
         return None
-    if isinstance(element, RawDataElement):
-        usual = _USUAL.get(element.VR or "")
-        value = usual(element) if usual is not None and element.value else None
+    if isinstance(element, RawDataElement) and usual_vr == element.VR and element.value:
+        value = _USUAL[usual_vr](element) if usual_vr in _USUAL else None
         if value is not None:
             return value
     return dataset[tag].value
 
 
 @functools.cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)
+def _tag(keyword: str) -> tuple[BaseTag, str]:
+    """The tag, and the value representation that the standard gives it."""
+    tag = Tag(keyword)
+    return tag, dictionary_VR(tag)
 
 
 def _decimals(element: RawDataElement) -> float | list[float] | None:

@@ -92,9 +92,9 @@ def truth_of(study: Study) -> dict[Finding, Localization]:
 
 
 def perfect_detections(
-    study: Study, *, score: float = 0.9, box_mm: float = 28.0, margin_mm: float = 10.0
+    study: Study, *, score: float = 0.9, box_mm: float = 28.0, margin_mm: float = 10.0, reach_mm: float = 5.0
 ) -> list[Detection]:
-    """What faultless detectors would say: boxes on the true slice and its neighbours."""
+    """What faultless detectors would say: boxes on every slice within reach of the point."""
     found = []
     for series in study.series:
         for item in series.slices:
@@ -102,7 +102,7 @@ def perfect_detections(
                 points = [true_point(f) for f in FINDINGS if f.view is series.view and f.level is level]
                 groups = [points] if series.view is View.AXIAL_T2 else [[p] for p in points]
                 for group in groups:
-                    if min(abs(float(item.plane.distance_mm(p))) for p in group) > 5.0:
+                    if min(abs(float(item.plane.distance_mm(p))) for p in group) > reach_mm:
                         continue
                     px = item.plane.to_pixel(np.array(group))
                     dy, dx = item.plane.spacing_mm

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import spine_phantom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spine_phantom import model_study, perfect_detections, sagittal_series, truth_of
@@ -56,6 +57,19 @@ def test_without_axial_boxes_the_points_are_carried_over_and_say_so(prior: Chain
     assert {loc.source for loc in axial.values()} == {Source.PROJECTED}
     errors = study_errors(study, truth_of(study), localized)
     assert all(e.distance_mm is not None and e.distance_mm < 6 for e in errors)
+
+
+def test_the_midline_follows_a_bent_spine(prior: ChainPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+    bend = {level: np.array([x, 0.0, 0.0]) for level, x in zip(Level, (0.0, 8.0, 17.0, 8.0, 0.0), strict=True)}
+    bent = {level: point + bend[level] for level, point in spine_phantom.CANAL_MM.items()}
+    monkeypatch.setattr(spine_phantom, "CANAL_MM", bent)
+    study = model_study()
+    decoded = decode_study(study, perfect_detections(study, reach_mm=11.0), prior, CONFIG)
+    assert decoded.spine is not None
+    for level, point in decoded.spine.point_mm.items():
+        assert abs(point[0] - bent[level][0]) < 2
+    errors = study_errors(study, truth_of(study), decoded.localizations)
+    assert all(e.slices == 0 and not e.wrong_side for e in errors if e.finding.condition is Condition.CANAL)
 
 
 def test_a_series_far_away_neither_moves_the_spine_nor_takes_memory(prior: ChainPrior) -> None:

@@ -1,5 +1,6 @@
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,17 @@ def test_deflated_files_are_refused_before_they_expand(tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "deflated.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match="deflated"):
         read_header(tmp_path / "deflated.dcm")
+
+
+@pytest.mark.parametrize("vr", [b"LO", b"PN", b"ST", b"UI"])
+def test_a_deflated_syntax_cannot_hide_behind_an_escape(vr: bytes, tmp_path: Path) -> None:
+    """pydicom drops `ESC ( B` while it decodes text, so the UID need not lie in the file in one piece."""
+    hidden = {b"UI": b"1.2.840.10008.1.2.1.99"}.get(vr, b"1.2.840.10008.1.2.1\x1b(B.99 ")
+    element = b"\x02\x00\x10\x00" + vr + len(hidden).to_bytes(2, "little") + hidden
+    packed = zlib.compressobj(wbits=-15)
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + element + packed.compress(bytes(10**6)) + packed.flush())
+    with pytest.raises(InputError, match="deflated"):
+        read_header(tmp_path / "a.dcm")
 
 
 def test_lossless_encodings_of_one_slice_agree(real_data: Path) -> None:

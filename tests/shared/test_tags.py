@@ -21,10 +21,10 @@ CONTENTS = st.one_of(
 )
 
 
-def dataset_of(keyword: str, content: bytes, *, little: bool = True) -> pydicom.Dataset:
+def dataset_of(keyword: str, content: bytes, *, little: bool = True, vr: str | None = None) -> pydicom.Dataset:
     tag = Tag(keyword)
     dataset = pydicom.Dataset()
-    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(content), content, 0, False, little)  # type: ignore[index]
+    dataset[tag] = RawDataElement(tag, vr or dictionary_VR(tag), len(content), content, 0, False, little)  # type: ignore[index]
     dataset.set_original_encoding(False, little)
     return dataset
 
@@ -38,11 +38,13 @@ def attempt(read: Any) -> Any:
             return type(error)
 
 
-@given(st.sampled_from(KEYWORDS), CONTENTS, st.booleans())
-def test_values_are_pydicoms(keyword: str, content: bytes, little: bool) -> None:
-    got = attempt(lambda: tag_value(dataset_of(keyword, content, little=little), keyword))
-    expected = attempt(lambda: dataset_of(keyword, content, little=little).get(keyword))
+@given(st.sampled_from(KEYWORDS), CONTENTS, st.booleans(), st.sampled_from([None, "DS", "IS", "US", "UI", "LO"]))
+def test_values_are_pydicoms(keyword: str, content: bytes, little: bool, vr: str | None) -> None:
+    got = attempt(lambda: tag_value(dataset_of(keyword, content, little=little, vr=vr), keyword))
+    expected = attempt(lambda: dataset_of(keyword, content, little=little, vr=vr).get(keyword))
     assert got == expected or (got != got and expected != expected)
+    if dictionary_VR(Tag(keyword)) in ("LO", "UI"):
+        assert str(got) == str(expected)
 
 
 @pytest.mark.parametrize(
