@@ -41,7 +41,7 @@ def hardware(device: str) -> str:
 
 def demo_command(run: dict[str, Any]) -> str:
     """What gives the demo that `run` (its run.json) describes."""
-    usual = {"studies": 120, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
+    usual = {"studies": 240, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
     flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run.get(k, v) != v]
     for stage in ("localize", "classify"):
         usual_config = f"configs/{stage}/demo.toml"

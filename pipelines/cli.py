@@ -76,7 +76,7 @@ def _add_demo(commands: Commands) -> None:
         "demo", help="synthetic studies -> both stages trained -> unseen studies graded and scored", epilog=EPILOG
     )
     p.add_argument("out", type=Path, metavar="OUT", help="folder to write data, models, reports and submission.csv to")
-    p.add_argument("--studies", type=int, default=120, help="training studies (default %(default)s)")
+    p.add_argument("--studies", type=int, default=240, help="training studies (default %(default)s)")
     p.add_argument("--test-studies", type=int, default=24, help="unseen studies (default %(default)s)")
     p.add_argument("--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes")
     p.add_argument("--seed", type=int, default=0, help="seed of data, splits and training (default %(default)s)")

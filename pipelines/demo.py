@@ -42,7 +42,7 @@ _CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
 class DemoOptions:
     """Size and seed of the demo, and the folds to train ("all" or a number); see `lumbar demo --help`."""
 
-    studies: int = 120
+    studies: int = 240
     test_studies: int = 24
     preset: Preset = "demo"
     seed: int = 0
