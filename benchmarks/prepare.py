@@ -32,6 +32,7 @@ from record_demo import cpu_name
 
 from shared.challenge import Challenge
 from shared.dicom import read_file, read_pixels
+from shared.files import read_json
 from shared.manifest import git_commit
 from shared.pixels import slice_pixels
 from shared.synthetic import generate
@@ -68,13 +69,13 @@ def prepare_command(data: Path, *options: str) -> Callable[[Path], object]:
     return lambda out: subprocess.run([*command, out, *rest], check=True, capture_output=True)
 
 
-def first_studies(data: Path, folder: Path) -> int:
-    """A challenge directory of as many studies as there are processes; returns its slices."""
+def first_studies(data: Path, folder: Path, count: int) -> int:
+    """A challenge directory of the first studies; returns its slices."""
     folder.mkdir()
-    (folder / "train_images").symlink_to(data / "train_images")
+    (folder / "train_images").symlink_to((data / "train_images").absolute())
     for name in ("train.csv", "train_series_descriptions.csv"):
         table = pd.read_csv(data / name, dtype=str)
-        first = sorted(set(table["study_id"]))[:WORKERS]
+        first = sorted(set(table["study_id"]))[:count]
         table[table["study_id"].isin(first)].to_csv(folder / name, index=False)
     return sum(len(list((data / "train_images" / study_id).rglob("*.dcm"))) for study_id in first)
 
@@ -162,12 +163,17 @@ def reading_back(data: Path, store: Path) -> dict[str, float]:
     }
 
 
-def main(target: Path, studies: int, rounds: int) -> None:
+def main(target: Path, studies: int, rounds: int, synth: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        generate(scratch / "synth", studies=studies, test_studies=0, preset="full", seed=SEED, workers=WORKERS)
-        data = scratch / "synth" / "data"
-        paths = sorted((data / "train_images").rglob("*.dcm"))
+        made = synth or scratch / "synth"
+        if synth is None:
+            generate(made, studies=studies, test_studies=0, preset="full", seed=SEED, workers=WORKERS)
+        facts = read_json(made / "truth" / "manifest.json")
+        data = scratch / "data"
+        first_studies(made / "data", data, studies)
+        study_ids = sorted(set(pd.read_csv(data / "train.csv", dtype=str)["study_id"]))
+        paths = [path for s in study_ids for path in sorted((data / "train_images" / s).rglob("*.dcm"))]
         shapes = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths[::10]]
         jobs: dict[str, Callable[[Path], object]] = {
             "notebook loop": lambda out: notebook_loop(paths, out),
@@ -176,17 +182,19 @@ def main(target: Path, studies: int, rounds: int) -> None:
             "start of prepare": prepare_command(scratch / "few", "--part", "train"),
             "start of prepare --png": prepare_command(scratch / "few", "--part", "train", "--png"),
         }
-        start_slices = first_studies(data, scratch / "few")
+        start_slices = first_studies(data, scratch / "few", WORKERS)
         times = rounds_in_turn(jobs, scratch, rounds)
         store = scratch / "store"
         prepare_command(data, "--part", "train")(store)
         again = measure(lambda: prepare_command(data, "--part", "train", "--resume")(store))
         result = {
-            "command": f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}",
+            "command": f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}"
+            + (" --synth SYNTH" if synth else ""),
             "commit": git_commit(),
             "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
             "load_average": os.getloadavg(),  # ours is about 2; more means that other programs took their share
-            "data": f"lumbar synth --preset full --studies {studies} --test-studies 0 --seed {SEED}",
+            "data": f"the first {studies} studies of lumbar synth --preset {facts['preset']} --studies "
+            f"{facts['studies']} --test-studies {facts['test_studies']} --seed {facts['seed']}",
             "slices": len(paths),
             "mean_pixels": float(np.mean([s.Rows * s.Columns for s in shapes])),
             "transfer_syntaxes": sorted({s.file_meta.TransferSyntaxUID.name for s in shapes}),
@@ -208,5 +216,6 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("results/prepare.json"))
     parser.add_argument("--studies", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--synth", type=Path, help="take the first studies of this folder of `lumbar synth`")
     options = parser.parse_args()
-    main(options.out, options.studies, options.rounds)
+    main(options.out, options.studies, options.rounds, options.synth)
