@@ -26,7 +26,7 @@ def tree(folder: Path) -> set[str]:
 def test_the_exact_output_tree(tiny_demo: Path) -> None:
     studies = {p.name for p in (tiny_demo / "data" / "test_images").iterdir()}
     views = ("sagittal_t1", "sagittal_t2", "axial_t2")
-    expected = {"demo.json", "splits.json", "submission.csv", "run.json", "reports/scores.json"}
+    expected = {"demo.json", "steps.json", "splits.json", "submission.csv", "run.json", "reports/scores.json"}
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
     expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "report.html", "report.json")}
@@ -188,6 +188,13 @@ def test_a_resumed_demo_has_the_configs_it_was_begun_with(tiny_demo: Path, tiny_
         demo(tiny_demo, other, resume=True)
     with pytest.raises(InputError, match="begun with --preset demo"):
         demo(tiny_demo, replace(tiny_options, preset="full"), resume=True)
+
+
+def test_the_demo_keeps_the_seconds_of_each_step(tiny_demo: Path) -> None:
+    steps = read_json(tiny_demo / "steps.json")
+    assert len(steps) == 6
+    assert all(seconds >= 0 for seconds in steps.values())
+    assert read_json(tiny_demo / "run.json")["step_seconds"] == steps
 
 
 def test_the_demo_names_the_device_it_ran_on(tiny_demo: Path) -> None:
