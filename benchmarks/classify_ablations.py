@@ -3,110 +3,143 @@
     make demo && python benchmarks/classify_ablations.py demo      # writes results/classify_ablations.json
     python benchmarks/classify_ablations.py demo OUT.json --only "one slice" "no jitter"
 
-Every variant changes one thing of the demo's grader, trains with the same data, fold, steps and seed, and grades the
-unseen studies end to end at the points that stage 1 found there. Gains are of the demo's grader over the variant, so a
-positive one says that the choice pays. The intervals are of the drawn studies alone: "another seed" changes nothing but
-the training's random numbers, and gains within its spread mean nothing. The file is written after each variant and a
-stopped run continues; what is trained stays in `--work` (default: DEMO/ablations) for as long as code, demo and options
-are the same. `--only` adds to a file of the same stamp.
+Every variant changes one thing of the demo's grader, trains with the same data, fold, steps and seeds, and grades the
+""unseen studies at the points that stage 1 found there, and once more at points moved as far off as published
+localizers are (`JitterConfig`: 2 mm, every third one slice off). Gains are of the demo's grader over the variant, so a
+positive one says that the choice pays; with several seeds they are of the mean scores. The intervals are of the drawn
+studies: what training's own chance adds is seen in the seeds' scores. First every variant is trained from seed 0, then
+from the others; the file is written after each and a stopped run continues. What is trained stays in `--work` (default:
+DEMO/ablations) for as long as code, demo and options are the same. `--only` adds to a file of the same stamp.
 """
 
 import argparse
 import math
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from demo_folder import Demo, add_arguments, demo_stamp, header, paired_gains
+import numpy as np
+from demo_folder import Demo, add_arguments, demo_stamp, header
+from numpy.typing import NDArray
 
-from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration
+from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration, fit_where_it_helps
 from classify.checkpoint import ModelCard, load_card, load_model
-from classify.config import ClassifyConfig
+from classify.config import ClassifyConfig, JitterConfig
 from classify.device import pick_device, use_all_cores
 from classify.evaluate import describe
 from classify.predict import Grader, trained_folds
 from classify.train import train
 from pipelines.demo import DEMO_FOLD
-from shared.detections import Localizations, read_localizations
+from shared.detections import Localization, Localizations, read_localizations
 from shared.files import read_json, write_json
 from shared.jitter import Jitter, read_jitter
-from shared.labels import Condition, findings_of
-from shared.manifest import read_run
-from shared.metric import bootstrap, interval, score, study_losses
+from shared.labels import Condition, Finding, findings_of
+from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
+from shared.study import Series, Slice, Study
 
 BASE = "the demo's grader"
 FOLD = f"fold{DEMO_FOLD}"
+SEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One change. Either `grader` makes it of the trained demo, or it is trained anew.
+    """One change. Either `grader` makes it of the trained demo, or it is trained anew, once per seed.
 
     Attributes:
+      seeds: of training, from 0.
       overrides: config values that differ, as for `--set`.
       exact: train on crops at exact true points.
+      assumed: train with the config's assumed error of localizations, not the measured one.
       share_of_epochs: of the demo's epochs, for variants whose steps cost more.
     """
 
     note: str
     overrides: tuple[str, ...] = ()
     exact: bool = False
+    assumed: bool = False
     share_of_epochs: float = 1.0
+    seeds: int = 1
     grader: Callable[[Demo, str], Grader] | None = None
 
 
-def base_grader(demo: Demo, device: str, *, tta: bool = False) -> Grader:
-    return Grader.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device, tta=tta)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """One trained network's answers for the unseen studies, at stage 1's points and at displaced ones."""
+
+    found: ProbabilityTable
+    displaced: ProbabilityTable
+
+
+def base_grader(demo: Demo, device: str) -> Grader:
+    return Grader.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device)
+
+
+def with_views(demo: Demo, device: str) -> Grader:
+    return Grader.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device, tta=True)
 
 
 def ensemble(demo: Demo, device: str) -> Grader:
     return Grader.load(demo.folder / "classifier", device=device)
 
 
-def recalibrated(method: Method) -> Callable[[Demo, str], Grader]:
-    """The demo's network with another calibration, fitted on the same held-out studies."""
+def recalibrated(method: Method, *, always: bool = True) -> Callable[[Demo, str], Grader]:
+    """The demo's network with a calibration fitted on its held-out studies: kept always, or where it helps others."""
 
     def grader(demo: Demo, device: str) -> Grader:
         folder = demo.folder / "classifier" / FOLD
         card = load_card(folder)
-        calibration = {c: _refitted(demo, folder, card, c, method) for c in card.families}
+        calibration = {c: _refitted(demo, folder, card, c, method, always=always) for c in card.families}
         model = load_model(folder, card, pick_device(device))
         return Grader([(replace(card, calibration=calibration), model)], pick_device(device))
 
     return grader
 
 
-def _refitted(demo: Demo, folder: Path, card: ModelCard, condition: Condition, method: Method) -> Calibration:
+def _refitted(
+    demo: Demo, folder: Path, card: ModelCard, condition: Condition, method: Method, *, always: bool
+) -> Calibration:
     if method == "none":
         return IDENTITY
     table = read_probabilities(folder / "probabilities.csv")
     columns = [f.index for f in findings_of(condition)]
     rows = table.from_model[:, columns]
     logits = card.calibration[condition].undo(table.values[:, columns][rows])
-    return fit_calibration(logits, demo.training.grades_of(table.study_ids)[:, columns][rows], method)
+    label = demo.training.grades_of(table.study_ids)[:, columns][rows]
+    if always:
+        return fit_calibration(logits, label, method)
+    return fit_where_it_helps(logits, label, rows.nonzero()[0], method)
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "another seed": Variant(note="train.seed = 1: what chance alone changes", overrides=("train.seed=1",)),
     "no calibration": Variant(note="temperatures of 1", grader=recalibrated("none")),
-    "temperature": Variant(note="one temperature a family", grader=recalibrated("temperature")),
-    "vector scaling": Variant(note="a temperature and two biases a family", grader=recalibrated("vector")),
-    "views at prediction": Variant(
-        note="--tta: the mean over 10 views", grader=lambda demo, device: base_grader(demo, device, tta=True)
+    "temperature always": Variant(note="also where it does not help", grader=recalibrated("temperature")),
+    "vector scaling": Variant(
+        note="a temperature and two biases a family, where they help", grader=recalibrated("vector", always=False)
     ),
-    "no jitter": Variant(note="training crops at exact true points", exact=True),
+    "views at prediction": Variant(note="--tta: the mean over 10 views", grader=with_views),
+    "no jitter": Variant(note="training crops at exact true points", exact=True, seeds=SEEDS),
+    "assumed jitter": Variant(
+        note="of published localizers, 2 mm and every third a slice off", assumed=True, seeds=SEEDS
+    ),
     "any-severe term": Variant(
         note="in the loss, batches by study, instead of 1.5 times the canal's loss",
-        overrides=("train.any_severe=1.0", "train.canal_emphasis=1.0"),
+        overrides=("train.any_severe=1.0", "train.canal_emphasis=1.0"), seeds=SEEDS,
     ),
-    "one slice": Variant(note="the localized slice alone", overrides=("crop.slices=1",)),
+    "one slice": Variant(note="the localized slice alone", overrides=("crop.slices=1",), seeds=SEEDS),
+    "second view": Variant(
+        note="canal also in axial T2, sides also in sagittal T2", overrides=("crop.second_view=true",), seeds=SEEDS
+    ),
+    "sides not mirrored": Variant(
+        note="right sides as they lie", overrides=("crop.mirror_right=false",), seeds=SEEDS
+    ),
     "canal not mirrored": Variant(note="no reversed slices", overrides=("augment.mirror_canal=false",)),
-    "sides not mirrored": Variant(note="right sides as they lie", overrides=("crop.mirror_right=false",)),
     "no averaged weights": Variant(note="the last weights themselves", overrides=("train.ema_decay=0.0",)),
     "attention over slices": Variant(
         note="slices one by one; as many epochs fewer as there are slices",
@@ -135,40 +168,43 @@ class Bench:
     epochs: int | None
     stamp: dict[str, Any]
 
-    def grade(self, name: str, variant: Variant) -> tuple[ProbabilityTable, float | None]:
-        """The variant's answers for the unseen studies and its training seconds; kept, so that a second call reads."""
-        stored = self.work / f"{_slug(name)}-{len(self.demo.study_ids)}.csv"
-        run = self.work / _slug(name)
+    def grade(self, name: str, variant: Variant, seed: int) -> Answers:
+        """The answers of one trained network; kept, so that a second call reads them."""
+        run = self.work / f"{_slug(name)}-seed{seed}"
+        stored = [self.work / f"{run.name}-{len(self.demo.study_ids)}-{kind}.csv" for kind in ("found", "displaced")]
         self._drop_stale(run, variant)
-        if not stored.is_file():
-            if variant.grader is not None:
-                grader = variant.grader(self.demo, self.device)
+        given = variant.grader if seed == 0 else None
+        if not all(path.is_file() for path in stored):
+            if given is not None:
+                grader = given(self.demo, self.device)
             else:
                 if not (run / "run.json").is_file():
-                    self._train(run, variant)
+                    self._train(run, variant, seed)
                 grader = Grader.load(run, device=self.device)
-            write_probabilities(stored, self.demo.grade(grader, self.demo.detected_points()))
-        seconds = None if variant.grader is not None else _training_seconds(run)
-        return read_probabilities(stored), seconds
+            found = self.demo.detected_points()
+            for path, points in zip(stored, (found, displaced(self.demo, found)), strict=True):
+                write_probabilities(path, self.demo.grade(grader, points))
+        first, second = (read_probabilities(path).select(self.demo.study_ids) for path in stored)
+        return Answers(found=first, displaced=second)
 
     def _drop_stale(self, run: Path, variant: Variant) -> None:
         """What other code, another demo or other options left of this variant is deleted."""
         path = self.work / f"{run.name}.stamp.json"
         stamp = {**self.stamp, "overrides": list(variant.overrides), "exact": variant.exact,
-                 "share_of_epochs": variant.share_of_epochs}  # fmt: skip
+                 "assumed": variant.assumed, "share_of_epochs": variant.share_of_epochs}  # fmt: skip
         if not path.is_file() or read_json(path) != stamp:
             shutil.rmtree(run, ignore_errors=True)
-            for old in self.work.glob(f"{run.name}-[0-9]*.csv"):
+            for old in self.work.glob(f"{run.name}-[0-9]*-*.csv"):
                 old.unlink()
             write_json(path, stamp)
 
-    def _train(self, run: Path, variant: Variant) -> None:
+    def _train(self, run: Path, variant: Variant, seed: int) -> None:
         demo, stage1 = self.demo, self.demo.folder / "localizer"
         config = ClassifyConfig.load(demo.folder / "classifier" / "config.toml", variant.overrides)
         epochs = max(math.ceil((self.epochs or config.train.epochs) * variant.share_of_epochs), 1)
-        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs, "seed": seed})})
         points: Localizations = read_localizations(stage1 / "localizations.csv")
-        jitter = read_jitter(stage1 / "errors.json")
+        jitter = {} if variant.assumed else read_jitter(stage1 / "errors.json")
         if variant.exact:
             held_out = set(demo.splits.held_out(DEMO_FOLD))
             points = {s: of_study for s, of_study in points.items() if s in held_out}
@@ -176,17 +212,12 @@ class Bench:
         run.mkdir(parents=True, exist_ok=True)
         train(
             demo.training, run, config, folds=[DEMO_FOLD], splits=demo.splits, localizations=points, jitter=jitter,
-            device=self.device, resume=True,
+            device=self.device, workers=os.cpu_count() or 1, resume=True,
         )  # fmt: skip
 
 
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
-
-
-def _training_seconds(run: Path) -> float:
-    facts = read_run(run, expected_kind="classify")
-    return float(facts["seconds"]) + float(facts["earlier_seconds"])
 
 
 def command(options: argparse.Namespace, variants: Collection[str], wanted: Collection[str]) -> str:
@@ -198,20 +229,82 @@ def command(options: argparse.Namespace, variants: Collection[str], wanted: Coll
     return " ".join(words)
 
 
-def line(demo: Demo, table: ProbabilityTable, seconds: float | None, note: str) -> dict[str, Any]:
-    values = table.select(demo.study_ids)
-    result = score(values.values, demo.grades)
-    bounds = interval(bootstrap(study_losses(values.values, demo.grades)))
-    conditions = describe(values, demo.grades)["conditions"]
+def displaced(demo: Demo, points: Localizations) -> Localizations:
+    """Each point moved by the config's assumed error, drawn from seed 0 in the order of studies and findings."""
+    rng, assumed = np.random.default_rng(0), JitterConfig()
+    moved: dict[str, dict[Finding, Localization]] = {}
+    for study_id in demo.study_ids:
+        study = demo.unseen.load_study(study_id).study
+        of_study = sorted(points.get(study_id, {}).items(), key=lambda item: item[0].index)
+        moved[study_id] = {f: _displaced(study, p, assumed.jitter(f.condition), rng) for f, p in of_study}
+    return moved
+
+
+def _displaced(study: Study, point: Localization, jitter: Jitter, rng: np.random.Generator) -> Localization:
+    offset = int(rng.choice(list(jitter.slice_offsets), p=list(jitter.slice_offsets.values())))
+    shift_mm = jitter.in_plane_sd_mm * rng.standard_normal(2)
+    series = study.get(point.series_id)
+    item = _neighbour(series, point.instance_number, offset) if series else None
+    if item is None:
+        return point
+    dy, dx = item.plane.spacing_mm
+    return replace(
+        point,
+        instance_number=item.instance_number,
+        x_px=point.x_px + shift_mm[0] / dx,
+        y_px=point.y_px + shift_mm[1] / dy,
+    )
+
+
+def _neighbour(series: Series, instance_number: int, offset: int) -> Slice | None:
+    """The slice that many steps along its stack, its end at most."""
+    for stack in series.stacks:
+        for k, item in enumerate(stack):
+            if item.instance_number == instance_number:
+                return stack[min(max(k + offset, 0), len(stack) - 1)]
+    return None
+
+
+def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
+    """Of several networks: the metric of the means is the mean of their metrics, for the weights are the same."""
+    each = [study_losses(t.values, grades) for t in tables]
+    return StudyLosses(losses=np.mean([x.losses for x in each], axis=0), weights=each[0].weights)
+
+
+def mean_score(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> float:
+    return float(np.mean([score(t.values, grades).score for t in tables]))
+
+
+def gains(ours: Sequence[Answers], other: Sequence[Answers], grades: NDArray[np.int8]) -> dict[str, Any]:
+    """How much lower `ours` score than the other's networks of the same seeds, with 95% intervals over studies."""
+    result: dict[str, Any] = {}
+    for points in ("found", "displaced"):
+        own, its = ([getattr(a, points) for a in answers[: len(other)]] for answers in (ours, other))
+        bounds = interval(bootstrap(mean_losses(its, grades)) - bootstrap(mean_losses(own, grades)))
+        each = [mean_score([b], grades) - mean_score([a], grades) for a, b in zip(own, its, strict=True)]
+        result[points] = {"gain": float(np.mean(each)), "low": bounds.low, "high": bounds.high, "of_each_seed": each}
+    return result
+
+
+def line(demo: Demo, answers: Sequence[Answers], note: str) -> dict[str, Any]:
+    tables = [a.found for a in answers]
+    bounds = interval(bootstrap(mean_losses(tables, demo.grades)))
+    results = [score(t.values, demo.grades) for t in tables]
+    conditions = [describe(t, demo.grades)["conditions"] for t in tables]
+
+    def mean_of(key: str) -> dict[str, float]:
+        return {c: float(np.mean([of[c][key] for of in conditions])) for c in conditions[0]}
+
     return {
         "note": note,
-        "score": result.score,
+        "score": mean_score(tables, demo.grades),
         "low": bounds.low,
         "high": bounds.high,
-        "terms": result.terms,
-        "ece": {c: row.get("ece") for c, row in conditions.items()},
-        "ece_if_calibrated": {c: row.get("ece_if_calibrated") for c, row in conditions.items()},
-        "training_seconds": seconds,
+        "of_each_seed": [r.score for r in results],
+        "terms": {name: float(np.mean([r.terms[name] for r in results])) for name in results[0].terms},
+        "ece": mean_of("ece"),
+        "ece_if_calibrated": mean_of("ece_if_calibrated"),
+        "displaced_score": mean_score([a.displaced for a in answers], demo.grades),
     }
 
 
@@ -223,7 +316,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     use_all_cores()
     bench = Bench(demo=demo, work=work, device=options.device, epochs=options.epochs, stamp=stamp)
-    base = Variant(note="as `make demo` trains it", grader=None if options.epochs else base_grader)
+    base = Variant(note="as `make demo` trains it", seeds=SEEDS, grader=None if options.epochs else base_grader)
     # With other epochs than the demo's the base is trained anew, and what only re-reads the demo's grader is left out.
     possible = {name: v for name, v in VARIANTS.items() if not (options.epochs and v.grader)}
     chosen = {BASE: base} | {name: v for name, v in possible.items() if not options.only or name in options.only}
@@ -234,20 +327,29 @@ def main() -> None:
     if any(earlier.get(key) != result[key] for key in ("stamp", "unseen_studies")):
         earlier = {}
     result |= {key: earlier.get(key, {}) for key in ("variants", "gain_of_base_over")}
-    tables: dict[str, ProbabilityTable] = {}
-    for name, variant in chosen.items():
-        started = time.monotonic()
-        tables[name], seconds = bench.grade(name, variant)
-        result["variants"][name] = line(demo, tables[name], seconds, variant.note)
-        result["gain_of_base_over"] |= paired_gains(demo, tables, BASE)
-        result["command"] = command(options, result["variants"], possible)
-        write_json(options.out, result)
-        row, gain = result["variants"][name], result["gain_of_base_over"].get(name)
-        text = "" if gain is None else f"  base gains {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-        worst = max(v for v in row["ece"].values() if v is not None)
-        took = time.monotonic() - started
-        sys.stdout.write(f"{name:<24} {row['score']:.3f}  worst ECE {worst:.3f}{text}  ({took:.0f} s)\n")
-        sys.stdout.flush()
+    answers: dict[str, list[Answers]] = {}
+    for seed in range(SEEDS):
+        for name, variant in chosen.items():
+            if seed >= variant.seeds:
+                continue
+            started = time.monotonic()
+            answers.setdefault(name, []).append(bench.grade(name, variant, seed))
+            result["variants"][name] = line(demo, answers[name], variant.note)
+            if name != BASE:
+                result["gain_of_base_over"][name] = gains(answers[BASE], answers[name], demo.grades)
+            result["command"] = command(options, result["variants"], possible)
+            write_json(options.out, result)
+            sys.stdout.write(f"{as_text(name, result)}  ({time.monotonic() - started:.0f} s)\n")
+            sys.stdout.flush()
+
+
+def as_text(name: str, result: Mapping[str, Any]) -> str:
+    row = result["variants"][name]
+    seeds = "/".join(f"{v:.3f}" for v in row["of_each_seed"])
+    text = f"{name:<22} {row['score']:.3f} ({seeds}), displaced {row['displaced_score']:.3f}"
+    for key, x in result["gain_of_base_over"].get(name, {}).items():
+        text += f"  {key} {x['gain']:+.3f} [{x['low']:+.3f}, {x['high']:+.3f}]"
+    return text
 
 
 if __name__ == "__main__":

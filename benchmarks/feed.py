@@ -81,11 +81,11 @@ def main() -> None:
         jitter = {c: config.jitter.jitter(c) for c in Condition}
         augmenter = Augmenter(crop=config.crop, augment=config.augment, jitter=jitter, detected_share=1.0)
         prior = np.full((len(FINDINGS), 3), 1 / 3)
-        model = build_model(config.model, slices=config.crop.slices, prior=prior)
+        model = build_model(config.model, slices=config.crop.channels, prior=prior)
         trainer = Trainer(model, crops, config, augmenter, fold=0, device=device)
         trainer.model.train()
         rng = np.random.default_rng(0)
-        size = (config.train.batch, config.crop.slices, config.crop.size_px, config.crop.size_px)
+        size = (config.train.batch, config.crop.channels, config.crop.size_px, config.crop.size_px)
         ready = torch.randn(size, device=device).contiguous(memory_format=torch.channels_last)
 
         def from_cache() -> None:

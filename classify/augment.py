@@ -112,13 +112,13 @@ class Augmenter:
     def _draw_jitter(
         self, rng: np.random.Generator, finding: NDArray[np.intp], annotated: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        shift_px = rng.standard_normal((len(finding), 2))
+        shift_px, deviation = rng.standard_normal((len(finding), 2)), np.zeros(len(finding))
         uniform = rng.random(len(finding))
         offset = np.zeros(len(finding), np.int64)
         share = np.where(annotated, 1.0, self.detected_share)
         for condition, jitter in self.jitter.items():
             of = np.array([FINDINGS[f].condition is condition for f in finding])
-            shift_px[of] *= (jitter.in_plane_sd_mm / self.crop.mm_per_px.of(condition) * share)[of, None]
+            deviation[of] = (jitter.in_plane_sd_mm / self.crop.mm_per_px.of(condition) * share)[of]
             values = np.array(sorted(jitter.slice_offsets))
             edges = np.cumsum([jitter.slice_offsets[int(v)] for v in values])
             picked = values[np.searchsorted(edges, uniform * edges[-1], side="right").clip(max=len(values) - 1)]
@@ -132,15 +132,26 @@ class Augmenter:
         against &= self.crop.mirror_right
         offset[against] *= -1
         offset = offset.clip(-self.crop.margin_slices, self.crop.margin_slices)
+        shift_px *= deviation[:, None]
         return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset
 
     def apply(self, patches: Tensor, draw: Draw) -> Tensor:
-        """[b, cached slices, cached px, cached px] 8-bit -> [b, slices, size, size] in 0..1, before `standardise`."""
+        """[b, cached channels, cached px, cached px] 8-bit -> [b, channels, size, size] in 0..1, before `standardise`.
+
+        A second view moves, turns and shifts its slices as the first does. Only the canal is mirrored: across the
+        slices of its sagittal view, from side to side in its axial one.
+        """
         device = patches.device
+        mirror = torch.from_numpy(draw.mirror).to(device)[:, None]
         channel = torch.arange(self.crop.slices, device=device)[None] + self.crop.margin_slices
         channel = channel + torch.from_numpy(draw.slice_offset).to(device)[:, None]  # [b, slices]
-        channel = torch.where(torch.from_numpy(draw.mirror).to(device)[:, None], channel.flip(1), channel)
-        x = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:])).float() / 255
+        first = torch.where(mirror, channel.flip(1), channel)
+        x = patches.gather(1, first[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
+        if self.crop.second_view:
+            channel = channel + self.crop.cached_slices
+            second = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
+            x = torch.cat([x, torch.where(mirror[..., None, None], second.flip(3), second)], dim=1)
+        x = x.float() / 255
         x = functional.grid_sample(x, self._grid(draw).to(device), mode="bilinear", align_corners=False)
         return self._intensity(x, draw)
 
@@ -170,12 +181,18 @@ class Augmenter:
 
 
 def center(patches: Tensor, crop: CropConfig) -> Tensor:
-    """The crop without any change, as in prediction: [b, cached ...] 8-bit -> [b, slices, size, size] in 0..1."""
+    """The crop without any change, as in prediction: [b, cached ...] 8-bit -> [b, channels, size, size] in 0..1."""
     s, p = crop.margin_slices, crop.margin_px
-    return patches[:, s : s + crop.slices, p : p + crop.size_px, p : p + crop.size_px].float() / 255
+    patches = patches[:, :, p : p + crop.size_px, p : p + crop.size_px]
+    each = [patches[:, v * crop.cached_slices :][:, s : s + crop.slices] for v in range(crop.views)]
+    return torch.cat(each, dim=1).float() / 255
 
 
-def standardise(x: Tensor) -> Tensor:
-    """Zero mean and unit deviation per crop: scanners and coils differ in brightness, anatomy does not. # same shape"""
-    deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
-    return (x - mean) / deviation.clamp_min(0.02)
+def standardise(x: Tensor, views: int = 1) -> Tensor:
+    """Zero mean and unit deviation per crop and view: scanners and coils differ in brightness, anatomy does not.
+
+    # [b, views * slices, size, size], same shape
+    """
+    each = x.reshape(len(x), views, -1, *x.shape[2:])
+    deviation, mean = torch.std_mean(each, dim=(2, 3, 4), keepdim=True, correction=0)
+    return ((each - mean) / deviation.clamp_min(0.02)).flatten(1, 2)

@@ -5,11 +5,13 @@ submitted carries the weights, and after `shared.probabilities.unweighted` it is
 where calibration is measured.
 
 Fitted on the fold's own held-out studies: at localizations, or at annotated points with the jitter of training, because
-prediction will not have true points. That fold's own score is then slightly optimistic, so reports refit it without
-each study (`cross_fitted`). Unseen test studies give the honest figure.
+prediction will not have true points. It is kept only where it helps studies that it was not fitted on
+(`fit_where_it_helps`): networks that are sure enough already are left alone. That fold's own score is slightly
+optimistic all the same, so reports refit it without each study (`cross_fitted`). Unseen test studies give the honest
+figure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -103,18 +105,44 @@ def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], method
     return calibration(found.x) if found.fun < loss(np.zeros(len(bounds))) else IDENTITY
 
 
+def fit_where_it_helps(
+    logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
+) -> Calibration:
+    """`fit_calibration`, or the identity unless it lowers the loss of studies that it was not fitted on by more than
+    that gain's standard error. # [n, 3], [n], [n]
+    """
+    fitted = fit_calibration(logits, label, method)
+    if fitted == IDENTITY:
+        return IDENTITY
+    others = _refitted(logits, label, study, lambda x, y, _: fit_calibration(x, y, method))
+    graded = label >= 0
+    true, rows = label[graded].astype(np.intp), np.flatnonzero(graded)
+    weight = np.asarray(SEVERITY_WEIGHTS)[true]
+    gain = weight * np.log(others[rows, true] / softmax(logits)[rows, true])
+    per_study = np.bincount(np.unique(study[graded], return_inverse=True)[1], gain)
+    error = float(per_study.std(ddof=1) * np.sqrt(len(per_study))) if len(per_study) > 1 else np.inf
+    return fitted if per_study.sum() > error else IDENTITY
+
+
 def cross_fitted(
     logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
 ) -> NDArray[np.float64]:
-    """Probabilities of each row under a calibration fitted on other studies: five groups of them, dealt from seed 0.
+    """Probabilities of each row under a calibration that has not seen its study. # [n, 3], [n], [n] -> [n, 3]"""
+    return _refitted(logits, label, study, lambda x, y, of: fit_where_it_helps(x, y, of, method))
 
-    # [n, 3], [n], [n] -> [n, 3]
-    """
+
+def _refitted(
+    logits: NDArray[np.float64],
+    label: NDArray[np.int8],
+    study: NDArray[np.intp],
+    fit: Callable[[NDArray[np.float64], NDArray[np.int8], NDArray[np.intp]], Calibration],
+) -> NDArray[np.float64]:
+    """Probabilities under what `fit` makes of the other studies: five groups of them, dealt from seed 0."""
     studies = np.unique(study)
     order = np.random.default_rng(0).permutation(len(studies))
     group = (order % min(_GROUPS, max(len(studies), 1)))[np.searchsorted(studies, study)]
     out = np.empty_like(logits)
     for g in np.unique(group):
         own = group == g
-        out[own] = fit_calibration(logits[~own], label[~own], method)(logits[own])
+        out[own] = fit(logits[~own], label[~own], study[~own])(logits[own])
     return out

@@ -125,7 +125,7 @@ def load_card(folder: Path) -> ModelCard:
 def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:
     """The network of a fold, ready to predict; raises `InputError` when the weights are missing or do not fit."""
     path = folder / WEIGHTS_FILE
-    model = empty_model(card.config.model, slices=card.config.crop.slices)
+    model = empty_model(card.config.model, slices=card.config.crop.channels)
     try:
         model.load_state_dict(load_file(path))
     except (

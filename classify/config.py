@@ -1,17 +1,24 @@
 """Config of stage 2. The defaults are the full run; `configs/classify/demo.toml` overrides them for the demo."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from shared.config import Config
 from shared.jitter import Jitter
-from shared.labels import Condition
+from shared.labels import Condition, View
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+
+# Where else a condition shows.
+SECOND_VIEW: Final = {
+    Condition.CANAL: View.AXIAL_T2,
+    Condition.FORAMINAL: View.SAGITTAL_T2,
+    Condition.SUBARTICULAR: View.SAGITTAL_T2,
+}
 
 
 class PerFamily(Config):
@@ -44,6 +51,10 @@ class CropConfig(Config):
     """Crops of an axial series that is mirrored against the sagittal ones show what its picture shows, not what its
     header says; keep it as stage 1's axial.unmirror."""
 
+    second_view: bool = False
+    """Also shows each finding in a second view, in as many further channels: the canal in axial T2, foramina and
+    subarticular zones in sagittal T2, at the same point of the patient."""
+
     @model_validator(mode="after")
     def _odd_slices(self) -> "CropConfig":
         if self.slices % 2 == 0:
@@ -57,6 +68,25 @@ class CropConfig(Config):
     @property
     def cached_slices(self) -> int:
         return self.slices + 2 * self.margin_slices
+
+    @property
+    def channels(self) -> int:
+        """What the network sees at once: the slices of one view, then those of the other."""
+        return self.views * self.slices
+
+    @property
+    def cached_channels(self) -> int:
+        return self.views * self.cached_slices
+
+    @property
+    def views(self) -> int:
+        return 2 if self.second_view else 1
+
+    def second_view_of(self, condition: Condition) -> View | None:
+        return SECOND_VIEW[condition] if self.second_view else None
+
+    def sees_axial(self, condition: Condition) -> bool:
+        return View.AXIAL_T2 in (condition.view, self.second_view_of(condition))
 
 
 class ModelConfig(Config):
@@ -157,8 +187,8 @@ class CalibrationConfig(Config):
 
     method: Literal["none", "temperature", "vector"] = "temperature"
     """What is fitted per condition family on the held-out fold for the metric's weighted log loss: nothing, a
-    temperature, or a temperature and a bias per grade. Crops at annotated points are jittered for it, as in
-    training."""
+    temperature, or a temperature and a bias per grade; kept where it helps held-out studies that it was not fitted
+    on. Crops at annotated points are jittered for it, as in training."""
 
 
 class ClassifyConfig(Config):

@@ -1,6 +1,7 @@
 """The one cropper: what the network sees of a finding, in training and in prediction.
 
-A crop is square, in mm, centred on the localization, and always shows the anatomy the same way round:
+A crop is square, in mm, centred on the localization, and always shows the anatomy the same way round, in its own view
+and, where wanted, after it in a second one:
 
 - sagittal: x to posterior, y to foot; slices medial to lateral for a side, right to left for the canal;
 - axial: x to the finding's side (to the patient's left for the canal), y to posterior; slices head to foot.
@@ -9,7 +10,7 @@ Directions are taken from each slice's own plane, so neither the storage order n
 matters, and a right side becomes the mirror image of a left one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,10 +22,14 @@ from classify.config import CropConfig
 from shared.detections import Localization
 from shared.errors import InputError
 from shared.geometry import HEAD, LEFT, POSTERIOR, FloatArray, Plane
-from shared.labels import Finding, Side
+from shared.labels import Finding, Side, View
 from shared.study import Series, Slice, Study
 
 ReadPixels = Callable[[Slice], NDArray[np.uint8]]
+Axes = tuple[FloatArray, FloatArray]
+
+# A point farther from every slice of a view is not shown there: gaps between slices' middles are 3 to 6 mm.
+_WITHIN_MM: Final = 5.0
 
 # Slices nearer than this along the normal are one position stored twice.
 _SAME_POSITION_MM: Final = 0.1
@@ -36,20 +41,22 @@ _WIDE_GAP: Final = 1.8
 class CropSpec:
     """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution.
 
-    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie.
+    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie. With a
+    `second` view as many channels of it follow, black where the study has no slice there.
     """
 
     size_px: int
     slices: int
     mm_per_px: float
     mirror: bool = True
+    second: View | None = None
 
     @classmethod
     def final(cls, config: CropConfig, finding: Finding) -> "CropSpec":
         """What the network sees."""
         return cls(
             size_px=config.size_px, slices=config.slices, mm_per_px=config.mm_per_px.of(finding.condition),
-            mirror=config.mirror_right,
+            mirror=config.mirror_right, second=config.second_view_of(finding.condition),
         )  # fmt: skip
 
     @classmethod
@@ -57,49 +64,48 @@ class CropSpec:
         """What training keeps: the same with a margin for jitter."""
         return cls(
             size_px=config.cached_px, slices=config.cached_slices, mm_per_px=config.mm_per_px.of(finding.condition),
-            mirror=config.mirror_right,
+            mirror=config.mirror_right, second=config.second_view_of(finding.condition),
         )  # fmt: skip
 
 
-def canonical_axes(plane: Plane, finding: Finding, *, mirror: bool = True) -> tuple[FloatArray, FloatArray]:
-    """In-plane unit directions of a crop's x and y, in patient space (LPS). # [3], [3]
+def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
+    """In-plane unit directions of a crop's x and y, in patient space (LPS), `mirrored` for a right side shown as a left
+    one. # [3], [3]
 
     Raises:
       InputError: when the plane is no sagittal (or axial) one at all, so that the directions do not exist in it.
     """
-    if finding.view.is_sagittal:
+    if view.is_sagittal:
         x_wish, y_wish = POSTERIOR, -HEAD
     else:
-        x_wish, y_wish = (-LEFT if mirror and finding.side is Side.RIGHT else LEFT), POSTERIOR
+        x_wish, y_wish = (-LEFT if mirrored else LEFT), POSTERIOR
     x_dir = x_wish - (x_wish @ plane.normal) * plane.normal
     length = float(np.linalg.norm(x_dir))
     if length < 0.5:  # more than 60 degrees off: another view under this name
-        raise InputError(f"plane with normal {np.round(plane.normal, 2).tolist()} is no {finding.view.value} plane")
+        raise InputError(f"plane with normal {np.round(plane.normal, 2).tolist()} is no {view.value} plane")
     x_dir = x_dir / length
     y_dir = np.cross(plane.normal, x_dir)
     return x_dir, y_dir if y_dir @ y_wish >= 0 else -y_dir
 
 
-def channel_slices(series: Series, localization: Localization, count: int, *, mirror: bool = True) -> tuple[Slice, ...]:
-    """The `count` slices of a crop in canonical order, the localized one in the middle, its block's ends repeated.
+def channel_slices(
+    series: Series, instance_number: int, count: int, view: View, *, mirrored: bool = False
+) -> tuple[Slice, ...]:
+    """The `count` slices of a crop in canonical order, the given one in the middle, its block's ends repeated.
 
     Raises:
       InputError: when the series has no slice of that instance number.
     """
-    finding = localization.finding
     for stack in series.stacks:
-        middle = next((i for i, s in enumerate(stack) if s.instance_number == localization.instance_number), None)
+        middle = next((i for i, s in enumerate(stack) if s.instance_number == instance_number), None)
         if middle is None:
             continue
         kept, center = _block(*_without_duplicates(stack, middle))
-        if _reversed(kept, finding, mirror=mirror):
+        if _reversed(kept, view, mirrored=mirrored):
             kept, center = kept[::-1], len(kept) - 1 - center
         half = count // 2
         return tuple(kept[min(max(center + k, 0), len(kept) - 1)] for k in range(-half, half + 1))
-    raise InputError(
-        f"study {localization.study_id} series {series.series_id}: no slice {localization.instance_number} for "
-        f"{finding.column}; the localizations belong to other data"
-    )
+    raise InputError(f"series {series.series_id}: no slice {instance_number}; the localizations belong to other data")
 
 
 def _without_duplicates(stack: tuple[Slice, ...], middle: int) -> tuple[list[Slice], int]:
@@ -127,44 +133,69 @@ def _block(stack: list[Slice], middle: int) -> tuple[list[Slice], int]:
     return stack[first : last + 1], middle - first
 
 
-def _reversed(stack: list[Slice], finding: Finding, *, mirror: bool) -> bool:
+def _reversed(stack: list[Slice], view: View, *, mirrored: bool) -> bool:
     """Whether the canonical channel order runs against the stack's order in `stack`."""
     step = np.asarray(stack[-1].plane.origin_mm) - np.asarray(stack[0].plane.origin_mm)
     along = float(step @ stack[0].plane.normal) * stack[0].plane.normal
-    if not finding.view.is_sagittal:
+    if not view.is_sagittal:
         return bool(along @ HEAD > 0)
-    return bool(along @ (-LEFT if mirror and finding.side is Side.RIGHT else LEFT) < 0)
+    return bool(along @ (-LEFT if mirrored else LEFT) < 0)
 
 
 def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPixels) -> NDArray[np.uint8]:
-    """Cuts one crop. # [slices, size_px, size_px]
+    """Cuts one crop. # [slices, or twice as many with a second view, size_px, size_px]
 
     Outside the image is black. `read` gives a slice's 8-bit pixels [rows, columns]; pass one that remembers.
 
     Raises:
       InputError: when series or slice is not there, or a slice cannot be read.
     """
+    finding = localization.finding
     series = study.get(localization.series_id)
     if series is None:
-        raise InputError(
-            f"study {study.study_id}: series {localization.series_id} of {localization.finding.column} is not there; "
-            "the localizations belong to other data"
-        )
-    slices = channel_slices(series, localization, spec.slices, mirror=spec.mirror)
-    middle = slices[spec.slices // 2]
-    center_mm = middle.plane.to_patient([localization.x_px, localization.y_px])
+        raise InputError(f"series {localization.series_id} is not there; the localizations belong to other data")
+    mirrored = spec.mirror and finding.side is Side.RIGHT
+    slices = channel_slices(series, localization.instance_number, spec.slices, finding.view, mirrored=mirrored)
+    center_mm = slices[spec.slices // 2].plane.to_patient([localization.x_px, localization.y_px])
+    first = _channels(slices, center_mm, finding.view, spec, read, mirrored=mirrored)
+    if spec.second is None:
+        return first
+    shown = _slice_at(study, spec.second, center_mm)
+    if shown is None:
+        return np.concatenate([first, np.zeros_like(first)])
+    slices = channel_slices(shown[0], shown[1].instance_number, spec.slices, spec.second, mirrored=mirrored)
+    return np.concatenate([first, _channels(slices, center_mm, spec.second, spec, read, mirrored=mirrored)])
+
+
+def _channels(
+    slices: Sequence[Slice], center_mm: FloatArray, view: View, spec: CropSpec, read: ReadPixels, *, mirrored: bool
+) -> NDArray[np.uint8]:
+    """Each slice around the projection of `center_mm`. # [slices, size, size]"""
     out: dict[int, NDArray[np.uint8]] = {}
     for item in slices:
         if id(item) not in out:
-            out[id(item)] = resample(read(item), item.plane, center_mm, localization.finding, spec)
+            axes = canonical_axes(item.plane, view, mirrored=mirrored)
+            out[id(item)] = resample(read(item), item.plane, center_mm, axes, spec)
     return np.stack([out[id(item)] for item in slices])
 
 
+def _slice_at(study: Study, view: View, point_mm: FloatArray) -> tuple[Series, Slice] | None:
+    """The slice of a view that shows a point best, with its series; None where none shows it."""
+    nearest: tuple[float, Series, Slice] | None = None
+    for series in study.of_view(view):
+        for item in series.slices:
+            distance = abs(float(item.plane.distance_mm(point_mm)))
+            x, y = item.plane.to_pixel(point_mm)
+            if distance <= (nearest[0] if nearest else _WITHIN_MM) and item.contains((float(x), float(y))):
+                nearest = distance, series, item
+    return nearest[1:] if nearest else None
+
+
 def resample(
-    pixels: NDArray[np.uint8], plane: Plane, center_mm: FloatArray, finding: Finding, spec: CropSpec
+    pixels: NDArray[np.uint8], plane: Plane, center_mm: FloatArray, axes: Axes, spec: CropSpec
 ) -> NDArray[np.uint8]:
-    """One channel: the plane's image around the projection of `center_mm`, in the canonical frame. # [size, size]"""
-    x_dir, y_dir = canonical_axes(plane, finding, mirror=spec.mirror)
+    """One channel: the plane's image around the projection of `center_mm`, along `axes`. # [size, size]"""
+    x_dir, y_dir = axes
     origin = plane.to_pixel(center_mm)
     step_x = (plane.to_pixel(center_mm + x_dir) - origin) * spec.mm_per_px  # source px per crop px, along crop x
     step_y = (plane.to_pixel(center_mm + y_dir) - origin) * spec.mm_per_px

@@ -48,7 +48,7 @@ class CropCache:
 
     Attributes:
       study_ids: one per first index of the arrays.
-      patches: [n, 25, cached slices, cached px, cached px] 8-bit, zero where there is no crop.
+      patches: [n, 25, cached channels, cached px, cached px] 8-bit, zero where there is no crop.
       present: [n, 25] whether there is a crop.
       annotated: [n, 25] whether it lies at an annotated point (else at one that stage 1 found).
       problems: what could not be read, one message each.
@@ -81,12 +81,12 @@ class CacheJob:
     @property
     def shape(self) -> tuple[int, ...]:
         size = self.config.cached_px
-        return (len(self.data.study_ids), len(FINDINGS), self.config.cached_slices, size, size)
+        return (len(self.data.study_ids), len(FINDINGS), self.config.cached_channels, size, size)
 
     @property
     def looks(self) -> bool:
         """Whether mirrored axial series are looked for; no other crop depends on it."""
-        return self.config.unmirror and any(not c.view.is_sagittal for c in self.conditions)
+        return self.config.unmirror and any(map(self.config.sees_axial, self.conditions))
 
     @property
     def key(self) -> str:

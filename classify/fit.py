@@ -131,11 +131,12 @@ class Trainer:
         train = config.train
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.averaged = empty_model(config.model, slices=config.crop.slices)
+        self.averaged = empty_model(config.model, slices=config.crop.channels)
         self.averaged.load_state_dict(model.state_dict())
         self.averaged = self.averaged.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
         self.best: dict[str, Tensor] | None = None
         self.crops, self.config, self.augmenter, self.fold, self.device = crops, train, augmenter, fold, device
+        self.views = config.crop.views
         self.bf16 = use_bf16(train.amp, device)
         self.weights = row_weights(
             crops.label, crops.family, balance=train.balance, canal_emphasis=train.canal_emphasis
@@ -176,9 +177,10 @@ class Trainer:
         return float(total) / len(batches), rate
 
     def prepare(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        """The network's input of some rows, augmented on the device. # [b, slices, size, size]"""
+        """The network's input of some rows, augmented on the device. # [b, channels, size, size]"""
         draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
-        x = standardise(self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw))
+        x = self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw)
+        x = standardise(x, self.views)
         return x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x
 
     def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:

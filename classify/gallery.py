@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.checkpoint import ModelCard, load_card, load_model
+from classify.config import ClassifyConfig, CropConfig
 from classify.crops import CropSpec
 from classify.data import CacheJob, cut_crops
 from classify.device import pick_device
@@ -48,19 +49,27 @@ class Held:
     splits: Splits
     localizations: Localizations | None
 
+    @property
+    def config(self) -> CropConfig:
+        return ClassifyConfig.load(self.run / "config.toml").crop
+
     def fold_of(self, place: tuple[int, int]) -> int:
         return self.splits.fold_of(self.table.study_ids[place[0]])
 
     def crop(self, place: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The finding's crop as its fold's network sees it; None when it cannot be cut. # [slices, px, px]"""
-        config = load_card(self.run / f"fold{self.fold_of(place)}").config.crop
+        """The finding's crop as its fold's network sees it; None when it cannot be cut. # [channels, px, px]"""
+        config = self.config
         job = CacheJob(data=self.data, config=config, localizations=self.localizations, conditions=tuple(Condition))
         finding, given = FINDINGS[place[1]], self.data.load_study(self.table.study_ids[place[0]]).study
-        look = config.unmirror and not finding.view.is_sagittal
+        look = config.unmirror and config.sees_axial(finding.condition)
         study = as_shown(given, look=look).study
         point = job.points(study).get(finding)
         crops, _ = cut_crops(study, {finding: point} if point else {}, lambda f: CropSpec.final(config, f))
         return crops.get(finding)
+
+    def middle(self, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The localized slice. # [channels, px, px] -> [px, px]"""
+        return crop[self.config.slices // 2]
 
     def caption(self, place: tuple[int, int]) -> tuple[str, str]:
         """Title and axis label: which finding; its true grade and the probabilities of the grades, without the
@@ -73,7 +82,7 @@ class Held:
 
 def gallery_figure(held: Held, places: Places) -> "Figure | None":
     """Middle slices of (study, finding) places with their true and predicted grades; None when none can be cut."""
-    tiles = [(crop[len(crop) // 2], *held.caption(p)) for p in places if (crop := held.crop(p)) is not None]
+    tiles = [(held.middle(crop), *held.caption(p)) for p in places if (crop := held.crop(p)) is not None]
     if not tiles:
         return None
     figure, axes = panels(len(tiles), 1.9, 2.7)
@@ -108,7 +117,7 @@ def occlusion_figure(held: Held, places: Places) -> "Figure | None":
         if fold not in networks:
             card = load_card(held.run / f"fold{fold}")
             networks[fold] = card, load_model(held.run / f"fold{fold}", card, device)
-        tiles.append((crop[len(crop) // 2], occlusion_map(*networks[fold], crop, place[1]), place))
+        tiles.append((held.middle(crop), occlusion_map(*networks[fold], crop, place[1]), place))
     if not tiles:
         return None
     figure, axes = panels(len(tiles), 2.1, 2.8)

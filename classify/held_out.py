@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.calibrate import Calibration, fit_calibration, softmax, weighted_log_loss
+from classify.calibrate import Calibration, fit_where_it_helps, softmax, weighted_log_loss
 from classify.config import CalibrationConfig
 from classify.data import CropCache
 from classify.model import FAMILIES
@@ -59,10 +59,11 @@ def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:
 def fit_calibrations(
     logits: NDArray[np.float64], crops: Crops, config: CalibrationConfig
 ) -> dict[Condition, Calibration]:
-    return {
-        condition: fit_calibration(logits[crops.family == c], crops.label[crops.family == c], config.method)
-        for c, condition in enumerate(FAMILIES)
-    }
+    calibrations = {}
+    for c, condition in enumerate(FAMILIES):
+        own = crops.family == c
+        calibrations[condition] = fit_where_it_helps(logits[own], crops.label[own], crops.study[own], config.method)
+    return calibrations
 
 
 def held_out_table(

@@ -35,7 +35,7 @@ def predict_logits(
             x = center(patches, crop)
         else:
             x = augmenter.apply(patches, augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]))
-        x = standardise(x).contiguous(memory_format=torch.channels_last)
+        x = standardise(x, crop.views).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(x, *family_and_level(crops.finding[rows], device))
         out[rows] = logits.double().cpu().numpy()

@@ -27,7 +27,7 @@ _BATCH: Final = 32
 def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], finding: int) -> NDArray[np.float64]:
     """How much the probability of Severe falls when a patch is covered in all slices with the crop's mean.
 
-    Probabilities are calibrated and unweighted. # [slices, px, px] 8-bit, index into `FINDINGS` -> [px, px]
+    Probabilities are calibrated and unweighted. # [channels, px, px] 8-bit, index into `FINDINGS` -> [px, px]
     """
     size = crop.shape[1]
     edges = np.linspace(0, size, _CELLS + 1).round().astype(int)
@@ -43,7 +43,8 @@ def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], 
     family, level = family_and_level(np.full(_BATCH, finding), device)
     logits = []
     for start in range(0, len(covered), _BATCH):
-        x = standardise(torch.from_numpy(covered[start : start + _BATCH]).to(device).float() / 255)
+        x = torch.from_numpy(covered[start : start + _BATCH]).to(device).float() / 255
+        x = standardise(x, card.config.crop.views)
         x = x.contiguous(memory_format=torch.channels_last)
         logits.append(model(x, family[: len(x)], level[: len(x)]).double().cpu().numpy())
     severe = unweighted(card.calibration[FINDINGS[finding].condition](np.concatenate(logits)))[:, Severity.SEVERE]

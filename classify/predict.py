@@ -121,7 +121,7 @@ class Grader:
 
     @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Mean probabilities over folds and views. # [b, cached slices, cached px, cached px], [b] -> [b, 3]"""
+        """Mean probabilities over folds and views. # [b, cached channels, cached px, cached px], [b] -> [b, 3]"""
         inputs = network_inputs(torch.from_numpy(crops).to(self._device), findings, self._crop, tta=self._tta)
         family, level = family_and_level(findings, self._device)
         total = np.zeros((len(crops), 3))

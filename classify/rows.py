@@ -40,7 +40,7 @@ class Crops:
         return FAMILY_OF[self.finding]
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Patches of the given rows, copied. # [b, slices, px, px]"""
+        """Patches of the given rows, copied. # [b, channels, px, px]"""
         out = np.empty((len(rows), *self.patches.shape[2:]), np.uint8)
         for i, row in enumerate(rows):
             out[i] = self.patches[self.study[row], self.finding[row]]

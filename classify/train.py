@@ -266,7 +266,7 @@ def _train_fold(
     if not len(training):
         raise InputError(f"fold {fold.k}: no graded crop to train on; are the grades of {data.root} empty?")
     torch.manual_seed(config.train.seed * 1000 + fold.k)
-    model = build_model(config.model, slices=config.crop.slices, prior=prior)
+    model = build_model(config.model, slices=config.crop.channels, prior=prior)
     augmenter = Augmenter(
         crop=config.crop, augment=config.augment, jitter=fold.jitter, detected_share=config.jitter.detected_share
     )

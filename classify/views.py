@@ -35,12 +35,12 @@ def network_inputs(patches: Tensor, findings: NDArray[np.intp], crop: CropConfig
     """Inputs whose probabilities are to be averaged: the centre alone, or every view of it.
 
     Mirroring reverses the slices of canal crops: the mirrored patient has the same grade. A side's crop has no such
-    mirror image, so it is seen from the centre once more. # [b, cached slices, cached px, cached px] 8-bit, [b]
+    mirror image, so it is seen from the centre once more. # [b, cached channels, cached px, cached px] 8-bit, [b]
     """
     if not tta:
-        return [_ready(center(patches, crop))]
+        return [_ready(center(patches, crop), crop)]
     still = Augmenter.still(crop)
-    return [_ready(still.apply(patches, draw)) for draw in _draws(findings, crop)]
+    return [_ready(still.apply(patches, draw), crop) for draw in _draws(findings, crop)]
 
 
 def _draws(findings: NDArray[np.intp], crop: CropConfig) -> list[Draw]:
@@ -61,5 +61,5 @@ def _draws(findings: NDArray[np.intp], crop: CropConfig) -> list[Draw]:
     return draws
 
 
-def _ready(x: Tensor) -> Tensor:
-    return standardise(x).contiguous(memory_format=torch.channels_last)
+def _ready(x: Tensor, crop: CropConfig) -> Tensor:
+    return standardise(x, crop.views).contiguous(memory_format=torch.channels_last)

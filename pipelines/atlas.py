@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.crops import CropSpec, resample
+from classify.crops import CropSpec, canonical_axes, resample
 from pipelines.demo import synthesize
 from pipelines.grid import Cell, Grid, Row, draw_grid, padded
 from pipelines.page import png_bytes
@@ -237,7 +237,8 @@ def _crop(item: Slice, point: Localization, axes: Finding, condition: Condition 
     condition = condition or axes.condition
     size = _CROP_PX[condition]
     spec = CropSpec(size_px=size, slices=1, mm_per_px=_CROP_MM[condition] / size)
-    return resample(slice_pixels(item), item.plane, np.asarray(point.point_mm), axes, spec)
+    directions = canonical_axes(item.plane, axes.view, mirrored=axes.side is Side.RIGHT)
+    return resample(slice_pixels(item), item.plane, np.asarray(point.point_mm), directions, spec)
 
 
 def _save(image: NDArray[np.uint8], path: Path) -> Path:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from classify.calibrate import Calibration, cross_fitted, fit_calibration, softmax
+from classify.calibrate import IDENTITY, Calibration, cross_fitted, fit_calibration, fit_where_it_helps, softmax
 from classify.evaluate import by_confidence, calibration_error, error_if_calibrated
 from shared.probabilities import unweighted
 
@@ -55,6 +55,21 @@ def test_a_studys_own_grades_do_not_calibrate_it(method):
     assert np.array_equal(before[study == 3], after[study == 3])
     assert not np.array_equal(before, after)
     assert cross_fitted(logits, label, study, "none") == pytest.approx(softmax(logits))
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+def test_a_calibration_is_kept_only_where_it_helps_other_studies(method):
+    study = np.repeat(np.arange(40), 10)
+    kept = {"too sure": 0, "sound": 0}
+    for seed in range(20):
+        logits, label = drawn(seed, 400)
+        kept["too sure"] += fit_where_it_helps(2.5 * logits, label, study, method) != IDENTITY
+        kept["sound"] += fit_where_it_helps(logits, label, study, method) != IDENTITY
+        assert fit_where_it_helps(2.5 * logits, label, study, "none") == IDENTITY
+    assert kept["too sure"] == 20
+    assert kept["sound"] <= 6  # chance alone passes one standard error in a sixth of the cases
+    logits, label = drawn(0, 60)
+    assert fit_where_it_helps(2.5 * logits, label, np.zeros(60, np.intp), method) == IDENTITY
 
 
 def test_chance_alone_leaves_an_error_that_falls_with_more_rows():

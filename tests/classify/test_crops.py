@@ -141,7 +141,7 @@ def test_without_mirroring_both_sides_are_seen_as_they_lie(side):
 def test_stack_ends_are_repeated_and_outside_is_black():
     study, read = build(View.SAGITTAL_T2, SAGITTAL, CENTER_MM)
     end = localize(study, CANAL, CENTER_MM + np.array([8, 0, 0]))
-    numbers = [s.instance_number for s in channel_slices(study.series[0], end, 5)]
+    numbers = [s.instance_number for s in channel_slices(study.series[0], end.instance_number, 5, CANAL.view)]
     assert numbers == [3, 4, 5, 5, 5]
     corner = localize(study, CANAL, CENTER_MM + np.array([0, 300, 0]))
     assert not crop(study, corner, SPEC, read).any()
@@ -152,7 +152,9 @@ def test_a_position_stored_twice_counts_once():
     series = study.series[0]
     twin = Slice(path=Path("t.dcm"), instance_number=99, plane=series.slices[1].plane, shape=SHAPE)
     doubled = Series(series_id="9", view=series.view, slices=order_slices([*series.slices, twin], series.view))
-    numbers = [s.instance_number for s in channel_slices(doubled, localize(study, CANAL), 5)]
+    numbers = [
+        s.instance_number for s in channel_slices(doubled, localize(study, CANAL).instance_number, 5, CANAL.view)
+    ]
     assert numbers == [1, 2, 3, 4, 5]
 
 
@@ -170,7 +172,7 @@ def test_neighbours_come_from_the_same_block():
 
     def numbers(z_mm: float) -> list[int]:
         point = localize(study, RECESS[Side.LEFT], CENTER_MM + np.array([0, 0, z_mm]))
-        return [s.instance_number for s in channel_slices(study.series[0], point, 5)]
+        return [s.instance_number for s in channel_slices(study.series[0], point.instance_number, 5, View.AXIAL_T2)]
 
     assert numbers(-8) == [3, 2, 1, 1, 1]
     assert numbers(-32) == [15, 15, 15, 14, 13]
@@ -194,4 +196,4 @@ def test_foreign_localizations_and_planes_are_named():
         with pytest.raises(InputError, match="belong to other data"):
             crop(study, Localization(**fields), SPEC, read)
     with pytest.raises(InputError, match="is no Axial T2 plane"):
-        canonical_axes(study.series[0].slices[0].plane, RECESS[Side.LEFT])
+        canonical_axes(study.series[0].slices[0].plane, View.AXIAL_T2)
