@@ -4,7 +4,7 @@
     python benchmarks/classify_ablations.py demo OUT.json --only "one slice" "no jitter"
 
 Every variant changes one thing of the demo's grader, trains with the same data, fold, steps and seeds, and grades the
-""unseen studies at the points that stage 1 found there, and once more at points moved as far off as published
+unseen studies at the points that stage 1 found there, and once more at points moved as far off as published
 localizers are (`JitterConfig`: 2 mm, every third one slice off). Gains are of the demo's grader over the variant, so a
 positive one says that the choice pays; with several seeds they are of the mean scores. The intervals are of the drawn
 studies: what training's own chance adds is seen in the seeds' scores. First every variant is trained from seed 0, then
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration, fit_where_it_helps
 from classify.checkpoint import ModelCard, load_card, load_model
 from classify.config import ClassifyConfig, JitterConfig
+from classify.crops import channel_slices
 from classify.device import pick_device, use_all_cores
 from classify.evaluate import describe
 from classify.predict import Grader, trained_folds
@@ -41,7 +42,7 @@ from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition, Finding, findings_of
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
-from shared.study import Series, Slice, Study
+from shared.study import Study
 
 BASE = "the demo's grader"
 FOLD = f"fold{DEMO_FOLD}"
@@ -53,7 +54,7 @@ class Variant:
     """One change. Either `grader` makes it of the trained demo, or it is trained anew, once per seed.
 
     Attributes:
-      seeds: of training, from 0.
+      seeds: how many of training, from the demo's own.
       overrides: config values that differ, as for `--set`.
       exact: train on crops at exact true points.
       assumed: train with the config's assumed error of localizations, not the measured one.
@@ -142,7 +143,7 @@ VARIANTS: Mapping[str, Variant] = {
     "canal not mirrored": Variant(note="no reversed slices", overrides=("augment.mirror_canal=false",)),
     "no averaged weights": Variant(note="the last weights themselves", overrides=("train.ema_decay=0.0",)),
     "attention over slices": Variant(
-        note="slices one by one; as many epochs fewer as there are slices",
+        note="slices one by one, a third of the epochs: each costs as many passes as there are slices",
         overrides=('model.slices_as="attention"',), share_of_epochs=1 / 3,
     ),
 }  # fmt: skip
@@ -171,7 +172,7 @@ class Bench:
     def grade(self, name: str, variant: Variant, seed: int) -> Answers:
         """The answers of one trained network; kept, so that a second call reads them."""
         run = self.work / f"{_slug(name)}-seed{seed}"
-        stored = [self.work / f"{run.name}-{len(self.demo.study_ids)}-{kind}.csv" for kind in ("found", "displaced")]
+        stored = [self.work / f"{run.name}-{self.demo.scored.name}-{kind}.csv" for kind in ("found", "displaced")]
         self._drop_stale(run, variant)
         given = variant.grader if seed == 0 else None
         if not all(path.is_file() for path in stored):
@@ -194,7 +195,7 @@ class Bench:
                  "assumed": variant.assumed, "share_of_epochs": variant.share_of_epochs}  # fmt: skip
         if not path.is_file() or read_json(path) != stamp:
             shutil.rmtree(run, ignore_errors=True)
-            for old in self.work.glob(f"{run.name}-[0-9]*-*.csv"):
+            for old in self.work.glob(f"{run.name}-*.csv"):
                 old.unlink()
             write_json(path, stamp)
 
@@ -202,7 +203,9 @@ class Bench:
         demo, stage1 = self.demo, self.demo.folder / "localizer"
         config = ClassifyConfig.load(demo.folder / "classifier" / "config.toml", variant.overrides)
         epochs = max(math.ceil((self.epochs or config.train.epochs) * variant.share_of_epochs), 1)
-        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs, "seed": seed})})
+        config = config.model_copy(
+            update={"train": config.train.model_copy(update={"epochs": epochs, "seed": config.train.seed + seed})}
+        )
         points: Localizations = read_localizations(stage1 / "localizations.csv")
         jitter = {} if variant.assumed else read_jitter(stage1 / "errors.json")
         if variant.exact:
@@ -244,9 +247,10 @@ def _displaced(study: Study, point: Localization, jitter: Jitter, rng: np.random
     offset = int(rng.choice(list(jitter.slice_offsets), p=list(jitter.slice_offsets.values())))
     shift_mm = jitter.in_plane_sd_mm * rng.standard_normal(2)
     series = study.get(point.series_id)
-    item = _neighbour(series, point.instance_number, offset) if series else None
-    if item is None:
+    if series is None:
         return point
+    # The slices beside it, within its block of slices, as the cropper takes them.
+    item = channel_slices(series, point.instance_number, 3, series.view)[1 + offset]
     dy, dx = item.plane.spacing_mm
     return replace(
         point,
@@ -254,15 +258,6 @@ def _displaced(study: Study, point: Localization, jitter: Jitter, rng: np.random
         x_px=point.x_px + shift_mm[0] / dx,
         y_px=point.y_px + shift_mm[1] / dy,
     )
-
-
-def _neighbour(series: Series, instance_number: int, offset: int) -> Slice | None:
-    """The slice that many steps along its stack, its end at most."""
-    for stack in series.stacks:
-        for k, item in enumerate(stack):
-            if item.instance_number == instance_number:
-                return stack[min(max(k + offset, 0), len(stack) - 1)]
-    return None
 
 
 def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
@@ -312,7 +307,7 @@ def main() -> None:
     options = arguments()
     demo = Demo.open(options.demo, studies=options.studies, device=options.device)
     work = options.work or options.demo / "ablations"
-    stamp = {**demo_stamp(options.demo, options.device), "epochs": options.epochs}
+    stamp = {**demo_stamp(options.demo, options.device), "epochs": options.epochs, "scored": demo.scored.name}
     work.mkdir(parents=True, exist_ok=True)
     use_all_cores()
     bench = Bench(demo=demo, work=work, device=options.device, epochs=options.epochs, stamp=stamp)

@@ -1,6 +1,7 @@
 """What the benchmarks read from a finished `lumbar demo` folder, and how they compare answers on its unseen studies."""
 
 import argparse
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ import torch
 from numpy.typing import NDArray
 from record_demo import cpu_name
 
+import classify
+import localize
+import pipelines
+import shared
 from classify.device import pick_device
 from classify.predict import Grader, predict_studies
 from pipelines.demo import synthesize
@@ -116,12 +121,19 @@ def _further_studies(folder: Path, studies: int, device: str) -> Path:
 
 
 def demo_stamp(folder: Path, device: str) -> dict[str, Any]:
-    """What answers depend on: the code, both trained stages and the device. Stored answers of another stamp are stale.
-
-    Of uncommitted changes it knows only that there are some.
-    """
+    """What answers depend on: the code, both trained stages and the device. Answers of another are stale."""
     digests = {name: sha256_of(folder / name / "run.json") for name in STAGES}
-    return {"commit": git_commit(), "device": str(pick_device(device)), **digests}
+    return {"code": _code_digest(), "device": str(pick_device(device)), **digests}
+
+
+def _code_digest() -> str:
+    """Of the four packages' sources as they lie there."""
+    digest = hashlib.sha256()
+    for package in (shared, localize, classify, pipelines):
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def header(command: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torchvision.models import resnet50
 
 from classify.augment import standardise
-from classify.calibrate import Calibration, fit_calibration
+from classify.calibrate import Calibration, fit_where_it_helps
 from classify.device import use_bf16
 from shared.challenge import Challenge, LoadedStudy
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, View, findings_of
@@ -175,11 +175,14 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _calibrations(logits: NDArray[np.float64], grades: NDArray[np.int8]) -> dict[Condition, Calibration]:
     """A temperature per family, as ours. # [n, 25, 3], [n, 25]"""
-    columns = {c: [f.index for f in findings_of(c)] for c in Condition}
-    return {
-        c: fit_calibration(logits[:, own].reshape(-1, 3), grades[:, own].reshape(-1), "temperature")
-        for c, own in columns.items()
-    }
+    calibrations = {}
+    for condition in Condition:
+        own = [f.index for f in findings_of(condition)]
+        study = np.repeat(np.arange(len(grades)), len(own))
+        calibrations[condition] = fit_where_it_helps(
+            logits[:, own].reshape(-1, 3), grades[:, own].reshape(-1), study, "temperature"
+        )
+    return calibrations
 
 
 def _output(features: int, prior: NDArray[np.float64]) -> nn.Linear:

@@ -14,6 +14,10 @@ from classify.config import AugmentConfig, CropConfig
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Side
 
+# From slice to slice, in either plane of the usual lumbar protocols.
+_SLICE_MM: Final = 4.0
+# Where the second view's x, y and slices lie among the first one's (see `crops`).
+_SECOND_AXES: Final = {Condition.CANAL: [2, 0, 1], Condition.SUBARTICULAR: [1, 2, 0]}
 # Crops as they are.
 UNCHANGED: Final = AugmentConfig(
     rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
@@ -29,12 +33,15 @@ class Draw:
       slice_offset: channels the crop moves by. # [b]
       rotation_rad, scale: of the field of view. # [b]
       brightness, contrast, gamma, noise: see `AugmentConfig`. # [b]
-      blur, mirror: whether to smooth, and to reverse the slices. # [b]
+      second_shift_px, second_offset: the same in a second view. # [b, 2], [b]
+      blur, mirror: whether to smooth, and to show the mirrored patient. # [b]
       noise_seed: of the noise image.
     """
 
     shift_px: NDArray[np.float32]
     slice_offset: NDArray[np.int64]
+    second_shift_px: NDArray[np.float32]
+    second_offset: NDArray[np.int64]
     rotation_rad: NDArray[np.float32]
     scale: NDArray[np.float32]
     brightness: NDArray[np.float32]
@@ -58,7 +65,8 @@ class Draw:
         """Chosen geometry, and neither another intensity nor other slices."""
         zero, one, no = np.zeros(count, np.float32), np.ones(count, np.float32), np.zeros(count, bool)
         return cls(
-            shift_px=shift_px, slice_offset=np.zeros(count, np.int64), rotation_rad=rotation_rad, scale=scale,
+            shift_px=shift_px, slice_offset=np.zeros(count, np.int64), second_shift_px=shift_px,
+            second_offset=np.zeros(count, np.int64), rotation_rad=rotation_rad, scale=scale,
             brightness=zero, contrast=one, gamma=one, noise=zero, blur=no, mirror=mirror, noise_seed=0,
         )  # fmt: skip
 
@@ -94,10 +102,13 @@ class Augmenter:
             return (deviation * rng.standard_normal(b)).astype(np.float32)
 
         shift_px, slice_offset = self._draw_jitter(rng, finding, annotated)
+        second_shift_px, second_offset = self._in_second_view(finding, shift_px, slice_offset)
         canal = np.array([FINDINGS[f].condition is Condition.CANAL for f in finding])
         return Draw(
             shift_px=shift_px,
             slice_offset=slice_offset,
+            second_shift_px=second_shift_px,
+            second_offset=second_offset,
             rotation_rad=np.radians(normal(a.rotation_deg)),
             scale=np.exp(normal(a.scale)),
             brightness=normal(a.brightness),
@@ -135,34 +146,56 @@ class Augmenter:
         shift_px *= deviation[:, None]
         return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset
 
+    def _in_second_view(
+        self, finding: NDArray[np.intp], shift_px: NDArray[np.float32], offset: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The same displacement in the patient, along the axes that `crops` gives the second view."""
+        mm_per_px = np.array([self.crop.mm_per_px.of(FINDINGS[f].condition) for f in finding])[:, None]
+        moved = np.column_stack([shift_px, offset[:, None] * _SLICE_MM / mm_per_px])  # x, y, across slices, in px
+        for condition, axes in _SECOND_AXES.items():
+            of = np.array([FINDINGS[f].condition is condition for f in finding], dtype=bool)
+            moved[of] = moved[of][:, axes]
+        across = np.rint(moved[:, 2:] * mm_per_px / _SLICE_MM).astype(np.int64)[:, 0]
+        return (
+            moved[:, :2].clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32),
+            across.clip(-self.crop.margin_slices, self.crop.margin_slices),
+        )
+
     def apply(self, patches: Tensor, draw: Draw) -> Tensor:
         """[b, cached channels, cached px, cached px] 8-bit -> [b, channels, size, size] in 0..1, before `standardise`.
 
-        A second view moves, turns and shifts its slices as the first does. Only the canal is mirrored: across the
-        slices of its sagittal view, from side to side in its axial one.
+        Only the canal is mirrored: across the slices of its sagittal view, from side to side in its axial one.
         """
-        device = patches.device
-        mirror = torch.from_numpy(draw.mirror).to(device)[:, None]
-        channel = torch.arange(self.crop.slices, device=device)[None] + self.crop.margin_slices
-        channel = channel + torch.from_numpy(draw.slice_offset).to(device)[:, None]  # [b, slices]
-        first = torch.where(mirror, channel.flip(1), channel)
-        x = patches.gather(1, first[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
-        if self.crop.second_view:
-            channel = channel + self.crop.cached_slices
-            second = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
-            x = torch.cat([x, torch.where(mirror[..., None, None], second.flip(3), second)], dim=1)
-        x = x.float() / 255
-        x = functional.grid_sample(x, self._grid(draw).to(device), mode="bilinear", align_corners=False)
-        return self._intensity(x, draw)
+        own = patches[:, : self.crop.cached_slices]
+        mirror = torch.from_numpy(draw.mirror).to(patches.device)[:, None, None, None]
+        x = self._cut(own, draw, draw.shift_px, draw.slice_offset)
+        x = torch.where(mirror, x.flip(1), x)
+        if not self.crop.second_view:
+            return self._intensity(x, draw)
+        other = patches[:, self.crop.cached_slices :]
+        second = self._cut(torch.where(mirror, other.flip(3), other), draw, draw.second_shift_px, draw.second_offset)
+        x = self._intensity(torch.cat([x, second], dim=1), draw)
+        # A view that the study does not have stays black: prediction shows it so, without noise.
+        x[:, self.crop.slices :] *= other.flatten(1).any(1)[:, None, None, None]
+        return x
 
-    def _grid(self, draw: Draw) -> Tensor:
+    def _cut(self, patches: Tensor, draw: Draw, shift_px: NDArray[np.float32], offset: NDArray[np.int64]) -> Tensor:
+        """One view: slices moved, then shifted, turned and scaled in plane. # [b, slices, size, size]"""
+        channel = torch.arange(self.crop.slices, device=patches.device)[None] + self.crop.margin_slices
+        channel = channel + torch.from_numpy(offset).to(patches.device)[:, None]
+        x = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:])).float() / 255
+        return functional.grid_sample(
+            x, self._grid(draw, shift_px).to(patches.device), mode="bilinear", align_corners=False
+        )
+
+    def _grid(self, draw: Draw, shift_px: NDArray[np.float32]) -> Tensor:
         """Sampling positions in the patch, in units where it spans -1..1. # [b, size, size, 2]"""
         size, patch = self.crop.size_px, self.crop.cached_px
         cos, sin = np.cos(draw.rotation_rad) * draw.scale, np.sin(draw.rotation_rad) * draw.scale
         theta = np.empty((len(draw.scale), 2, 3), np.float32)
         theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
         theta[:, :, :2] *= size / patch
-        theta[:, :, 2] = 2 * draw.shift_px / patch
+        theta[:, :, 2] = 2 * shift_px / patch
         return functional.affine_grid(torch.from_numpy(theta), [len(theta), 1, size, size], align_corners=False)
 
     def _intensity(self, x: Tensor, draw: Draw) -> Tensor:

@@ -80,16 +80,19 @@ def weighted_log_loss(probabilities: NDArray[np.float64], label: NDArray[np.int8
     return float((weight * -np.log(np.clip(p, 1e-15, 1))).sum() / weight.sum())
 
 
-def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], method: Method) -> Calibration:
+def fit_calibration(
+    logits: NDArray[np.float64], label: NDArray[np.int8], method: Method, *, rare: bool = False
+) -> Calibration:
     """The calibration with the lowest weighted log loss; the identity for few rows or when nothing is better.
 
     Where a grade has hardly been seen, nothing is known of the cost of missing it: then a temperature may soften the
-    probabilities, not sharpen them, and there is no bias. # [n, 3], [n], -1 not graded
+    probabilities, not sharpen them, and there is no bias; `rare` says so of rows that hide it. # [n, 3], [n], -1 not
+    graded
     """
-    counts = np.bincount(label[label >= 0].astype(np.intp), minlength=len(SEVERITY_WEIGHTS))
+    counts = _counts(label)
     if method == "none" or counts.sum() < MIN_ROWS:
         return IDENTITY
-    rare = counts.min() < MIN_CASES
+    rare = rare or counts.min() < MIN_CASES
     biased = method == "vector" and not rare
 
     def calibration(x: NDArray[np.float64]) -> Calibration:
@@ -111,10 +114,13 @@ def fit_where_it_helps(
     """`fit_calibration`, or the identity unless it lowers the loss of studies that it was not fitted on by more than
     that gain's standard error. # [n, 3], [n], [n]
     """
-    fitted = fit_calibration(logits, label, method)
+    # One kind of fit throughout: where a group of studies holds nearly all rows of a grade, the fit without it could
+    # not tell what missing them costs.
+    rare = any(_counts(label[~own]).min() < MIN_CASES for own in _groups(study))
+    fitted = fit_calibration(logits, label, method, rare=rare)
     if fitted == IDENTITY:
         return IDENTITY
-    others = _refitted(logits, label, study, lambda x, y, _: fit_calibration(x, y, method))
+    others = _refitted(logits, label, study, lambda x, y, _: fit_calibration(x, y, method, rare=rare))
     graded = label >= 0
     true, rows = label[graded].astype(np.intp), np.flatnonzero(graded)
     weight = np.asarray(SEVERITY_WEIGHTS)[true]
@@ -138,11 +144,20 @@ def _refitted(
     fit: Callable[[NDArray[np.float64], NDArray[np.int8], NDArray[np.intp]], Calibration],
 ) -> NDArray[np.float64]:
     """Probabilities under what `fit` makes of the other studies: five groups of them, dealt from seed 0."""
+    out = np.empty_like(logits)
+    for own in _groups(study):
+        out[own] = fit(logits[~own], label[~own], study[~own])(logits[own])
+    return out
+
+
+def _groups(study: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
+    """The rows of each group of studies. # [n] -> up to five of [n]"""
     studies = np.unique(study)
     order = np.random.default_rng(0).permutation(len(studies))
     group = (order % min(_GROUPS, max(len(studies), 1)))[np.searchsorted(studies, study)]
-    out = np.empty_like(logits)
-    for g in np.unique(group):
-        own = group == g
-        out[own] = fit(logits[~own], label[~own], study[~own])(logits[own])
-    return out
+    return [group == g for g in np.unique(group)]
+
+
+def _counts(label: NDArray[np.int8]) -> NDArray[np.intp]:
+    """Rows of each grade."""
+    return np.bincount(label[label >= 0].astype(np.intp), minlength=len(SEVERITY_WEIGHTS))

@@ -146,7 +146,7 @@ class TrainConfig(Config):
 
 
 class AugmentConfig(Config):
-    """Random changes of training crops. Anatomy is never flipped here: the cropper mirrors right sides, always."""
+    """Random changes of training crops. No side is ever flipped here: that is the cropper's, and always the same."""
 
     rotation_deg: NonNegative = 8.0
     """Standard deviation."""
@@ -163,7 +163,8 @@ class AugmentConfig(Config):
     blur: Share = 0.2
     """Share of crops that are smoothed."""
     mirror_canal: bool = True
-    """Reverses the slice order of half the canal crops: the mirrored patient, with the same grade."""
+    """Shows half the canal crops as of the mirrored patient, with the same grade: slices reversed, an axial second
+    view flipped."""
 
 
 class JitterConfig(Config):

@@ -30,6 +30,8 @@ Axes = tuple[FloatArray, FloatArray]
 
 # A point farther from every slice of a view is not shown there: gaps between slices' middles are 3 to 6 mm.
 _WITHIN_MM: Final = 5.0
+# Series of one view whose slices lie about as near: the study's first, so that T2 and STIR do not alternate.
+_AS_NEAR_MM: Final = 1.0
 
 # Slices nearer than this along the normal are one position stored twice.
 _SAME_POSITION_MM: Final = 0.1
@@ -41,8 +43,8 @@ _WIDE_GAP: Final = 1.8
 class CropSpec:
     """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution.
 
-    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie. With a
-    `second` view as many channels of it follow, black where the study has no slice there.
+    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie. A
+    `second` view gives as many channels of the same place.
     """
 
     size_px: int
@@ -50,6 +52,9 @@ class CropSpec:
     mm_per_px: float
     mirror: bool = True
     second: View | None = None
+
+    def shows_mirrored(self, finding: Finding) -> bool:
+        return self.mirror and finding.side is Side.RIGHT
 
     @classmethod
     def final(cls, config: CropConfig, finding: Finding) -> "CropSpec":
@@ -143,52 +148,70 @@ def _reversed(stack: list[Slice], view: View, *, mirrored: bool) -> bool:
 
 
 def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPixels) -> NDArray[np.uint8]:
-    """Cuts one crop. # [slices, or twice as many with a second view, size_px, size_px]
+    """Cuts one crop in the finding's own view. # [slices, size_px, size_px]
 
     Outside the image is black. `read` gives a slice's 8-bit pixels [rows, columns]; pass one that remembers.
 
     Raises:
       InputError: when series or slice is not there, or a slice cannot be read.
     """
-    finding = localization.finding
     series = study.get(localization.series_id)
     if series is None:
         raise InputError(f"series {localization.series_id} is not there; the localizations belong to other data")
-    mirrored = spec.mirror and finding.side is Side.RIGHT
-    slices = channel_slices(series, localization.instance_number, spec.slices, finding.view, mirrored=mirrored)
+    slices = channel_slices(
+        series, localization.instance_number, spec.slices, localization.finding.view,
+        mirrored=spec.shows_mirrored(localization.finding),
+    )  # fmt: skip
     center_mm = slices[spec.slices // 2].plane.to_patient([localization.x_px, localization.y_px])
-    first = _channels(slices, center_mm, finding.view, spec, read, mirrored=mirrored)
-    if spec.second is None:
-        return first
-    shown = _slice_at(study, spec.second, center_mm)
+    return _channels(slices, center_mm, localization.finding, localization.finding.view, spec, read)
+
+
+def second_crop(
+    study: Study, localization: Localization, view: View, spec: CropSpec, read: ReadPixels
+) -> NDArray[np.uint8]:
+    """The same place in another view, black where the study has no slice of it there; else as `crop`."""
+    series = study.get(localization.series_id)
+    own = series.by_instance(localization.instance_number) if series else None
+    shown = None
+    if own is not None:
+        point_mm = own.plane.to_patient([localization.x_px, localization.y_px])
+        shown = _slice_at(study, view, point_mm)
     if shown is None:
-        return np.concatenate([first, np.zeros_like(first)])
-    slices = channel_slices(shown[0], shown[1].instance_number, spec.slices, spec.second, mirrored=mirrored)
-    return np.concatenate([first, _channels(slices, center_mm, spec.second, spec, read, mirrored=mirrored)])
+        return np.zeros((spec.slices, spec.size_px, spec.size_px), np.uint8)
+    slices = channel_slices(*shown, spec.slices, view, mirrored=spec.shows_mirrored(localization.finding))
+    return _channels(slices, point_mm, localization.finding, view, spec, read)
 
 
 def _channels(
-    slices: Sequence[Slice], center_mm: FloatArray, view: View, spec: CropSpec, read: ReadPixels, *, mirrored: bool
+    slices: Sequence[Slice], center_mm: FloatArray, finding: Finding, view: View, spec: CropSpec, read: ReadPixels
 ) -> NDArray[np.uint8]:
     """Each slice around the projection of `center_mm`. # [slices, size, size]"""
     out: dict[int, NDArray[np.uint8]] = {}
     for item in slices:
         if id(item) not in out:
-            axes = canonical_axes(item.plane, view, mirrored=mirrored)
+            axes = canonical_axes(item.plane, view, mirrored=spec.shows_mirrored(finding))
             out[id(item)] = resample(read(item), item.plane, center_mm, axes, spec)
     return np.stack([out[id(item)] for item in slices])
 
 
-def _slice_at(study: Study, view: View, point_mm: FloatArray) -> tuple[Series, Slice] | None:
-    """The slice of a view that shows a point best, with its series; None where none shows it."""
-    nearest: tuple[float, Series, Slice] | None = None
+def _shows(item: Slice, point_mm: FloatArray) -> bool:
+    x, y = item.plane.to_pixel(point_mm)
+    return item.contains((float(x), float(y)))
+
+
+def _slice_at(study: Study, view: View, point_mm: FloatArray) -> tuple[Series, int] | None:
+    """The series of a view that shows a point, the first of those as near as any, and its nearest slice's number."""
+    nearest: list[tuple[float, Series, int]] = []
     for series in study.of_view(view):
-        for item in series.slices:
-            distance = abs(float(item.plane.distance_mm(point_mm)))
-            x, y = item.plane.to_pixel(point_mm)
-            if distance <= (nearest[0] if nearest else _WITHIN_MM) and item.contains((float(x), float(y))):
-                nearest = distance, series, item
-    return nearest[1:] if nearest else None
+        showing = [s for s in series.slices if _shows(s, point_mm)]
+        distances = [abs(float(s.plane.distance_mm(point_mm))) for s in showing]
+        if distances and min(distances) <= _WITHIN_MM:
+            best = int(np.argmin(distances))
+            nearest.append((distances[best], series, showing[best].instance_number))
+    if not nearest:
+        return None
+    least = min(distance for distance, _, _ in nearest)
+    return next((series, number) for distance, series, number in nearest if distance <= least + _AS_NEAR_MM)
 
 
 def resample(

@@ -8,7 +8,7 @@ import numpy as np
 from classify.calibrate import cross_fitted
 from classify.checkpoint import load_card
 from shared.labels import Condition, findings_of
-from shared.probabilities import ProbabilityTable
+from shared.probabilities import ProbabilityTable, floored
 from shared.splits import Splits
 
 
@@ -30,4 +30,4 @@ def cross_calibrated(table: ProbabilityTable, truth: np.ndarray, run: Path, spli
             rows = (study, columns[place])
             logits = card.calibration[condition].undo(values[rows])
             values[rows] = cross_fitted(logits, truth[rows], study, card.config.calibration.method)
-    return replace(table, values=values)
+    return replace(table, values=floored(values))

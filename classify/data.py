@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.config import CropConfig
-from classify.crops import CropSpec, ReadPixels, crop
+from classify.crops import CropSpec, ReadPixels, crop, second_crop
 from shared.annotations import annotated_localizations
 from shared.challenge import Challenge
 from shared.detections import Localization, Localizations, Source
@@ -122,17 +122,33 @@ def remembering(read: ReadPixels = slice_pixels) -> ReadPixels:
 
 
 def cut_crops(
-    study: Study, points: Mapping[Finding, Localization], spec: Callable[[Finding], CropSpec]
+    study: Study,
+    points: Mapping[Finding, Localization],
+    spec: Callable[[Finding], CropSpec],
+    read: ReadPixels = slice_pixels,
 ) -> tuple[dict[Finding, NDArray[np.uint8]], list[str]]:
-    """Crops of one study, and a message for each that could not be cut. Never raises for a bad series or slice."""
-    read = remembering()
+    """Crops of one study, and a message for each that could not be cut. # [slices, or twice as many, size, size]
+
+    A second view that cannot be read is black, with a message. Never raises for a bad series or slice.
+    """
+    read = remembering(read)
     crops: dict[Finding, NDArray[np.uint8]] = {}
     problems: list[str] = []
     for finding in sorted(points, key=lambda f: f.index):
+        point, shape = points[finding], spec(finding)
         try:
-            crops[finding] = crop(study, points[finding], spec(finding), read)
+            crops[finding] = crop(study, point, shape, read)
         except InputError as error:
             problems.append(f"study {study.study_id} {finding.column}: {error}")
+            continue
+        if shape.second is None:
+            continue
+        try:
+            second = second_crop(study, point, shape.second, shape, read)
+        except InputError as error:
+            problems.append(f"study {study.study_id} {finding.column}, {shape.second.value} left out: {error}")
+            second = np.zeros_like(crops[finding])
+        crops[finding] = np.concatenate([crops[finding], second])
     return crops, problems
 
 

@@ -15,19 +15,23 @@ from shared.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process's place among all of the launch: `rank` of `world`, `local_rank` on its machine."""
+    """This process's place among all of the launch: `rank` of `world`, `local_rank` of `local_world` on its machine."""
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] | None = None) -> "Processes":
-        """As `torchrun` tells by RANK, WORLD_SIZE and LOCAL_RANK; alone without it."""
+        """As `torchrun` tells by RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; alone without it."""
         given = os.environ if environment is None else environment
         if "TORCHELASTIC_RUN_ID" not in given:
             return ALONE
-        return cls(rank=int(given["RANK"]), world=int(given["WORLD_SIZE"]), local_rank=int(given["LOCAL_RANK"]))
+        return cls(
+            rank=int(given["RANK"]), world=int(given["WORLD_SIZE"]), local_rank=int(given["LOCAL_RANK"]),
+            local_world=int(given["LOCAL_WORLD_SIZE"]),
+        )  # fmt: skip
 
     def share(self, folds: Sequence[int]) -> list[int]:
         """The folds this process trains: dealt in turn."""

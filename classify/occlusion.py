@@ -25,7 +25,7 @@ _BATCH: Final = 32
 
 @torch.no_grad()
 def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], finding: int) -> NDArray[np.float64]:
-    """How much the probability of Severe falls when a patch is covered in all slices with the crop's mean.
+    """How much the probability of Severe falls when a patch is covered in all slices of its own view with their mean.
 
     Probabilities are calibrated and unweighted. # [channels, px, px] 8-bit, index into `FINDINGS` -> [px, px]
     """
@@ -37,8 +37,9 @@ def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], 
         for j in range(_CELLS - _COVER + 1)
     ]
     covered = np.repeat(crop[None], len(windows) + 1, axis=0)
+    own = card.config.crop.slices
     for k, (top, bottom, left, right) in enumerate(windows):
-        covered[k, :, top:bottom, left:right] = round(float(crop.mean()))
+        covered[k, :own, top:bottom, left:right] = round(float(crop[:own].mean()))
     device = next(model.parameters()).device
     family, level = family_and_level(np.full(_BATCH, finding), device)
     logits = []

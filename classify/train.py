@@ -101,7 +101,7 @@ def train(
     started = time.time()
     studies = check_inputs(data, splits, folds, localizations)
     chosen = pick_device(device)
-    use_all_cores(processes.world)
+    use_all_cores(processes.local_world)
     use_deterministic(chosen)
     job = CacheJob(data=data, config=config.crop, localizations=localizations, conditions=conditions)
     with processes.first_alone():

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from classify.calibrate import IDENTITY, Calibration, cross_fitted, fit_calibration, fit_where_it_helps, softmax
+from classify.calibrate import (
+    IDENTITY,
+    Calibration,
+    _groups,
+    cross_fitted,
+    fit_calibration,
+    fit_where_it_helps,
+    softmax,
+)
 from classify.evaluate import by_confidence, calibration_error, error_if_calibrated
 from shared.probabilities import unweighted
 
@@ -70,6 +78,19 @@ def test_a_calibration_is_kept_only_where_it_helps_other_studies(method):
     assert kept["sound"] <= 6  # chance alone passes one standard error in a sixth of the cases
     logits, label = drawn(0, 60)
     assert fit_where_it_helps(2.5 * logits, label, np.zeros(60, np.intp), method) == IDENTITY
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+def test_a_few_severe_studies_in_one_group_do_not_let_the_rest_be_sharpened(method):
+    """Five severe rows, all of studies that are left out together: no fit without them knows what missing one costs."""
+    logits, label = drawn(5, 1000)
+    label = np.minimum(label, 1).astype(np.int8)
+    study = np.repeat(np.arange(50), 20)
+    group = next(own for own in _groups(study) if own[0])
+    label[np.flatnonzero(group)[:5]] = 2
+    found = fit_where_it_helps(0.5 * logits, label, study, method)
+    assert found.temperature >= 1
+    assert found.bias == (0, 0, 0)
 
 
 def test_chance_alone_leaves_an_error_that_falls_with_more_rows():

@@ -51,9 +51,10 @@ def test_grades_that_the_held_out_fold_contradicts_are_listed_and_can_be_left_ou
 def test_processes_share_the_folds():
     alone = Processes.of_environment({})
     assert (alone, alone.share([0, 1, 2])) == (ALONE, [0, 1, 2])
-    told = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    told = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "1"}
     second = Processes.of_environment(told)
     assert second.share([0, 1, 2]) == [1]
+    assert second.local_world == 1  # alone on its machine: all its cores
     assert second.device("cpu") == "cpu"
     second.check([0, 1])
     with pytest.raises(InputError, match="--nproc-per-node 1 at most"):
@@ -70,7 +71,13 @@ def test_two_processes_train_two_folds_of_one_run(challenge, run, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {
+        "TORCHELASTIC_RUN_ID": "x",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     started = [
         subprocess.Popen(
             words, env=os.environ | shared | {"RANK": str(k), "LOCAL_RANK": str(k)}, stderr=subprocess.PIPE, text=True

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from classify.augment import UNCHANGED, Augmenter, center, standardise
-from classify.config import CropConfig
-from classify.crops import CropSpec, crop
+from classify.config import AugmentConfig, CropConfig, PerFamily
+from classify.crops import CropSpec, _slice_at
+from classify.data import cut_crops
 from classify.predict import predict_out_of_fold
 from classify.train import train
 from shared.annotations import annotated_localizations
 from shared.detections import Localization, Source
+from shared.errors import InputError
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View
 from shared.probabilities import read_probabilities
@@ -26,6 +28,8 @@ ALONG = {
     View.SAGITTAL_T2: ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
     View.AXIAL_T2: ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
 }
+BRIGHTNESS = {View.SAGITTAL_T1: 150, View.SAGITTAL_T2: 200, View.AXIAL_T2: 250}
+EVEN = PerFamily(canal=1.0, foraminal=1.0, subarticular=1.0)
 DOT_MM = MIDDLE_MM + np.array([4.0, 6.0, 4.0])  # left, behind and above: one slice off in either view
 
 
@@ -33,29 +37,36 @@ def finding(condition: Condition, side: Side | None = None) -> Finding:
     return Finding(condition=condition, side=side, level=Level.L3_L4)
 
 
-def series(view: View) -> Series:
+def series(view: View, *, shift_mm: tuple[float, float, float] = (0, 0, 0), name: str = "") -> Series:
     """Five slices, 4 mm apart, 1 mm pixels."""
     row, col = (np.array(v) for v in ALONG[view])
     slices = []
     for k in range(5):
-        at = MIDDLE_MM + 4.0 * (k - 2) * np.abs(np.cross(row, col))
+        at = MIDDLE_MM + np.array(shift_mm) + 4.0 * (k - 2) * np.abs(np.cross(row, col))
         origin = at - (SHAPE[1] - 1) / 2 * row - (SHAPE[0] - 1) / 2 * col
         plane = Plane.from_arrays(origin_mm=origin, row_dir=row, col_dir=col, spacing_mm=(1.0, 1.0))
         slices.append(Slice(path=Path(f"{view.slug}{k}.dcm"), instance_number=k + 1, plane=plane, shape=SHAPE))
-    return Series(series_id=view.slug, view=view, slices=order_slices(slices, view))
+    return Series(series_id=name or view.slug, view=view, slices=order_slices(slices, view))
 
 
 def dot(item: Slice) -> np.ndarray:
-    """A slice that is black but for the dot, on the slice that it lies in."""
+    """A slice that is black but for the dot, on the slice that it lies in; each view has its own brightness."""
     image = np.zeros(SHAPE, np.uint8)
     if abs(float(item.plane.distance_mm(DOT_MM))) < 2:
         x, y = np.rint(item.plane.to_pixel(DOT_MM)).astype(int)
-        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+        image[y - 1 : y + 2, x - 1 : x + 2] = BRIGHTNESS[View.from_slug(item.path.stem[:-1])]
     return image
 
 
-def cut(of: Finding, *views: View, mirror: bool = True) -> np.ndarray:
-    study = Study(study_id="1", series=tuple(series(v) for v in views))
+def cut(of: Finding, *shown: Series, mirror: bool = True, bad: View | None = None) -> tuple[np.ndarray, list[str]]:
+    """The crop of a finding at the middle, and what could not be read; slices of the view `bad` cannot."""
+
+    def read(item: Slice) -> np.ndarray:
+        if bad is not None and item.path.stem.startswith(bad.slug):
+            raise InputError(f"{item.path}: damaged")
+        return dot(item)
+
+    study = Study(study_id="1", series=shown)
     own = study.of_view(of.view)[0]
     x, y = own.slices[2].plane.to_pixel(MIDDLE_MM)
     point = Localization(
@@ -64,7 +75,8 @@ def cut(of: Finding, *views: View, mirror: bool = True) -> np.ndarray:
     )  # fmt: skip
     config = CropConfig(size_px=33, slices=3, second_view=True, mirror_right=mirror)
     spec = replace(CropSpec.final(config, of), mm_per_px=1.0)
-    return crop(study, point, spec, dot)
+    crops, problems = cut_crops(study, {of: point}, lambda _: spec, read)
+    return crops[of], problems
 
 
 def place(channels: np.ndarray) -> tuple[int, float, float]:
@@ -74,30 +86,61 @@ def place(channels: np.ndarray) -> tuple[int, float, float]:
     return channel, float(x.mean()) - 16, float(y.mean()) - 16
 
 
-@pytest.mark.parametrize(
-    ("of", "second", "expected"),
-    [
-        (finding(Condition.CANAL), View.AXIAL_T2, ((2, 6, -4), (0, 4, 6))),
-        (finding(Condition.FORAMINAL, Side.LEFT), View.SAGITTAL_T2, ((2, 6, -4), (2, 6, -4))),
-        (finding(Condition.FORAMINAL, Side.RIGHT), View.SAGITTAL_T2, ((0, 6, -4), (0, 6, -4))),
-        (finding(Condition.SUBARTICULAR, Side.LEFT), View.SAGITTAL_T2, ((0, 4, 6), (2, 6, -4))),
-        (finding(Condition.SUBARTICULAR, Side.RIGHT), View.SAGITTAL_T2, ((0, -4, 6), (0, 6, -4))),
-    ],
-)
-def test_both_views_show_the_same_place_the_same_way_round(of, second, expected):
-    channels = cut(of, *View)
-    assert channels.shape == (6, 33, 33)
-    for part, (channel, x, y) in zip((channels[:3], channels[3:]), expected, strict=True):
+CANAL, LEFT, RIGHT = finding(Condition.CANAL), Side.LEFT, Side.RIGHT
+CASES = [  # channel, x, y in the own view and in the second one
+    (CANAL, View.AXIAL_T2, True, ((2, 6, -4), (0, 4, 6))),
+    (finding(Condition.FORAMINAL, LEFT), View.SAGITTAL_T2, True, ((2, 6, -4), (2, 6, -4))),
+    (finding(Condition.FORAMINAL, RIGHT), View.SAGITTAL_T2, True, ((0, 6, -4), (0, 6, -4))),
+    (finding(Condition.FORAMINAL, RIGHT), View.SAGITTAL_T2, False, ((2, 6, -4), (2, 6, -4))),
+    (finding(Condition.SUBARTICULAR, LEFT), View.SAGITTAL_T2, True, ((0, 4, 6), (2, 6, -4))),
+    (finding(Condition.SUBARTICULAR, RIGHT), View.SAGITTAL_T2, True, ((0, -4, 6), (0, 6, -4))),
+    (finding(Condition.SUBARTICULAR, RIGHT), View.SAGITTAL_T2, False, ((0, 4, 6), (2, 6, -4))),
+]
+
+
+@pytest.mark.parametrize(("of", "second", "mirror", "expected"), CASES)
+def test_both_views_show_the_same_place_the_same_way_round(of, second, mirror, expected):
+    channels, problems = cut(of, *map(series, View), mirror=mirror)
+    assert (channels.shape, problems) == ((6, 33, 33), [])
+    for part, view, (channel, x, y) in zip((channels[:3], channels[3:]), (of.view, second), expected, strict=True):
         assert place(part) == (channel, pytest.approx(x, abs=0.51), pytest.approx(y, abs=0.51))
-    # The second view is never the first one's own series.
-    assert second is not of.view
+        assert part.max() == BRIGHTNESS[view]
 
 
-def test_a_study_without_the_view_shows_black():
-    channels = cut(finding(Condition.CANAL), View.SAGITTAL_T2)
-    assert channels[:3].any()
-    assert not channels[3:].any()
+def test_where_the_view_shows_nothing_of_the_place_it_is_black():
+    away = series(View.AXIAL_T2, shift_mm=(0, 0, 14.1))  # its nearest slice lies 6 mm above
+    beside = series(View.AXIAL_T2, shift_mm=(60, 0, 0))
+    for others in ([], [away], [beside]):
+        channels, problems = cut(CANAL, series(View.SAGITTAL_T2), *others)
+        assert channels[:3].any()
+        assert not channels[3:].any()
+        assert problems == []
     assert torch.isfinite(standardise(torch.from_numpy(channels[None]).float() / 255, views=2)).all()
+
+
+def test_of_two_series_the_first_that_is_near_enough_is_taken():
+    t1 = series(View.SAGITTAL_T1)
+    near, nearly, far = (series(View.SAGITTAL_T2, shift_mm=(x, 0, 0), name=f"at {x}") for x in (0.0, 0.9, 1.9))
+    left = finding(Condition.FORAMINAL, LEFT)
+
+    def seen(*others: Series) -> int:
+        return place(cut(left, t1, *others)[0][3:])[0] if others else -1
+
+    assert _slice_at(Study(study_id="1", series=(nearly, near)), View.SAGITTAL_T2, MIDDLE_MM)[0] is nearly
+    assert _slice_at(Study(study_id="1", series=(far, near)), View.SAGITTAL_T2, MIDDLE_MM)[0] is near
+    assert seen(near) == 2
+
+
+@pytest.mark.parametrize("how", ["damaged", "no such plane"])
+def test_a_second_view_that_cannot_be_read_leaves_the_first(how):
+    axial = series(View.AXIAL_T2)
+    if how == "no such plane":  # a sagittal series under an axial name
+        axial = replace(series(View.SAGITTAL_T2), view=View.AXIAL_T2, series_id="x")
+    channels, problems = cut(CANAL, series(View.SAGITTAL_T2), axial, bad=View.AXIAL_T2 if how == "damaged" else None)
+    assert place(channels[:3])[0] == 2
+    assert not channels[3:].any()
+    assert len(problems) == 1
+    assert "Axial T2 left out" in problems[0]
 
 
 def test_a_mirrored_patient_is_mirrored_in_both_views():
@@ -107,8 +150,7 @@ def test_a_mirrored_patient_is_mirrored_in_both_views():
     )
     rng = np.random.default_rng(0)
     patches = torch.from_numpy(rng.integers(0, 256, (40, 10, 40, 40)).astype(np.uint8))
-    canal = finding(Condition.CANAL).index
-    draw = mirroring.draw(rng, np.full(40, canal), np.ones(40, bool))
+    draw = mirroring.draw(rng, np.full(40, CANAL.index), np.ones(40, bool))
     out, plain = mirroring.apply(patches, draw), center(patches, config)
     assert plain.shape == (40, 6, 32, 32)
     assert torch.equal(plain[:, 3:], patches[:, 6:9, 4:36, 4:36].float() / 255)
@@ -117,6 +159,30 @@ def test_a_mirrored_patient_is_mirrored_in_both_views():
     assert torch.allclose(out[~flipped], plain[~flipped], atol=1e-4)
     assert torch.allclose(out[flipped, :3], plain[flipped, :3].flip(1), atol=1e-4)
     assert torch.allclose(out[flipped, 3:], plain[flipped, 3:].flip(3), atol=1e-4)
+
+
+def test_a_displaced_point_moves_both_views_alike():
+    """What jitter shows of a point is what the cropper cuts when the point itself lies there."""
+    config = CropConfig(size_px=32, slices=1, margin_px=12, margin_slices=1, second_view=True, mm_per_px=EVEN)
+    augmenter = Augmenter(crop=config, augment=UNCHANGED, jitter={}, detected_share=0.0)
+    # 3 px in x, 4 px in y, and a slice, 4 mm, across. Canal: x to posterior, y to foot, across to left; in axial T2 x
+    # to left, y to posterior, across to foot. Subarticular: the other way round.
+    for of, moved_px in ((CANAL, (4, 3)), (finding(Condition.SUBARTICULAR, LEFT), (4, 4))):
+        second_px, across = augmenter._in_second_view(np.array([of.index]), np.array([[3.0, 4.0]]), np.array([1]))
+        assert tuple(second_px[0]) == moved_px
+        assert across[0] == 1  # 4 mm to the foot, or 3 mm to the side, is one slice
+
+
+def test_a_view_that_is_not_there_stays_black_in_training():
+    config = CropConfig(size_px=32, slices=3, margin_px=4, margin_slices=1, second_view=True)
+    changing = Augmenter(crop=config, augment=AugmentConfig(noise=0.2, brightness=0.5), jitter={}, detected_share=0.0)
+    rng = np.random.default_rng(0)
+    patches = torch.from_numpy(rng.integers(0, 256, (8, 10, 40, 40)).astype(np.uint8))
+    patches[:4, 5:] = 0
+    x = standardise(changing.apply(patches, changing.draw(rng, np.full(8, CANAL.index), np.ones(8, bool))), views=2)
+    assert not x[:4, 3:].any()
+    assert x[4:, 3:].flatten(1).any(1).all()
+    assert x[:, :3].flatten(1).any(1).all()
 
 
 def test_each_view_is_standardised_by_itself():
