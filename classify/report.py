@@ -1,9 +1,12 @@
 """The classifier's report: figures of `classify.evaluate` as HTML and JSON, plots, and the worst mistakes' crops."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from classify.calibrate import IDENTITY
+from classify.checkpoint import load_card
 from classify.cross_fit import cross_calibrated
 from classify.evaluate import evaluate, worst_mistakes
 from classify.figures import add_details
@@ -52,6 +55,10 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
     figures = evaluate(table, grades, splits, written=None if written is table else written)
     figures["folds_trained"] = trained_folds(run)
     figures["points"] = facts.get("points")
+    cards = {k: load_card(run / f"fold{k}") for k in figures["folds_trained"]}
+    figures["calibration"] = {
+        str(k): {c.short: asdict(card.calibration[c]) for c in card.families} for k, card in cards.items()
+    }
     held = Held(table=table, truth=truth, data=data, run=run, splits=splits, localizations=localizations)
     write_report(out, figures, held)
     model, prior = figures["scores"]["model"], figures["scores"]["weighted prior"]
@@ -107,7 +114,30 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
     spread = figures["fold_spread"]
     if spread is not None:
         report.text(f"Standard deviation between folds: {spread:.3f}.")
-    report.table(["fold", "studies", "score"], [[str(f["fold"]), f["studies"], f["score"]] for f in figures["folds"]])
+    calibration = figures["calibration"]
+    report.table(
+        ["fold", "studies", "score", *(f"temperature {c.short}" for c in Condition)],
+        [
+            [
+                str(f["fold"]),
+                f["studies"],
+                f["score"],
+                *(_temperature(calibration[str(f["fold"])], c) for c in Condition),
+            ]
+            for f in figures["folds"]
+        ],
+        "Temperature: above 1 the network was too sure, below 1 too unsure; none where it did not help studies that it "
+        "was not fitted on. A bias by vector scaling is marked so.",
+    )
+
+
+def _temperature(calibration: Mapping[str, Any], condition: Condition) -> str:
+    own = calibration.get(condition.short)
+    if own is None:
+        return "not trained"
+    if own == asdict(IDENTITY):
+        return "none"
+    return f"{own['temperature']:.2f}" + (" and bias" if any(own["bias"]) else "")
 
 
 def _agreement(report: Report, figures: dict[str, Any]) -> None:

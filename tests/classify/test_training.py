@@ -378,3 +378,6 @@ def test_evaluate_and_report(run, challenge, tmp_path, monkeypatch):
     assert "out of fold, 8 studies" in summary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
     assert (tmp_path / "report.html").read_text().count("<img") == 8
+    written = json.loads((tmp_path / "report.json").read_text())["calibration"]
+    assert sorted(written) == ["0", "1"]
+    assert written["1"]["canal"]["temperature"] == load_card(run / "fold1").calibration[Condition.CANAL].temperature
