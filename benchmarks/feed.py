@@ -79,7 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         crops = random_crops(config, Path(name), options.studies)
         jitter = {c: config.jitter.jitter(c) for c in Condition}
-        augmenter = Augmenter(crop=config.crop, augment=config.augment, jitter=jitter, detected_share=1.0)
+        augmenter = Augmenter(
+            crop=config.crop, augment=config.augment, jitter=jitter, detected_share=dict.fromkeys(Condition, 1.0)
+        )
         prior = np.full((len(FINDINGS), 3), 1 / 3)
         model = build_model(config.model, slices=config.crop.channels, prior=prior)
         trainer = Trainer(model, crops, config, augmenter, fold=0, device=device)

@@ -77,18 +77,18 @@ class Augmenter:
 
     Attributes:
       jitter: error of localizations per condition.
-      detected_share: share of it for crops that already lie at detected points.
+      detected_share: share of it for crops that already lie at detected points, per condition.
     """
 
     crop: CropConfig
     augment: AugmentConfig
     jitter: Mapping[Condition, Jitter]
-    detected_share: float
+    detected_share: Mapping[Condition, float]
 
     @classmethod
     def still(cls, crop: CropConfig) -> "Augmenter":
         """One that draws no change at all; its `apply` serves for changes that are not random."""
-        return cls(crop=crop, augment=UNCHANGED, jitter={}, detected_share=0.0)
+        return cls(crop=crop, augment=UNCHANGED, jitter={}, detected_share={})
 
     def only_jitter(self) -> "Augmenter":
         """The same without any change but the error of localizations."""
@@ -126,7 +126,8 @@ class Augmenter:
         shift_px, deviation = rng.standard_normal((len(finding), 2)), np.zeros(len(finding))
         uniform = rng.random(len(finding))
         offset = np.zeros(len(finding), np.int64)
-        share = np.where(annotated, 1.0, self.detected_share)
+        share = np.array([self.detected_share.get(FINDINGS[f].condition, 0.0) for f in finding])
+        share = np.where(annotated, 1.0, share)
         for condition, jitter in self.jitter.items():
             of = np.array([FINDINGS[f].condition is condition for f in finding])
             deviation[of] = (jitter.in_plane_sd_mm / self.crop.mm_per_px.of(condition) * share)[of]

@@ -168,19 +168,38 @@ class AugmentConfig(Config):
 
 
 class JitterConfig(Config):
-    """Assumed error of localizations where no measured one is given. Applies to crops at annotated points only."""
+    """Assumed error of localizations, by which training crops are moved."""
 
     in_plane_sd_mm: PerFamily = PerFamily(canal=2.0, foraminal=2.0, subarticular=2.0)
     slice_shift: Share = 0.3
     """Chance of being one slice off, either way."""
     detected_share: Share = 0.3
     """Share of that jitter applied to crops at detected points, which carry their own error."""
+    at_least: bool = True
+    """Raises a smaller measured error to the assumed one, and `detected_share` so far that detected points reach it: a
+    localizer errs least on studies like those that it learned from (docs/adr/0012). False takes a measured error as
+    it is."""
 
     def jitter(self, condition: Condition) -> Jitter:
         half = self.slice_shift / 2
         return Jitter(
             in_plane_sd_mm=self.in_plane_sd_mm.of(condition), slice_offsets={-1: half, 0: 1 - self.slice_shift, 1: half}
         )
+
+    def of_annotated(self, condition: Condition, measured: Jitter | None) -> Jitter:
+        """The jitter of crops at annotated points."""
+        assumed = self.jitter(condition)
+        if measured is None:
+            return assumed
+        return measured.at_least(assumed) if self.at_least else measured
+
+    def share_of_detected(self, condition: Condition, measured: Jitter | None) -> float:
+        """Which share of it crops at detected points get besides their own error."""
+        if measured is None or not self.at_least:
+            return self.detected_share
+        whole = self.of_annotated(condition, measured).in_plane_sd_mm
+        # Variances add up.
+        return max(self.detected_share, (1 - (measured.in_plane_sd_mm / whole) ** 2) ** 0.5)
 
 
 class CalibrationConfig(Config):

@@ -88,7 +88,8 @@ def train(
     Args:
       localizations: out-of-fold points of stage 1 under the same splits. Held-out studies are scored at these alone;
         training crops without one lie at annotated points. None: annotated points everywhere.
-      jitter: error of localizations per condition; the config's assumption for those not given.
+      jitter: measured error of localizations per condition; the config's assumption for those not given, and at least
+        that where it says so.
       conditions: families to train; the others stay with the prior.
       without: grades not to train on, of `noisy_labels.csv` of an earlier run; they still count when scoring.
       resume: continue a run of the same data, config, splits and points; finished folds are kept.
@@ -109,7 +110,9 @@ def train(
     folds = processes.share(folds)
     if localizations is not None:
         _log_coverage(studies, localizations)
-    jitters = {c: (jitter or {}).get(c, config.jitter.jitter(c)) for c in Condition}
+    measured = jitter or {}
+    jitters = {c: config.jitter.of_annotated(c, measured.get(c)) for c in Condition}
+    shares = {c: config.jitter.share_of_detected(c, measured.get(c)) for c in Condition}
     finished = [k for k in folds if resume and (run / f"fold{k}" / MODEL_FILE).is_file()]
     earlier = read_run(run, expected_kind=KIND) if (run / RUN_FILE).is_file() else {}
     problems = list(earlier.get("problems", ()))
@@ -120,8 +123,8 @@ def train(
             for k in (k for k in folds if k not in finished):
                 folder = run / f"fold{k}"
                 fold = _Fold(
-                    k=k, studies=studies[k], config=config, jitter=jitters, without=without, folder=folder,
-                    device=chosen,
+                    k=k, studies=studies[k], config=config, jitter=jitters, detected_share=shares, without=without,
+                    folder=folder, device=chosen,
                 )  # fmt: skip
                 _train_fold(fold, data, cache, conditions, localized=localizations is not None)
     if finished:
@@ -251,6 +254,7 @@ class _Fold:
     studies: FoldStudies
     config: ClassifyConfig
     jitter: Mapping[Condition, Jitter]
+    detected_share: Mapping[Condition, float]
     without: Flags
     folder: Path
     device: torch.device
@@ -268,7 +272,7 @@ def _train_fold(
     torch.manual_seed(config.train.seed * 1000 + fold.k)
     model = build_model(config.model, slices=config.crop.channels, prior=prior)
     augmenter = Augmenter(
-        crop=config.crop, augment=config.augment, jitter=fold.jitter, detected_share=config.jitter.detected_share
+        crop=config.crop, augment=config.augment, jitter=fold.jitter, detected_share=fold.detected_share
     )
     bf16 = use_bf16(config.train.amp, fold.device)
 

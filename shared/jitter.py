@@ -31,6 +31,13 @@ class Jitter:
         ):
             raise ValueError(f"slice_offsets {dict(self.slice_offsets)}: expected probabilities that sum to 1")
 
+    def at_least(self, assumed: "Jitter") -> "Jitter":
+        """The larger of both in plane, and the one of both that leaves the slice more often."""
+        return Jitter(
+            in_plane_sd_mm=max(self.in_plane_sd_mm, assumed.in_plane_sd_mm),
+            slice_offsets=min(self, assumed, key=lambda j: j.slice_offsets.get(0, 0.0)).slice_offsets,
+        )
+
 
 def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
     write_json(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from classify.augment import UNCHANGED, Augmenter, center, standardise
 from classify.calibrate import IDENTITY, fit_calibration, softmax, weighted_log_loss
 from classify.cli import main_train
-from classify.config import AugmentConfig, ClassifyConfig, CropConfig, PerFamily, TrainConfig
+from classify.config import AugmentConfig, ClassifyConfig, CropConfig, JitterConfig, PerFamily, TrainConfig
 from classify.device import pick_device
 from classify.evaluate import calibration_error, confusion
 from classify.fit import learning_rate
@@ -37,7 +37,7 @@ def augmenter(
     sd_mm: float, offsets: dict[int, float], augment: AugmentConfig = UNCHANGED, share: float = 0.5
 ) -> Augmenter:
     jitter = {c: Jitter(in_plane_sd_mm=sd_mm, slice_offsets=offsets) for c in Condition}
-    return Augmenter(crop=CROP, augment=augment, jitter=jitter, detected_share=share)
+    return Augmenter(crop=CROP, augment=augment, jitter=jitter, detected_share=dict.fromkeys(Condition, share))
 
 
 @settings(deadline=None)
@@ -78,6 +78,23 @@ def test_jitter_has_the_measured_spread():
         assert (draw.slice_offset[annotated] == offset).mean() == pytest.approx(share, abs=0.02)
     assert (draw.slice_offset[~annotated] == 0).mean() == pytest.approx(0.75, abs=0.02)
     assert np.abs(draw.shift_px).max() <= CROP.margin_px
+
+
+@given(measured_mm=st.floats(0.0, 6.0), off=st.floats(0.0, 0.9))
+def test_crops_are_at_least_as_far_off_as_assumed(measured_mm, off):
+    config = JitterConfig()
+    measured = Jitter(in_plane_sd_mm=measured_mm, slice_offsets={0: 1 - off, 2: off})
+    jitter = config.of_annotated(Condition.CANAL, measured)
+    assert jitter.in_plane_sd_mm == max(measured_mm, 2.0)
+    assert jitter.slice_offsets[0] == min(1 - off, 0.7)
+    share = config.share_of_detected(Condition.CANAL, measured)
+    assert config.detected_share <= share <= 1
+    # A detected point's own error and what is added reach the whole.
+    assert np.hypot(measured_mm, share * jitter.in_plane_sd_mm) >= jitter.in_plane_sd_mm * (1 - 1e-9)
+    as_measured = JitterConfig(at_least=False)
+    assert as_measured.of_annotated(Condition.CANAL, measured) == measured
+    assert as_measured.share_of_detected(Condition.CANAL, measured) == as_measured.detected_share
+    assert config.of_annotated(Condition.CANAL, None) == config.jitter(Condition.CANAL)
 
 
 def test_slice_jitter_runs_with_the_series_on_both_sides():

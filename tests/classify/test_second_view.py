@@ -146,7 +146,7 @@ def test_a_second_view_that_cannot_be_read_leaves_the_first(how):
 def test_a_mirrored_patient_is_mirrored_in_both_views():
     config = CropConfig(size_px=32, slices=3, margin_px=4, margin_slices=1, second_view=True)
     mirroring = Augmenter(
-        crop=config, augment=UNCHANGED.model_copy(update={"mirror_canal": True}), jitter={}, detected_share=0.0
+        crop=config, augment=UNCHANGED.model_copy(update={"mirror_canal": True}), jitter={}, detected_share={}
     )
     rng = np.random.default_rng(0)
     patches = torch.from_numpy(rng.integers(0, 256, (40, 10, 40, 40)).astype(np.uint8))
@@ -164,7 +164,7 @@ def test_a_mirrored_patient_is_mirrored_in_both_views():
 def test_a_displaced_point_moves_both_views_alike():
     """What jitter shows of a point is what the cropper cuts when the point itself lies there."""
     config = CropConfig(size_px=32, slices=1, margin_px=12, margin_slices=1, second_view=True, mm_per_px=EVEN)
-    augmenter = Augmenter(crop=config, augment=UNCHANGED, jitter={}, detected_share=0.0)
+    augmenter = Augmenter(crop=config, augment=UNCHANGED, jitter={}, detected_share={})
     # 3 px in x, 4 px in y, and a slice, 4 mm, across. Canal: x to posterior, y to foot, across to left; in axial T2 x
     # to left, y to posterior, across to foot. Subarticular: the other way round.
     for of, moved_px in ((CANAL, (4, 3)), (finding(Condition.SUBARTICULAR, LEFT), (4, 4))):
@@ -175,7 +175,7 @@ def test_a_displaced_point_moves_both_views_alike():
 
 def test_a_view_that_is_not_there_stays_black_in_training():
     config = CropConfig(size_px=32, slices=3, margin_px=4, margin_slices=1, second_view=True)
-    changing = Augmenter(crop=config, augment=AugmentConfig(noise=0.2, brightness=0.5), jitter={}, detected_share=0.0)
+    changing = Augmenter(crop=config, augment=AugmentConfig(noise=0.2, brightness=0.5), jitter={}, detected_share={})
     rng = np.random.default_rng(0)
     patches = torch.from_numpy(rng.integers(0, 256, (8, 10, 40, 40)).astype(np.uint8))
     patches[:4, 5:] = 0
