@@ -156,6 +156,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path, nargs="?", default=Path("results/classify_ablations.json"))
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument("--epochs", type=int, help="of every variant, the base included (default: as the demo)")
+    parser.add_argument("--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, metavar="N",
+        help="of training, at most (default %(default)s)")  # fmt: skip
     parser.add_argument("--work", type=Path, help="folder for what is trained (default: DEMO/ablations)")
     return parser.parse_args()
 
@@ -228,6 +230,7 @@ def command(options: argparse.Namespace, variants: Collection[str], wanted: Coll
     """What gives the file: every option that is not the default, and the variants where they are not all."""
     words = ["python benchmarks/classify_ablations.py", options.demo.name, "--studies", str(options.studies)]
     words += ["--epochs", str(options.epochs)] if options.epochs else []
+    words += ["--seeds", str(options.seeds)] if options.seeds != SEEDS else []
     if not set(wanted) <= set(variants):
         words += ["--only", *(f'"{name}"' for name in variants if name in VARIANTS)]
     return " ".join(words)
@@ -324,7 +327,7 @@ def main() -> None:
         earlier = {}
     result |= {key: earlier.get(key, {}) for key in ("variants", "gain_of_base_over")}
     answers: dict[str, list[Answers]] = {}
-    for seed in range(SEEDS):
+    for seed in range(options.seeds):
         for name, variant in chosen.items():
             if seed >= variant.seeds:
                 continue
