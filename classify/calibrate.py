@@ -111,8 +111,8 @@ def fit_calibration(
 def fit_where_it_helps(
     logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
 ) -> Calibration:
-    """`fit_calibration`, or the identity unless it lowers the loss of studies that it was not fitted on by more than
-    that gain's standard error. # [n, 3], [n], [n]
+    """`fit_calibration`, or the identity unless it surely lowers the loss of studies that it was not fitted on: by more
+    than two standard errors of that gain over studies. # [n, 3], [n], [n]
     """
     # One kind of fit throughout: where a group of studies holds nearly all rows of a grade, the fit without it could
     # not tell what missing them costs.
@@ -127,7 +127,7 @@ def fit_where_it_helps(
     gain = weight * np.log(others[rows, true] / softmax(logits)[rows, true])
     per_study = np.bincount(np.unique(study[graded], return_inverse=True)[1], gain)
     error = float(per_study.std(ddof=1) * np.sqrt(len(per_study))) if len(per_study) > 1 else np.inf
-    return fitted if per_study.sum() > error else IDENTITY
+    return fitted if per_study.sum() > 2 * error else IDENTITY
 
 
 def cross_fitted(
