@@ -52,7 +52,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "annotated points, jittered")  # fmt: skip
     add("--errors", type=Path, metavar="JSON",
         help="the localizer's measured error, from which training jitter is drawn (default: errors.json beside "
-        "--localizations, else the config's [jitter], which is also its least)")  # fmt: skip
+        "--localizations, else the config's [jitter])")  # fmt: skip
     add("--condition", action="append", choices=[c.short for c in Condition], metavar="C",
         help="train on this condition family only: canal, foraminal or subarticular; may be repeated")  # fmt: skip
     add(

@@ -82,7 +82,7 @@ def test_jitter_has_the_measured_spread():
 
 @given(measured_mm=st.floats(0.0, 6.0), off=st.floats(0.0, 0.9))
 def test_crops_are_at_least_as_far_off_as_assumed(measured_mm, off):
-    config = JitterConfig()
+    config = JitterConfig(at_least=True)
     measured = Jitter(in_plane_sd_mm=measured_mm, slice_offsets={0: 1 - off, 2: off})
     jitter = config.of_annotated(Condition.CANAL, measured)
     assert jitter.in_plane_sd_mm == max(measured_mm, 2.0)
@@ -91,7 +91,7 @@ def test_crops_are_at_least_as_far_off_as_assumed(measured_mm, off):
     assert config.detected_share <= share <= 1
     # A detected point's own error and what is added reach the whole.
     assert np.hypot(measured_mm, share * jitter.in_plane_sd_mm) >= jitter.in_plane_sd_mm * (1 - 1e-9)
-    as_measured = JitterConfig(at_least=False)
+    as_measured = JitterConfig()
     assert as_measured.of_annotated(Condition.CANAL, measured) == measured
     assert as_measured.share_of_detected(Condition.CANAL, measured) == as_measured.detected_share
     assert config.of_annotated(Condition.CANAL, None) == config.jitter(Condition.CANAL)
