@@ -176,7 +176,7 @@ class JitterConfig(Config):
     detected_share: Share = 0.3
     """Share of that jitter applied to crops at detected points, which carry their own error."""
     at_least: bool = False
-    """Raises a smaller measured error to the assumed one, and `detected_share` so far that detected points reach it: for
+    """Raises a smaller measured error to the assumed one, and `detected_share` so that detected points reach it, for
     graders that will meet other scanners, where localizers err more than at home (docs/adr/0012)."""
 
     def jitter(self, condition: Condition) -> Jitter:
