@@ -53,7 +53,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/timings.py
 
 pictures: $(VENV)/.installed
-	$(BIN)/python -m pipelines.atlas docs/images
+	$(BIN)/python -m benchmarks.atlas docs/images
 
 clean:
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

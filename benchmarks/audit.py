@@ -20,16 +20,16 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from record_demo import cpu_name
 
+from benchmarks.record_demo import cpu_name
 from pipelines.audit import AuditOptions, audit
 from pipelines.audit.findings import Gravity, Issue, count_gravities
 from pipelines.audit.pixels import Pixels
+from pipelines.synthetic import generate
+from pipelines.synthetic.files.writer import wide_grades, write_csv
+from pipelines.synthetic.grades import MISSING, sample_labels, severity_text
 from shared.labels import FINDINGS, View
-from shared.manifest import git_commit
-from shared.synthetic import generate
-from shared.synthetic.grades import MISSING, sample_labels, severity_text
-from shared.synthetic.writer import wide_grades, write_csv
+from shared.runtime.run import git_commit
 
 TRAP_SEEDS: Final = (1, 2)
 CLEAN_SEEDS: Final = (11, 12)

@@ -24,24 +24,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo_folder import Demo, add_arguments, demo_stamp, header
 from numpy.typing import NDArray
 
+from benchmarks.demo_folder import Demo, add_arguments, demo_stamp, header
 from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration, fit_where_it_helps
-from classify.checkpoint import ModelCard, load_card, load_model
 from classify.config import ClassifyConfig, JitterConfig
 from classify.crops import channel_slices
 from classify.device import pick_device, use_all_cores
 from classify.evaluate import describe
+from classify.network.checkpoint import ModelCard, load_card, load_model
 from classify.predict import Grader, trained_folds
-from classify.train import train
+from classify.train.run import train
 from pipelines.demo import DEMO_FOLD
 from shared.detections import Localization, Localizations, read_localizations
-from shared.files import read_json, write_json
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition, Finding, findings_of
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
+from shared.runtime.files import read_json, write_json
 from shared.study import Study
 
 BASE = "the demo's grader"

@@ -11,24 +11,24 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from record_demo import cpu_name
 
 import classify
 import localize
 import pipelines
 import shared
+from benchmarks.record_demo import cpu_name
 from classify.device import pick_device
 from classify.predict import Grader, predict_studies
 from pipelines.demo import synthesize
 from pipelines.end_to_end import predict
 from pipelines.scoring import read_oracle
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, read_grades, read_points
+from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
-from shared.files import read_json, write_json
-from shared.manifest import git_commit, read_run, sha256_of
 from shared.metric import bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.runtime.files import read_json, write_json
+from shared.runtime.run import git_commit, read_run, sha256_of
 from shared.splits import Splits, read_splits
 
 # Of further unseen studies; no other part of the project uses it.

@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo_folder import header
 
-from classify.augment import Augmenter
-from classify.batches import plain_batches, prefetched
+from benchmarks.demo_folder import header
 from classify.config import ClassifyConfig
 from classify.device import pick_device, use_all_cores
-from classify.fit import Trainer
-from classify.model import build_model
-from classify.rows import Crops
-from shared.files import write_json
+from classify.network.augment import Augmenter
+from classify.network.model import build_model
+from classify.samples import Crops
+from classify.train.batches import plain_batches, prefetched
+from classify.train.loop import Trainer
 from shared.labels import FINDINGS, Condition
+from shared.runtime.files import write_json
 
 TARGET = 0.85
 

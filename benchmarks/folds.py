@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from classify_ablations import line
-from demo_folder import Demo, header, paired_gains
 from numpy.typing import NDArray
-from record_demo import demo_command
 
+from benchmarks.classify_ablations import line
+from benchmarks.demo_folder import Demo, header, paired_gains
+from benchmarks.record_demo import demo_command
 from classify.calibrate import IDENTITY
-from classify.checkpoint import ModelCard, load_card
 from classify.cross_fit import cross_calibrated
 from classify.device import use_all_cores
 from classify.evaluate import evaluate, fold_priors
+from classify.network.checkpoint import ModelCard, load_card
 from classify.predict import Grader, trained_folds
 from pipelines.demo import ON_TRUE_POINTS
 from pipelines.evaluate import ORACLE, PRIOR, baselines
 from pipelines.scoring import read_oracle
-from shared.files import read_json, write_json
 from shared.labels import Condition, findings_of
-from shared.manifest import read_run
 from shared.metric import Interval, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.runtime.files import read_json, write_json
+from shared.runtime.run import read_run
 
 ENSEMBLE: Final = "mean of all folds"
 

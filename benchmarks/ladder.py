@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo_folder import Demo, add_arguments, header, paired_gains
-from study_network import (
+
+from benchmarks.demo_folder import Demo, add_arguments, header, paired_gains
+from benchmarks.study_network import (
     DIFFERENCES,
     StudyNetworkOptions,
     Trained,
@@ -25,14 +26,13 @@ from study_network import (
     study_images,
     train_study_network,
 )
-
 from classify.device import pick_device, use_all_cores
 from classify.predict import Grader, trained_folds
 from pipelines.demo import DEMO_FOLD
 from pipelines.evaluate import ORACLE, as_text, baselines, compare
-from shared.files import write_json
-from shared.manifest import read_run
 from shared.probabilities import ProbabilityTable
+from shared.runtime.files import write_json
+from shared.runtime.run import read_run
 
 # "filled": missing grades count as Normal/Mild, as in the notebook; "masked": they do not count, as in ours.
 OURS = "ours, end to end"

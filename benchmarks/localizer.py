@@ -18,27 +18,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from record_demo import cpu_name
 
-from localize.boxes import side_points_px
+from benchmarks.record_demo import cpu_name
 from localize.calibrate import read_calibration
 from localize.config import LocalizeConfig
-from localize.decode import decode_study
+from localize.decoding.decode import decode_study
+from localize.decoding.prior import mean_prior, read_prior
+from localize.detector.boxes import side_points_px
 from localize.device import resolve_device
 from localize.evaluate import Collected, FindingError, collect, evaluate, measures_of, missing_series_groups
 from localize.predict import CALIBRATION_FILE, Localizer, chosen_folds, predict_studies, write_predictions
-from localize.prior import mean_prior, read_prior
 from localize.report import measure_maps, numbering_measures, read_traps, trap_groups
-from shared.challenge import Challenge
+from pipelines.synthetic import generate
+from shared.data.challenge import Challenge
 from shared.detections import Detection, Localization, Source, read_detections, read_localizations
-from shared.files import read_json, write_json
 from shared.labels import FINDINGS, Condition, Finding, Side, View
-from shared.manifest import git_commit, sha256_of
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.numbering import read_numbering
-from shared.progress import log
+from shared.runtime.files import read_json, write_json
+from shared.runtime.progress import log
+from shared.runtime.run import git_commit, sha256_of
 from shared.study import Study
-from shared.synthetic import generate
 
 UNSEEN_SEED: Final = 270_001
 TRAP_SEED: Final = 270_213
@@ -80,7 +80,7 @@ def study_set(work: Path, name: str, *, seed: int, studies: int, traps: bool, wo
     if traps:
         data = Challenge.open(root / "data", "train")
         return StudySet(name=name, root=root, data=data, traps=read_traps(root / "truth" / "manifest.json"))
-    from shared.challenge import read_points
+    from shared.data.challenge import read_points
 
     test = Challenge.open(root / "data", "test")
     points = read_points(root / "truth" / "test_label_coordinates.csv")
@@ -253,7 +253,7 @@ def measured(studies: StudySet, folder: Path) -> Collected:
 
 def by_trap(sets: Sequence[StudySet], folders: Sequence[Path]) -> dict[str, Any]:
     """Measures of each trap over all trap sets, and of studies without a series by the series."""
-    from shared.synthetic.label_traps import LABEL_TRAPS
+    from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
 
     in_tables = {trap.__name__ for trap in LABEL_TRAPS}
     errors: list[FindingError] = []

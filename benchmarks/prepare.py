@@ -28,14 +28,14 @@ import numpy as np
 import pandas as pd
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
-from record_demo import cpu_name
 
-from shared.challenge import Challenge
-from shared.dicom import read_file, read_pixels
-from shared.files import read_json
-from shared.manifest import git_commit
-from shared.pixels import slice_pixels
-from shared.synthetic import generate
+from benchmarks.record_demo import cpu_name
+from pipelines.synthetic import generate
+from shared.data.challenge import Challenge
+from shared.dicom.pixels import slice_pixels
+from shared.dicom.reader import read_file, read_pixels
+from shared.runtime.files import read_json
+from shared.runtime.run import git_commit
 
 WORKERS = 2
 SEED = 2024

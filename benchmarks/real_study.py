@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from record_demo import cpu_name
 
+from benchmarks.record_demo import cpu_name
 from localize.predict import Localizer
-from shared.discover import discover_studies
+from shared.dicom.discover import discover_studies
 from shared.geometry import Plane
 from shared.labels import Condition, Level, View
-from shared.manifest import git_commit
+from shared.runtime.run import git_commit
 from shared.study import Slice, Study
 
 # Canal points (x, y) on the middle slice of the sagittal T2 series, 512 x 512 pixels.

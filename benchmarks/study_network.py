@@ -23,15 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet50
 
-from classify.augment import standardise
 from classify.calibrate import Calibration, fit_where_it_helps
 from classify.device import use_bf16
-from shared.challenge import Challenge, LoadedStudy
+from classify.network.augment import standardise
+from shared.data.challenge import Challenge
+from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, View, findings_of
 from shared.metric import score
-from shared.pixels import slice_pixels
 from shared.probabilities import floored, weighted_prior
-from shared.progress import log, track
+from shared.runtime.progress import log, track
+from shared.study import LoadedStudy
 
 SLICES: Final = 10
 VIEWS: Final = (View.SAGITTAL_T1, View.SAGITTAL_T2, View.AXIAL_T2)

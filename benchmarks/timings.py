@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from record_demo import cpu_name
 
-from shared.challenge import Challenge
-from shared.dicom import read_header, read_pixels
-from shared.manifest import git_commit
-from shared.synthetic import generate
+from benchmarks.record_demo import cpu_name
+from pipelines.synthetic import generate
+from shared.data.challenge import Challenge
+from shared.dicom.reader import read_header, read_pixels
+from shared.runtime.run import git_commit
 
 ROUNDS = 5
 

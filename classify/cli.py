@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import InputError, exit_code
 from shared.labels import Condition
+from shared.runtime.errors import InputError, exit_code
 
 if TYPE_CHECKING:
-    from shared.challenge import Challenge
+    from shared.data.challenge import Challenge
     from shared.detections import Localizations
     from shared.splits import Splits
 
@@ -156,12 +156,12 @@ def run_handler(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from classify.config import ClassifyConfig
     from classify.device import pick_device
-    from classify.launch import Processes
-    from classify.noisy import read_noisy
-    from classify.train import check_inputs, train
-    from shared.challenge import Challenge
-    from shared.files import prepare_output
+    from classify.noisy_labels import read_noisy
+    from classify.train.processes import Processes
+    from classify.train.run import check_inputs, train
+    from shared.data.challenge import Challenge
     from shared.jitter import read_jitter
+    from shared.runtime.files import prepare_output
     from shared.splits import chosen_splits, parse_folds
 
     overrides = list(arguments.set)
@@ -209,7 +209,7 @@ def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizati
       InputError: for any other CSV, whose detector may have trained on a study that validates the grader.
     """
     from shared.detections import read_localizations
-    from shared.manifest import data_fingerprint, read_run
+    from shared.runtime.run import data_fingerprint, read_run
     from shared.splits import read_splits
 
     try:
@@ -234,9 +234,9 @@ def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizati
 
 def _predict(arguments: argparse.Namespace) -> int:
     from classify.predict import Grader, predict_out_of_fold, predict_studies, write_predictions
-    from shared.challenge import Challenge
+    from shared.data.challenge import Challenge
     from shared.detections import read_localizations
-    from shared.files import prepare_output
+    from shared.runtime.files import prepare_output
     from shared.splits import read_splits
 
     started = time.time()
@@ -270,9 +270,9 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from classify.report import check_run, evaluate_run
-    from shared.challenge import Challenge
+    from shared.data.challenge import Challenge
     from shared.detections import read_localizations
-    from shared.files import prepare_output
+    from shared.runtime.files import prepare_output
 
     data = Challenge.open(arguments.data, "train")
     localizations = read_localizations(arguments.localizations) if arguments.localizations else None

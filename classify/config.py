@@ -4,9 +4,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from shared.config import Config
 from shared.jitter import Jitter
 from shared.labels import Condition, View
+from shared.runtime.config import Config
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]

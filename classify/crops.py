@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from classify.config import CropConfig
 from shared.detections import Localization
-from shared.errors import InputError
 from shared.geometry import HEAD, LEFT, POSTERIOR, FloatArray, Plane
 from shared.labels import Finding, Side, View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 
 ReadPixels = Callable[[Slice], NDArray[np.uint8]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.calibrate import cross_fitted
-from classify.checkpoint import load_card
+from classify.network.checkpoint import load_card
 from shared.labels import Condition, findings_of
 from shared.probabilities import ProbabilityTable, floored
 from shared.splits import Splits

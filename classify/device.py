@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from shared.errors import InputError
+from shared.runtime.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from classify.calibrate import weighted_log_loss
-from shared.errors import InputError
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity, findings_of
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, unweighted, weighted_prior
+from shared.runtime.errors import InputError
 from shared.splits import Splits
 
 CALIBRATION_BINS: Final = 10

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from shared.figures.report import Report
 from shared.labels import Severity
-from shared.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

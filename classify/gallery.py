@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.checkpoint import ModelCard, load_card, load_model
 from classify.config import ClassifyConfig, CropConfig
+from classify.crop_cache import CacheJob, cut_crops
 from classify.crops import CropSpec
-from classify.data import CacheJob, cut_crops
 from classify.device import pick_device
 from classify.figures import panels
-from classify.model import SeverityNet
+from classify.network.checkpoint import ModelCard, load_card, load_model
+from classify.network.model import SeverityNet
 from classify.occlusion import occlusion_map
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Localizations
 from shared.labels import FINDINGS, Condition, Severity
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.probabilities import ProbabilityTable, unweighted
 from shared.splits import Splits
 

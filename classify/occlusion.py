@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classify.augment import standardise
-from classify.checkpoint import ModelCard
-from classify.model import SeverityNet
-from classify.rows import family_and_level
+from classify.network.augment import standardise
+from classify.network.checkpoint import ModelCard
+from classify.network.model import SeverityNet
+from classify.samples import family_and_level
 from shared.labels import FINDINGS, Severity
 from shared.probabilities import unweighted
 

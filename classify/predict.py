@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classify.checkpoint import MODEL_FILE, ModelCard, load_card, load_model
+from classify.crop_cache import cut_crops
 from classify.crops import CropSpec
-from classify.data import cut_crops
 from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
-from classify.model import SeverityNet
-from classify.rows import family_and_level
-from classify.views import network_inputs
-from shared.challenge import Challenge
+from classify.network.checkpoint import MODEL_FILE, ModelCard, load_card, load_model
+from classify.network.model import SeverityNet
+from classify.network.tta import network_inputs
+from classify.samples import family_and_level
+from shared.data.challenge import Challenge
 from shared.detections import Localization, Localizations
-from shared.errors import InputError
 from shared.labels import FINDINGS, Condition, Finding
-from shared.manifest import read_run, write_run
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
-from shared.progress import track
+from shared.runtime.errors import InputError
+from shared.runtime.progress import track
+from shared.runtime.run import read_run, write_run
 from shared.splits import read_splits
 from shared.study import Study
 
@@ -46,7 +46,7 @@ class Graded:
 class Grader:
     """The trained folds of a run. Probabilities are the mean over folds, each with its own calibration.
 
-    With `tta` they are also the mean over views of each crop (`classify.views`).
+    With `tta` they are also the mean over views of each crop (`classify.network.tta`).
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Grader:
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Graded:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
 
-        The crops believe the planes of `study`: give it one from `shared.mirror.as_shown`, unless `unmirror` is off.
+        The crops believe the planes of `study`; `shared.mirror` corrects them unless `unmirror` is off.
         A finding without a localization, of an untrained family, or whose crop cannot be cut gets the training prior.
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from classify.calibrate import IDENTITY
-from classify.checkpoint import load_card
 from classify.cross_fit import cross_calibrated
 from classify.evaluate import evaluate, worst_mistakes
 from classify.figures import add_details
 from classify.gallery import Held, gallery_figure, occlusion_figure, surest_severe
-from classify.noisy import NOISY_FILE, THRESHOLD
+from classify.network.checkpoint import load_card
+from classify.noisy_labels import NOISY_FILE, THRESHOLD
 from classify.predict import trained_folds
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Localizations
-from shared.errors import InputError
-from shared.files import read_csv
+from shared.figures.report import Report
 from shared.labels import SEVERITY_COLUMNS, Condition, Severity
-from shared.manifest import data_fingerprint, read_run
 from shared.probabilities import read_probabilities
-from shared.report import Report
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv
+from shared.runtime.run import data_fingerprint, read_run
 from shared.splits import read_splits
 
 GALLERY: Final = 6

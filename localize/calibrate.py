@@ -16,9 +16,9 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from shared.detections import Localization
-from shared.errors import InputError
-from shared.files import read_json, write_json
 from shared.geometry import FloatArray
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json
 
 VERSION: Final = 1
 MIN_SAMPLES: Final = 50

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.errors import exit_code
+from shared.runtime.errors import exit_code
 
 _DATA = "challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv"
 _VIEWS = ("sagittal_t1", "sagittal_t2", "axial_t2")
@@ -126,11 +126,11 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 def run_train(args: argparse.Namespace) -> int:
     """Handler of `train`."""
     from localize.config import LocalizeConfig
-    from localize.train import check_inputs, train
-    from localize.yolo import starting_weights
-    from shared.challenge import Challenge
-    from shared.files import prepare_output
+    from localize.detector.yolo import starting_weights
+    from localize.train.run import check_inputs, train
+    from shared.data.challenge import Challenge
     from shared.labels import View
+    from shared.runtime.files import prepare_output
     from shared.splits import chosen_splits, parse_folds
 
     overrides = list(args.overrides)
@@ -161,9 +161,9 @@ def _weights_file(weights: str) -> Path | None:
 def run_predict(args: argparse.Namespace) -> int:
     """Handler of `predict`."""
     from localize.predict import check_run, predict_data, write_predictions
-    from shared.challenge import Challenge
-    from shared.files import prepare_output
-    from shared.progress import log
+    from shared.data.challenge import Challenge
+    from shared.runtime.files import prepare_output
+    from shared.runtime.progress import log
 
     has_test = (args.data / "test_series_descriptions.csv").is_file()
     data = Challenge.open(args.data, args.part or ("test" if has_test else "train"))

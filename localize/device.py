@@ -1,6 +1,6 @@
 """Where the detectors compute: what `--device` means."""
 
-from shared.errors import InputError
+from shared.runtime.errors import InputError
 
 
 def resolve_device(device: str, *, several: bool = False) -> str:

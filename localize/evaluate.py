@@ -13,7 +13,7 @@ import numpy as np
 from localize.calibrate import cross_fitted
 from localize.reliability import reliability
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, Point
+from shared.data.challenge import Challenge, Point
 from shared.detections import Localization, Source
 from shared.geometry import FloatArray
 from shared.jitter import Jitter

@@ -7,10 +7,10 @@ import numpy as np
 
 from localize.evaluate import FindingError
 from shared.detections import Detection, Localization
-from shared.errors import InputError
+from shared.dicom.pixels import slice_pixels
 from shared.geometry import FloatArray
 from shared.labels import Finding, Level, View
-from shared.pixels import slice_pixels
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 
 if TYPE_CHECKING:

@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localize.calibrate import IDENTITY, Calibration, calibrated, mean_calibration, read_calibration
-from localize.canvas import Canvas, fit_canvas, render
 from localize.config import LocalizeConfig
-from localize.decode import Decoded, decode_study
+from localize.decoding.decode import Decoded, decode_study
+from localize.decoding.prior import ChainPrior, mean_prior, read_prior
+from localize.decoding.slice_selection import Chosen, first_slices, further_slices, is_conclusive, is_settled
+from localize.detector.canvas import Canvas, fit_canvas, render
 from localize.device import resolve_device
-from localize.focus import Chosen, first_slices, further_slices, is_conclusive, is_settled
-from localize.prior import ChainPrior, mean_prior, read_prior
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Detection, Localization, write_detections, write_localizations
-from shared.errors import InputError
+from shared.dicom.pixels import slice_pixels
 from shared.labels import Finding, Level, View
-from shared.manifest import data_fingerprint, read_run, sha256_of
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
-from shared.pixels import slice_pixels
-from shared.progress import log, track
+from shared.runtime.errors import InputError
+from shared.runtime.progress import log, track
+from shared.runtime.run import data_fingerprint, read_run, sha256_of
 from shared.splits import read_splits
 from shared.study import Series, Slice, Study
 
 if TYPE_CHECKING:
-    from localize.yolo import Detector
+    from localize.detector.yolo import Detector
 
 KIND = "localize"
 PREDICTION_SECTIONS = ("chain", "axial", "slices")
@@ -196,7 +196,7 @@ class Localizer:
         device: str = "auto",
     ) -> "Localizer":
         """From model files whose origin the caller answers for."""
-        from localize.yolo import Detector
+        from localize.detector.yolo import Detector
 
         place = resolve_device(device)
         lowest = min(config.chain.min_score, config.axial.min_score)
@@ -210,7 +210,7 @@ class Localizer:
     def localize(self, study: Study) -> StudyLocalization:
         """Detects on the slices that matter, or on all, and decodes the findings' points.
 
-        It believes the planes of `study`: give it one from `shared.mirror.as_shown`, unless `unmirror` is off.
+        It believes the planes of `study`: give it one from `shared.mirror.correct.as_shown`, unless `unmirror` is off.
         """
         looked = _Looked()
         decoded = self._focused(study, looked) if self.config.slices.focused else None

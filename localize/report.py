@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from localize.config import LocalizeConfig
+from localize.detector.export import export_view
 from localize.device import resolve_device
 from localize.evaluate import FindingError, by_study_group, collect, evaluate, missing_series_groups, shifted_studies
-from localize.export import export_view
 from localize.figures import WorstCase, confusion, distributions, reliability_curves, study_figure, worst_figure
 from localize.predict import KIND, Localizer, check_run, chosen_folds, predict_studies, write_predictions
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, Point, read_points
+from shared.data.challenge import Challenge, Point, read_points
 from shared.detections import Detection, Localization, read_detections, read_localizations
-from shared.errors import InputError
-from shared.files import prepare_output, read_json
+from shared.figures.report import Report
 from shared.labels import Condition, Finding, Level, View
-from shared.manifest import data_fingerprint, read_run
 from shared.numbering import CERTAIN, Numbering, read_numbering
-from shared.progress import log
-from shared.report import Report
+from shared.runtime.errors import InputError
+from shared.runtime.files import prepare_output, read_json
+from shared.runtime.progress import log
+from shared.runtime.run import data_fingerprint, read_run
 from shared.splits import read_splits
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -124,7 +124,7 @@ def measure_maps(
 
     A view without any true point is left out.
     """
-    from localize.yolo import measure_map
+    from localize.detector.yolo import measure_map
 
     config = LocalizeConfig.load(run / "config.toml")
     place = resolve_device(device)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
-from shared.errors import InputError, exit_code
+from shared.runtime.errors import InputError, exit_code
 
 EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
 
@@ -33,7 +33,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_synth(commands)
     _add_show(commands)
-    _add_realism(commands)
     _add_audit(commands)
     _add_prepare(commands)
     _add_splits(commands)
@@ -122,7 +121,7 @@ def _add_synth(commands: Commands) -> None:
 
 def _synth(a: argparse.Namespace) -> int:
     from pipelines.demo import synthesize
-    from shared.files import prepare_output
+    from shared.runtime.files import prepare_output
 
     prepare_output(a.out, overwrite=a.overwrite)
     synthesize(
@@ -166,37 +165,6 @@ def _show(a: argparse.Namespace) -> int:
         localizations=a.localizations, prediction=a.prediction, truth=a.truth,
     )  # fmt: skip
     sys.stdout.write(show(a.data, a.study, a.out, options, overwrite=a.overwrite) + "\n")
-    return 0
-
-
-def _add_realism(commands: Commands) -> None:
-    p = commands.add_parser(
-        "realism", help="real slices beside synthetic ones: one scale, one windowing, simple numbers", epilog=EPILOG,
-        description="Writes OUT/report.html and report.json. The page holds pixels of the studies in DATA.",
-    )  # fmt: skip
-    p.add_argument("data", type=Path, metavar="DATA", help="real studies: challenge directory or folder of DICOM files")
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    p.add_argument(
-        "--patients",
-        type=int,
-        default=3,
-        help="synthetic patients, and most real ones; at most 12 (default %(default)s)",
-    )
-    p.add_argument("--preset", choices=("demo", "full"), default="full", help="matrix sizes of the synthetic studies")
-    p.add_argument("--seed", type=int, default=0, help="seed of the synthetic patients (default %(default)s)")
-    p.add_argument("--localizations", type=Path, metavar="CSV", help="points that name the levels of plain DICOM")
-    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: both)")
-    _add_output(p)
-    p.set_defaults(func=_realism)
-
-
-def _realism(a: argparse.Namespace) -> int:
-    from pipelines.realism import RealismOptions, realism
-
-    options = RealismOptions(
-        patients=a.patients, preset=a.preset, seed=a.seed, part=a.part, localizations=a.localizations
-    )
-    sys.stdout.write(f"{realism(a.data, a.out, options, overwrite=a.overwrite)}\n")
     return 0
 
 
@@ -253,11 +221,11 @@ def _add_prepare(commands: Commands) -> None:
 
 
 def _prepare(a: argparse.Namespace) -> int:
-    from pipelines import workers
+    from shared.runtime import pool as workers
 
     if a.workers > 1:
-        workers.begin("pipelines.prepare_study")
-    from pipelines.prepare import PrepareOptions, prepare
+        workers.begin("pipelines.prepare.study")
+    from pipelines.prepare.prepare import PrepareOptions, prepare
 
     options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)
     sys.stdout.write(prepare(a.data, a.store, options, overwrite=a.overwrite, resume=a.resume) + "\n")
@@ -274,7 +242,7 @@ def _add_splits(commands: Commands) -> None:
 
 
 def _splits(a: argparse.Namespace) -> int:
-    from shared.challenge import Challenge
+    from shared.data.challenge import Challenge
     from shared.splits import make_splits, write_splits
 
     if a.out.exists():

@@ -14,19 +14,19 @@ from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
 from pipelines.predict import StudyPrediction, predict_source, to_table, write_prediction_run
 from pipelines.report import evaluation_report, prediction_report
 from pipelines.scoring import read_oracle
-from pipelines.source import StudySource, open_source
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, read_grades, read_points
-from shared.config import Config
+from shared.data.challenge import Challenge, read_grades, read_points
+from shared.data.source import StudySource, open_source
 from shared.detections import read_localizations
-from shared.errors import InputError
-from shared.files import prepare_output, read_json, write_json
 from shared.jitter import read_jitter
-from shared.manifest import RUN_FILE, read_run, sha256_of, write_run
 from shared.metric import study_losses
-from shared.mirror import with_turned
+from shared.mirror.correct import with_turned
 from shared.probabilities import ProbabilityTable, write_submission
-from shared.progress import log, track
+from shared.runtime.config import Config
+from shared.runtime.errors import InputError
+from shared.runtime.files import prepare_output, read_json, write_json
+from shared.runtime.progress import log, track
+from shared.runtime.run import RUN_FILE, read_run, sha256_of, write_run
 from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 
 OURS: Final = "this pipeline"
@@ -118,8 +118,8 @@ def synthesize(
     traps: bool = False,
     workers: int = 1,
 ) -> None:
-    """Writes OUT/data and OUT/truth with progress; see `shared.synthetic.generate`."""
-    from shared.synthetic import generate
+    """Writes OUT/data and OUT/truth with progress; see `pipelines.synthetic.generate`."""
+    from pipelines.synthetic import generate
 
     last = time.monotonic()
 
@@ -226,7 +226,7 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
     if (run / RUN_FILE).is_file():
         return
     from localize.config import LocalizeConfig
-    from localize.train import train
+    from localize.train.run import train
 
     config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
     prepare_output(run, resume=resume)
@@ -246,7 +246,7 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     if (run / RUN_FILE).is_file():
         return
     from classify.config import ClassifyConfig
-    from classify.train import train
+    from classify.train.run import train
 
     config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
     prepare_output(run, resume=resume)

@@ -15,12 +15,12 @@ from pipelines.predict import (
     write_prediction_run,
 )
 from pipelines.report import prediction_report
-from pipelines.source import StudySource, open_source
-from shared.challenge import Part
-from shared.errors import InputError
-from shared.files import prepare_output
-from shared.manifest import sha256_of
-from shared.progress import log
+from shared.data.challenge import Part
+from shared.data.source import StudySource, open_source
+from shared.runtime.errors import InputError
+from shared.runtime.files import prepare_output
+from shared.runtime.progress import log
+from shared.runtime.run import sha256_of
 from shared.splits import read_splits
 
 if TYPE_CHECKING:

@@ -10,18 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.source import StudySource
-from shared.challenge import LoadedStudy
+from shared.data.source import StudySource
 from shared.detections import Detection, Localization, write_detections, write_localizations
-from shared.errors import InputError
-from shared.files import inside, write_json
 from shared.labels import FINDINGS, Finding, Severity
-from shared.manifest import read_run, write_run
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
 from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
-from shared.progress import log, track
-from shared.study import Study
+from shared.runtime.errors import InputError
+from shared.runtime.files import inside, write_json
+from shared.runtime.progress import log, track
+from shared.runtime.run import read_run, write_run
+from shared.study import LoadedStudy, Study
 
 
 class StudyLocalization(Protocol):

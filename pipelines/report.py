@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from classify.evaluate import describe
 from classify.figures import add_details
 from pipelines.evaluate import Comparison
-from pipelines.picture import study_picture
 from pipelines.predict import StudyPrediction, study_record
-from pipelines.source import StudySource
-from shared.errors import InputError
+from shared.data.source import StudySource
+from shared.figures.report import Report
+from shared.figures.study_picture import study_picture
 from shared.metric import TERMS, Interval, study_losses
 from shared.probabilities import ProbabilityTable
-from shared.report import Report
+from shared.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

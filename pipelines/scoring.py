@@ -8,10 +8,10 @@ import numpy as np
 
 from pipelines.evaluate import ORACLE, as_text, baselines, compare
 from pipelines.report import evaluation_report
-from shared.challenge import MISSING, Part, read_grades
-from shared.errors import InputError
-from shared.files import prepare_output
+from shared.data.challenge import MISSING, Part, read_grades
 from shared.probabilities import ProbabilityTable, class_weighted, read_submission
+from shared.runtime.errors import InputError
+from shared.runtime.files import prepare_output
 
 OURS: Final = "submission"
 

@@ -4,18 +4,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pipelines.page import png_bytes
-from pipelines.sheet import draw_sheet
-from pipelines.source import StudySource, open_parts
-from pipelines.study_sheet import Marks, level_sheet, overview_sheet
-from shared.challenge import LoadedStudy, Part, read_grades, read_points
+from shared.data.challenge import Part, read_grades, read_points
+from shared.data.source import StudySource, open_parts
 from shared.detections import Localization, read_detections, read_localizations
-from shared.errors import InputError
-from shared.files import written_beside
+from shared.dicom.pixels import slice_pixels
+from shared.figures.page import png_bytes
+from shared.figures.sheet import draw_sheet
+from shared.figures.study_sheet import Marks, level_sheet, overview_sheet
 from shared.labels import Finding, Level
-from shared.pixels import slice_pixels
 from shared.probabilities import read_probabilities
-from shared.progress import log
+from shared.runtime.errors import InputError
+from shared.runtime.files import written_beside
+from shared.runtime.progress import log
+from shared.study import LoadedStudy
 
 _NAMED_IDS: Final = 5
 

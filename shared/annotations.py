@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shared.challenge import Point
+from shared.data.challenge import Point
 from shared.detections import Localization, Source
 from shared.labels import Finding
 from shared.study import Study

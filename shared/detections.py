@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shared.errors import InputError
-from shared.files import read_csv, write_csv
 from shared.labels import Finding, Level, View
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv, write_csv
 
 
 class Source(StrEnum):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.errors import InputError
-from shared.files import read_json, write_json
 from shared.labels import Condition
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

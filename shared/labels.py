@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from shared.errors import InputError
+from shared.runtime.errors import InputError
 
 
 class View(StrEnum):

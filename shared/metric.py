@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import InputError
 from shared.labels import SEVERITY_WEIGHTS, Condition, Severity, findings_of
 from shared.probabilities import SUM_TOLERANCE
+from shared.runtime.errors import InputError
 
 TERMS: Final = (*(c.short for c in Condition), "any_severe")
 _EPS: Final = float(np.finfo(np.float64).eps)

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from shared.errors import InputError
-from shared.files import read_csv, write_csv
 from shared.labels import Level
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv, write_csv
 
 # Below this probability of the names a reader should count the vertebrae.
 CERTAIN: Final = 0.95

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shared.errors import InputError
-from shared.files import read_csv, write_csv
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, parse_row_id
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv, write_csv
 
 SUM_TOLERANCE: Final = 1e-6
 # No submitted probability is below this: a confident miss costs 13.8 instead of the 36 of a written zero.

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from shared.challenge import Challenge
-from shared.errors import InputError
-from shared.files import read_json, write_json
+from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json
 
 VERSION = 1
 

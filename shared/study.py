@@ -17,7 +17,7 @@ REPEATED_NUMBERS = "instance numbers repeat; its slices are numbered by position
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """Where a prepared store (`shared.store`) keeps a slice's decoded pixels.
+    """Where a prepared store (`shared.data.store`) keeps a slice's decoded pixels.
 
     Attributes:
       path: file of 8-bit pixels, rows first, slice after slice.
@@ -34,7 +34,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """One image of a series. `shape` is (rows, columns); `shared.pixels.slice_pixels` gives its pixels.
+    """One image of a series. `shape` is (rows, columns); `shared.dicom.pixels.slice_pixels` gives its pixels.
 
     A slice read from a prepared store equals the one read from its DICOM file: `path` names that file for both.
     """
@@ -90,6 +90,14 @@ class Study:
 
     def get(self, series_id: str) -> Series | None:
         return next((s for s in self.series if s.series_id == series_id), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedStudy:
+    """A study and what could not be read of it, one message a file or series."""
+
+    study: Study
+    problems: tuple[str, ...] = ()
 
 
 def _parallel(a: Plane, b: Plane) -> bool:

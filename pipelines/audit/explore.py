@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipelines.audit.study import PointFacts, SeriesFacts, StudyResult
 from pipelines.audit.tables import Tables
-from shared.challenge import MISSING
+from pipelines.synthetic.grades import prevalence
+from shared.data.challenge import MISSING
 from shared.labels import FINDINGS, Condition, Finding, Level, Severity, Side, View
-from shared.synthetic.grades import prevalence
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pipelines.picture import SEVERITY_COLORS
+from shared.figures.study_picture import SEVERITY_COLORS
 from shared.labels import FINDINGS, Condition, Level, Severity, Side, View
 
 if TYPE_CHECKING:

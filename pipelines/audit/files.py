@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.audit.findings import Code, Issue
-from shared.challenge import number_of
-from shared.dicom import NoImageError, NoPlaneError
-from shared.encoding import Encoding, read_encoded_header
-from shared.errors import InputError
+from shared.data.challenge import number_of
+from shared.dicom.encoding import Encoding, read_encoded_header
+from shared.dicom.reader import NoImageError, NoPlaneError
 from shared.labels import View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
 
 _NAMED: Final = 5

@@ -136,7 +136,12 @@ class Code(Enum):
     )
     SERIES_UNUSED = ("series-unused", _N, "A series of a plain folder has no view.", "It is passed over.")
     # How pixels are stored.
-    MONOCHROME1 = ("monochrome1", _N, "Low values are bright.", "Read them through shared.dicom, which inverts them.")
+    MONOCHROME1 = (
+        "monochrome1",
+        _N,
+        "Low values are bright.",
+        "Read them through shared.dicom, which inverts them.",
+    )
     SIGNED_PIXELS = ("signed-pixels", _N, "Stored values are signed.", "Do not read them as unsigned.")
     RESCALED = ("rescaled", _N, "RescaleSlope and RescaleIntercept are not 1 and 0.", "Apply them.")
     TRANSFER_SYNTAX = (

@@ -14,8 +14,8 @@ from pipelines.audit.explore import (
     study_count,
 )
 from pipelines.audit.findings import Code, Gravity, Issue, count_gravities
+from shared.figures.report import Report
 from shared.labels import FINDINGS, Condition, Level, View
-from shared.report import Report
 
 Json = Mapping[str, Any]
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from pipelines.audit.files import FileRead, StudyRead
 from pipelines.audit.findings import Code, Issue
-from shared.dicom import read_raw_pixels
-from shared.errors import InputError
-from shared.intensity import scale_to_8bit
+from shared.dicom.intensity import scale_to_8bit
+from shared.dicom.reader import read_raw_pixels
 from shared.labels import View
-from shared.mirror import fit_study, quick_look
-from shared.mirror_fit import Picture
+from shared.mirror.correct import fit_study, quick_look
+from shared.mirror.fit import Picture
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipelines.audit.findings import Code, Issue, finding_name
 from pipelines.audit.levels import check_levels
-from shared.challenge import Point
+from shared.data.challenge import Point
 from shared.geometry import LEFT, FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Slice, Study

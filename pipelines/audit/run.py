@@ -15,13 +15,13 @@ from pipelines.audit.page import write_page
 from pipelines.audit.pixels import Pixels
 from pipelines.audit.study import NEARLY_ALL, Job, StudyResult, audit_study, check_absent_tags
 from pipelines.audit.tables import Tables, check_parts, read_tables
-from shared.challenge import Part, listed_parts
-from shared.discover import find_studies
-from shared.errors import InputError
-from shared.files import check_output, prepare_output, write_csv
-from shared.manifest import package_version
-from shared.progress import track
-from shared.store import is_store
+from shared.data.challenge import Part, listed_parts
+from shared.data.store import is_store
+from shared.dicom.discover import find_studies
+from shared.runtime.errors import InputError
+from shared.runtime.files import check_output, prepare_output, write_csv
+from shared.runtime.progress import track
+from shared.runtime.run import package_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.audit.files import SeriesRead, StudyRead
 from pipelines.audit.findings import Code, Issue
-from shared.discover import MIN_SLICES
+from shared.dicom.discover import MIN_SLICES
 from shared.geometry import HEAD, FloatArray, dominant_axis
 from shared.labels import Level
 from shared.study import Series, Slice

@@ -20,7 +20,7 @@ from pipelines.audit.pixels import Pixels, check_pixels
 from pipelines.audit.points import Placed, check_points, check_points_without_images, place_points
 from pipelines.audit.stacks import check_anatomy, check_stacks, gaps_mm, instance_order, levels_by_series
 from pipelines.audit.tables import check_views
-from shared.challenge import Point
+from shared.data.challenge import Point
 from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Study

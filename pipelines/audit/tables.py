@@ -1,6 +1,6 @@
 """The challenge's CSV files, read row by row: a bad row is an issue and is left out, the others are used.
 
-`shared.challenge` refuses a table with a bad row, which is right for training; an audit has to name all of them.
+`shared.data.challenge` refuses a table with a bad row, which is right for training; an audit has to name all of them.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.audit.findings import Code, Issue
-from shared.challenge import GRADES, IDENTIFIER, MISSING, Part, Point
-from shared.errors import InputError
-from shared.files import read_csv
+from shared.data.challenge import GRADES, IDENTIFIER, MISSING, Part, Point
 from shared.labels import FINDINGS, Condition, Finding, Level, View, parse_row_id
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv
 
 Grades = NDArray[np.int8]
 

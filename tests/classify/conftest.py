@@ -10,8 +10,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from classify.config import ClassifyConfig
-from classify.train import train
-from shared.challenge import Challenge, write_grades
+from classify.train.run import train
+from shared.data.challenge import Challenge, write_grades
 from shared.labels import FINDINGS, Side, View
 from shared.splits import Splits, make_splits
 

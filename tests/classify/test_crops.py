@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from classify.crops import CropSpec, canonical_axes, channel_slices, crop
 from shared.detections import Localization, Source
-from shared.errors import InputError
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Side, View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, order_slices
 
 SPEC = CropSpec(size_px=41, slices=3, mm_per_px=1.0)

@@ -8,15 +8,15 @@ import pytest
 
 from classify import predict as predict_module
 from classify.config import CropConfig
+from classify.crop_cache import CacheJob, build_cache, cut_crops
 from classify.crops import CropSpec
-from classify.data import CacheJob, build_cache, cut_crops
+from pipelines.synthetic import generate
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, Point
+from shared.data.challenge import Challenge, Point
 from shared.detections import Localization
 from shared.labels import Condition, Finding, View
-from shared.mirror import as_shown
+from shared.mirror.correct import as_shown
 from shared.study import Study
-from shared.synthetic import generate
 
 CROP = CropConfig(size_px=48, slices=1, margin_px=0, margin_slices=0)
 RECESSES = (Condition.SUBARTICULAR,)

@@ -10,20 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.augment import UNCHANGED, Augmenter, center, standardise
 from classify.calibrate import IDENTITY, fit_calibration, softmax, weighted_log_loss
 from classify.cli import main_train
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, JitterConfig, PerFamily, TrainConfig
 from classify.device import pick_device
 from classify.evaluate import calibration_error, confusion
-from classify.fit import learning_rate
-from classify.infer import predict_logits
-from classify.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
-from classify.rows import Crops
-from shared.errors import InputError
+from classify.network.augment import UNCHANGED, Augmenter, center, standardise
+from classify.network.infer import predict_logits
+from classify.network.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
+from classify.samples import Crops
+from classify.train.loop import learning_rate
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
 from shared.probabilities import class_weighted, unweighted
+from shared.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CROP = CropConfig(

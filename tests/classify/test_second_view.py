@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from classify.augment import UNCHANGED, Augmenter, center, standardise
 from classify.config import AugmentConfig, CropConfig, PerFamily
+from classify.crop_cache import cut_crops
 from classify.crops import CropSpec, _slice_at
-from classify.data import cut_crops
+from classify.network.augment import UNCHANGED, Augmenter, center, standardise
 from classify.predict import predict_out_of_fold
-from classify.train import train
+from classify.train.run import train
 from shared.annotations import annotated_localizations
 from shared.detections import Localization, Source
-from shared.errors import InputError
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View
 from shared.probabilities import read_probabilities
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, order_slices
 
 SHAPE = (64, 80)

@@ -6,15 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify.augment import Augmenter
-from classify.batches import CANAL, plain_batches, study_batches
 from classify.config import ClassifyConfig
-from classify.fit import EpochResult, Trainer, stops_early
-from classify.model import any_severe_loss, build_model
-from classify.rows import Crops
-from shared.errors import InputError
+from classify.network.augment import Augmenter
+from classify.network.model import any_severe_loss, build_model
+from classify.samples import Crops
+from classify.train.batches import CANAL, plain_batches, study_batches
+from classify.train.loop import EpochResult, Trainer, stops_early
 from shared.labels import FINDINGS, Condition, findings_of
 from shared.metric import study_losses
+from shared.runtime.errors import InputError
 
 CANAL_COLUMNS = [f.index for f in findings_of(Condition.CANAL)]
 

@@ -11,30 +11,30 @@ import numpy as np
 import pytest
 import torch
 
-import classify.data as data_module
-import classify.fit as fit_module
+import classify.crop_cache as data_module
 import classify.report as report_module
-import classify.train as train_module
+import classify.train.loop as fit_module
+import classify.train.run as train_module
 from classify.calibrate import IDENTITY
-from classify.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.cli import add_parsers, main_train, run_handler
 from classify.config import ClassifyConfig
-from classify.data import CacheJob, build_cache, using_cache
+from classify.crop_cache import CacheJob, build_cache, using_cache
 from classify.device import use_deterministic
 from classify.evaluate import evaluate
-from classify.held_out import held_out_table
+from classify.network.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.predict import Grader, predict_out_of_fold, predict_studies
 from classify.report import evaluate_run
-from classify.rows import Crops
-from classify.train import FoldStudies, train
+from classify.samples import Crops
+from classify.train.held_out import held_out_table
+from classify.train.run import FoldStudies, train
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Localization, Source, write_localizations
-from shared.errors import InputError
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
-from shared.manifest import data_fingerprint, write_run
 from shared.probabilities import FLOOR, read_probabilities
+from shared.runtime.errors import InputError
+from shared.runtime.run import data_fingerprint, write_run
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.augment import center, standardise
 from classify.calibrate import IDENTITY
-from classify.checkpoint import ModelCard
 from classify.config import ClassifyConfig, CropConfig, ModelConfig
-from classify.model import FAMILIES, FEATURES, SliceAttention, build_model, empty_model
+from classify.network.augment import center, standardise
+from classify.network.checkpoint import ModelCard
+from classify.network.model import FAMILIES, FEATURES, SliceAttention, build_model, empty_model
+from classify.network.tta import network_inputs
 from classify.occlusion import occlusion_map
-from classify.views import network_inputs
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
 
 CROP = CropConfig(size_px=32, slices=3, margin_px=8, margin_slices=0)

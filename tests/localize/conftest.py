@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from spine_phantom import jittered_truths, write_challenge
 
 from localize.config import LocalizeConfig
-from localize.prior import ChainPrior, fit_prior
-from localize.train import train
-from shared.challenge import Challenge
+from localize.decoding.prior import ChainPrior, fit_prior
+from localize.train.run import train
+from shared.data.challenge import Challenge
 from shared.splits import Splits
 
 

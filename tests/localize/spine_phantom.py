@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from shared.challenge import write_grades
+from shared.data.challenge import write_grades
 from shared.detections import Detection, Localization, Source
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View

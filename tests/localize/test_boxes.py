@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from spine_phantom import axial_series, model_study, sagittal_series, true_point, truth_of
 
-from localize.boxes import Role, label_series, side_points_px, slice_gap_mm
 from localize.config import ViewConfig
+from localize.detector.boxes import Role, label_series, side_points_px, slice_gap_mm
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Side, View
 

@@ -16,7 +16,7 @@ from localize.calibrate import (
     write_calibration,
 )
 from localize.reliability import reliability
-from shared.errors import InputError
+from shared.runtime.errors import InputError
 
 
 def test_reliability_by_hand() -> None:

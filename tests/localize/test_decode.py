@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spine_phantom import model_study, perfect_detections, sagittal_series, truth_of
 
-from localize.axial import AxialSlice, assign_levels, describe_series
 from localize.config import LocalizeConfig
-from localize.decode import decode_study
+from localize.decoding.axial import AxialSlice, assign_levels, describe_series
+from localize.decoding.decode import decode_study
+from localize.decoding.prior import ChainPrior
 from localize.evaluate import evaluate, measure_jitter, study_errors
-from localize.prior import ChainPrior
 from shared.detections import Detection, Source
 from shared.labels import FINDINGS, Condition, Level, View
 

@@ -9,16 +9,16 @@ import pytest
 from spine_phantom import CANAL_MM, model_study, perfect_detections, truth_of
 
 from localize.config import LocalizeConfig
-from localize.decode import decode_study
+from localize.decoding.decode import decode_study
+from localize.decoding.prior import ChainPrior
 from localize.evaluate import by_study_group, evaluate, missing_series_groups, shifted_studies, study_errors
 from localize.predict import Localizer
-from localize.prior import ChainPrior
 from localize.report import evaluate_run, numbering_measures, read_traps, trap_groups
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Localization, Source, read_localizations, write_localizations
-from shared.errors import InputError
 from shared.labels import Condition, Finding, Level, View
 from shared.numbering import Numbering, read_numbering
+from shared.runtime.errors import InputError
 
 STUDY = model_study()
 TRUTH = truth_of(STUDY)

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 from spine_phantom import jittered_truths, sagittal_series
 
-from localize.augment import augment
-from localize.canvas import fit_canvas, render
 from localize.cli import add_parsers, main_train
 from localize.config import AugmentConfig, LocalizeConfig
-from localize.export import export_view
+from localize.decoding.prior import fit_prior, read_prior, write_prior
+from localize.detector.augment import augment
+from localize.detector.canvas import fit_canvas, render
+from localize.detector.export import export_view
 from localize.predict import Localizer, predict_studies
-from localize.prior import fit_prior, read_prior, write_prior
 from localize.report import evaluate_run
-from localize.train import train
-from shared.challenge import Challenge
+from localize.train.run import train
+from shared.data.challenge import Challenge
 from shared.detections import read_detections, read_localizations
-from shared.errors import InputError
 from shared.jitter import read_jitter
 from shared.labels import Condition, View
-from shared.manifest import read_run, sha256_of
+from shared.runtime.errors import InputError
+from shared.runtime.run import read_run, sha256_of
 from shared.splits import Splits
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "localize"

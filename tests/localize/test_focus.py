@@ -7,10 +7,10 @@ import pytest
 from spine_phantom import axial_series, model_study, perfect_detections, sagittal_series, truth_of
 
 from localize.config import LocalizeConfig
+from localize.decoding.prior import ChainPrior
+from localize.decoding.slice_selection import first_slices
 from localize.evaluate import study_errors
-from localize.focus import first_slices
 from localize.predict import Localizer
-from localize.prior import ChainPrior
 from shared.detections import Detection
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from localize.config import LocalizeConfig
+from localize.decoding.prior import fit_prior
 from localize.evaluate import collect_errors
 from localize.predict import Localizer, predict_studies
-from localize.prior import fit_prior
+from pipelines.synthetic import generate
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge
+from shared.data.challenge import Challenge
 from shared.detections import Detection
 from shared.labels import Condition, Level, Side, View
 from shared.study import Series, Slice
-from shared.synthetic import generate
 
 TRAPPED = 2
 
@@ -27,7 +27,7 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     with pytest.MonkeyPatch.context() as patch:
         planned = dict.fromkeys(range(TRAPPED), ("flipped_axial",))
         # The package exports a function of the module's name.
-        patch.setattr(import_module("shared.synthetic.generate"), "assign_traps", lambda *_: planned)
+        patch.setattr(import_module("pipelines.synthetic.generate"), "assign_traps", lambda *_: planned)
         generate(root, studies=6, test_studies=0, seed=12, traps=True)
     return Challenge.open(root / "data")
 

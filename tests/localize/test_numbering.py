@@ -9,13 +9,13 @@ import pytest
 from spine_phantom import CANAL_MM, model_study, perfect_detections
 
 from localize.config import ChainConfig
-from localize.levels import ChainDecoding, decode_chain, lift
-from localize.prior import ChainPrior
-from localize.shifts import Places, ladder, weigh_shifts
+from localize.decoding.chain import ChainDecoding, decode_chain, lift
+from localize.decoding.numbering import Places, ladder, weigh_shifts
+from localize.decoding.prior import ChainPrior
 from shared.detections import Detection, Source
-from shared.errors import InputError
 from shared.labels import Level, View
 from shared.numbering import Numbering, read_numbering, write_numbering
+from shared.runtime.errors import InputError
 
 STUDY = model_study()
 BOXES = perfect_detections(STUDY)

@@ -7,9 +7,9 @@ import pytest
 from spine_phantom import CANAL_MM, jittered_truths
 
 from localize.config import ChainConfig
-from localize.levels import _fitting_pose
-from localize.prior import ChainPrior, fit_prior
-from localize.shifts import Places
+from localize.decoding.chain import _fitting_pose
+from localize.decoding.numbering import Places
+from localize.decoding.prior import ChainPrior, fit_prior
 from shared.labels import FINDINGS, Condition, Level
 
 

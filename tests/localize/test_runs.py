@@ -11,16 +11,16 @@ import torch
 
 from localize.cli import add_parsers, main_train
 from localize.config import LocalizeConfig, ModelConfig
+from localize.detector.yolo import starting_weights
 from localize.device import first_device, resolve_device
 from localize.predict import Localizer, predict_data, predict_studies
 from localize.report import evaluate_run
-from localize.train import train
-from localize.yolo import starting_weights
-from shared.challenge import Challenge
+from localize.train.run import train
+from shared.data.challenge import Challenge
 from shared.detections import write_localizations
-from shared.errors import InputError, exit_code
-from shared.files import read_json, write_json
 from shared.labels import View
+from shared.runtime.errors import InputError, exit_code
+from shared.runtime.files import read_json, write_json
 from shared.splits import Splits, write_splits
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pydicom
 from dicom_files import AXIAL, SAGITTAL, write_dicom
 
-from shared.challenge import write_grades
+from shared.data.challenge import write_grades
 from shared.labels import FINDINGS, Condition, Level, Side, View
 
 STUDY = "100"

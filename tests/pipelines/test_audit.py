@@ -32,10 +32,10 @@ from pipelines.audit import pixels as audit_pixels
 from pipelines.audit.findings import Code, Gravity
 from pipelines.audit.pixels import Pixels
 from pipelines.cli import main
-from shared.errors import InputError
 from shared.labels import FINDINGS, View
-from shared.mirror import fit_study
-from shared.mirror_fit import Fit, Pictures
+from shared.mirror.correct import fit_study
+from shared.mirror.fit import Fit, Pictures
+from shared.runtime.errors import InputError
 from shared.study import Series, Study
 
 # All but those of the place, so that nothing is said of tags that are absent.

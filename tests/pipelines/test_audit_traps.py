@@ -14,8 +14,8 @@ from audit import EXPECTED, is_found, write_tables
 from pipelines.audit import AuditOptions, AuditResult, inspect
 from pipelines.audit.findings import Code, Gravity, Issue
 from pipelines.audit.pixels import Pixels
-from shared.synthetic import generate
-from shared.synthetic.traps import TRAPS
+from pipelines.synthetic import generate
+from pipelines.synthetic.traps.plant import TRAPS
 
 WORKERS = min(2, os.cpu_count() or 1)
 # Few studies carry several traps each, and some then hide another: a shifted chain in a study without reference points.

@@ -11,12 +11,12 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.demo import DemoOptions, demo
-from shared.challenge import read_grades
-from shared.errors import InputError
-from shared.files import read_json
+from shared.data.challenge import read_grades
 from shared.labels import FINDINGS
 from shared.metric import score
 from shared.probabilities import read_probabilities, read_submission
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json
 
 
 def tree(folder: Path) -> set[str]:

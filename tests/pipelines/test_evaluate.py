@@ -5,9 +5,9 @@ import pytest
 
 from pipelines.evaluate import ORACLE, PRIOR, UNIFORM, as_text, baselines, compare
 from pipelines.scoring import ScoringOptions, evaluate_files, read_oracle
-from shared.challenge import write_grades
-from shared.errors import InputError
+from shared.data.challenge import write_grades
 from shared.probabilities import ProbabilityTable, class_weighted, write_submission
+from shared.runtime.errors import InputError
 
 STUDIES = [str(i) for i in range(60)]
 

@@ -23,15 +23,15 @@ from pipelines.predict import (
     to_table,
     write_prediction_run,
 )
-from pipelines.source import open_source
+from shared.data.source import open_source
 from shared.detections import Detection, Localization, Source
-from shared.errors import InputError
-from shared.files import read_json
 from shared.labels import FINDINGS, Condition, Finding, Level
-from shared.manifest import write_run
-from shared.mirror import with_turned
+from shared.mirror.correct import with_turned
 from shared.numbering import Numbering
 from shared.probabilities import read_submission
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json
+from shared.runtime.run import write_run
 from shared.study import Study
 
 PRIOR = np.tile([0.7, 0.2, 0.1], (25, 1))
@@ -218,7 +218,7 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
         return with_turned(study, ids), ids
 
     looks: list[str] = []
-    monkeypatch.setattr("shared.mirror.unmirrored", turn)
+    monkeypatch.setattr("shared.mirror.correct.unmirrored", turn)
     loaded = open_source(write_test_part(tmp_path)).load("5")
     prediction = predict_study(loaded, Models(localizer=TurnedLocalizer(), grader=Grader()))
     assert looks == ["5"]

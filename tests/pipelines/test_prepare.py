@@ -15,20 +15,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
 from classify.config import ClassifyConfig
-from classify.data import CacheJob, build_cache
+from classify.crop_cache import CacheJob, build_cache
 from localize.config import LocalizeConfig
-from localize.export import export_view
-from pipelines import prepare_study as prepare_study_module
+from localize.detector.export import export_view
 from pipelines.cli import main
-from pipelines.prepare import PrepareOptions, prepare
-from pipelines.source import open_source
-from shared.challenge import Challenge
-from shared.dicom import FileReading, read_file, read_pixels
-from shared.errors import InputError
-from shared.files import read_json
+from pipelines.prepare import study as prepare_study_module
+from pipelines.prepare.prepare import PrepareOptions, prepare
+from shared.data.challenge import Challenge
+from shared.data.source import open_source
+from shared.data.store import Store
+from shared.dicom.pixels import slice_pixels
+from shared.dicom.reader import FileReading, read_file, read_pixels
 from shared.labels import FINDINGS, Condition, View
-from shared.pixels import slice_pixels
-from shared.store import Store
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -13,11 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
 from pipelines.cli import main
-from pipelines.picture import SEVERITY_COLORS
-from pipelines.sheet import Sheet
-from pipelines.study_sheet import LEVEL_FIELD_MM, Marks, level_sheet, overview_sheet
-from pipelines.tiles import Window, gap_mm, image_left
-from shared.challenge import Challenge, Point
+from pipelines.synthetic import generate
+from shared.data.challenge import Challenge, Point
 from shared.detections import (
     Detection,
     Localization,
@@ -25,13 +22,16 @@ from shared.detections import (
     write_detections,
     write_localizations,
 )
-from shared.discover import discover_studies
-from shared.errors import InputError
+from shared.dicom.discover import discover_studies
+from shared.figures.sheet import Sheet
+from shared.figures.study_picture import SEVERITY_COLORS
+from shared.figures.study_sheet import LEVEL_FIELD_MM, Marks, level_sheet, overview_sheet
+from shared.figures.tiles import Window, gap_mm, image_left
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Severity, Side, View
 from shared.probabilities import ProbabilityTable, write_probabilities
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
-from shared.synthetic import generate
 
 L4_L5 = Finding(condition=Condition.CANAL, side=None, level=Level.L4_L5)
 

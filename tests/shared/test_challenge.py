@@ -9,10 +9,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
 from shared.annotations import annotated_localizations
-from shared.challenge import Challenge, number_of, read_grades, write_grades
-from shared.errors import InputError
+from shared.data.challenge import Challenge, number_of, read_grades, write_grades
 from shared.labels import FINDINGS, View
-from shared.manifest import data_fingerprint
+from shared.runtime.errors import InputError
+from shared.runtime.run import data_fingerprint
 
 
 def write_challenge(root: Path) -> Path:

@@ -14,8 +14,9 @@ from rle.utils import encode_pixel_data
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
-from shared import dicom
-from shared.dicom import (
+from shared.dicom import reader as dicom
+from shared.dicom.intensity import scale_by_table, scale_to_8bit
+from shared.dicom.reader import (
     NoImageError,
     NoPlaneError,
     file_digest,
@@ -24,9 +25,8 @@ from shared.dicom import (
     read_pixels,
     read_raw_pixels,
 )
-from shared.errors import InputError
-from shared.intensity import scale_by_table, scale_to_8bit
-from shared.stored_pixels import stored_pixels
+from shared.dicom.stored_pixels import stored_pixels
+from shared.runtime.errors import InputError
 
 
 def test_header_of_a_file_without_optional_tags(tmp_path: Path) -> None:

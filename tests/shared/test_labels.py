@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import InputError
 from shared.labels import FINDINGS, Condition, Finding, Level, Severity, Side, View, findings_of, parse_row_id
+from shared.runtime.errors import InputError
 
 
 def test_the_25_findings_in_the_order_of_train_csv() -> None:

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from shared.errors import InputError
 from shared.labels import FINDINGS, Condition, Finding, Level
 from shared.metric import bootstrap, interval, score, study_losses
 from shared.probabilities import class_weighted, constant_table, weighted_prior
+from shared.runtime.errors import InputError
 
 WEIGHTS = np.array([1.0, 2.0, 4.0])
 

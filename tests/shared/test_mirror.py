@@ -11,14 +11,14 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from shared.challenge import Challenge
+from pipelines.synthetic import generate
+from shared.data.challenge import Challenge
+from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
 from shared.labels import View
-from shared.mirror import fit_study, unmirrored
-from shared.mirror_fit import Fit, Pictures, fit_series
-from shared.pixels import slice_pixels
+from shared.mirror.correct import fit_study, unmirrored
+from shared.mirror.fit import Fit, Pictures, fit_series
 from shared.study import Series, Slice, Study
-from shared.synthetic import generate
 
 
 @pytest.fixture(scope="module")

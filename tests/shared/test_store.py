@@ -13,18 +13,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
-from pipelines.prepare import PrepareOptions, prepare
-from pipelines.source import open_source
-from shared import store as store_module
-from shared.challenge import Challenge, Part
-from shared.dicom import Header, read_pixels
-from shared.errors import InputError
-from shared.files import read_json
-from shared.manifest import data_fingerprint
-from shared.pixels import slice_pixels
-from shared.store import STORE_FILE, Store, record_path
+from pipelines.prepare.prepare import PrepareOptions, prepare
+from pipelines.synthetic import generate
+from shared.data import store as store_module
+from shared.data.challenge import Challenge, Part
+from shared.data.source import open_source
+from shared.data.store import STORE_FILE, Store, record_path
+from shared.dicom.pixels import slice_pixels
+from shared.dicom.reader import Header, read_pixels
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json
+from shared.runtime.run import data_fingerprint
 from shared.study import Slice
-from shared.synthetic import generate
 
 
 def write_part(root: Path) -> Path:

@@ -17,7 +17,6 @@ from shared.detections import (
     write_detections,
     write_localizations,
 )
-from shared.errors import InputError
 from shared.jitter import Jitter, read_jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Level, View
 from shared.probabilities import (
@@ -27,6 +26,7 @@ from shared.probabilities import (
     write_probabilities,
     write_submission,
 )
+from shared.runtime.errors import InputError
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 

@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from shared.tags import tag_value
+from shared.dicom.tags import tag_value
 
 KEYWORDS = ["PixelSpacing", "EchoTime", "InstanceNumber", "Rows", "SeriesInstanceUID", "SeriesDescription"]
 CONTENTS = st.one_of(

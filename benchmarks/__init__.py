@@ -1,0 +1,1 @@
+"""Measurements behind results/; run each as `python -m benchmarks.NAME`."""

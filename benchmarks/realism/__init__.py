@@ -1,0 +1,1 @@
+"""Real slices beside synthetic ones: one scale, one windowing, simple numbers."""

@@ -1,0 +1,7 @@
+"""`python -m benchmarks.realism`."""
+
+import sys
+
+from benchmarks.realism.realism import main
+
+sys.exit(main())

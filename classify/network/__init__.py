@@ -1,0 +1,1 @@
+"""The grading network, what it sees, and the file it is kept in."""

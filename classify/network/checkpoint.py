@@ -1,0 +1,178 @@
+"""Classifier checkpoints: safetensors for the weights, JSON for everything needed to use them. No pickle."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from classify.calibrate import Calibration, calibration_from_json
+from classify.config import ClassifyConfig
+from classify.network.model import SeverityNet, empty_model
+from shared.labels import Condition
+from shared.probabilities import prior_from_json, prior_to_json
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json, written_beside
+
+VERSION: Final = 2
+WEIGHTS_FILE: Final = "model.safetensors"
+MODEL_FILE: Final = "model.json"
+# How pixels become input; changes whenever the cropper or the normalisation does.
+PREPROCESSING: Final = {
+    "intensity": "8 bit per slice between percentiles (shared.dicom), then zero mean and unit deviation per crop",
+    "sagittal": "x to posterior, y to foot, slices medial to lateral; the canal's right to left",
+    "axial": "x to the finding's side, y to posterior, slices head to foot; never across a gap between blocks",
+    "version": 2,
+}
+_KEYS: Final = frozenset(
+    {
+        "version",
+        "config",
+        "preprocessing",
+        "families",
+        "prior",
+        "calibration",
+        "fold",
+        "data_fingerprint",
+        "held_out_points",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What model.json holds.
+
+    Attributes:
+      families: condition families the model was trained for; the others stay with the prior.
+      prior: weighted prior of the training studies. # [25, 3]
+      calibration: per family, from logits to calibrated logits.
+      held_out_points: whether the held-out studies were scored at "localized" or "annotated" points.
+    """
+
+    config: ClassifyConfig
+    families: tuple[Condition, ...]
+    prior: NDArray[np.float64]
+    calibration: dict[Condition, Calibration]
+    fold: int
+    data_fingerprint: str
+    held_out_points: str
+
+
+def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+    """Writes a state dict as safetensors, at once or not at all."""
+    with written_beside(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary)
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Writes model.json. It comes last: a fold with this file is finished."""
+    write_json(
+        folder / MODEL_FILE,
+        {
+            "version": VERSION,
+            "config": card.config.model_dump(mode="json"),
+            "preprocessing": PREPROCESSING,
+            "families": [c.short for c in card.families],
+            "prior": prior_to_json(card.prior),
+            "calibration": {
+                c.short: {"temperature": x.temperature, "bias": list(x.bias)} for c, x in card.calibration.items()
+            },
+            "fold": card.fold,
+            "data_fingerprint": card.data_fingerprint,
+            "held_out_points": card.held_out_points,
+        },
+    )
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Raises `InputError` for a missing file, another version, unknown or missing keys, or calibrations."""
+    path = folder / MODEL_FILE
+    value = read_json(path)
+    if not isinstance(value, dict) or set(value) != _KEYS:
+        strange = sorted(set(value) ^ _KEYS) if isinstance(value, dict) else type(value).__name__
+        raise InputError(f"{path}: keys differ from version {VERSION}'s in {strange}; train again with this release")
+    if value["version"] != VERSION or value["preprocessing"] != PREPROCESSING:
+        raise InputError(
+            f"{path}: expected version {VERSION} and its preprocessing, got {value['version']!r}; "
+            "train again with this release"
+        )
+    by_name = {c.short: c for c in Condition}
+    try:
+        families = tuple(by_name[name] for name in value["families"])
+        calibration = {by_name[name]: calibration_from_json(x) for name, x in value["calibration"].items()}
+        if not set(families) <= set(calibration):
+            raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
+        return ModelCard(
+            config=ClassifyConfig.model_validate(value["config"]),
+            families=families,
+            prior=prior_from_json(value["prior"]),
+            calibration=calibration,
+            fold=int(value["fold"]),
+            data_fingerprint=str(value["data_fingerprint"]),
+            held_out_points=str(value["held_out_points"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+        raise InputError(f"{path}: malformed ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+
+
+def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:
+    """The network of a fold, ready to predict; raises `InputError` when the weights are missing or do not fit."""
+    path = folder / WEIGHTS_FILE
+    model = empty_model(card.config.model, slices=card.config.crop.channels)
+    try:
+        model.load_state_dict(load_file(path))
+    except (
+        Exception
+    ) as error:  # missing, truncated or foreign: safetensors and torch raise errors without a common base
+        raise InputError(
+            f"{path}: no usable weights ({type(error).__name__}: {str(error).splitlines()[0][:160]})"
+        ) from error
+    return model.to(device).eval()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """An unfinished fold: finished epochs, steps of the one begun, tensors by network, and the optimizer's state."""
+
+    epoch: int
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save_progress(folder: Path, progress: Progress) -> None:
+    """Keeps the newest state: a folder renamed into place, so a kill leaves the one before."""
+    with written_beside(folder / f"epoch-{progress.epoch:04d}-step-{progress.step:06d}") as temporary:
+        temporary.mkdir()
+        for name, tensors in progress.tensors.items():
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / f"{name}.safetensors")
+        torch.save(progress.state, temporary / "optimizer.pt")
+    for old in _saved(folder)[:-1]:
+        shutil.rmtree(old)
+
+
+def load_progress(folder: Path) -> Progress | None:
+    """The newest state; None when there is none. Raises `InputError` when it cannot be read."""
+    saved = _saved(folder)
+    if not saved:
+        return None
+    newest = saved[-1]
+    try:
+        tensors = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}
+        state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # as in `load_model`
+        raise InputError(f"{newest}: cannot be resumed from ({error}); delete it to start the fold anew") from error
+    _, epoch, _, step = newest.name.split("-")
+    return Progress(epoch=int(epoch), step=int(step), tensors=tensors, state=state)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Oldest first: the names sort by epoch, then by step."""
+    return sorted(folder.glob("epoch-[0-9]*-step-[0-9]*")) if folder.is_dir() else []

@@ -1,0 +1,181 @@
+"""The network: one ResNet50 trunk, one linear head per condition family, and the metric's loss."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import ResNet50_Weights, resnet50
+
+from classify.config import ModelConfig
+from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity
+from shared.runtime.errors import InputError
+
+FAMILIES: Final = tuple(Condition)
+FEATURES: Final = 2048
+
+
+class SeverityNet(nn.Module):
+    """Crops -> severity logits.
+
+    Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the
+    training prior: an untrained network already predicts the weighted prior and has to learn what the image adds.
+    With `attention` the trunk sees one slice at a time and `SliceAttention` pools its features.
+    """
+
+    def __init__(self, *, slices: int, dropout: float, attention: bool = False) -> None:
+        super().__init__()
+        self.trunk = resnet50(weights=None, zero_init_residual=True)
+        self.trunk.fc = nn.Identity()
+        _adapt_input(self.trunk, 1 if attention else slices)
+        self.attention = SliceAttention(slices) if attention else None
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({c.short: nn.Linear(FEATURES, 3, bias=False) for c in FAMILIES})
+        for weight in self.heads.parameters():
+            nn.init.normal_(weight, std=0.005)
+        self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
+
+    def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:
+        """[b, slices, size, size], [b], [b] (indices of family and level) -> logits [b, 3]."""
+        if self.attention is None:
+            features = self.trunk(x)
+        else:
+            each = self.trunk(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])  # [b, slices, features]
+            features = self.attention(each, family)
+        features = self.dropout(features)
+        every = torch.stack([self.heads[c.short](features) for c in FAMILIES], dim=1)  # [b, families, 3]
+        logits = every[torch.arange(len(x), device=x.device), family].float()
+        return logits + self.level_bias[family, level]
+
+
+class SliceAttention(nn.Module):
+    """Weighted mean of slices' features, the weights learned per family (Ilse et al., ICML 2018, without the gate).
+
+    A bias per family and slice position lets it prefer the localized slice; all weights start equal.
+    """
+
+    def __init__(self, slices: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(FEATURES, hidden)
+        self.scores = nn.Linear(hidden, len(FAMILIES), bias=False)
+        nn.init.zeros_(self.scores.weight)
+        self.position_bias = nn.Parameter(torch.zeros(len(FAMILIES), slices))
+
+    def weights(self, features: Tensor, family: Tensor) -> Tensor:
+        """[b, slices, features], [b] -> [b, slices], each row summing to 1."""
+        every = self.scores(torch.tanh(self.hidden(features))).transpose(1, 2).float()  # [b, families, slices]
+        own = every[torch.arange(len(features), device=features.device), family] + self.position_bias[family]
+        return torch.softmax(own, dim=1)
+
+    def forward(self, features: Tensor, family: Tensor) -> Tensor:
+        """[b, slices, features], [b] -> [b, features]."""
+        return (self.weights(features, family)[:, :, None] * features).sum(1)
+
+
+def empty_model(config: ModelConfig, *, slices: int) -> SeverityNet:
+    """A network of the configured shape, its weights to be loaded or trained."""
+    return SeverityNet(slices=slices, dropout=config.dropout, attention=config.slices_as == "attention")
+
+
+def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64]) -> SeverityNet:
+    """A network ready to train; `prior` is the weighted training prior. # [25, 3]
+
+    Raises:
+      InputError: when the pretrained weights cannot be had.
+    """
+    model = empty_model(config, slices=slices)
+    if config.pretrained != "none":
+        load_trunk(model.trunk, config.pretrained)
+    bias = torch.zeros_like(model.level_bias)
+    for c, condition in enumerate(FAMILIES):
+        for level in Level:
+            rows = [f.index for f in FINDINGS if f.condition is condition and f.level is level]
+            bias[c, level] = torch.from_numpy(np.log(prior[rows].mean(0)))
+    with torch.no_grad():
+        model.level_bias.copy_(bias)
+    return model
+
+
+def load_trunk(trunk: nn.Module, pretrained: str) -> None:
+    """Loads ImageNet weights, downloaded ("imagenet") or from the path of a ResNet50 state dict.
+
+    Raises:
+      InputError: when the download fails or the file is no ResNet50 state dict.
+    """
+    try:
+        if pretrained == "imagenet":
+            state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
+        elif pretrained.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(Path(pretrained))
+        else:
+            state = torch.load(Path(pretrained), map_location="cpu", weights_only=True)
+        state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+        kernel = trunk.get_parameter("conv1.weight")
+        state["conv1.weight"] = _spread(state["conv1.weight"], kernel.shape[1])
+        trunk.load_state_dict(state, strict=True)
+    except Exception as error:  # a foreign file or a failed download: every loader has its own errors
+        raise InputError(
+            f"pretrained weights {pretrained!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
+            "give --weights none, imagenet, or the path of a torchvision ResNet50 state dict"
+        ) from error
+
+
+def _adapt_input(trunk: nn.Module, slices: int) -> None:
+    """Gives conv1 as many input channels as there are slices."""
+    if slices != 3:
+        conv = nn.Conv2d(slices, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        trunk.conv1 = conv
+
+
+def _spread(kernel: Tensor, slices: int) -> Tensor:
+    """RGB kernels for another number of channels: their mean in each, scaled to keep the response."""
+    if kernel.shape[1] == slices:
+        return kernel
+    return kernel.mean(1, keepdim=True).repeat(1, slices, 1, 1) * (kernel.shape[1] / slices)
+
+
+def row_weights(
+    label: NDArray[np.int8], family: NDArray[np.intp], *, balance: float, canal_emphasis: float
+) -> NDArray[np.float32]:
+    """Weight of each training row in the loss, mean 1; 0 where there is no grade (-1). # [n], [n] -> [n]
+
+    Rows weigh 1/2/4 by grade, as in the metric. With `balance` 1 every family's total is equal, because the metric
+    averages the families; `canal_emphasis` multiplies the canal's, whose rows the any-severe term counts once more.
+    """
+    weight = np.where(label >= 0, np.asarray(SEVERITY_WEIGHTS)[label.clip(min=0)], 0.0)
+    for c, condition in enumerate(FAMILIES):
+        total = weight[family == c].sum()
+        if total > 0:
+            weight[family == c] *= total**-balance * (canal_emphasis if condition is Condition.CANAL else 1.0)
+    return (weight / weight.mean()).astype(np.float32) if weight.any() else weight.astype(np.float32)
+
+
+def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean of weight * cross-entropy. Rows without a grade (-1) count nothing. # [b, 3], [b], [b] -> []"""
+    graded = label >= 0
+    loss = functional.cross_entropy(logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing)
+    return torch.where(graded, loss * weight, 0.0).mean()
+
+
+def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor) -> tuple[Tensor, Tensor]:
+    """The metric's any-severe term, study by study, from all graded canal rows of some studies.
+
+    The prediction is the largest of a study's probabilities of Severe, the label whether any row is severe, the weight
+    the largest row weight. # [n, 3], [n], [n] -> weighted losses [studies], weights [studies]
+    """
+    log_p = torch.log_softmax(logits, dim=1)
+    severe, other = log_p[:, Severity.SEVERE], log_p[:, : Severity.SEVERE].logsumexp(1)
+    mine = study.unique()[:, None] == study[None]  # type: ignore[no-untyped-call]  # [studies, n]
+    # log p and log(1 - p) of the row with the largest p; a row of another study never wins.
+    log_any = severe.expand_as(mine).masked_fill(~mine, -torch.inf).amax(1)
+    log_none = other.expand_as(mine).masked_fill(~mine, torch.inf).amin(1)
+    row_weight = torch.tensor(SEVERITY_WEIGHTS, device=label.device)[label]
+    weight = row_weight.expand_as(mine).masked_fill(~mine, 0.0).amax(1)
+    happened = (mine & (label == Severity.SEVERE)).any(1)
+    return weight * -torch.where(happened, log_any, log_none), weight

@@ -1,0 +1,1 @@
+"""Training of stage 2: `python -m classify.train DATA RUN ...` or `lumbar classify train`."""

@@ -1,0 +1,70 @@
+"""Batches of an epoch: which rows go together, and their patches read ahead."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classify.network.model import FAMILIES
+from classify.samples import Crops
+from shared.labels import Condition
+
+CANAL: Final = FAMILIES.index(Condition.CANAL)
+_BATCHES_AHEAD: Final = 4
+
+Rows = NDArray[np.intp]
+
+
+def step_count(rows: int, batch: int) -> int:
+    """Batches of an epoch; the remainder of a row count that does not divide sits this epoch out."""
+    return max(rows // batch, 1)
+
+
+def plain_batches(crops: Crops, batch: int, rng: np.random.Generator) -> list[Rows]:
+    """Rows in random order, cut into batches."""
+    order = rng.permutation(len(crops))
+    return [order[i * batch : (i + 1) * batch] for i in range(step_count(len(crops), batch))]
+
+
+def study_batches(crops: Crops, batch: int, rng: np.random.Generator) -> list[Rows]:
+    """Batches that hold all canal crops of some studies, so that a loss can look at a study's worst canal level.
+
+    Studies are dealt to the batches in turn, so each has the same share of canal crops as the whole; other crops fill
+    them up at random. Where canal crops alone exceed `batch` (training on the canal family only), batches are a study
+    larger or smaller.
+    """
+    steps = step_count(len(crops), batch)
+    together = canal_groups(crops)
+    together = [together[i] for i in rng.permutation(len(together))]
+    others = rng.permutation(np.flatnonzero(crops.family != CANAL))
+    batches, start = [], 0
+    for step in range(steps):
+        dealt = together[step::steps]
+        end = start + max(batch - sum(map(len, dealt)), 0)
+        batches.append(np.concatenate([*dealt, others[start:end]]).astype(np.intp))
+        start = end
+    return [rows for rows in batches if len(rows)]
+
+
+def canal_groups(crops: Crops) -> list[Rows]:
+    """The canal rows of each study that has any."""
+    rows = np.flatnonzero(crops.family == CANAL)
+    rows = rows[np.argsort(crops.study[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(crops.study[rows])) + 1
+    return np.split(rows, starts) if len(rows) else []
+
+
+def prefetched(crops: Crops, batches: list[Rows]) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
+    """Reads batches ahead in a thread, so that a slow disk does not hold up the network."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[Rows, Future[NDArray[np.uint8]]]] = deque()
+        for rows in batches:
+            ahead.append((rows, pool.submit(crops.read, rows)))
+            if len(ahead) > _BATCHES_AHEAD:
+                first, patches = ahead.popleft()
+                yield first, patches.result()
+        for first, patches in ahead:
+            yield first, patches.result()

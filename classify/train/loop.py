@@ -1,0 +1,304 @@
+"""Trains one network: loop, schedule, averaged weights, resume. Knows arrays and tensors, not folders of studies."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from classify.config import ClassifyConfig, TrainConfig
+from classify.device import use_bf16
+from classify.network.augment import Augmenter, standardise
+from classify.network.checkpoint import Progress, load_progress, save_progress
+from classify.network.model import SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
+from classify.samples import Crops, family_and_level
+from classify.train.batches import CANAL, canal_groups, plain_batches, prefetched, step_count, study_batches
+from shared.labels import SEVERITY_WEIGHTS
+from shared.runtime.errors import InputError
+from shared.runtime.progress import log, track
+
+# An epoch that takes longer is also saved on the way, so that a kill costs no more than this.
+SAVE_EVERY_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """One line of a fold's log.
+
+    Attributes:
+      train_loss: mean over the epoch's steps of what is minimised: rows weighted as in `row_weights`, on augmented
+        crops and with label smoothing, and the any-severe term where it is on. It is not comparable with the next.
+      held_out_loss: what `fit`'s `evaluate` gives for the averaged weights; here the mean over families of the
+        metric's weighted log loss, without the any-severe term.
+    """
+
+    epoch: int
+    train_loss: float
+    held_out_loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An epoch stopped on its way: steps done, their summed loss, and both random streams as they stood."""
+
+    step: int
+    total: float
+    numpy_state: str
+    torch_state: list[Tensor]
+
+
+Evaluate = Callable[[SeverityNet], float]
+
+
+def fit(
+    model: SeverityNet,
+    crops: Crops,
+    config: ClassifyConfig,
+    augmenter: Augmenter,
+    evaluate: Evaluate,
+    *,
+    fold: int,
+    progress: Path,
+    device: torch.device,
+) -> tuple[SeverityNet, list[EpochResult]]:
+    """Trains `model` and returns the network to keep and the log; continues from `progress` when something is there.
+
+    `evaluate` gives the held-out loss of a network. A run that was killed and continued, also within an epoch, gives
+    the weights of one that was not, on one device and with as many threads (on a GPU as far as torch has deterministic
+    algorithms). `progress` stays; the caller deletes it once the network is kept.
+
+    Raises:
+      InputError: when training diverges.
+    """
+    trainer = Trainer(model, crops, config, augmenter, fold=fold, device=device)
+    history, begun = trainer.resume(progress)
+    while len(history) < config.train.epochs and not stops_early(history, config.train.patience):
+        started, epoch = time.monotonic(), len(history)
+        train_loss, rate = trainer.run_epoch(
+            epoch, begun=begun, save=lambda state: trainer.save(progress, history, state)
+        )
+        begun = None
+        if not math.isfinite(train_loss):
+            raise InputError(
+                f"fold {fold} epoch {epoch + 1}: training diverged, its loss is {train_loss}; "
+                f"lower train.learning_rate (now {config.train.learning_rate:g}) and start again with --overwrite"
+            )
+        held_out_loss = evaluate(trainer.averaged)
+        result = EpochResult(
+            epoch=epoch + 1, train_loss=train_loss, held_out_loss=held_out_loss, learning_rate=rate,
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+        history.append(result)
+        trainer.remember_best(history)
+        log(
+            f"fold {fold} epoch {result.epoch}/{config.train.epochs}: loss {train_loss:.4f}, "
+            f"held out {held_out_loss:.4f} ({result.seconds:.0f} s)"
+        )
+        trainer.save(progress, history)
+    return trainer.kept(), history
+
+
+def stops_early(history: list[EpochResult], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no lower held-out loss than those before; never for 0."""
+    if not patience or len(history) <= patience:
+        return False
+    losses = [h.held_out_loss for h in history]
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+class Trainer:
+    """Network, averaged network and optimizer of one fold."""
+
+    def __init__(
+        self,
+        model: SeverityNet,
+        crops: Crops,
+        config: ClassifyConfig,
+        augmenter: Augmenter,
+        *,
+        fold: int,
+        device: torch.device,
+    ) -> None:
+        train = config.train
+        layout = torch.channels_last if train.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
+        self.averaged = empty_model(config.model, slices=config.crop.channels)
+        self.averaged.load_state_dict(model.state_dict())
+        self.averaged = self.averaged.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+        self.best: dict[str, Tensor] | None = None
+        self.crops, self.config, self.augmenter, self.fold, self.device = crops, train, augmenter, fold, device
+        self.views = config.crop.views
+        self.bf16 = use_bf16(train.amp, device)
+        self.weights = row_weights(
+            crops.label, crops.family, balance=train.balance, canal_emphasis=train.canal_emphasis
+        )
+        self.steps = step_count(len(crops), train.batch)
+        self.any_scale = _any_severe_scale(crops, self.weights, train, self.steps)
+        self.optimizer = _optimizer(self.model, train)
+
+    def run_epoch(
+        self, epoch: int, *, begun: Begun | None = None, save: Callable[[Begun], None] | None = None
+    ) -> tuple[float, float]:
+        """One pass, or the rest of one; returns the mean loss and the last learning rate.
+
+        `save` is called on the way with what `begun` wants, every `SAVE_EVERY_SECONDS`.
+        """
+        rng = np.random.default_rng([self.config.seed, self.fold, epoch])
+        torch.manual_seed(int(rng.integers(2**31)))
+        compose = study_batches if self.any_scale > 0 else plain_batches
+        batches = compose(self.crops, self.config.batch, rng)
+        # Summed where it is computed: reading each loss would make a GPU wait for the next batch.
+        total, rate, first = torch.zeros((), dtype=torch.float64, device=self.device), 0.0, 0
+        if begun is not None:
+            first, total = begun.step, total + begun.total
+            rng.bit_generator.state = json.loads(begun.numpy_state)
+            self._set_torch_state(begun.torch_state)
+        self.model.train()
+        saved = time.monotonic()
+        stream = track(prefetched(self.crops, batches[first:]), f"epoch {epoch + 1}", total=len(batches) - first)
+        for step, (rows, patches) in enumerate(stream, start=first):
+            rate = learning_rate(self.config, epoch * self.steps + step, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            total = total + self.update(self.prepare(rows, patches, rng), rows, epoch * self.steps + step)
+            if save is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS and step + 1 < len(batches):
+                state = json.dumps(rng.bit_generator.state)
+                save(Begun(step=step + 1, total=float(total), numpy_state=state, torch_state=self._torch_state()))
+                saved = time.monotonic()
+        return float(total) / len(batches), rate
+
+    def prepare(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        """The network's input of some rows, augmented on the device. # [b, channels, size, size]"""
+        draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
+        x = self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw)
+        x = standardise(x, self.views)
+        return x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x
+
+    def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
+        """One step of the optimizer on prepared input; `step` counts over all epochs. Returns the loss. # []"""
+        crops = self.crops
+        family, level = family_and_level(crops.finding[rows], self.device)
+        label = torch.from_numpy(crops.label[rows].astype(np.int64)).to(self.device)
+        weight = torch.from_numpy(self.weights[rows]).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(x, family, level)
+        loss = weighted_loss(logits, label, weight, label_smoothing=self.config.label_smoothing)
+        canal = (family == CANAL) & (label >= 0)
+        if self.any_scale > 0 and canal.any():
+            study = torch.from_numpy(crops.study[rows]).to(self.device)
+            loss = loss + self.any_scale * any_severe_loss(logits[canal], label[canal], study[canal])[0].sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self._average(step)
+        return loss.detach().double()
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        # The average forgets faster at first, or the random start would weigh on it for long.
+        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+        for kept, new in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if kept.dtype.is_floating_point:
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+    def remember_best(self, history: list[EpochResult]) -> None:
+        if self.config.keep == "best" and history[-1].held_out_loss <= min(h.held_out_loss for h in history):
+            self.best = {k: v.detach().clone() for k, v in self.averaged.state_dict().items()}
+
+    def kept(self) -> SeverityNet:
+        """The network to keep, as `TrainConfig.keep` says."""
+        if self.best is not None:
+            self.averaged.load_state_dict(self.best)
+        return self.averaged
+
+    def save(self, folder: Path, history: list[EpochResult], begun: Begun | None = None) -> None:
+        """Writes everything a killed run needs, after whole epochs or within one."""
+        tensors = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict()}
+        if self.best is not None:
+            tensors["best"] = self.best
+        state: dict[str, Any] = {
+            "optimizer": self.optimizer.state_dict(),
+            "history": [[h.epoch, h.train_loss, h.held_out_loss, h.learning_rate, h.seconds] for h in history],
+            "begun": None if begun is None else [begun.total, begun.numpy_state, begun.torch_state],
+        }
+        step = 0 if begun is None else begun.step
+        save_progress(folder, Progress(epoch=len(history), step=step, tensors=tensors, state=state))
+
+    def resume(self, folder: Path) -> tuple[list[EpochResult], Begun | None]:
+        """The finished epochs and what is done of the next one; nothing where there is no progress."""
+        loaded = load_progress(folder)
+        if loaded is None:
+            return [], None
+        tensors, state = loaded.tensors, loaded.state
+        self.model.load_state_dict(tensors["model"])
+        self.averaged.load_state_dict(tensors["averaged"])
+        self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
+        self.optimizer.load_state_dict(state["optimizer"])
+        log(f"fold {self.fold}: continues after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
+        names = ("epoch", "train_loss", "held_out_loss", "learning_rate", "seconds")
+        history = [EpochResult(**dict(zip(names, values, strict=True))) for values in state["history"]]
+        if state["begun"] is None:
+            return history, None
+        total, numpy_state, torch_state = state["begun"]
+        return history, Begun(step=loaded.step, total=total, numpy_state=numpy_state, torch_state=torch_state)
+
+    def _torch_state(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states
+
+    def _set_torch_state(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device.type == "cuda" and len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.device)
+
+
+def _any_severe_scale(crops: Crops, weights: NDArray[np.float32], config: TrainConfig, steps: int) -> float:
+    """What a batch's summed any-severe losses are multiplied with, so that `any_severe` 1 counts them like a family.
+
+    An epoch's sum of weighted study losses over their weights is the metric's term; a family's share of the row loss is
+    its share of the row weights.
+    """
+    if config.any_severe == 0:
+        return 0.0
+    study_weight = sum(max(SEVERITY_WEIGHTS[int(v)] for v in crops.label[rows]) for rows in _graded(crops))
+    if study_weight == 0:
+        return 0.0
+    share = float(weights[crops.family == CANAL].sum() / len(crops)) / config.canal_emphasis
+    return config.any_severe * share * steps / study_weight
+
+
+def _graded(crops: Crops) -> list[NDArray[np.intp]]:
+    groups = [rows[crops.label[rows] >= 0] for rows in canal_groups(crops)]
+    return [rows for rows in groups if len(rows)]
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Rate of a step: linear warm-up, then a cosine to zero at the end of training."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    total = config.epochs * steps_per_epoch
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW; biases, normalisation gains and the prior are not decayed."""
+    free_names = ("level_bias", "attention.position_bias")
+    named = list(model.named_parameters())
+    decayed = [p for name, p in named if p.ndim > 1 and name not in free_names]
+    free = [p for name, p in named if p.ndim <= 1 or name in free_names]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -1,0 +1,224 @@
+"""Detections of all views -> one chain of five levels in patient space.
+
+Every detection is lifted to patient mm and moved to where it says the level's canal point is. Detections near one
+another in the sagittal plane (y, z) form a place; a place has evidence for each level from each view. The chain is the
+best assignment of places to levels, head to foot: evidence plus the fitted prior on the gaps, with a price for a level
+that has no place. Such a level is interpolated between its neighbours, or extrapolated beyond the last one.
+`localize.decoding.numbering` says how probable a chain one disc higher or lower is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from localize.config import ChainConfig
+from localize.decoding.numbering import Places, weigh_shifts
+from localize.decoding.paths import Steps, best_path, log_weight, posterior
+from localize.decoding.prior import ChainPrior
+from shared.detections import Detection, Source
+from shared.geometry import FloatArray
+from shared.labels import Condition, Finding, Level, Side, View
+from shared.numbering import Numbering
+from shared.study import Study
+
+_MAX_PLACES: Final = 48
+# Sizes and leans of the patient that are tried, in standard deviations.
+_POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
+# A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
+_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """A detection in patient space.
+
+    Attributes:
+      detection: where it comes from.
+      point_mm: centre of its box (x, y, z).
+      canal_yz_mm: where the canal point of its level would be, in the sagittal plane.
+    """
+
+    detection: Detection
+    point_mm: FloatArray
+    canal_yz_mm: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainLevel:
+    """One level of the chain: the canal point in the sagittal plane, (y, z) in mm.
+
+    `score` is the probability, under the chain model, that this place is this level.
+    """
+
+    yz_mm: tuple[float, float]
+    source: Source
+    score: float
+
+
+Chain = Mapping[Level, ChainLevel]
+
+
+def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[Lifted]:
+    """Detections in patient space."""
+    planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
+    shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
+    lifted = []
+    for detection in detections:
+        point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
+        canal = point[1:] - shifts[detection.view, detection.level]
+        lifted.append(Lifted(detection=detection, point_mm=point, canal_yz_mm=canal))
+    return lifted
+
+
+def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
+    """Mean offset (y, z) of a view's box from the canal point.
+
+    On T1 of both foramina, because which side a slice shows is not known yet; on axial slices of the middle between the
+    subarticular points.
+    """
+    if view is View.SAGITTAL_T2:
+        return np.zeros(2)
+    condition = Condition.FORAMINAL if view is View.SAGITTAL_T1 else Condition.SUBARTICULAR
+    sides = [prior.offset_mean[Finding(condition=condition, side=side, level=level)][1:] for side in Side]
+    return np.asarray((sides[0] + sides[1]) / 2)
+
+
+def find_places(lifted: Sequence[Lifted], merge_mm: float) -> FloatArray:
+    """Places in the sagittal plane, the strongest detections first. # [p, 2]"""
+    if not lifted:
+        return np.empty((0, 2))
+    order = sorted(range(len(lifted)), key=lambda i: (-lifted[i].detection.score, i))
+    points = np.array([lifted[i].canal_yz_mm for i in order])
+    weights = np.array([lifted[i].detection.score for i in order])
+    free = np.ones(len(order), bool)
+    places: list[FloatArray] = []
+    for i in range(len(order)):
+        if not free[i] or len(places) == _MAX_PLACES:
+            continue
+        near = np.linalg.norm(points - points[i], axis=1) <= merge_mm
+        places.append(np.average(points[near], axis=0, weights=weights[near]))
+        free &= ~near
+    return np.array(places)
+
+
+def evidence(lifted: Sequence[Lifted], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
+    """Mean score of each level at each place, by view. # [p, 5] each
+
+    A slice counts once a place and level, with its best box there; the mean is over as many slices as usually show a
+    level, so a lone box on one slice counts for less.
+    """
+    result = {}
+    for view, usual in _SLICES_PER_LEVEL.items():
+        items = [item for item in lifted if item.detection.view is view]
+        if not items:
+            continue
+        best: dict[tuple[str, int], FloatArray] = {}
+        for item in items:
+            key = (item.detection.series_id, item.detection.instance_number)
+            scores = best.setdefault(key, np.zeros((len(places), len(Level))))
+            near = np.linalg.norm(places - item.canal_yz_mm, axis=1) <= reach_mm
+            scores[near, item.detection.level] = np.maximum(scores[near, item.detection.level], item.detection.score)
+        stack = np.sort(np.stack(list(best.values())), axis=0)[::-1][:usual]
+        result[view] = stack.sum(0) / usual
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainDecoding:
+    """The best chain and how sure its names are; no levels and None without any detection."""
+
+    levels: dict[Level, ChainLevel]
+    numbering: Numbering | None
+
+
+def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfig) -> ChainDecoding:
+    """The best chain, beside the chains one disc higher and lower."""
+    usable = [item for item in lifted if item.detection.score >= config.min_score]
+    yz_mm = find_places(usable, config.merge_mm)
+    if not len(yz_mm):
+        return ChainDecoding(levels={}, numbering=None)
+    places = _weigh_places(usable, yz_mm, config)
+    prior = _fitting_pose(places, prior, config)
+    steps = Steps(yz_mm, prior, config.gap_inflation)
+    chosen = best_path(places.unary, steps, config.missing_penalty)
+    belief = posterior(places.unary, steps, config.missing_penalty)
+    near = np.linalg.norm(yz_mm[:, None] - yz_mm[None], axis=2) <= config.merge_mm
+    found = {
+        level: ChainLevel(
+            yz_mm=_refined(usable, yz_mm[place], level, config.merge_mm),
+            source=Source.DETECTED,
+            score=float(np.clip(belief[near[place], level].sum(), 0, 1)),
+        )
+        for level, place in chosen.items()
+    }
+    levels = fill_missing(found, prior)
+    points = np.array([levels[level].yz_mm for level in Level])
+    numbering = weigh_shifts(places, points, np.clip(1 - belief.sum(0), 0, 1), prior, config)
+    # A level's name is no surer than the numbering of the whole chain.
+    named = {level: replace(item, score=item.score * numbering.as_named) for level, item in levels.items()}
+    return ChainDecoding(levels=named, numbering=numbering)
+
+
+def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> ChainPrior:
+    """The prior of a patient of the size and lean that explain the places best.
+
+    `Steps` leaves out the density at the mean gap, which a larger patient's wider spread lowers: by size squared a gap.
+    """
+    best, fitting = -np.inf, prior
+    for size in _POSE_SD if config.size_sd else (0.0,):
+        for lean in _POSE_SD if config.lean_sd_deg else (0.0,):
+            posed = prior.posed(float(np.exp(size * config.size_sd)), lean * config.lean_sd_deg)
+            steps = Steps(places.yz_mm, posed, config.gap_inflation)
+            weight = log_weight(places.unary, steps, config.missing_penalty) - (size**2 + lean**2) / 2
+            weight -= 2 * (len(Level) - 1) * size * config.size_sd
+            if weight > best + 1e-9:
+                best, fitting = weight, posed
+    return fitting
+
+
+def _weigh_places(usable: Sequence[Lifted], yz_mm: FloatArray, config: ChainConfig) -> Places:
+    weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight, View.AXIAL_T2: config.axial_weight}
+    unary, seen = np.zeros((len(yz_mm), len(Level))), np.zeros(len(yz_mm))
+    for view, scores in evidence(usable, yz_mm, config.merge_mm).items():
+        unary += weights[view] * (np.log(config.evidence_floor + scores) - np.log(config.evidence_floor))
+        seen = np.maximum(seen, scores.max(1))
+    return Places(yz_mm=yz_mm, unary=unary, seen=seen)
+
+
+def _refined(lifted: Sequence[Lifted], place: FloatArray, level: Level, merge_mm: float) -> tuple[float, float]:
+    """Mean position of the boxes at a place, those of the level itself and of the canal's own view counting most."""
+    near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
+    own = [item for item in near if item.detection.level is level] or near
+    canal = [item for item in own if item.detection.view is View.SAGITTAL_T2]
+    canal = canal or [item for item in own if item.detection.view.is_sagittal] or own
+    weights = [item.detection.score**2 for item in canal]
+    y, z = np.average([item.canal_yz_mm for item in canal], axis=0, weights=weights)
+    return float(y), float(z)
+
+
+def fill_missing(found: Chain, prior: ChainPrior) -> dict[Level, ChainLevel]:
+    """Places the levels without evidence by the mean gaps, stretched between the neighbours that are there."""
+    known = sorted(found)
+    filled = dict(found)
+    for level in Level:
+        if level in found:
+            continue
+        above = [k for k in known if k < level]
+        below = [k for k in known if k > level]
+        score = 0.5 * min(found[k].score for k in (above[-1:] + below[:1]))
+        if above and below:
+            a, b = above[-1], below[0]
+            start, end = np.array(found[a].yz_mm), np.array(found[b].yz_mm)
+            mean = prior.gap_mean[a:b].sum(0)
+            expected = prior.gap_mean[a:level].sum(0)
+            share = float(expected @ mean / (mean @ mean))
+            # What the actual gap differs from the mean one is spread evenly.
+            point = start + expected + share * (end - start - mean)
+        elif above:
+            point = np.array(found[above[-1]].yz_mm) + prior.gap_mean[above[-1] : level].sum(0)
+        else:
+            point = np.array(found[below[0]].yz_mm) - prior.gap_mean[level : below[0]].sum(0)
+        filled[level] = ChainLevel(yz_mm=(float(point[0]), float(point[1])), source=Source.INTERPOLATED, score=score)
+    return dict(sorted(filled.items()))

@@ -1,0 +1,49 @@
+"""Detections of a whole study -> its spine, how sure the numbering is, and a point for each finding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from localize.calibrate import IDENTITY, Calibration, calibrated
+from localize.config import LocalizeConfig
+from localize.decoding.axial import localize_axial
+from localize.decoding.chain import decode_chain, lift
+from localize.decoding.prior import ChainPrior
+from localize.decoding.sagittal import Spine, localize_sagittal, locate_spine
+from shared.detections import Detection, Localization
+from shared.labels import Finding
+from shared.numbering import Numbering
+from shared.study import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What the detections of a study say.
+
+    Attributes:
+      localizations: a point for each finding that can be placed, in canonical order; scores are calibrated.
+      spine, numbering: None without any detection.
+    """
+
+    localizations: dict[Finding, Localization]
+    spine: Spine | None
+    numbering: Numbering | None
+
+
+def decode_study(
+    study: Study,
+    detections: Sequence[Detection],
+    prior: ChainPrior,
+    config: LocalizeConfig,
+    calibration: Calibration = IDENTITY,
+) -> Decoded:
+    """Detections of all views -> the study's points. The order of the detections does not matter."""
+    detections = sorted(
+        detections, key=lambda d: (d.view, d.series_id, d.instance_number, d.level, -d.score, d.box_xyxy_px)
+    )
+    lifted = lift(study, detections, prior)
+    chain = decode_chain(lifted, prior, config.chain)
+    spine = locate_spine(chain.levels, lifted, prior)
+    found = {} if spine is None else localize_sagittal(study, spine, lifted, prior)
+    found |= localize_axial(study, detections, spine, prior, config)
+    points = [calibrated(item, calibration) for item in sorted(found.values(), key=lambda x: x.finding.index)]
+    return Decoded(localizations={p.finding: p for p in points}, spine=spine, numbering=chain.numbering)

@@ -1,0 +1,181 @@
+"""What the true points of the training studies teach about the spine: gaps between levels and offsets between findings.
+
+Fitted once a fold and stored as `chain.json` beside the detectors. All in patient mm (LPS), so left is +x.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from shared.detections import Localization
+from shared.geometry import FloatArray
+from shared.labels import FINDINGS, Condition, Finding, Level, Side
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json
+
+VERSION: Final = 1
+_SIDED: Final = tuple(f for f in FINDINGS if f.side is not None)
+# A spread fitted on few studies must not become so small that a new patient is impossible.
+_MIN_SD_MM: Final = 1.5
+_MIN_STUDIES: Final = 3
+# A sample farther than this from the median, in robust standard deviations, is a misplaced point.
+_OUTLIER_SD: Final = 4.0
+
+# Where a training set has too few points: an average adult (Panjabi et al., Spine 1992), in mm.
+_DEFAULT_GAP: Final = ((3.0, -33.0), (6.0, -34.5), (7.0, -35.0), (12.0, -32.0))
+_DEFAULT_LATERAL: Final = {Condition.FORAMINAL: 18.0, Condition.SUBARTICULAR: 9.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainPrior:
+    """The fitted prior.
+
+    Attributes:
+      gap_mean: from each level's canal point to the next one's, (y, z). # [4, 2]
+      gap_cov: covariance of the same. # [4, 2, 2]
+      offset_mean: from the level's canal point to each sided finding's point, (x, y, z).
+      offset_sd: standard deviation of the same.
+      studies: number of studies it was fitted on.
+    """
+
+    gap_mean: FloatArray
+    gap_cov: FloatArray
+    offset_mean: Mapping[Finding, FloatArray]
+    offset_sd: Mapping[Finding, FloatArray]
+    studies: int
+
+    def posed(self, size: float, lean_deg: float) -> "ChainPrior":
+        """The gaps of a patient who is `size` times as large and leans forward by `lean_deg`."""
+        lean = np.radians(lean_deg)
+        turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]]) * size
+        return replace(self, gap_mean=self.gap_mean @ turn.T, gap_cov=turn @ self.gap_cov @ turn.T)
+
+
+Truth = Mapping[Finding, Localization]
+
+
+def fit_prior(truths: Iterable[Truth]) -> ChainPrior:
+    """Fits the prior; a quantity seen in fewer than three studies keeps an average adult's value.
+
+    A few annotated points lie in an image's corner or at another level, so outliers are left out.
+    """
+    studies = list(truths)
+    canal = [_canal_points(truth) for truth in studies]
+    gap_mean, gap_cov = [], []
+    for level, default in zip(list(Level)[:-1], _DEFAULT_GAP, strict=True):
+        below = Level(level + 1)
+        gaps = _trimmed(
+            np.array([(c[below] - c[level])[1:] for c in canal if level in c and below in c]).reshape(-1, 2)
+        )
+        enough = len(gaps) >= _MIN_STUDIES
+        gap_mean.append(gaps.mean(0) if enough else np.array(default))
+        spread = np.cov(gaps.T) if enough else np.diag([36.0, 16.0])
+        gap_cov.append(spread + np.eye(2) * _MIN_SD_MM**2)
+    mean, sd = {}, {}
+    for finding in _SIDED:
+        found = [
+            np.array(truth[finding].point_mm) - c[finding.level]
+            for truth, c in zip(studies, canal, strict=True)
+            if finding in truth and finding.level in c
+        ]
+        offsets = _trimmed(np.array(found).reshape(-1, 3))
+        enough = len(offsets) >= _MIN_STUDIES
+        mean[finding] = offsets.mean(0) if enough else _default_offset(finding)
+        sd[finding] = np.maximum(offsets.std(0) if enough else np.array([4.0, 4.0, 4.0]), _MIN_SD_MM)
+    return ChainPrior(
+        gap_mean=np.array(gap_mean), gap_cov=np.array(gap_cov), offset_mean=mean, offset_sd=sd, studies=len(studies)
+    )
+
+
+def _trimmed(samples: FloatArray) -> FloatArray:
+    """Those within `_OUTLIER_SD` of the median in every coordinate. # [n, d] -> [m, d]"""
+    if not len(samples):
+        return samples
+    off = np.abs(samples - np.median(samples, axis=0))
+    # The median absolute deviation of a normal sample is its standard deviation / 1.4826.
+    sd = np.maximum(1.4826 * np.median(off, axis=0), _MIN_SD_MM)
+    return samples[(off <= _OUTLIER_SD * sd).all(axis=1)]
+
+
+def _default_offset(finding: Finding) -> FloatArray:
+    lateral = _DEFAULT_LATERAL[finding.condition]
+    return np.array([lateral if finding.side is Side.LEFT else -lateral, -4.0, 0.0])
+
+
+def _canal_points(truth: Truth) -> dict[Level, FloatArray]:
+    """True canal points; where a level has none, the middle of its two foramina moved by the usual offset."""
+    points = {f.level: np.array(loc.point_mm) for f, loc in truth.items() if f.condition is Condition.CANAL}
+    for level in Level:
+        sides = [
+            truth.get(Finding(condition=Condition.FORAMINAL, side=side, level=level))
+            for side in (Side.LEFT, Side.RIGHT)
+        ]
+        if level not in points and sides[0] is not None and sides[1] is not None:
+            middle = (np.array(sides[0].point_mm) + np.array(sides[1].point_mm)) / 2
+            points[level] = middle - np.array([0.0, -4.0, 0.0])
+    return points
+
+
+def write_prior(path: Path, prior: ChainPrior) -> None:
+    write_json(
+        path,
+        {
+            "version": VERSION,
+            "studies": prior.studies,
+            "gap_mean_yz_mm": _rounded(prior.gap_mean),
+            "gap_cov_yz_mm2": _rounded(prior.gap_cov),
+            "offset_mean_xyz_mm": {f.column: _rounded(prior.offset_mean[f]) for f in _SIDED},
+            "offset_sd_xyz_mm": {f.column: _rounded(prior.offset_sd[f]) for f in _SIDED},
+        },
+    )
+
+
+def read_prior(path: Path) -> ChainPrior:
+    """Raises `InputError` for a file that `write_prior` did not write."""
+    value = read_json(path)
+    try:
+        if value["version"] != VERSION:
+            raise ValueError(f"version {value['version']}, expected {VERSION}")
+        prior = ChainPrior(
+            gap_mean=_array(value["gap_mean_yz_mm"], (4, 2)),
+            gap_cov=_array(value["gap_cov_yz_mm2"], (4, 2, 2)),
+            offset_mean={f: _array(value["offset_mean_xyz_mm"][f.column], (3,)) for f in _SIDED},
+            offset_sd={f: _array(value["offset_sd_xyz_mm"][f.column], (3,)) for f in _SIDED},
+            studies=int(value["studies"]),
+        )
+        if (
+            min(np.linalg.eigvalsh(c)[0] for c in prior.gap_cov) <= 0
+            or min(sd.min() for sd in prior.offset_sd.values()) <= 0
+        ):
+            raise ValueError("a spread is not positive")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a fitted chain prior ({error}); train the localizer again") from error
+    return prior
+
+
+def mean_prior(priors: Iterable[ChainPrior]) -> ChainPrior:
+    """The average of several folds' priors."""
+    every = list(priors)
+    if len(every) == 1:
+        return every[0]
+    return ChainPrior(
+        gap_mean=np.mean([p.gap_mean for p in every], axis=0),
+        gap_cov=np.mean([p.gap_cov for p in every], axis=0),
+        offset_mean={f: np.mean([p.offset_mean[f] for p in every], axis=0) for f in _SIDED},
+        offset_sd={f: np.mean([p.offset_sd[f] for p in every], axis=0) for f in _SIDED},
+        studies=max(p.studies for p in every),
+    )
+
+
+def _rounded(values: FloatArray) -> Any:
+    return np.round(values, 4).tolist()
+
+
+def _array(value: Any, shape: tuple[int, ...]) -> FloatArray:
+    array = np.asarray(value, np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"expected finite numbers of shape {shape}, got {array.shape}")
+    return array

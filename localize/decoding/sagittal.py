@@ -1,0 +1,212 @@
+"""Across the sagittal slices: the midline of every level, then canal and foraminal points on their slices.
+
+The side of a foramen is where it lies from the midline in patient x (left is +x); nothing else decides it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from localize.decoding.chain import Chain, Lifted
+from localize.decoding.prior import ChainPrior
+from shared.detections import Localization, Source
+from shared.geometry import FloatArray
+from shared.labels import Condition, Finding, Level, Side, View
+from shared.study import Series, Slice, Study
+
+# A box within this distance of a level's place in the sagittal plane belongs to it.
+NEAR_MM: Final = 9.0
+_GRID_MM: Final = 1.0
+_KERNEL_MM: Final = 3.5
+# How far the midline may move from level to level; narrower, and it flattens the bends of scoliosis (docs/adr/0010).
+_DRIFT_SD_MM: Final = 14.0
+# What each view's vote for the midline counts. Axial boxes measure it in their own plane, T2 boxes are as wide as a run
+# of slices, and each T1 box votes twice, for it may be of either foramen.
+_VIEW_WEIGHT: Final = {View.AXIAL_T2: 2.0, View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: 0.5}
+_VOTE_FLOOR: Final = 0.02
+# A foramen is never nearer to the midline than this.
+_MIN_LATERAL_MM: Final = 3.0
+# The midline is looked for this far from the middle of the boxes; a stray series may lie anywhere.
+_REACH_MM: Final = 150.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spine:
+    """Where the five levels are in patient space.
+
+    Attributes:
+      point_mm: the canal point of each level (x, y, z).
+      chain: the chain they come from.
+    """
+
+    point_mm: Mapping[Level, FloatArray]
+    chain: Chain
+
+
+def locate_spine(chain: Chain, lifted: Sequence[Lifted], prior: ChainPrior) -> Spine | None:
+    """Adds the midline's x to the chain; None for an empty chain."""
+    if not chain:
+        return None
+    near = {level: _near(lifted, chain, level) for level in Level}
+    grid = _midline_grid([item for items in near.values() for item in items] or lifted)
+    votes = np.stack([_midline_votes(grid, near[level], level, prior) for level in Level])
+    unary = np.log(_VOTE_FLOOR + votes)
+    drift = -0.5 * ((grid[:, None] - grid[None]) / _DRIFT_SD_MM) ** 2
+    best, back = unary[0], []
+    for level in list(Level)[1:]:
+        through = best[:, None] + drift
+        back.append(through.argmax(0))
+        best = through.max(0) + unary[level]
+    index = int(best.argmax())
+    path = [index]
+    for pointer in reversed(back):
+        path.append(int(pointer[path[-1]]))
+    middle = dict(zip(Level, (float(grid[i]) for i in reversed(path)), strict=True))
+    return Spine(point_mm={k: np.array([middle[k], *chain[k].yz_mm]) for k in Level}, chain=chain)
+
+
+def _midline_grid(boxes: Sequence[Lifted]) -> FloatArray:
+    """Where the midline may be: the x of the boxes, at most `_REACH_MM` from their weighted median. # [g]"""
+    ordered = sorted((float(item.point_mm[0]), item.detection.score) for item in boxes)
+    xs, scores = np.array(ordered).T
+    below = scores.cumsum()
+    middle = float(xs[np.searchsorted(below, below[-1] / 2)])
+    low, high = max(xs[0], middle - _REACH_MM), min(xs[-1], middle + _REACH_MM)
+    return np.arange(low - 5.0, high + 5.0 + _GRID_MM, _GRID_MM)
+
+
+def _near(lifted: Sequence[Lifted], chain: Chain, level: Level) -> list[Lifted]:
+    """Boxes at the level's place, whatever level the detector called them."""
+    place = np.array(chain[level].yz_mm)
+    return [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= NEAR_MM]
+
+
+def _midline_votes(grid: FloatArray, near: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
+    """The views' votes, however many boxes each has; none without a box. # [g]"""
+    of_view = {view: [item for item in near if item.detection.view is view] for view in _VIEW_WEIGHT}
+    there = [(_VIEW_WEIGHT[view], boxes) for view, boxes in of_view.items() if boxes]
+    votes = sum((weight * _vote(grid, boxes, level, prior) for weight, boxes in there), start=np.zeros(len(grid)))
+    return votes / max(sum(weight for weight, _ in there), 1e-9)
+
+
+def _vote(grid: FloatArray, boxes: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
+    """Canal and axial boxes vote for their own x, foraminal ones for what a left or a right foramen would imply."""
+    votes = np.zeros(len(grid))
+    for item in boxes:
+        sides = Side if item.detection.view is View.SAGITTAL_T1 else ()
+        for shift in [float(_offset(prior, side, level)[0]) for side in sides] or [0.0]:
+            votes += item.detection.score * np.exp(-0.5 * ((grid - (item.point_mm[0] - shift)) / _KERNEL_MM) ** 2)
+    return votes / max(sum(item.detection.score for item in boxes), 1e-9)
+
+
+def _offset(prior: ChainPrior, side: Side, level: Level) -> FloatArray:
+    return prior.offset_mean[Finding(condition=Condition.FORAMINAL, side=side, level=level)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """What is looked for on the slices of a sagittal series."""
+
+    finding: Finding
+    point_mm: FloatArray  # where the chain expects it
+    x_sd_mm: float
+    midline_mm: float
+
+
+def localize_sagittal(
+    study: Study, spine: Spine, lifted: Sequence[Lifted], prior: ChainPrior
+) -> dict[Finding, Localization]:
+    """Canal points on sagittal T2 and foraminal points on sagittal T1, for the series that are there."""
+    found: dict[Finding, Localization] = {}
+    for level in Level:
+        point = spine.point_mm[level]
+        targets = [
+            _Target(finding=Finding(condition=Condition.CANAL, side=None, level=level), point_mm=point,
+                    x_sd_mm=3.0, midline_mm=float(point[0]))
+        ]  # fmt: skip
+        for side in Side:
+            finding = Finding(condition=Condition.FORAMINAL, side=side, level=level)
+            targets.append(
+                _Target(finding=finding, point_mm=point + prior.offset_mean[finding],
+                        x_sd_mm=float(prior.offset_sd[finding][0]) + 2.0, midline_mm=float(point[0]))
+            )  # fmt: skip
+        near = _near(lifted, spine.chain, level)
+        for target in targets:
+            options = [
+                _on_series(study.study_id, series, target, near, spine) for series in study.of_view(target.finding.view)
+            ]
+            best = max((o for o in options if o is not None), key=lambda o: o.score, default=None)
+            if best is not None:
+                found[target.finding] = best
+    return found
+
+
+def _on_series(
+    study_id: str, series: Series, target: _Target, near: Sequence[Lifted], spine: Spine
+) -> Localization | None:
+    """The target on the best slice of one series; None when no slice shows its place."""
+    slices = [item for item in series.slices if item.contains(_pixel(item, target.point_mm))]
+    x_mm = np.array([_x_at(item, target.point_mm) for item in slices])
+    allowed = _right_side(x_mm, target)
+    if not allowed.any():
+        return None
+    own = [item for item in near if item.detection.series_id == series.series_id]
+    support = _support(x_mm, own, target.finding.level)
+    value = np.log(_VOTE_FLOOR + support) - 0.5 * ((x_mm - target.point_mm[0]) / target.x_sd_mm) ** 2
+    chosen = int(np.where(allowed, value, -np.inf).argmax())
+    level = spine.chain[target.finding.level]
+    seen = [item for item in own if abs(item.point_mm[0] - x_mm[chosen]) <= 6.0]
+    yz, strength = target.point_mm[1:], 0.0
+    if seen:
+        yz = _weighted_yz(seen, float(x_mm[chosen]), target.finding.level)
+        strength = max(item.detection.score for item in seen)
+    source = Source.DETECTED if seen else Source.PROJECTED
+    if level.source is Source.INTERPOLATED:
+        source = Source.INTERPOLATED
+    x_px, y_px = _pixel(slices[chosen], np.array([x_mm[chosen], *yz]))
+    return Localization(
+        study_id=study_id,
+        finding=target.finding,
+        series_id=series.series_id,
+        instance_number=slices[chosen].instance_number,
+        x_px=x_px,
+        y_px=y_px,
+        point_mm=tuple(float(v) for v in slices[chosen].plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
+        source=source,
+        score=float(np.clip(level.score * (0.7 + 0.3 * strength), 0, 1)),
+    )
+
+
+def _pixel(item: Slice, point_mm: FloatArray) -> tuple[float, float]:
+    x, y = item.plane.to_pixel(point_mm)
+    return float(x), float(y)
+
+
+def _x_at(item: Slice, point_mm: FloatArray) -> float:
+    """Patient x of a slice where it passes the point."""
+    return float(item.plane.to_patient(item.plane.to_pixel(point_mm))[0])
+
+
+def _right_side(x_mm: FloatArray, target: _Target) -> np.ndarray:
+    if target.finding.side is None:
+        return np.ones(len(x_mm), bool)
+    lateral = x_mm - target.midline_mm
+    return lateral >= _MIN_LATERAL_MM if target.finding.side is Side.LEFT else lateral <= -_MIN_LATERAL_MM
+
+
+def _support(x_mm: FloatArray, own: Sequence[Lifted], level: Level) -> FloatArray:
+    """Detector scores around each slice, smoothed over its neighbours: the middle of a run of slices wins."""
+    support = np.zeros(len(x_mm))
+    for item in own:
+        trust = 1.0 if item.detection.level is level else 0.5
+        support += trust * item.detection.score * np.exp(-0.5 * ((x_mm - item.point_mm[0]) / _KERNEL_MM) ** 2)
+    return support
+
+
+def _weighted_yz(seen: Sequence[Lifted], x_mm: float, level: Level) -> FloatArray:
+    """Mean box centre (y, z): the slice itself and boxes of the right level count most."""
+    own = [item for item in seen if item.detection.level is level] or list(seen)
+    weights = [item.detection.score**2 * np.exp(-0.5 * ((item.point_mm[0] - x_mm) / 2.0) ** 2) for item in own]
+    return np.asarray(np.average([item.point_mm[1:] for item in own], axis=0, weights=weights))

@@ -1,0 +1,108 @@
+"""Which slices are worth the detectors' time, and whether what they showed settles the study.
+
+First the sagittal T2 slices near the middle of their series. The spine found there says which T1 slices pass the
+foramina and which axial slices pass a level. A study in which anything stays doubtful is looked at as a whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from localize.config import LocalizeConfig
+from localize.decoding.axial import expected_points
+from localize.decoding.decode import Decoded
+from localize.decoding.numbering import ladder
+from localize.decoding.prior import ChainPrior
+from localize.decoding.sagittal import Spine
+from localize.detector.boxes import slice_gap_mm
+from shared.detections import Source
+from shared.geometry import FloatArray
+from shared.labels import Condition, Finding, Level, Side, View
+from shared.study import Series, Slice, Study
+
+Chosen = Mapping[str, Sequence[Slice]]  # series id -> slices
+# A series this short is not worth a choice.
+_FEW_SLICES: Final = 5
+
+
+def first_slices(study: Study, config: LocalizeConfig) -> Chosen:
+    """The middle of every sagittal T2 series; empty for a study without one."""
+    reach = config.slices.midline_mm
+    return {series.series_id: _middle(series, reach) for series in study.of_view(View.SAGITTAL_T2)}
+
+
+def _middle(series: Series, reach_mm: float) -> list[Slice]:
+    if len(series.slices) <= _FEW_SLICES:
+        return list(series.slices)
+    x_mm = np.array([item.plane.center_mm(item.shape)[0] for item in series.slices])
+    middle = (x_mm.min() + x_mm.max()) / 2
+    return [item for item, x in zip(series.slices, x_mm, strict=True) if abs(x - middle) <= reach_mm]
+
+
+def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: LocalizeConfig) -> Chosen:
+    """T1 slices that pass a foramen and axial slices that pass a level, or a disc beyond the chain's ends."""
+    chosen: dict[str, Sequence[Slice]] = {}
+    foramina = np.array([spine.point_mm[f.level] + prior.offset_mean[f] for f in _foramina()])
+    for series in study.of_view(View.SAGITTAL_T1):
+        reach = config.slices.foramen_mm + slice_gap_mm(series)
+        chosen[series.series_id] = _passing(series, foramina, reach)
+    levels = np.vstack([expected_points(spine, prior).reshape(-1, 3), _beyond(spine, prior)])
+    for series in study.of_view(View.AXIAL_T2):
+        reach = config.slices.level_mm + slice_gap_mm(series)
+        chosen[series.series_id] = _passing(series, levels, reach)
+    return chosen
+
+
+def _foramina() -> list[Finding]:
+    return [Finding(condition=Condition.FORAMINAL, side=side, level=level) for side in Side for level in Level]
+
+
+def _beyond(spine: Spine, prior: ChainPrior) -> FloatArray:
+    """One point above the chain and one below: axial slices there can tell that its numbering is off. # [2, 3]"""
+    points = np.array([spine.point_mm[level] for level in Level])
+    ends = ladder(points[:, 1:], prior)[[0, -1]]
+    return np.column_stack([points[[0, -1], 0], ends])
+
+
+def _passing(series: Series, points_mm: FloatArray, reach_mm: float) -> list[Slice]:
+    if len(series.slices) <= _FEW_SLICES:
+        return list(series.slices)
+    return [item for item in series.slices if np.abs(item.plane.distance_mm(points_mm)).min() <= reach_mm]
+
+
+def is_settled(study: Study, spine: Spine | None, looked_at: Chosen, config: LocalizeConfig) -> bool:
+    """Whether the first look found all five levels and the midline, well inside the slices looked at."""
+    if spine is None or not all(_is_sure(spine, level, config) for level in Level):
+        return False
+    x_mm = [point[0] for point in spine.point_mm.values()]
+    return any(
+        _encloses(series, looked_at.get(series.series_id, ()), x_mm) for series in study.of_view(View.SAGITTAL_T2)
+    )
+
+
+def _is_sure(spine: Spine, level: Level, config: LocalizeConfig) -> bool:
+    found = spine.chain[level]
+    return found.source is Source.DETECTED and found.score >= config.slices.min_score
+
+
+def _encloses(series: Series, looked_at: Sequence[Slice], x_mm: Sequence[float]) -> bool:
+    """Whether the midline lies nearer to an inner slice than to the outermost looked at, or those are all there are."""
+    if len(looked_at) == len(series.slices):
+        return True
+    seen = [float(item.plane.center_mm(item.shape)[0]) for item in looked_at]
+    inside = slice_gap_mm(series) / 2
+    return bool(seen) and min(seen) + inside <= min(x_mm) and max(x_mm) <= max(seen) - inside
+
+
+def is_conclusive(first: Spine, decoded: Decoded, config: LocalizeConfig) -> bool:
+    """Whether all the chosen slices together agree with the first look and show every finding that they should."""
+    spine, numbering = decoded.spine, decoded.numbering
+    if spine is None or numbering is None or not numbering.certain:
+        return False
+    moved = [float(np.linalg.norm(first.point_mm[k] - spine.point_mm[k])) for k in Level]
+    return (
+        max(moved) <= config.chain.merge_mm
+        and all(_is_sure(spine, level, config) for level in Level)
+        and all(item.source is Source.DETECTED for item in decoded.localizations.values())
+    )

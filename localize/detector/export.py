@@ -1,0 +1,176 @@
+"""Challenge data -> a YOLO data set on disk: 8-bit PNG slices at a fixed mm per pixel, labels and our own data.yaml.
+
+    <folder>/images/{train,val}/NNNNNN.png   grey, image_px
+    <folder>/labels/{train,val}/NNNNNN.txt   class x y w h, relative to the image; empty for a slice without levels
+    <folder>/data.yaml, export.json          export.json is written last: a folder without it is unfinished
+
+File names are running numbers, so nothing that comes from the data becomes a path.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from localize.config import LocalizeConfig, ViewConfig
+from localize.detector.boxes import LabelledSlice, Role, label_series
+from localize.detector.canvas import Canvas, fit_canvas, render
+from shared.annotations import annotated_localizations
+from shared.data.challenge import Challenge
+from shared.dicom.pixels import slice_pixels
+from shared.geometry import FloatArray
+from shared.labels import Level, View
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_json, write_json, write_text
+from shared.runtime.progress import track
+
+EXPORT_FILE = "export.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportCounts:
+    """Images of a data set, and what could not be used."""
+
+    train_images: int
+    val_images: int
+    problems: tuple[str, ...]
+
+
+def export_view(
+    data: Challenge,
+    view: View,
+    folder: Path,
+    config: LocalizeConfig,
+    *,
+    train: Sequence[str],
+    val: Sequence[str],
+    workers: int = 1,
+) -> ExportCounts:
+    """Writes the data set of one view's detector; keeps a finished one that lies there already.
+
+    Without `train` it serves to measure a detector only.
+
+    Raises:
+      InputError: when no slice of a part shows a level.
+    """
+    if (folder / EXPORT_FILE).is_file():
+        done = read_json(folder / EXPORT_FILE)
+        return ExportCounts(train_images=done["train"], val_images=done["val"], problems=tuple(done["problems"]))
+    if folder.exists():
+        shutil.rmtree(folder)
+    problems: list[str] = []
+    counts = {"train": 0, "val": 0}
+    for part, study_ids in (("train", train), ("val", val)):
+        if part == "train" and not study_ids:
+            continue
+        counts[part], found = _export_part(data, view, folder, part, config, study_ids, workers)
+        problems.extend(found)
+        if not counts[part]:
+            verb = "train on" if part == "train" else "measure on"
+            raise InputError(
+                f"{data.root}: no usable {view.value} slice with an annotated level in {len(study_ids)} studies to "
+                f"{verb}; check {data.part}_label_coordinates.csv"
+            )
+    write_text(folder / "data.yaml", _data_yaml(folder, "train" if train else "val"))
+    write_json(folder / EXPORT_FILE, {**counts, "problems": problems})
+    return ExportCounts(train_images=counts["train"], val_images=counts["val"], problems=tuple(problems))
+
+
+def _data_yaml(folder: Path, training_part: str) -> str:
+    """Always ours: a `download` key in a foreign one would be executed."""
+    names = "".join(f"  {level.value}: {level.slug}\n" for level in Level)
+    # JSON strings are YAML strings, whatever the folder is called.
+    path = '"' + str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return (
+        f"path: {path}\ntrain: images/{training_part}\nval: images/val\nchannels: 1\nnc: {len(Level)}\nnames:\n{names}"
+    )
+
+
+def _export_part(
+    data: Challenge, view: View, folder: Path, part: str, config: LocalizeConfig, study_ids: Sequence[str], workers: int
+) -> tuple[int, list[str]]:
+    images, labels = folder / "images" / part, folder / "labels" / part
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    problems: list[str] = []
+    written = positives = 0
+
+    def one_study(study_id: str) -> tuple[list[tuple[np.ndarray, str]], list[str]]:
+        return _study_images(data, view, config, study_id)
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        results = track(pool.map(one_study, study_ids), f"exporting {view.slug} {part}", total=len(study_ids))
+        for pictures, found in results:
+            problems.extend(found)
+            for image, text in pictures:
+                path = images / f"{written:06d}.png"
+                if not cv2.imwrite(str(path), image):
+                    raise InputError(f"{path}: cannot be written; is the disk full?")
+                (labels / f"{written:06d}.txt").write_text(text, encoding="ascii")
+                written += 1
+                positives += bool(text)
+    return (written if positives else 0), problems
+
+
+def _study_images(
+    data: Challenge, view: View, config: LocalizeConfig, study_id: str
+) -> tuple[list[tuple[np.ndarray, str]], list[str]]:
+    loaded = data.load_study(study_id)
+    truth = annotated_localizations(loaded.study, data.points.get(study_id, ()))
+    section = config.of_view(view)
+    pictures, problems = [], list(loaded.problems)
+    for series in loaded.study.of_view(view):
+        for labelled in choose_slices(
+            label_series(series, truth, section), section.negatives, study_id, config.optim.seed
+        ):
+            try:
+                pixels = slice_pixels(labelled.item)
+            except InputError as error:
+                problems.append(f"study {study_id} series {series.series_id}: {error}")
+                continue
+            canvas, boxes = place(labelled, section)
+            pictures.append((render(pixels, canvas), _label_text(boxes, labelled, section.image_px)))
+    return pictures, problems
+
+
+def choose_slices(
+    labelled: Iterable[LabelledSlice], negatives: float, study_id: str, seed: int
+) -> Iterator[LabelledSlice]:
+    """All positives and, per positive, `negatives` of the empty slices, drawn by study id and seed."""
+    slices = list(labelled)
+    positive = [item for item in slices if item.role is Role.POSITIVE]
+    empty = [item for item in slices if item.role is Role.NEGATIVE]
+    rng = np.random.default_rng([seed, *study_id.encode()])
+    wanted = min(len(empty), round(negatives * len(positive)))
+    yield from positive
+    yield from (empty[i] for i in sorted(rng.permutation(len(empty))[:wanted]))
+
+
+def place(labelled: LabelledSlice, section: ViewConfig) -> tuple[Canvas, FloatArray]:
+    """The training canvas of a slice and its boxes on it. # [n, 4]"""
+    boxes_px = np.array([box.box_xyxy_px for box in labelled.boxes], np.float64).reshape(-1, 4)
+    center = None
+    if len(boxes_px):
+        x, y = ((boxes_px[:, :2] + boxes_px[:, 2:]) / 2).mean(0)
+        center = (float(x), float(y))
+    canvas = fit_canvas(labelled.item, section.mm_per_px, section.image_px, crop=True, center_px=center)
+    return canvas, canvas.boxes_to_canvas(boxes_px)
+
+
+def _label_text(boxes_xyxy: FloatArray, labelled: LabelledSlice, shape: tuple[int, int]) -> str:
+    """Pixel centres are whole numbers here and halves in YOLO's labels, so half a pixel is added."""
+    lines = []
+    rows, columns = shape
+    clipped = np.clip(boxes_xyxy + 0.5, 0, [columns, rows, columns, rows])
+    for level_box, (left, top, right, bottom) in zip(labelled.boxes, clipped, strict=True):
+        if right - left < 2 or bottom - top < 2:
+            continue
+        values = (
+            (left + right) / 2 / columns, (top + bottom) / 2 / rows, (right - left) / columns, (bottom - top) / rows,
+        )  # fmt: skip
+        lines.append(f"{level_box.level.value} " + " ".join(f"{v:.6f}" for v in values))
+    return "\n".join(lines) + ("\n" if lines else "")

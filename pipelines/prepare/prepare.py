@@ -1,0 +1,302 @@
+"""`lumbar prepare`: every DICOM file decoded once, into a store that training and prediction read (`shared.data`).
+
+Run again it looks at the contents of all files: studies that changed or are new are decoded, the others kept, those
+that vanished removed. A kill costs the studies in work.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
+from pipelines.prepare.study import Job, Outcome, prepare_study
+from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files
+from shared.data.store import STUDIES, Kind, Store, Unit, is_store
+from shared.dicom.discover import dicom_files, group_studies
+from shared.runtime.errors import InputError
+from shared.runtime.files import check_output, empty_folder, written_beside
+from shared.runtime.pool import Spread, processes
+from shared.runtime.progress import log, track
+from shared.runtime.run import write_run
+from shared.study import LoadedStudy
+
+_TABLES: Final[Mapping[str, tuple[str, ...]]] = {"train": ("train*.csv",), "test": ("test*.csv", "sample*.csv")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    """What to prepare.
+
+    Attributes:
+      part: of a challenge directory; both where None.
+      png: write the PNG tree too; a store that has one keeps it up to date without being asked.
+      png_size: None for the slices' own size, else the side of a square in pixels.
+    """
+
+    part: Part | None = None
+    png: bool = False
+    png_size: int | None = None
+    workers: int = 1
+
+
+def prepare(
+    data: Path, out: Path, options: PrepareOptions | None = None, *, overwrite: bool = False, resume: bool = False
+) -> str:
+    """Makes the store of `data` in `out`, or with `resume` brings it up to date; returns a summary.
+
+    Raises:
+      InputError: when `data` is no challenge directory or DICOM folder, or `out` is no store to go on with.
+    """
+    started = time.time()
+    options = options or PrepareOptions()
+    if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
+        raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
+    plan = plan_units(data, options.part)
+    data = data.absolute()  # the store outlives the folder that the command ran in
+    if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not is_store(out):
+        raise InputError(f"{out}: is not empty and no prepared store; choose another folder, or pass --overwrite")
+    check_output(out, overwrite=overwrite, resume=resume, inputs=[data])
+    out.mkdir(parents=True, exist_ok=True)
+    with _only_process(out), processes(options.workers) as spread:
+        if overwrite:
+            empty_folder(out, keep={_LOCK})
+        store, plan = _begin(data, out, plan, options)
+        jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]
+        outcomes = list(track(spread(prepare_study, jobs), "preparing", total=len(jobs)))
+        removed = _sweep(store, plan, outcomes)
+        problems = [text for outcome in outcomes for text in outcome.problems]
+        if store.kind == "folder":
+            group_studies(data, store.folder_readings())  # raises when nothing at all could be read
+        store.write(finished=True)
+        if store.png_size is not None:
+            problems += _write_png_tree(store, spread)
+        counts = Counter(outcome.state for outcome in outcomes)
+        slices, pixel_bytes = sum(o.slices for o in outcomes), sum(o.pixel_bytes for o in outcomes)
+        write_run(
+            out, command="prepare", started=started, kind="prepare", input=store.kind, parts=list(plan.units),
+            decoded=counts["new"] + counts["changed"], unchanged=counts["unchanged"], removed=removed,
+            slices=slices, pixel_bytes=pixel_bytes, problems=problems,
+        )  # fmt: skip
+    for text in problems[:5]:
+        log(f"warning: {text}")
+    if len(problems) > 5:
+        log(f"warning: {len(problems) - 5} more problems, all in run.json")
+    noun = "studies" if store.kind == "challenge" else "folders"
+    states = ", ".join(f"{counts[state]} {state}" for state in ("new", "changed", "unchanged"))
+    return (
+        f"{out}: {len(jobs)} {noun} ({states}, {removed} removed), {slices} slices in {pixel_bytes / 2**20:.1f} MiB, "
+        f"{len(problems)} problems"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `data` holds: the units of each part."""
+
+    kind: Kind
+    units: Mapping[str, tuple[Unit, ...]]
+
+
+def plan_units(data: Path, part: Part | None) -> Plan:
+    """Looks at tables and folders; no file is opened.
+
+    Raises:
+      InputError: when there is nothing to prepare, or a table is broken.
+    """
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
+    if is_store(data):
+        raise InputError(f"{data}: is a prepared store itself; give the folder of DICOM files that it was made from")
+    listed = listed_parts(data) if part is None else (part,)
+    if not listed:
+        return Plan(kind="folder", units={"folder": _folder_units(data)})
+    units: dict[str, tuple[Unit, ...]] = {}
+    for name in listed:
+        challenge = Challenge.open(data, name)
+        if challenge.images.is_dir():
+            units[name] = _challenge_units(challenge)
+        else:
+            log(f"warning: {challenge.images}: no such folder; the {name} part is left out")
+    if not units:
+        raise InputError(f"{data}: has tables but no images; expected {part or 'train'}_images/<study>/<series>/*.dcm")
+    return Plan(kind="challenge", units=units)
+
+
+def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
+    units = []
+    for study_id, listed in sorted(data.series.items()):
+        folder = data.images / study_id
+        series = tuple(dict.fromkeys(series_id for series_id, _ in listed))
+        files = tuple(f"{s}/{path.name}" for s in series for path in series_files(folder / s))
+        units.append(
+            Unit(
+                part=data.part,
+                name=study_id,
+                folder=f"{data.images.name}/{study_id}",
+                series=series,
+                files=files,
+                exists=folder.is_dir(),
+            )
+        )
+    return tuple(units)
+
+
+def _folder_units(data: Path) -> tuple[Unit, ...]:
+    """One unit a folder that holds DICOM files directly; named by a digest, for folder names are not ours."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in dicom_files(data):
+        files[path.parent.relative_to(data).as_posix()].append(path.name)
+    if not files:
+        group_studies(data, [])  # raises, and says what was expected
+    return tuple(
+        Unit(part="folder", name=hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+             folder=folder, files=tuple(names))
+        for folder, names in sorted(files.items())
+    )  # fmt: skip
+
+
+def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[Store, Plan]:
+    """Marks the store as unfinished and copies the tables; the plan grows by the parts that an earlier call left."""
+    old = None
+    records: dict[str, tuple[str, ...]] = {}
+    if is_store(out):
+        old, finished = Store.open_any(out, any_reader=True)
+        if old.kind != plan.kind:
+            raise InputError(f"{out}: is the store of a {old.kind}, {data} is a {plan.kind}; choose another folder")
+        for part in PARTS:
+            if part not in old.records:
+                continue
+            if options.part not in (None, part) and finished and old.current:
+                _check_source(old, data, part)
+                records[part] = old.records[part]
+                continue
+            _check_images(old, data, part, options)
+            if options.part not in (None, part):
+                plan = replace(plan, units={**plan_units(data, part).units, **plan.units})
+        _check_folders(old, data, plan)
+    png_size = old.png_size if old is not None else None
+    if options.png or options.png_size is not None:
+        png_size = options.png_size or 0
+    records |= {part: tuple(unit.name for unit in units) for part, units in plan.units.items()}
+    store = Store(root=out, source=data, kind=plan.kind, records=records, png_size=png_size)
+    store.write(finished=False)
+    for part in PARTS:
+        if part in plan.units or part not in records:
+            _copy_tables(data, out, _TABLES[part], part in records)
+    return store, plan
+
+
+def _check_source(old: Store, data: Path, part: Part) -> None:
+    """A store has one source, so a part that is kept must come from where the other is read."""
+    if old.source.resolve() != data.resolve():
+        raise InputError(
+            f"{data}: the {part} part of {old.root} was made from {old.source}; go on with that folder, or prepare all "
+            "parts from this one without --part"
+        )
+
+
+def _check_images(old: Store, data: Path, part: Part, options: PrepareOptions) -> None:
+    """What a store holds may be all that is left of its images."""
+    images = data / f"{part}_images"
+    if old.records[part] and not images.is_dir():
+        other = "name the other part with --part, " if options.part is None and len(old.records) > 1 else ""
+        raise InputError(
+            f"{images}: gone, but {old.root} holds {len(old.records[part])} studies of it; restore it, {other}or start "
+            "anew with --overwrite"
+        )
+
+
+def _check_folders(old: Store, data: Path, plan: Plan) -> None:
+    """The same for single studies that the tables still list."""
+    gone = []
+    for part, units in plan.units.items():
+        known = set(old.records.get(part, ()))
+        gone += [unit for unit in units if unit.name in known and not unit.files and _holds_slices(old, unit)]
+    if gone:
+        raise InputError(
+            f"{data / gone[0].folder}: gone or empty, but {old.root} holds its slices ({len(gone)} such studies); "
+            "restore it, take it out of the tables, or start anew with --overwrite"
+        )
+
+
+def _holds_slices(store: Store, unit: Unit) -> bool:
+    try:
+        return store.study(unit.part, unit.name).slices > 0
+    except InputError:
+        return False  # damaged: nothing to lose
+
+
+def _copy_tables(data: Path, out: Path, patterns: Sequence[str], wanted: bool) -> None:
+    """Copies the tables as they are, and deletes those that `data` no longer has or the store no longer wants."""
+    names = {path.name for pattern in patterns for path in data.glob(pattern) if wanted and path.is_file()}
+    for name in names:
+        with written_beside(out / name) as temporary:
+            temporary.write_bytes((data / name).read_bytes())
+    for path in [path for pattern in patterns for path in out.glob(pattern)]:
+        if path.name not in names:
+            path.unlink()
+
+
+def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
+    """Deletes records of studies that the data no longer hold, and what a kill left; returns how many records."""
+    removed = 0
+    done = iter(outcomes)
+    kept = {part: {name for _ in units for name in next(done).files} for part, units in plan.units.items()}
+    for name in (*PARTS, "folder"):
+        folder = store.root / STUDIES / name
+        if not folder.is_dir() or (name in store.records and name not in kept):
+            continue
+        for path in list(folder.iterdir()):
+            if path.name not in kept.get(name, ()) and not path.is_dir():
+                removed += path.suffix == ".json"
+                path.unlink()
+    return removed
+
+
+def _write_png_tree(store: Store, spread: Spread) -> list[str]:
+    """Writes every study's PNGs; returns why some could not be."""
+    folder, size = store.root / PNG_FOLDER, store.png_size or 0
+    studies = [loaded.study for loaded in _studies(store) if loaded.study.series]
+    twice = [study_id for study_id, n in Counter(s.study_id for s in studies).items() if n > 1]
+    if twice:
+        raise InputError(f"{store.source}: study {twice[0]} is in both parts; prepare PNGs of one with --part")
+    known = {study.study_id for study in studies}
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in known and is_png_folder(path):
+            shutil.rmtree(path)
+    jobs = [PngJob(root=store.root, study=study, size=size) for study in studies]
+    return [text for text in track(spread(write_pngs, jobs), "PNGs", total=len(jobs)) if text]
+
+
+def _studies(store: Store) -> Iterator[LoadedStudy]:
+    if store.kind == "folder":
+        yield from group_studies(store.source, store.folder_readings())
+        return
+    for part in PARTS:
+        if part in store.records:
+            data = Challenge.open(store.root, part)
+            yield from (data.load_study(study_id) for study_id in data.study_ids)
+
+
+_LOCK: Final = "lock"
+
+
+@contextmanager
+def _only_process(out: Path) -> Iterator[None]:
+    """Keeps a second `lumbar prepare` out of the store during the block."""
+    # The file stays when --overwrite empties the folder: another file would be another lock.
+    with (out / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{out}: another process is preparing this store; wait for it") from error
+        except OSError as error:
+            log(f"warning: {file.name}: cannot be locked ({error}); let only one process prepare this store at a time")
+        yield

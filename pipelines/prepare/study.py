@@ -1,0 +1,121 @@
+"""One study of a prepared store: decoded when it is new or its files changed, kept when they did not.
+
+What a process of `lumbar prepare` runs, apart from the command so that starting one imports little.
+"""
+
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from shared.data.store import (
+    StudyRecord,
+    Unit,
+    file_entry,
+    pixel_path,
+    read_record,
+    record_path,
+    unit_digest,
+    write_record,
+)
+from shared.dicom.reader import FileReading, file_digest, read_file
+from shared.runtime.errors import InputError
+from shared.study import Stored
+
+State = Literal["new", "changed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One unit of the data in `source`, to be prepared in the store at `root`."""
+
+    root: Path
+    source: Path
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a unit: its two files in the store, how many slices they hold, what could not be read."""
+
+    state: State
+    files: tuple[str, str]
+    slices: int
+    pixel_bytes: int
+    problems: tuple[str, ...]
+
+
+def prepare_study(job: Job) -> Outcome:
+    """Brings one record up to date. Files that cannot be read become the record's problems.
+
+    Raises:
+      InputError: when the record's name would leave the store.
+      OSError: when the store cannot be written, on a full disk for example.
+    """
+    cv2.setNumThreads(1)  # the processes share the cores
+    path = record_path(job.root, job.unit.part, job.unit.name)
+    state: State = "changed" if path.is_file() else "new"
+    old = _sound_record(path, job.source)
+    folder = job.source / job.unit.folder
+    # Contents decide, not times: a restored archive has new times, a patched file may have old ones.
+    if old is not None and old.digest == unit_digest(job.unit, [file_digest(folder / f) for f in job.unit.files]):
+        return Outcome(
+            state="unchanged", files=(path.name, old.pixels.name), slices=old.slices,
+            pixel_bytes=old.pixels.stat().st_size, problems=old.problems,
+        )  # fmt: skip
+    outcome = _decode(job, path, state)
+    if old is not None and old.pixels.name not in outcome.files:
+        old.pixels.unlink(missing_ok=True)
+    return outcome
+
+
+def _sound_record(path: Path, source: Path) -> StudyRecord | None:
+    try:
+        return read_record(path, source) if path.is_file() else None
+    except InputError:
+        return None  # damaged: made anew
+
+
+def _decode(job: Job, path: Path, state: State) -> Outcome:
+    """Writes the pixel file, then the record that names it, each beside its final name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    entries: list[dict[str, Any]] = []
+    digests, problems = [], []
+    written = 0
+    try:
+        with temporary.open("wb") as file:
+            for name in job.unit.files:
+                reading = read_file(job.source / job.unit.folder / name)
+                content, problem = _content(reading)
+                place = Stored(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
+                written += file.write(content)
+                entries.append(file_entry(reading, name, place))
+                digests.append(reading.sha256)
+                problems.append(str(reading.header) if isinstance(reading.header, InputError) else problem)
+        digest = unit_digest(job.unit, digests)
+        pixels = pixel_path(path, digest)
+        temporary.replace(pixels)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_record(path, job.unit, digest, entries, written)
+    found = tuple(text for text in problems if text)
+    return Outcome(
+        state=state, files=(path.name, pixels.name), slices=len(entries) - len(found), pixel_bytes=written,
+        problems=found,
+    )  # fmt: skip
+
+
+def _content(reading: FileReading) -> tuple[memoryview, str]:
+    """The slice's bytes, or none and the reason."""
+    if isinstance(reading.header, InputError):
+        return memoryview(b""), ""  # the record says why this is no slice
+    if isinstance(reading.pixels, InputError):
+        return memoryview(b""), str(reading.pixels)
+    if reading.pixels.shape != reading.header.shape:
+        return memoryview(b""), f"{reading.path}: pixels {reading.pixels.shape}, header says {reading.header.shape}"
+    return np.ascontiguousarray(reading.pixels).data.cast("B"), ""

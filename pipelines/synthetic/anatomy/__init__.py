@@ -1,0 +1,1 @@
+"""The drawn patient: spine, discs, bone, soft tissue and what narrows them."""

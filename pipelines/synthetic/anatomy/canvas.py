@@ -1,0 +1,196 @@
+"""Sample points of one slice in patient and spine coordinates, and painting with soft edges."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.synthetic.anatomy.profiles import Profiles
+from pipelines.synthetic.anatomy.spine import STEP_MM, Float32Array, Spine
+from shared.geometry import Plane
+
+IndexArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """Points of one sampling plane, flattened.
+
+    Attributes:
+      x, y, z: patient mm (LPS). # [N]
+      u, v: mm to the left of the spine's curve, mm behind it. # [N]
+      s: arc position, mm. # [N]
+      i: its index into the profiles. # [N]
+      soft: width over which an edge fades, mm: about a pixel.
+    """
+
+    x: Float32Array
+    y: Float32Array
+    z: Float32Array
+    u: Float32Array
+    v: Float32Array
+    s: Float32Array
+    i: NDArray[np.int32]
+    soft: float
+
+    def take(self, at: IndexArray) -> "Points":
+        """Some of the points."""
+        x, y, z, u, v, s, i = (a[at] for a in (self.x, self.y, self.z, self.u, self.v, self.s, self.i))
+        return Points(x=x, y=y, z=z, u=u, v=v, s=s, i=i, soft=self.soft)
+
+
+class SpineGrid:
+    """Float32 lookup tables of a spine for fast conversion of whole planes."""
+
+    def __init__(self, spine: Spine) -> None:
+        self._warp = spine.warp
+        self._map_s, self._map_v, self._origin, self._step = spine.plane_map()
+        self._x, self._slope, self._slip = (a.astype(np.float32) for a in spine.lateral)
+        self._sin, self._cos = (f(spine.headings_rad).astype(np.float32) for f in (np.sin, np.cos))
+
+    def points(self, plane: Plane, shape: tuple[int, int]) -> Points:
+        """The pixel centres of a slice."""
+        rows = np.arange(shape[0], dtype=np.float32)[:, None] * np.float32(plane.spacing_mm[0])
+        cols = np.arange(shape[1], dtype=np.float32)[None, :] * np.float32(plane.spacing_mm[1])
+        x, y, z = (
+            np.float32(plane.origin_mm[a]) + cols * np.float32(plane.row_dir[a]) + rows * np.float32(plane.col_dir[a])
+            for a in range(3)
+        )
+        at_y, at_z = (y - self._origin[0]) / self._step, (z - self._origin[1]) / self._step
+        s, v = (
+            cv2.remap(m, at_y, at_z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for m in (self._map_s, self._map_v)
+        )
+        on_curve = self._index(s)
+        u = x - self._x[on_curve]
+        s = s + u * self._slope[on_curve]
+        v = v + self._slip[self._index(s)]
+        s, u, v = self._irregular(s, u, v)
+        i = self._index(s)
+        soft = max(0.8 * max(plane.spacing_mm), 0.45)
+        flat = {name: a.ravel() for name, a in zip("xyzuvs", (x, y, z, u, v, s), strict=True)}
+        return Points(**flat, i=i.ravel(), soft=soft)
+
+    def shift(self, points: Points, normal: NDArray[np.float64], offset_mm: float) -> Points:
+        """Points moved along a slice's normal by a fraction of its thickness, to first order."""
+        dx, dy, dz = (np.float32(offset_mm * n) for n in normal)
+        sin, cos = self._sin[points.i], self._cos[points.i]
+        s = points.s - (dy * sin + dz * cos)
+        v = points.v + (dy * cos - dz * sin)
+        return Points(
+            x=points.x + dx,
+            y=points.y + dy,
+            z=points.z + dz,
+            u=points.u + dx,
+            v=v,
+            s=s,
+            i=self._index(s),
+            soft=points.soft,
+        )
+
+    def _irregular(self, s: Float32Array, u: Float32Array, v: Float32Array) -> tuple[Float32Array, ...]:
+        """Coordinates displaced by the patient's warp, which is smooth enough for a coarse grid. # [rows, columns]"""
+        rows, columns = s.shape
+        coarse = [
+            cv2.resize(a, ((columns + 2) // 3, (rows + 2) // 3), interpolation=cv2.INTER_LINEAR) for a in (s, u, v)
+        ]
+        moved = (cv2.resize(d, (columns, rows), interpolation=cv2.INTER_LINEAR) for d in self._warp.offsets(*coarse))
+        return tuple(a + d for a, d in zip((s, u, v), moved, strict=True))
+
+    def _index(self, s: Float32Array) -> NDArray[np.int32]:
+        """Profile index of arc positions."""
+        return np.clip((s * np.float32(1 / STEP_MM)).astype(np.int32), 0, len(self._x) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Some points of a plane with what their painters share: coordinates and the profiles to look up.
+
+    Attributes:
+      at: which points of the plane. # [n]
+      u, v: spine coordinates, u signed. # [n]
+      a: |u|. # [n]
+      side: 0 left, 1 right. # [n]
+      i: profile index. # [n]
+    """
+
+    canvas: Float32Array
+    profiles: Profiles
+    at: IndexArray
+    u: Float32Array
+    v: Float32Array
+    a: Float32Array
+    side: NDArray[np.int8]
+    i: NDArray[np.int32]
+    soft: float
+
+    def get(self, name: str) -> Float32Array:
+        """A profile at every point; two-sided ones give the value of the point's side. # [n]"""
+        values: Float32Array = getattr(self.profiles, name)
+        return values[self.i] if values.ndim == 1 else values[self.side, self.i]
+
+    def where(self, mask: NDArray[np.bool_]) -> "Region":
+        """The points where `mask` holds."""
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, keep: IndexArray) -> "Region":
+        """Some of the points."""
+        return Region(
+            canvas=self.canvas,
+            profiles=self.profiles,
+            at=self.at[keep],
+            u=self.u[keep],
+            v=self.v[keep],
+            a=self.a[keep],
+            side=self.side[keep],
+            i=self.i[keep],
+            soft=self.soft,
+        )
+
+    def inside(self, distance: Float32Array, soft: float | None = None) -> Float32Array:
+        """Coverage 0..1 from a signed distance in mm, positive inside. # [n]"""
+        alpha = distance * np.float32(1 / (soft or self.soft)) + np.float32(0.5)
+        return np.clip(alpha, 0, 1, out=alpha)
+
+    def paint(self, alpha: Float32Array, value: Float32Array) -> None:
+        """Blends a signal, [C, 1] or [C, n], over the canvas."""
+        paint(self.canvas, self.at, alpha, value)
+
+
+def paint(canvas: Float32Array, at: IndexArray, alpha: Float32Array, value: Float32Array) -> None:
+    """Blends a signal, [C, 1] or [C, n], over the points `at` of a canvas, [C, N], where alpha, [n], is not 0."""
+    some = np.flatnonzero(alpha > 0.004)
+    if not len(some):
+        return
+    where, share = at[some], alpha[some]
+    for channel, signal in zip(canvas, value, strict=True):
+        old = channel[where]
+        channel[where] = old + share * ((signal if len(signal) == 1 else signal[some]) - old)
+
+
+def region_of(canvas: Float32Array, profiles: Profiles, points: Points, at: IndexArray) -> Region:
+    """A region of the canvas' points `at`, whose coordinates are `points`. # [n] both"""
+    return Region(
+        canvas=canvas,
+        profiles=profiles,
+        at=at,
+        u=points.u,
+        v=points.v,
+        a=np.abs(points.u),
+        side=(points.u < 0).astype(np.int8),
+        i=points.i,
+        soft=points.soft,
+    )
+
+
+def ellipse(
+    a: Float32Array, b: Float32Array, half_a: Float32Array | float, half_b: Float32Array | float
+) -> Float32Array:
+    """About the signed distance in mm to an ellipse centred at (0, 0), positive inside. # [n]"""
+    p, q = a / half_a, b / half_b
+    radius = np.sqrt(p * p + q * q) + np.float32(1e-6)
+    # (1 - r) / |grad r|: exact at the boundary, which is where it matters.
+    slope = np.sqrt((p / half_a) ** 2 + (q / half_b) ** 2) / radius + np.float32(1e-6)
+    result: Float32Array = ((1 - radius) / slope).astype(np.float32)
+    return result

@@ -1,0 +1,1 @@
+"""Faults of the real data, planted on request and named in the manifest."""

@@ -1,0 +1,291 @@
+"""The challenge's directory and CSV files -> typed tables and studies.
+
+train_images/<study_id>/<series_id>/<instance_number>.dcm      (or test_images/)
+train.csv                        study_id + the 25 grades of `FINDINGS`
+train_label_coordinates.csv      study_id, series_id, instance_number, condition, level, x, y
+train_series_descriptions.csv    study_id, series_id, series_description
+sample_submission.csv            row_id, normal_mild, moderate, severe
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from shared.data.store import Store
+from shared.dicom.reader import HeaderReading, read_headers
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
+from shared.runtime.errors import InputError
+from shared.runtime.files import read_csv
+from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
+
+Part = Literal["train", "test"]
+PARTS: Final[tuple[Part, ...]] = ("train", "test")
+# What may name a study or series: safe as the name of a folder.
+IDENTIFIER: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
+GRADES: Final = {severity.display: severity.value for severity in Severity}
+MISSING: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One annotated point of `*_label_coordinates.csv`; pixel coordinates of its slice."""
+
+    study_id: str
+    series_id: str
+    instance_number: int
+    finding: Finding
+    x_px: float
+    y_px: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """One part (train or test) of a challenge directory; tables validated, images untouched until `load_study`.
+
+    The directory may be a prepared store of one (`shared.data.store`); all but the pixels' place is the same then.
+
+    Attributes:
+      study_ids: sorted.
+      series: columns study_id, series_id, view.
+      grades: [n studies, 25] severity values in `FINDINGS` order, -1 where not graded; None without a label file.
+      points: annotated points per study; empty without a coordinates file.
+    """
+
+    root: Path
+    part: Part
+    study_ids: tuple[str, ...]
+    series: Mapping[str, tuple[tuple[str, View], ...]]
+    grades: np.ndarray | None
+    points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    submission_row_ids: tuple[str, ...] | None = None
+    store: Store | None = None
+
+    @classmethod
+    def open(cls, root: Path, part: Part = "train") -> "Challenge":
+        """Reads the CSV files of one part.
+
+        Raises:
+          InputError: naming the file, what was expected and what was found.
+        """
+        if not root.is_dir():
+            raise InputError(
+                f"{root}: no such folder; expected a challenge directory with {part}_images/ and {part}.csv"
+            )
+        store = Store.find(root)
+        if store is not None and store.kind == "challenge" and part not in store.records:
+            raise InputError(
+                f"{root}: this store holds no {part} part, only {', '.join(store.records)}; add it with "
+                f"`lumbar prepare {store.source} {root} --part {part} --resume`"
+            )
+        series = _read_series(root / f"{part}_series_descriptions.csv")
+        grades_path = root / f"{part}.csv"
+        labelled = read_grades(grades_path) if grades_path.is_file() else None
+        submission_path = root / "sample_submission.csv"
+        row_ids = _read_row_ids(submission_path) if part == "test" and submission_path.is_file() else None
+        # A study that only the sample submission names still wants its rows.
+        in_sample = {parse_row_id(r)[0] for r in row_ids or ()}
+        study_ids = tuple(sorted(set(series) | set(labelled or {}) | in_sample))
+        grades = None
+        if labelled is not None:
+            unlabelled = np.full(len(FINDINGS), MISSING, np.int8)
+            grades = (
+                np.stack([labelled.get(s, unlabelled) for s in study_ids]) if study_ids else np.empty((0, 25), np.int8)
+            )
+        elif part == "train":
+            raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
+        points_path = root / f"{part}_label_coordinates.csv"
+        return cls(
+            root=root,
+            part=part,
+            study_ids=study_ids,
+            series=series,
+            grades=grades,
+            points=read_points(points_path) if points_path.is_file() else {},
+            submission_row_ids=row_ids,
+            store=store,
+        )
+
+    @property
+    def images(self) -> Path:
+        """The DICOM files' folder; of a store, where it was."""
+        return (self.root if self.store is None else self.store.source) / f"{self.part}_images"
+
+    def has_images(self, study_id: str) -> bool:
+        """Whether the study has a folder."""
+        if self.store is None:
+            return (self.images / study_id).is_dir()
+        return study_id in self.store.records[self.part] and self.store.study(self.part, study_id).exists
+
+    def grades_of(self, study_ids: tuple[str, ...] | list[str]) -> np.ndarray:
+        """Grades in the order of the given studies, -1 where missing. # [n, 25]"""
+        if self.grades is None:
+            raise InputError(f"{self.root}: {self.part}.csv is missing, so there are no grades to use")
+        index = {s: i for i, s in enumerate(self.study_ids)}
+        unknown = [s for s in study_ids if s not in index]
+        if unknown:
+            raise InputError(f"study {unknown[0]} is not in {self.root / f'{self.part}.csv'}")
+        return self.grades[[index[s] for s in study_ids]]
+
+    def load_study(self, study_id: str) -> LoadedStudy:
+        """Reads the headers of one study. Unreadable files and empty series are problems, not errors.
+
+        Raises:
+          InputError: when the folder of this part's images is not there at all, or a prepared store is damaged.
+        """
+        if self.store is None and not self.images.is_dir():
+            raise InputError(f"{self.images}: no such folder; expected <study>/<series>/<instance>.dcm below it")
+        readings_of = self._reader(study_id)
+        problems: list[str] = []
+        series = []
+        for series_id, view in self.series.get(study_id, ()):
+            folder = self.images / study_id / series_id
+            slices: list[Slice] = []
+            for path, header in readings_of(series_id):
+                if isinstance(header, InputError):
+                    problems.append(f"study {study_id} series {series_id}: {header}")
+                    continue
+                item = header.to_slice()
+                # The challenge's coordinates name slices by file, which is the instance number there.
+                number = number_of(path)
+                slices.append(item if number is None else replace(item, instance_number=number))
+            if slices:
+                ordered = order_slices(slices, view)
+                numbered = number_uniquely(ordered)
+                if numbered is not ordered:
+                    problems.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
+                series.append(Series(series_id=series_id, view=view, slices=numbered))
+            else:
+                problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
+        return LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(problems))
+
+    def _reader(self, study_id: str) -> Callable[[str], list[HeaderReading]]:
+        """Series id -> the headers of its files."""
+        if self.store is None or study_id not in self.series:
+            return lambda series_id: read_headers(series_files(self.images / study_id / series_id))
+        record = self.store.study(self.part, study_id)
+        unknown = [s for s, _ in self.series[study_id] if s not in record.series]
+        if unknown:
+            raise InputError(
+                f"{self.root}: study {study_id} was prepared without its series {unknown[0]}, so a table was changed "
+                "since; run `lumbar prepare` again with --resume"
+            )
+        return record.of_series
+
+
+def listed_parts(root: Path) -> tuple[Part, ...]:
+    """Parts whose series descriptions are there, training first; none for a plain folder.
+
+    Raises:
+      InputError: when there are folders of images and no table.
+    """
+    parts = tuple(part for part in PARTS if (root / f"{part}_series_descriptions.csv").is_file())
+    if not parts and any((root / f"{part}_images").is_dir() for part in PARTS):
+        raise InputError(
+            f"{root}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
+        )
+    return parts
+
+
+def number_of(path: Path) -> int | None:
+    """The instance number that a file's name gives, by which the tables name slices; None for another name."""
+    return int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
+
+
+def series_files(folder: Path) -> list[Path]:
+    """The DICOM files of one series in a challenge directory; none without the folder."""
+    return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
+
+
+def read_grades(path: Path) -> dict[str, np.ndarray]:
+    """Reads `train.csv`-like grades: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
+    columns = {"study_id": "string"} | {f.column: "string" for f in FINDINGS}
+    table = read_csv(path, columns)
+    _check_ids(path, table["study_id"])
+    if table["study_id"].duplicated().any():
+        raise InputError(f"{path}: study {table['study_id'][table['study_id'].duplicated()].iloc[0]} is listed twice")
+    values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
+    for finding in FINDINGS:
+        text = table[finding.column]
+        unknown = sorted(set(text.dropna()) - set(GRADES))
+        if unknown:
+            raise InputError(f"{path}: column {finding.column} holds {unknown[0]!r}; expected one of {list(GRADES)}")
+        values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
+    return {str(s): row for s, row in zip(table["study_id"], values, strict=True)}
+
+
+def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
+    """Writes grades as `read_grades` reads them."""
+    from shared.runtime.files import write_csv
+
+    rows = [
+        {
+            "study_id": s,
+            **{f.column: Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS},
+        }
+        for s, row in grades.items()
+    ]
+    write_csv(path, pd.DataFrame(rows, columns=["study_id", *(f.column for f in FINDINGS)]))
+
+
+def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
+    """Reads `*_label_coordinates.csv`, grouped by study in file order. Raises `InputError`."""
+    columns = {
+        "study_id": "string", "series_id": "string", "instance_number": "int64",
+        "condition": "string", "level": "string", "x": "float64", "y": "float64",
+    }  # fmt: skip
+    table = read_csv(path, columns)
+    _check_ids(path, table["study_id"])
+    _check_ids(path, table["series_id"])
+    if not np.isfinite(table[["x", "y"]].to_numpy()).all():
+        raise InputError(f"{path}: a coordinate is empty or infinite; expected pixel coordinates x and y")
+    points: dict[str, list[Point]] = {}
+    for study_id, series_id, number, condition, level, x, y in table.itertuples(index=False, name=None):
+        try:
+            finding = Finding.from_display(str(condition), str(level))
+        except InputError as error:
+            raise InputError(f"{path}: study {study_id}: {error}") from error
+        point = Point(
+            study_id=study_id, series_id=series_id, instance_number=int(number), finding=finding, x_px=x, y_px=y
+        )  # fmt: skip
+        points.setdefault(study_id, []).append(point)
+    return {s: tuple(p) for s, p in points.items()}
+
+
+def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
+    columns = {"study_id": "string", "series_id": "string", "series_description": "string"}
+    table = read_csv(path, columns, hint="is this the challenge's directory?")
+    _check_ids(path, table["study_id"])
+    _check_ids(path, table["series_id"])
+    known = {view.value: view for view in View}
+    series: dict[str, list[tuple[str, View]]] = {}
+    for study_id, series_id, description in table.itertuples(index=False, name=None):
+        if description not in known:
+            raise InputError(
+                f"{path}: study {study_id} series {series_id} has description {description!r}; "
+                f"expected one of {list(known)}"
+            )
+        series.setdefault(study_id, []).append((series_id, known[description]))
+    return {s: tuple(v) for s, v in series.items()}
+
+
+def _read_row_ids(path: Path) -> tuple[str, ...]:
+    table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
+    row_ids = tuple(str(r) for r in table["row_id"])
+    if len(set(row_ids)) != len(row_ids):
+        raise InputError(f"{path}: {len(row_ids) - len(set(row_ids))} rows are listed twice")
+    studies = pd.Series([parse_row_id(row_id)[0] for row_id in row_ids], name="row_id", dtype="string")
+    _check_ids(path, studies)
+    return row_ids
+
+
+def _check_ids(path: Path, ids: pd.Series) -> None:
+    for value in ids.unique():
+        if pd.isna(value) or not IDENTIFIER.fullmatch(str(value)):
+            raise InputError(
+                f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'"
+            )

@@ -1,0 +1,86 @@
+"""Where studies come from: a part of a challenge directory, or any folder of DICOM files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.data.challenge import Challenge, Part, listed_parts
+from shared.data.store import Store
+from shared.dicom.discover import discover_studies, group_studies
+from shared.runtime.errors import InputError
+from shared.runtime.run import data_fingerprint
+from shared.study import LoadedStudy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySource:
+    """Studies to predict.
+
+    Attributes:
+      fingerprint: of a challenge part's tables; a run's own training data has the same.
+      load: reads the headers of one study.
+      row_ids: the sample submission's order, if any.
+      challenge: the tables of a challenge part, None for a folder.
+    """
+
+    kind: Literal["challenge", "folder"]
+    fingerprint: str | None = None
+    study_ids: tuple[str, ...]
+    load: Callable[[str], LoadedStudy]
+    row_ids: tuple[str, ...] | None = None
+    challenge: Challenge | None = None
+
+
+def open_source(path: Path, part: Part | None = None) -> StudySource:
+    """Opens a challenge directory (the test part where there is one, unless `part` says otherwise) or a DICOM folder.
+
+    A prepared store of either is the same source.
+
+    Raises:
+      InputError: when the folder is missing, of a broken layout, or holds no study.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; expected a challenge directory or a folder of DICOM files")
+    parts = (part,) if part is not None else listed_parts(path)
+    if not parts:
+        store = Store.find(path)
+        if store is not None:
+            return _folder_source(group_studies(store.source, store.folder_readings()))
+        return _folder_source(discover_studies(path))
+    data = Challenge.open(path, parts[-1])
+    if data.study_ids and not any(map(data.has_images, data.study_ids)):
+        raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
+    return StudySource(
+        kind="challenge",
+        fingerprint=data_fingerprint(data),
+        study_ids=data.study_ids,
+        load=data.load_study,
+        row_ids=data.submission_row_ids,
+        challenge=data,
+    )
+
+
+def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
+    """Both parts of a challenge directory as far as they are there, training first; else what `open_source` opens.
+
+    Raises:
+      InputError: as `open_source` does, when nothing can be opened.
+    """
+    parts = listed_parts(path)
+    if part is not None or len(parts) < 2:
+        return [open_source(path, part)]
+    opened, errors = [], []
+    for each in parts:
+        try:
+            opened.append(open_source(path, each))
+        except InputError as error:  # one part alone may have been unpacked
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened
+
+
+def _folder_source(found: Sequence[LoadedStudy]) -> StudySource:
+    studies = {loaded.study.study_id: loaded for loaded in found}
+    return StudySource(kind="folder", study_ids=tuple(studies), load=studies.__getitem__)

@@ -1,0 +1,297 @@
+"""The prepared store: a data set whose every DICOM file was decoded once, read back without DICOM.
+
+    STORE/
+      store.json                         format, where the data lay, which studies are here; `finished` or not
+      *.csv                              the challenge's tables, byte for byte
+      studies/<part>/<name>.json         one record a study: each file's digest, header, place of its pixels, or problem
+      studies/<part>/<name>.<digest>.u8  its slices one after another: 8 bit, rows first, nothing in between
+
+`<part>` is train, test or folder (any other folder of DICOM files; there a record is of one folder). A record names its
+pixel file by the digest of all that it was made from, so its own renaming commits both. What is read back equals what
+the DICOM files give, messages included: paths are those that the files had when the store was made.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from shared.dicom.reader import MAX_SIDE_PX, READER_VERSION, FileReading, Header, HeaderReading
+from shared.geometry import Plane
+from shared.runtime.errors import InputError
+from shared.runtime.files import inside, read_json, write_json, write_text
+from shared.study import Stored
+
+FORMAT: Final = 1
+STORE_FILE: Final = "store.json"
+STUDIES: Final = "studies"
+MAX_JSON_BYTES: Final = 256 * 2**20
+AGAIN: Final = "run `lumbar prepare` again with --resume"
+
+Kind = Literal["challenge", "folder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What one record is made from.
+
+    Attributes:
+      part: train, test or folder.
+      name: of the record, safe as a file name.
+      folder: relative to the data, with slashes.
+      series: series that the tables list, sub-folders of `folder`; empty in a plain folder.
+      files: every file to decode, relative to `folder`, in the order in which they are read.
+      exists: whether `folder` is there.
+    """
+
+    part: str
+    name: str
+    folder: str
+    series: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRecord:
+    """A record as it is read back; `readings` in the order of the unit's files."""
+
+    exists: bool
+    series: tuple[str, ...]
+    readings: tuple[HeaderReading, ...]
+    digest: str
+    pixels: Path
+
+    def of_series(self, series_id: str) -> list[HeaderReading]:
+        """The readings of one series' folder."""
+        return [(path, header) for path, header in self.readings if path.parent.name == series_id]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Messages for all that could not be read."""
+        found = [
+            str(h) if isinstance(h, InputError) else h.stored.problem if h.stored else "" for _, h in self.readings
+        ]
+        return tuple(text for text in found if text)
+
+    @property
+    def slices(self) -> int:
+        """How many files gave both a header and pixels."""
+        return len(self.readings) - len(self.problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The index of a store.
+
+    Attributes:
+      source: the data that it was made from, absolute.
+      records: names of the records of each part.
+      png_size: None without PNGs, 0 for the slices' own size, else the side of a square.
+      current: whether its records were made by this version of the DICOM reader.
+    """
+
+    root: Path
+    source: Path
+    kind: Kind
+    records: Mapping[str, tuple[str, ...]]
+    png_size: int | None = None
+    current: bool = True
+
+    @classmethod
+    def find(cls, root: Path) -> "Store | None":
+        """The finished store in `root`; None where there is none.
+
+        Raises:
+          InputError: when it is unfinished, damaged or of another version.
+        """
+        if not is_store(root):
+            return None
+        store, finished = cls.open_any(root)
+        if not finished:
+            raise InputError(f"{root}: this store is unfinished; {AGAIN}")
+        return store
+
+    @classmethod
+    def open_any(cls, root: Path, *, any_reader: bool = False) -> "tuple[Store, bool]":
+        """The store in `root` and whether it is finished; `any_reader` takes one whose records are outdated too."""
+        path = root / STORE_FILE
+        _check_size(path)
+        index = read_json(path)
+        checksum = index.pop("checksum", None) if isinstance(index, dict) else None
+        found = index.get("format") if isinstance(index, dict) else None
+        if found != FORMAT:
+            raise InputError(
+                f"{path}: expected a prepared store of format {FORMAT}, got {found!r}; make it anew with "
+                "`lumbar prepare` and --overwrite"
+            )
+        if checksum != _checksum(index):
+            raise InputError(f"{path}: is damaged or was changed by hand; make it anew with --overwrite")
+        if index.get("reader") != READER_VERSION and not any_reader:
+            raise InputError(
+                f"{path}: its slices were read by version {index.get('reader')!r} of the DICOM reader, this is version "
+                f"{READER_VERSION}; {AGAIN}"
+            )
+        try:
+            records = {str(part): tuple(map(str, names)) for part, names in index["records"].items()}
+            kind: Kind = "folder" if index["kind"] == "folder" else "challenge"
+            png = index["png_size"]
+            store = cls(
+                root=root, source=Path(index["source"]), kind=kind, records=records,
+                png_size=None if png is None else int(png), current=index.get("reader") == READER_VERSION,
+            )  # fmt: skip
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
+        return store, index.get("finished") is True
+
+    def write(self, *, finished: bool) -> None:
+        """Writes the index."""
+        body = {
+            "format": FORMAT,
+            "reader": READER_VERSION,
+            "kind": self.kind,
+            "source": str(self.source),
+            "finished": finished,
+            "png_size": self.png_size,
+            "records": {part: list(names) for part, names in self.records.items()},
+        }
+        write_json(self.root / STORE_FILE, {"checksum": _checksum(body), **body})
+
+    def study(self, part: str, name: str) -> StudyRecord:
+        """One record.
+
+        Raises:
+          InputError: when the store has no such record, or it or its pixel file is damaged.
+        """
+        if name not in self.records.get(part, ()):
+            raise InputError(f"{self.root}: this store has no {part} study {name}; {AGAIN}")
+        return read_record(record_path(self.root, part, name), self.source)
+
+    def folder_readings(self) -> list[HeaderReading]:
+        """Of a plain DICOM folder: every file's header, in the order of their paths."""
+        readings = [r for name in self.records.get("folder", ()) for r in self.study("folder", name).readings]
+        return sorted(readings, key=lambda reading: reading[0])
+
+
+def is_store(root: Path) -> bool:
+    """Whether the folder holds a store of any version, sound or not; a store.json of something else makes none."""
+    path = root / STORE_FILE
+    if not path.is_file():
+        return False
+    _check_size(path)
+    index = read_json(path)
+    return isinstance(index, dict) and index.keys() >= {"format", "checksum"}
+
+
+def record_path(root: Path, part: str, name: str) -> Path:
+    """Where a record lies; `InputError` for a name that would leave the store."""
+    return inside(inside(root / STUDIES, part), f"{name}.json")
+
+
+def pixel_path(record: Path, digest: str) -> Path:
+    """The pixel file of a record."""
+    return record.with_name(f"{record.stem}.{digest[:16]}.u8")
+
+
+def unit_digest(unit: Unit, file_digests: list[str]) -> str:
+    """Digest of all that a record depends on: versions, names and the contents of the files."""
+    content = [FORMAT, READER_VERSION, unit.folder, unit.exists, unit.series, unit.files, file_digests]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def file_entry(reading: FileReading, name: str, place: Stored) -> dict[str, Any]:
+    """One file in a record. Its problems lose the path that they begin with."""
+    header, start = reading.header, str(reading.path)
+    if isinstance(header, InputError):
+        return {"name": name, "problem": str(header).removeprefix(start)}
+    plane = header.plane
+    return {
+        "name": name,
+        "instance_number": header.instance_number,
+        "study_uid": header.study_uid,
+        "series_uid": header.series_uid,
+        "description": header.description,
+        "times_ms": [header.repetition_time_ms, header.echo_time_ms, header.inversion_time_ms],
+        "plane": [*plane.origin_mm, *plane.row_dir, *plane.col_dir, *plane.spacing_mm],
+        "shape": list(header.shape),
+        "pixels": [place.offset, place.crc32, place.problem.removeprefix(start)],
+    }
+
+
+def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, Any]], pixel_bytes: int) -> None:
+    """Writes a record beside its pixel file, with a checksum over itself."""
+    body = {
+        "folder": unit.folder,
+        "exists": unit.exists,
+        "series": list(unit.series),
+        "digest": digest,
+        "pixel_bytes": pixel_bytes,
+    }
+    checksum = _checksum({**body, "files": entries})
+    head = json.dumps({"checksum": checksum, **body}).removesuffix("}")
+    # One line a file. A time may be NaN in a file, so this is JSON as Python reads it.
+    files = ",\n".join(json.dumps(entry) for entry in entries)
+    write_text(path, f'{head}, "files": [\n{files}\n]}}\n')
+
+
+def read_record(path: Path, source: Path) -> StudyRecord:
+    """Reads a record and checks it, its checksum and the size of its pixel file.
+
+    Raises:
+      InputError: naming the file that is missing or damaged.
+    """
+    _check_size(path)
+    body = read_json(path)
+    if not isinstance(body, dict) or body.pop("checksum", None) != _checksum(body):
+        raise InputError(f"{path}: is damaged or was changed by hand; delete it and {AGAIN}")
+    try:
+        pixels = pixel_path(path, str(body["digest"]))
+        folder, size = source / body["folder"], int(body["pixel_bytes"])
+        record = StudyRecord(
+            exists=bool(body["exists"]),
+            series=tuple(map(str, body["series"])),
+            readings=tuple(_reading(entry, folder, pixels, size) for entry in body["files"]),
+            digest=str(body["digest"]),
+            pixels=pixels,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); delete it and {AGAIN}") from error
+    found = pixels.stat().st_size if pixels.is_file() else None
+    if found != size:
+        what = "is missing" if found is None else f"holds {found} bytes"
+        raise InputError(f"{pixels}: {what}; expected {size} bytes of pixels; {AGAIN}")
+    return record
+
+
+def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> HeaderReading:
+    path = folder / entry["name"]
+    if "problem" in entry:
+        return path, InputError(f"{path}{entry['problem']}")
+    offset, crc32, problem = entry["pixels"]
+    rows, columns = entry["shape"]
+    length = 0 if problem else rows * columns
+    if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX and 0 <= offset <= size - length):
+        raise ValueError(f"{entry['name']} lies outside its pixel file")
+    plane = [float(v) for v in entry["plane"]]
+    (x, y, z), (rx, ry, rz), (cx, cy, cz), (dy, dx) = plane[0:3], plane[3:6], plane[6:9], plane[9:]
+    repetition, echo, inversion = entry["times_ms"]
+    header = Header(
+        path=path, study_uid=entry["study_uid"], series_uid=entry["series_uid"],
+        instance_number=int(entry["instance_number"]), shape=(int(rows), int(columns)),
+        plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
+        description=entry["description"],
+        repetition_time_ms=repetition, echo_time_ms=echo, inversion_time_ms=inversion,
+        stored=Stored(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
+    )  # fmt: skip
+    return path, header
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+
+
+def _check_size(path: Path) -> None:
+    if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes; expected at most {MAX_JSON_BYTES}")

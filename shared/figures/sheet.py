@@ -1,0 +1,243 @@
+"""Draws a contact sheet: sections of tiles on a dark page, each section at one scale, with marks and a scale bar."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.figures.page import SOFT, Page
+from shared.figures.tiles import Window
+from shared.runtime.errors import InputError
+from shared.study import Slice
+
+MAX_HEIGHT_PX: Final = 30_000
+_MARGIN, _GAP, _TITLE, _HEAD, _FOOT = 28, 6, 118, 56, 26
+# So that title and legend have room.
+_NARROWEST: Final = 1500
+_EMPTY, _BORDER, _MARKED = 0x1A, 0x2C, 0x8A
+
+ReadPixels = Callable[[Slice], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointMark:
+    """A ring (annotated) or a diamond (predicted) around pixel (x, y) of the tile's slice, its label beside it."""
+
+    x_px: float
+    y_px: float
+    color: str
+    label: str
+    predicted: bool = False
+    label_left: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxMark:
+    """A detector's box (left, top, right, bottom) in pixels of the tile's slice."""
+
+    box_xyxy_px: tuple[float, float, float, float]
+    color: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One slice or crop.
+
+    Attributes:
+      number: top left, the instance number.
+      place: top right, the position in mm.
+      side: bottom left, large: the side of a sagittal slice, empty for an axial one.
+      edge: at the middle of the left edge, the patient direction it faces.
+    """
+
+    item: Slice
+    window: Window
+    number: str
+    place: str
+    side: str
+    edge: str
+    points: tuple[PointMark, ...] = ()
+    boxes: tuple[BoxMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Tiles of one size and one scale under a heading; `columns` of them in a row."""
+
+    title: str
+    detail: str
+    tiles: tuple[Tile, ...]
+    columns: int
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of each tile; nothing for a section without tiles."""
+        return self.tiles[0].window.size_px if self.tiles else (0, 0)
+
+    @property
+    def rows(self) -> int:
+        return -(-len(self.tiles) // self.columns) if self.tiles else 0
+
+    @property
+    def width_px(self) -> int:
+        return 2 * _MARGIN + self.columns * (self.size_px[0] + _GAP) - _GAP
+
+    @property
+    def height_px(self) -> int:
+        return _HEAD + self.rows * (self.size_px[1] + _GAP) + _FOOT
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """Left and top of a tile relative to the section's top left."""
+        row, column = divmod(index, self.columns)
+        width, height = self.size_px
+        return _MARGIN + column * (width + _GAP), _HEAD + row * (height + _GAP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendEntry:
+    """One line of the legend; `kind` is ring, diamond or box."""
+
+    kind: str
+    color: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """A whole page, as wide as its widest section."""
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+    legend: tuple[LegendEntry, ...] = ()
+
+    @property
+    def width_px(self) -> int:
+        return max(_NARROWEST, *(s.width_px for s in self.sections))
+
+    @property
+    def height_px(self) -> int:
+        return _TITLE + sum(s.height_px for s in self.sections)
+
+    def tops(self) -> list[int]:
+        """Top of each section."""
+        heights = [_TITLE, *(s.height_px for s in self.sections)]
+        return [int(v) for v in np.cumsum(heights)[:-1]]
+
+    def corners(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """Left and top of every tile on the page, by (section, tile)."""
+        return {
+            (k, i): (left, top + section_top)
+            for k, (section, section_top) in enumerate(zip(self.sections, self.tops(), strict=True))
+            for i, (left, top) in enumerate(map(section.corner, range(len(section.tiles))))
+        }
+
+
+def tile_size(count: int, *, width_px: int, most: int, largest_px: int) -> tuple[int, int]:
+    """Columns and tile width for `count` tiles: rows as even as they go, at most `most` columns."""
+    columns = min(count, most)
+    columns = -(-count // -(-count // columns))
+    return columns, min((width_px - 2 * _MARGIN - (columns - 1) * _GAP) // columns, largest_px)
+
+
+def draw_sheet(sheet: Sheet, read: ReadPixels) -> tuple[NDArray[np.uint8], list[str]]:
+    """The page in RGB # [height, width, 3], and what could not be read of it.
+
+    A slice that `read` refuses with `InputError` becomes a tile that says so.
+
+    Raises:
+      InputError: when the page would be too tall for a picture.
+    """
+    if sheet.height_px > MAX_HEIGHT_PX:
+        raise InputError(
+            f"{sum(len(s.tiles) for s in sheet.sections)} slices need {sheet.height_px} rows of pixels; "
+            f"expected at most {MAX_HEIGHT_PX}: choose one series with --series or one level with --level"
+        )
+    page = Page((sheet.width_px, sheet.height_px))
+    unreadable: dict[tuple[int, int], str] = {}
+    for key, corner in sheet.corners().items():
+        tile = sheet.sections[key[0]].tiles[key[1]]
+        try:
+            picture = tile.window.render(read(tile.item), tile.item.plane)
+        except InputError as error:
+            unreadable[key] = str(error)
+            picture = np.full(tile.window.size_px[::-1], _EMPTY, np.uint8)
+        page.picture(picture, corner, rim=_MARKED if tile.points else _BORDER)
+    _title(page, sheet)
+    for section, top in zip(sheet.sections, sheet.tops(), strict=True):
+        _head(page, section, top, sheet.width_px)
+    for key, corner in sheet.corners().items():
+        _annotate(page, sheet.sections[key[0]].tiles[key[1]], corner, readable=key not in unreadable)
+    return page.image(), list(unreadable.values())
+
+
+def _title(page: Page, sheet: Sheet) -> None:
+    page.write(_MARGIN, 34, sheet.title, 17, weight="bold")
+    page.write(_MARGIN, 66, sheet.subtitle, 10, color=SOFT)
+    x = float(_MARGIN)
+    for entry in sheet.legend:
+        if entry.kind == "box":
+            page.line([x, x + 16, x + 16, x, x], [90, 90, 104, 104, 90], color=entry.color, lw=1.3, ls=(0, (4, 2)))
+        else:
+            page.mark(x + 8, 97, diamond=entry.kind == "diamond", color=entry.color, size=8.0)
+        page.write(x + 24, 97, entry.label, 10)
+        x += 24 + 8.2 * len(entry.label) + 34
+
+
+def _head(page: Page, section: Section, top: int, width_px: int) -> None:
+    page.line([_MARGIN, width_px - _MARGIN], [top + 4, top + 4], color="#3a444d", lw=1)
+    page.write(_MARGIN, top + 20, section.title, 12.5, weight="bold")
+    page.write(_MARGIN, top + 42, section.detail, 9.5, color=SOFT)
+    if section.tiles:
+        page.bar(width_px - _MARGIN - 4, top + 30, section.tiles[0].window.px_per_mm, section.size_px[0] / 3)
+
+
+def _annotate(page: Page, tile: Tile, corner: tuple[int, int], *, readable: bool) -> None:
+    (left, top), (width, height) = corner, tile.window.size_px
+    small = 8.0 if width < 240 else 9.5
+    page.write(left + 6, top + 11, tile.number, small)
+    page.write(left + width - 6, top + 11, tile.place, small, ha="right", color=SOFT)
+    if not readable:
+        x, y = left + width / 2, top + height / 2
+        page.write(x, y, "pixels cannot\nbe read", small + 1, ha="center", color="#ff8a65")
+    page.write(left + 6, top + height / 2, tile.edge, small, color=SOFT)
+    if tile.side:
+        page.write(left + 7, top + height - 15, tile.side, small + 5, weight="bold")
+    for box in tile.boxes:
+        _box(page, tile, box, corner, small)
+    large = width >= 400
+    for point, label_y in zip(tile.points, _label_heights(tile, 1.5 * small), strict=True):
+        x, y = tile.window.to_tile(tile.item.plane, np.array([point.x_px, point.y_px])) + np.asarray(corner)
+        size = (7.5 if large else 6.0) if point.predicted else (13.0 if large else 9.0)
+        page.mark(float(x), float(y), diamond=point.predicted, color=point.color, size=size)
+        shift = 15 if large else 10
+        align = "right" if point.label_left else "left"
+        if not 0.15 < (x - left) / width < 0.85:  # a label must stay on its tile
+            align = "left" if x < left + width / 2 else "right"
+        x += shift if align == "left" else -shift
+        page.write(x, top + label_y, point.label, small, color=point.color, ha=align)
+
+
+def _label_heights(tile: Tile, line_px: float) -> list[float]:
+    """Where each point's label stands on the tile, moved down as little as keeps the labels of one side apart."""
+    at = [float(tile.window.to_tile(tile.item.plane, np.array([p.x_px, p.y_px]))[1]) for p in tile.points]
+    for left in (False, True):
+        order = sorted((i for i, p in enumerate(tile.points) if p.label_left is left), key=lambda i: at[i])
+        for above, below in pairwise(order):
+            at[below] = max(at[below], at[above] + line_px)
+    return at
+
+
+def _box(page: Page, tile: Tile, box: BoxMark, corner: Sequence[int], size: float) -> None:
+    corners = np.array(box.box_xyxy_px).reshape(2, 2)
+    (x0, y0), (x1, y1) = tile.window.to_tile(tile.item.plane, corners) + np.asarray(corner)
+    (left, top), (width, height) = corner, tile.window.size_px
+    x0, x1 = np.clip([x0, x1], left, left + width - 1)
+    y0, y1 = np.clip([y0, y1], top, top + height - 1)
+    page.line([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=box.color, lw=1.1, ls=(0, (4, 2)))
+    label_y = y0 - 7 if y0 - 14 > top + 16 else y0 + 8  # clear of what stands along the tile's top
+    page.write(x0 + 3, label_y, box.label, size - 1.5, color=box.color)

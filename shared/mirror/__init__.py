@@ -1,0 +1,1 @@
+"""Axial series that are mirrored against their own headers: found by their pixels, and turned."""

@@ -1,0 +1,128 @@
+"""Axial series whose pixels are mirrored against their header: found, and turned.
+
+No points are needed, so mirrored series are found in unlabelled data too (`shared.mirror.fit`). Both stages read a
+study as `as_shown` gives it (docs/adr/0009).
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from shared.detections import Localization
+from shared.dicom.pixels import slice_pixels
+from shared.geometry import Plane
+from shared.labels import View
+from shared.mirror.fit import Fit, Picture, Pictures, fit_series
+from shared.runtime.errors import InputError
+from shared.study import Series, Slice, Study
+
+# A quick look takes this many slices of each series.
+_QUICK_AXIAL: Final = 12
+_QUICK_SAGITTAL: Final = 7
+_MIRRORED: Final = (
+    "is mirrored against the sagittal series; its sides are taken from what it shows, not from its header"
+)
+
+
+def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
+    """The study with the planes of mirrored axial series turned, so that left is left again, and the ids of those.
+
+    A quick look at some slices of each series; what cannot be read or compared stays as it is.
+    """
+    read: dict[str, Pictures] = {}
+
+    def pictures(series: Series) -> Pictures:
+        if series.series_id not in read:
+            read[series.series_id] = _pictures(series)
+        return read[series.series_id]
+
+    turned = [s.series_id for s in study.of_view(View.AXIAL_T2) if fit_study(study, s, pictures).is_surely_mirrored]
+    return (with_turned(study, turned), tuple(turned)) if turned else (study, ())
+
+
+def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures]) -> Fit:
+    """Compares an axial series with the study's sagittal ones; `pictures` gives some slices of a series.
+
+    T2 first; where that leaves a doubt, T2 and T1 together; without T2, T1.
+    """
+    t2, t1 = study.of_view(View.SAGITTAL_T2), study.of_view(View.SAGITTAL_T1)
+    fit = fit_series((), ())
+    for first in (*t2, *t1):
+        fit = fit_series(pictures(axial), pictures(first))
+        if not fit.is_enough:  # too little of the same region
+            continue
+        if fit.is_surely_direct or first.view is View.SAGITTAL_T1 or not t1:
+            return fit
+        both = fit_series(pictures(axial), pictures(first), [p for second in t1 for p in pictures(second)])
+        return both if both.is_enough else fit
+    return fit
+
+
+def with_turned(study: Study, series_ids: Collection[str]) -> Study:
+    """The study with the planes of the given series turned, so that left and right change places."""
+    return replace(study, series=tuple(_turned(s) if s.series_id in series_ids else s for s in study.series))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A study as its pictures show it.
+
+    Attributes:
+      given: as its headers say.
+      study: what both stages work on; mirrored axial series have the plane of what they show.
+      turned: ids of those series.
+    """
+
+    given: Study
+    study: Study
+    turned: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"study {self.given.study_id} series {s}: {_MIRRORED}" for s in self.turned)
+
+    def as_given(self, item: Localization) -> Localization:
+        """The same pixel at the place that the header gives it: files hold the header's millimetres."""
+        series = self.given.get(item.series_id) if item.series_id in self.turned else None
+        found = series.by_instance(item.instance_number) if series else None
+        if found is None:
+            return item
+        x, y, z = (float(v) for v in found.plane.to_patient((item.x_px, item.y_px)))
+        return replace(item, point_mm=(x, y, z))
+
+
+def as_shown(study: Study, *, look: bool = True) -> Shown:
+    """The study as its pictures show it; without `look` as its headers say."""
+    corrected, turned = unmirrored(study) if look else (study, ())
+    return Shown(given=study, study=corrected, turned=turned)
+
+
+def _turned(series: Series) -> Series:
+    def plane(item: Slice) -> Plane:
+        return Plane.from_arrays(
+            origin_mm=item.plane.to_patient((item.shape[1] - 1, 0)),
+            row_dir=-np.asarray(item.plane.row_dir),
+            col_dir=item.plane.col_dir,
+            spacing_mm=item.plane.spacing_mm,
+        )
+
+    return replace(series, slices=tuple(replace(item, plane=plane(item)) for item in series.slices))
+
+
+def quick_look(count: int, view: View) -> list[int]:
+    """Which of a series' `count` slices are enough to see whether it is mirrored: evenly spread indices."""
+    wanted = min(count, _QUICK_SAGITTAL if view.is_sagittal else _QUICK_AXIAL)
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, wanted).round())]
+
+
+def _pictures(series: Series) -> Pictures:
+    """Some slices with their pixels."""
+    result: list[tuple[Slice, Picture]] = []
+    for k in quick_look(len(series.slices), series.view):
+        try:
+            result.append((series.slices[k], slice_pixels(series.slices[k])))
+        except InputError:  # reported where the slice is needed
+            continue
+    return result

@@ -1,0 +1,1 @@
+"""What every command needs: errors, files, configs, run folders, progress, processes and devices."""

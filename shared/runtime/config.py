@@ -1,0 +1,91 @@
+"""Configs: TOML -> frozen dataclass-like models. An unknown key is an error that names the nearest known one."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.runtime.errors import InputError
+from shared.runtime.files import write_text
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, typed, unknown keys refused. Config changes results; flags do not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @classmethod
+    def load(cls, path: Path | None = None, overrides: tuple[str, ...] = ()) -> Self:
+        """Reads a TOML file (defaults without one) and applies `a.b=value` overrides, values in TOML syntax.
+
+        Raises:
+          InputError: for a missing or malformed file, an unknown key or a value out of range.
+        """
+        values: dict[str, Any] = {}
+        source = "defaults"
+        if path is not None:
+            source = str(path)
+            try:
+                values = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+        for override in overrides:
+            _apply(values, override)
+        try:
+            # A partial section changes only what it names, also where a section's own defaults differ from its class's.
+            return cls.model_validate(_merged(cls().model_dump(), values))
+        except ValidationError as error:
+            raise InputError(f"config {source}: {cls._explain(error)}") from error
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        messages = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                known = _keys(cls)
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+                messages.append(f"unknown key {key!r}{f', did you mean {near[0]!r}?' if near else ''}")
+            else:
+                messages.append(f"{key} = {item['input']!r}: {item['msg']}")
+        return "; ".join(messages)
+
+    def save(self, path: Path) -> None:
+        """Writes the resolved config as TOML; `load` reads it back equal."""
+        write_text(path, tomlkit.dumps(self.model_dump(mode="json", exclude_none=True)))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys.extend(_keys(field.annotation, f"{prefix}{name}."))
+    return keys
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"--set {override!r}: expected key=value, for example train.epochs=3")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {override!r}: {parent!r} is a value, not a section")
+    values[leaf] = value

@@ -1,0 +1,152 @@
+"""Output on disk: nothing half-written, nothing overwritten by accident."""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# One of them lies in what any of our commands has finished writing.
+_OURS: Final = ("run.json", "store.json", "report.json")
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renames it over `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Keys keep their order; NaN is an error, because JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises `InputError` when the file is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Comma-separated, no index, floats to 9 significant digits (the same table gives the same bytes)."""
+    with written_beside(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read_csv(
+    path: Path, columns: dict[str, str], *, optional: dict[str, str] | None = None, hint: str = ""
+) -> "pd.DataFrame":
+    """Reads the named columns with the given pandas dtypes; an optional column that is not there is all missing.
+
+    Raises:
+      InputError: when the file is missing, unreadable, lacks a column or holds a value of another type.
+    """
+    import pandas as pd  # here, so that processes that decode images need not load it
+
+    try:
+        header = pd.read_csv(path, nrows=0)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file{'; ' + hint if hint else ''}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    missing = [c for c in columns if c not in header.columns]
+    if missing:
+        raise InputError(
+            f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}"
+        )
+    wanted = columns | (optional or {})
+    there = {c: dtype for c, dtype in wanted.items() if c in header.columns}
+    try:
+        return pd.read_csv(path, usecols=list(there), dtype=there).reindex(columns=list(wanted))
+    except ValueError as error:
+        raise InputError(f"{path}: a value does not have the expected type ({error})") from error
+
+
+def prepare_output(
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
+) -> Path:
+    """Creates an output folder; one with anything in it is refused, emptied with `overwrite` and kept with `resume`.
+
+    Raises:
+      InputError: as `check_output` does.
+    """
+    check_output(path, overwrite=overwrite, resume=resume, inputs=inputs)
+    if not resume:
+        empty_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_output(
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
+) -> None:
+    """What `prepare_output` checks; changes nothing, so a long command can ask before it begins.
+
+    Raises:
+      InputError: when the folder is not empty and neither flag is given, is a file or a link, when emptying it would
+        take one of `inputs`, the working directory or the home directory along, or when it lies in one of `inputs`
+        and none of our commands wrote it.
+    """
+    given = [kept for kept in inputs if kept is not None]
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"{path}: is a file or a link; expected a folder to write to")
+    if overwrite:
+        for kept in (*given, Path.cwd(), Path.home()):
+            if kept.resolve().is_relative_to(path.resolve()):
+                raise InputError(f"{path}: --overwrite would delete {kept}; choose another folder")
+    if not path.is_dir() or not any(path.iterdir()) or resume:
+        return
+    if not overwrite:
+        raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")
+    around = [kept for kept in given if path.resolve().is_relative_to(kept.resolve())]
+    if around and not any((path / name).is_file() for name in _OURS):
+        raise InputError(
+            f"{path}: --overwrite would delete a part of {around[0]} (no {', '.join(_OURS)} in it); choose another "
+            "folder"
+        )
+
+
+def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:
+    """Deletes what the folder holds but the names to keep; nothing where there is no such folder."""
+    for entry in list(path.iterdir()) if path.is_dir() else ():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, where `name` comes from data.
+
+    Raises:
+      InputError: when the result would leave the folder.
+    """
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
+        raise InputError(f"unsafe name {name!r}: expected a plain identifier")
+    return target

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from shared.figures.report import Report
+from shared.runtime.config import Config
+from shared.runtime.errors import InputError, exit_code
+from shared.runtime.files import check_output, inside, prepare_output, read_json, write_json, written_beside
+from shared.runtime.run import read_run, write_run
+
+
+class Train(Config):
+    epochs: int = Field(default=3, ge=1)
+    rate: float = 0.5
+
+
+class Example(Config):
+    seed: int = 0
+    train: Train = Train()
+    other: Train = Train(epochs=7, rate=0.125)
+
+
+def test_config_file_overrides_and_round_trip(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 4\n[train]\nepochs = 9\n")
+    config = Example.load(tmp_path / "c.toml", ("train.rate=0.25", "seed=5"))
+    assert (config.seed, config.train.epochs, config.train.rate) == (5, 9, 0.25)
+    config.save(tmp_path / "resolved.toml")
+    assert Example.load(tmp_path / "resolved.toml") == config
+
+
+def test_a_partial_section_keeps_the_section_s_other_defaults() -> None:
+    assert Example.load(None, ("other.epochs=8",)).other == Train(epochs=8, rate=0.125)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "did you mean 'train.epochs'"),
+        ("train.epochs=0", "train.epochs = 0"),
+        ("train.epochs=many", "train.epochs = 'many'"),
+        ("nonsense", "expected key=value"),
+        ("seed.deep.er=3", "seed"),
+    ],
+)
+def test_bad_config_values_say_where(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Example.load(None, (override,))
+
+
+def test_config_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml"):
+        Example.load(tmp_path / "none.toml")
+
+
+def test_output_folder_rules(tmp_path: Path) -> None:
+    out = prepare_output(tmp_path / "out")
+    (out / "kept").write_text("x")
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare_output(out)
+    assert (prepare_output(out, resume=True) / "kept").exists()
+    assert not (prepare_output(out, overwrite=True) / "kept").exists()
+    (out / "data").mkdir()
+    with pytest.raises(InputError, match="would delete"):
+        prepare_output(out, overwrite=True, inputs=[out / "data"])
+    with pytest.raises(InputError, match="would delete"):
+        prepare_output(Path.cwd(), overwrite=True)
+    # A part of an input is none of ours; a report that an earlier command wrote there is.
+    with pytest.raises(InputError, match="a part of"):
+        prepare_output(out, overwrite=True, inputs=[tmp_path])
+    assert (out / "data").is_dir()
+    (out / "report.json").write_text("{}")
+    (out / "link").symlink_to(tmp_path)
+    check_output(out, overwrite=True, inputs=[tmp_path, None])
+    assert len(list(out.iterdir())) == 3
+    assert list(prepare_output(out, overwrite=True, inputs=[tmp_path]).iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        prepare_output(tmp_path / "file", overwrite=True)
+
+
+def test_an_interrupted_command_names_resume_only_where_it_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(interrupted) == 130
+    assert "--resume" not in capsys.readouterr().err
+    assert exit_code(interrupted, resumable=True) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_nothing_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(UnicodeEncodeError), written_beside(path) as temporary:
+        temporary.write_text("half" + chr(0xD800), encoding="utf-8")
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "."])
+def test_names_from_data_stay_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="unsafe"):
+        inside(tmp_path, name)
+
+
+def test_run_folder_rules(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        read_run(tmp_path / "nowhere", expected_kind="localize")
+    with pytest.raises(InputError, match="unfinished run"):
+        read_run(tmp_path, expected_kind="localize")
+    write_run(tmp_path, command="x", started=0.0, kind="classify")
+    with pytest.raises(InputError, match="expected a localize run"):
+        read_run(tmp_path, expected_kind="localize")
+    assert read_run(tmp_path, expected_kind="classify")["command"] == "x"
+
+
+def test_report_is_one_file_and_escapes(tmp_path: Path) -> None:
+    report = Report("<b>title</b>", "summary", data={"n": 1})
+    report.table(["a"], [[1.23456], [None], ["<script>"]])
+    page = report.save(tmp_path).read_text()
+    assert "1.235" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "Not a medical device" in page
+    assert read_json(tmp_path / "report.json") == {"n": 1}
