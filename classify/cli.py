@@ -209,7 +209,7 @@ def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizati
       InputError: for any other CSV, whose detector may have trained on a study that validates the grader.
     """
     from shared.detections import read_localizations
-    from shared.runtime.run import data_fingerprint, read_run
+    from shared.runtime.run import read_run
     from shared.splits import read_splits
 
     try:
@@ -219,7 +219,7 @@ def _out_of_fold(path: Path, data: "Challenge", splits: "Splits") -> "Localizati
         raise InputError(
             f"--localizations {path}: expected RUN/localizations.csv of `lumbar localize train` ({error})"
         ) from error
-    if facts.get("data_fingerprint") != data_fingerprint(data):
+    if facts.get("data_fingerprint") != data.fingerprint:
         raise InputError(
             f"--localizations {path}: its localizer was trained on other data than {data.root}; "
             "use RUN/localizations.csv of `lumbar localize train` on these"

@@ -34,7 +34,6 @@ from shared.mirror.correct import as_shown
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run import data_fingerprint
 from shared.study import Study
 
 VERSION: Final = 3
@@ -91,7 +90,7 @@ class CacheJob:
     @property
     def key(self) -> str:
         """Digest of everything that the patches depend on."""
-        digest = hashlib.sha256(f"{VERSION} {data_fingerprint(self.data)} {self.config!r} {self.conditions}".encode())
+        digest = hashlib.sha256(f"{VERSION} {self.data.fingerprint} {self.config!r} {self.conditions}".encode())
         for study_id, of_study in sorted((self.localizations or {}).items()):
             for finding in sorted(of_study, key=lambda f: f.index):
                 point = of_study[finding]

@@ -20,7 +20,7 @@ from shared.labels import SEVERITY_COLUMNS, Condition, Severity
 from shared.probabilities import read_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv
-from shared.runtime.run import data_fingerprint, read_run
+from shared.runtime.run import read_run
 from shared.splits import read_splits
 
 GALLERY: Final = 6
@@ -33,7 +33,7 @@ READER_AGREEMENT: Final = {Condition.CANAL: "kappa 0.74 to 0.86", Condition.FORA
 def check_run(data: Challenge, run: Path) -> Mapping[str, Any]:
     """The run's facts; raises `InputError` when it is unfinished or was trained on other data."""
     facts = read_run(run, expected_kind="classify")
-    if facts.get("data_fingerprint") != data_fingerprint(data):
+    if facts.get("data_fingerprint") != data.fingerprint:
         raise InputError(f"{run}: was trained on other data than {data.root}; evaluate it on its own")
     return facts
 

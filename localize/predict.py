@@ -23,7 +23,7 @@ from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
-from shared.runtime.run import data_fingerprint, read_run, sha256_of
+from shared.runtime.run import read_run, sha256_of
 from shared.splits import read_splits
 from shared.study import Series, Slice, Study
 
@@ -123,7 +123,7 @@ def check_run(
         _models(run, fold)
         read_prior(run / f"fold{fold}" / "chain.json")
         read_calibration(run / f"fold{fold}" / CALIBRATION_FILE)
-    if data_fingerprint(data) == facts.get("data_fingerprint"):
+    if data.fingerprint == facts.get("data_fingerprint"):
         read_splits(run / "splits.json").check_covers(data.study_ids)
     resolve_device(device)
 
@@ -327,7 +327,7 @@ def predict_data(
     device: str = "auto",
 ) -> Predictions:
     """Localizes every study of `data`: the run's own training studies out of fold, others with its folds averaged."""
-    if data_fingerprint(data) == read_run(run, expected_kind=KIND).get("data_fingerprint"):
+    if data.fingerprint == read_run(run, expected_kind=KIND).get("data_fingerprint"):
         return predict_out_of_fold(run, data, folds=folds, overrides=overrides, device=device)
     localizer = Localizer.load(run, folds=folds, overrides=overrides, device=device)
     return predict_studies(localizer, data, data.study_ids)

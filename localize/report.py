@@ -21,7 +21,7 @@ from shared.numbering import CERTAIN, Numbering, read_numbering
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json
 from shared.runtime.progress import log
-from shared.runtime.run import data_fingerprint, read_run
+from shared.runtime.run import read_run
 from shared.splits import read_splits
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -84,7 +84,7 @@ def evaluate_run(
         trained = chosen_folds(run, folds)
         maps = {str(k): read_json(run / f"fold{k}" / "metrics.json")["map"] for k in trained}
         data = Challenge.open(data_root)
-        if data_fingerprint(data) != about["data_fingerprint"]:
+        if data.fingerprint != about["data_fingerprint"]:
             raise InputError(f"{run}: was trained on other data than {data_root}; pass --truth to measure a test part")
         splits = read_splits(run / "splits.json")
         held_out = {s for k in trained for s in splits.held_out(k)}

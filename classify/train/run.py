@@ -39,7 +39,7 @@ from shared.probabilities import ProbabilityTable, read_probabilities, weighted_
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_csv, write_json
 from shared.runtime.progress import log
-from shared.runtime.run import RUN_FILE, data_fingerprint, read_run, write_run
+from shared.runtime.run import RUN_FILE, read_run, write_run
 from shared.splits import Splits, write_splits
 
 KIND: Final = "classify"
@@ -137,7 +137,7 @@ def train(
         write_probabilities(run / OUT_OF_FOLD_FILE, table)
         noisy = write_noisy(run / NOISY_FILE, table, data.grades_of(table.study_ids))
         write_run(
-            run, command="classify train", started=started, kind=KIND, data_fingerprint=data_fingerprint(data),
+            run, command="classify train", started=started, kind=KIND, data_fingerprint=data.fingerprint,
             seed=config.train.seed, device=str(chosen), folds=trained, families=[c.short for c in conditions],
             points="localized" if localizations is not None else "annotated", noisy_labels=noisy,
             left_out_labels=len(without), problems=problems,
@@ -296,7 +296,7 @@ def _train_fold(
     save_weights(fold.folder / WEIGHTS_FILE, network.state_dict())
     card = ModelCard(
         config=config, families=conditions, prior=prior, calibration=calibration, fold=fold.k,
-        data_fingerprint=data_fingerprint(data), held_out_points="localized" if localized else "annotated",
+        data_fingerprint=data.fingerprint, held_out_points="localized" if localized else "annotated",
     )  # fmt: skip
     save_card(fold.folder, card)
     shutil.rmtree(fold.folder / _PROGRESS, ignore_errors=True)

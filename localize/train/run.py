@@ -37,7 +37,7 @@ from shared.labels import Finding, View
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 from shared.runtime.progress import log
-from shared.runtime.run import RUN_FILE, data_fingerprint, read_run, sha256_of, write_run
+from shared.runtime.run import RUN_FILE, read_run, sha256_of, write_run
 from shared.splits import Splits, read_splits, write_splits
 
 _WORK = "work"
@@ -121,7 +121,7 @@ def _write_or_check_origin(context: _Context) -> None:
     """A run describes one config, one set of splits and one data set; continuing it with others is an error, and so is
     continuing what is no run."""
     run = context.run
-    fingerprint = data_fingerprint(context.data)
+    fingerprint = context.data.fingerprint
     config_path, splits_path, origin_path = run / "config.toml", run / "splits.json", run / _ORIGIN
     if context.resume and origin_path.is_file():
         if read_json(origin_path).get("data_fingerprint") != fingerprint:
@@ -263,7 +263,7 @@ def _finish(context: _Context, started: float) -> None:
             command="localize train",
             started=started,
             kind=KIND,
-            data_fingerprint=data_fingerprint(context.data),
+            data_fingerprint=context.data.fingerprint,
             seeds={"splits": context.splits.seed, "training": context.config.optim.seed},
             device=context.device,
             earlier_seconds=round(earlier.get("earlier_seconds", 0.0) + earlier.get("seconds", 0.0), 1),

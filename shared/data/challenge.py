@@ -7,6 +7,7 @@ train_series_descriptions.csv    study_id, series_id, series_description
 sample_submission.csv            row_id, normal_mild, moderate, severe
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -114,6 +115,21 @@ class Challenge:
     def images(self) -> Path:
         """The DICOM files' folder; of a store, where it was."""
         return (self.root if self.store is None else self.store.source) / f"{self.part}_images"
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the tables: series, grades and points. Two runs on one data set share it."""
+        digest = hashlib.sha256()
+        for study_id in self.study_ids:
+            digest.update(repr((study_id, sorted((s, v.value) for s, v in self.series.get(study_id, ())))).encode())
+            points = [
+                (p.series_id, p.instance_number, p.finding.column, p.x_px, p.y_px)
+                for p in self.points.get(study_id, ())
+            ]
+            digest.update(repr(points).encode())
+        if self.grades is not None:
+            digest.update(self.grades.tobytes())
+        return digest.hexdigest()
 
     def has_images(self, study_id: str) -> bool:
         """Whether the study has a folder."""

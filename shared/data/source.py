@@ -9,7 +9,6 @@ from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
 from shared.dicom.discover import discover_studies, group_studies
 from shared.runtime.errors import InputError
-from shared.runtime.run import data_fingerprint
 from shared.study import LoadedStudy
 
 
@@ -53,7 +52,7 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
     return StudySource(
         kind="challenge",
-        fingerprint=data_fingerprint(data),
+        fingerprint=data.fingerprint,
         study_ids=data.study_ids,
         load=data.load_study,
         row_ids=data.submission_row_ids,

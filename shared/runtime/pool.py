@@ -1,12 +1,18 @@
-"""Processes that work for `lumbar prepare`; light to import, so that the first of them starts while the rest loads."""
+"""The one pool of processes behind every `--workers`; light to import, so that its server starts while the rest loads.
+
+A process inherits nothing of the caller but its jobs, keeps to one thread, imports nothing from the current folder, and
+ends when the program that it works for does.
+"""
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import Protocol, TypeVar
 
@@ -19,7 +25,7 @@ R = TypeVar("R")
 class Spread(Protocol):
     """Runs jobs on the processes there are; results in the jobs' order."""
 
-    def __call__(self, work: Callable[[J], R], jobs: Iterable[J], /) -> Iterator[R]: ...
+    def __call__(self, work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]: ...
 
 
 def begin(*modules: str) -> None:
@@ -29,23 +35,50 @@ def begin(*modules: str) -> None:
 
 
 @contextmanager
-def processes(workers: int) -> Iterator[Spread]:
-    """One set of processes for all steps of a run; with one worker everything runs in this process."""
-    if workers <= 1:
-        yield map
-        return
-    with ProcessPoolExecutor(workers, mp_context=_context()) as pool:
+def processes(workers: int, *, advice: str = "try again with --workers 1 to see where") -> Iterator[Spread]:
+    """One set of processes for all steps of a run; with one worker everything runs in this process.
 
-        def spread(work: Callable[[J], R], jobs: Iterable[J], /) -> Iterator[R]:
+    Args:
+      workers: how many processes there are.
+      advice: what a user can do when a process is lost, the end of that error's message.
+
+    Raises:
+      InputError: when a process dies: out of memory, a decoder that crashed on a damaged file, a kill.
+    """
+    if workers <= 1:
+        yield _in_turn
+        return
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle) as pool:
+
+        def spread(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
             try:
-                yield from pool.map(work, jobs)
+                yield from pool.map(work, jobs, chunksize=chunk)
             except BrokenProcessPool as error:
                 raise InputError(
-                    "a decoding process died (out of memory, a decoder crashed on a damaged file, or what is printed "
-                    "above); what is done is kept, go on with --resume --workers 1 to see where"
+                    "a worker process died (out of memory, a decoder crashed on a damaged file, or what is printed "
+                    f"above); {advice}"
                 ) from error
 
         yield spread
+
+
+def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
+    return map(work, jobs)
+
+
+def _settle() -> None:
+    """Begins a process: one thread, because the pool already fills the cores, and an end when its parent ends."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)  # nobody is left to hear of an orderly end
 
 
 def _context() -> BaseContext:

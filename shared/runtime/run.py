@@ -1,19 +1,26 @@
-"""run.json: what a run directory says of itself, and the fingerprints that tie runs to their data."""
+"""Run folders: what a run directory says of itself, who may go on with it, and which of its folds are finished.
+
+RUN/state.json   what a resumed run must agree with, written when the run begins
+RUN/fold<K>/     one fold; finished when the file is there that the stage writes last
+RUN/run.json     version, git commit, data fingerprint, seeds, device, times; written last
+"""
 
 import hashlib
+import json
 import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from shared.data.challenge import Challenge
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 
-RUN_FILE = "run.json"
+RUN_FILE: Final = "run.json"
+STATE_FILE: Final = "state.json"
 
 
 def package_version() -> str:
@@ -51,20 +58,6 @@ def sha256_of(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
-def data_fingerprint(data: Challenge) -> str:
-    """Digest of a challenge part's tables: series, grades and points. Two runs on one data set share it."""
-    digest = hashlib.sha256()
-    for study_id in data.study_ids:
-        digest.update(repr((study_id, sorted((s, v.value) for s, v in data.series.get(study_id, ())))).encode())
-        points = [
-            (p.series_id, p.instance_number, p.finding.column, p.x_px, p.y_px) for p in data.points.get(study_id, ())
-        ]
-        digest.update(repr(points).encode())
-    if data.grades is not None:
-        digest.update(data.grades.tobytes())
-    return digest.hexdigest()
-
-
 def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> None:
     """Writes run.json: the command's name, version, commit, python, host kind, times, and the given facts."""
     write_json(
@@ -99,3 +92,61 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
             f"{folder}: expected a {expected_kind} run, got {run.get('kind') if isinstance(run, dict) else run!r}"
         )
     return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """The folder of one training run of a stage.
+
+    Attributes:
+      path: RUN.
+      kind: `localize` or `classify`.
+      last_file: the file of a fold's folder that is written last, so that a fold with it is finished.
+    """
+
+    path: Path
+    kind: str
+    last_file: str
+
+    def claim(self, state: Mapping[str, Any], *, resume: bool) -> None:
+        """Writes what the run is (JSON-ready values by name), or checks that the run to be resumed is the same.
+
+        Raises:
+          InputError: when it is not, or when something else lies in the folder to be resumed.
+        """
+        path, wanted = self.path / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
+        if resume and path.is_file():
+            stored = read_json(path)
+            differing = [name for name, value in wanted.items() if stored.get(name) != value]
+            if differing:
+                raise InputError(
+                    f"{self.path}: cannot resume, {' and '.join(differing)} changed; use --overwrite or another folder"
+                )
+        elif resume and any(self.path.iterdir()):
+            raise InputError(
+                f"{self.path}: cannot resume, this is no run of `{self.kind} train`; choose another folder"
+            )
+        else:
+            write_json(path, wanted)
+
+    def fold(self, k: int) -> Path:
+        """The folder of fold `k`."""
+        return self.path / f"fold{k}"
+
+    def finished_folds(self) -> list[int]:
+        """Folds that have finished training, ascending; another process may finish more meanwhile."""
+        found = self.path.glob(f"fold[0-9]*/{self.last_file}")
+        return sorted(int(path.parent.name.removeprefix("fold")) for path in found)
+
+    def facts(self) -> Mapping[str, Any]:
+        """run.json of the finished run; raises `InputError` as `read_run`."""
+        return read_run(self.path, expected_kind=self.kind)
+
+    def record(self, *, started: float, **facts: Any) -> None:
+        """Writes run.json, which ends the run; the seconds of earlier calls on the same run add up beside its own."""
+        earlier = self.facts() if (self.path / RUN_FILE).is_file() else {}
+        before = earlier.get("earlier_seconds", 0.0) + earlier.get("seconds", 0.0)
+        write_run(
+            self.path, command=f"{self.kind} train", started=started, kind=self.kind,
+            earlier_seconds=round(before, 1), **facts,
+        )  # fmt: skip

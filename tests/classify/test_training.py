@@ -34,7 +34,7 @@ from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
 from shared.probabilities import FLOOR, read_probabilities
 from shared.runtime.errors import InputError
-from shared.runtime.run import data_fingerprint, write_run
+from shared.runtime.run import write_run
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 
@@ -121,9 +121,7 @@ def localizer(challenge, splits, tmp_path) -> Path:
     write_localizations(folder / "localizations.csv", detected(localizations_of(challenge)))
     write_jitter(folder / "errors.json", {c: Jitter(in_plane_sd_mm=1.5, slice_offsets={0: 1.0}) for c in Condition})
     write_splits(folder / "splits.json", splits)
-    write_run(
-        folder, command="localize train", started=0, kind="localize", data_fingerprint=data_fingerprint(challenge)
-    )
+    write_run(folder, command="localize train", started=0, kind="localize", data_fingerprint=challenge.fingerprint)
     return folder
 
 

@@ -12,7 +12,6 @@ from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, number_of, read_grades, write_grades
 from shared.labels import FINDINGS, View
 from shared.runtime.errors import InputError
-from shared.runtime.run import data_fingerprint
 
 
 def write_challenge(root: Path) -> Path:
@@ -116,11 +115,11 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_grades_and_points(tmp_path: Path) -> None:
     root = write_challenge(tmp_path)
-    before = data_fingerprint(Challenge.open(root))
-    assert before == data_fingerprint(Challenge.open(root))
+    before = Challenge.open(root).fingerprint
+    assert before == Challenge.open(root).fingerprint
     path = root / "train_label_coordinates.csv"
     path.write_text(path.read_text().replace("4.0", "4.5"))
-    assert before != data_fingerprint(Challenge.open(root))
+    assert before != Challenge.open(root).fingerprint
 
 
 @pytest.mark.parametrize(

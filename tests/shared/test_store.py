@@ -23,7 +23,6 @@ from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import Header, read_pixels
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
-from shared.runtime.run import data_fingerprint
 from shared.study import Slice
 
 
@@ -59,7 +58,7 @@ def pixels_or_message(item: Slice) -> np.ndarray | str:
 def assert_same_part(data: Path, store: Path, part: Part) -> int:
     """Returns how many slices were compared."""
     direct, prepared = Challenge.open(data, part), Challenge.open(store, part)
-    assert data_fingerprint(direct) == data_fingerprint(prepared)
+    assert direct.fingerprint == prepared.fingerprint
     assert direct.submission_row_ids == prepared.submission_row_ids
     compared = 0
     for study_id in direct.study_ids:

@@ -1,0 +1,109 @@
+"""Which model may see which study: points and answers for training studies come only from the fold that held them out.
+
+`OutOfFold` is the one door by which localizations reach the grader's training, and it can only be built from a
+localizer's run. `FoldModels` is the one way in which training studies are predicted.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from shared.data.challenge import Challenge
+from shared.detections import Localizations, read_localizations
+from shared.jitter import Jitter, read_jitter
+from shared.labels import Condition
+from shared.runtime.errors import InputError
+from shared.runtime.run import read_run, sha256_of
+from shared.splits import Splits, read_splits
+
+LOCALIZATIONS_FILE: Final = "localizations.csv"
+ERRORS_FILE: Final = "errors.json"
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """A localizer run's points of its own training studies, each found by the fold that held the study out.
+
+    Attributes:
+      run: folder of `lumbar localize train`; naming it is the only way to build one of these.
+      localizations: its pooled out-of-fold points.
+      splits: the folds that they were found under.
+      data_fingerprint: of the data that the run was trained on.
+      jitter: the points' measured error per condition.
+      unmirror: whether the run sees mirrored axial series as their pictures show them.
+
+    Raises:
+      InputError: for a folder that is no finished localizer run, or whose points were changed since, or were not found
+        by the folds that held their studies out.
+    """
+
+    run: Path
+    localizations: Localizations = field(init=False, repr=False)
+    splits: Splits = field(init=False, repr=False)
+    data_fingerprint: str = field(init=False)
+    jitter: Mapping[Condition, Jitter] = field(init=False, repr=False)
+    unmirror: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = read_run(self.run, expected_kind="localize")
+        path, splits = self.run / LOCALIZATIONS_FILE, read_splits(self.run / "splits.json")
+        localizations = read_localizations(path)
+        if facts.get("localizations_sha256") not in (None, sha256_of(path)):
+            raise InputError(
+                f"{path}: differs from what {self.run / 'run.json'} names; the file was changed or replaced"
+            )
+        held_out = fold_by_study(splits, [int(k) for k in facts.get("folds", ())])
+        stray = sorted(set(localizations) - set(held_out))
+        if stray:
+            raise InputError(f"{path}: study {stray[0]} was held out by no trained fold of {self.run}")
+        loaded: dict[str, Any] = {
+            "localizations": localizations,
+            "splits": splits,
+            "data_fingerprint": str(facts.get("data_fingerprint")),
+            "jitter": read_jitter(self.run / ERRORS_FILE),
+            "unmirror": bool(facts.get("unmirror", True)),
+        }
+        for name, value in loaded.items():
+            object.__setattr__(self, name, value)
+
+    def check_fits(self, data: Challenge, splits: Splits) -> None:
+        """Raises `InputError` unless the points are of these data and were found under these splits."""
+        if self.data_fingerprint != data.fingerprint:
+            raise InputError(
+                f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer was trained on other data than "
+                f"{data.root}; use RUN/{LOCALIZATIONS_FILE} of `lumbar localize train` on these"
+            )
+        if self.splits.folds != splits.folds:
+            raise InputError(
+                f"--localizations {self.run / LOCALIZATIONS_FILE}: found under other folds than this run's, so a "
+                "detector may have trained on a study that validates the grader; train both stages with one --splits "
+                f"file, {self.run / 'splits.json'}"
+            )
+
+
+def fold_by_study(splits: Splits, folds: Collection[int]) -> dict[str, int]:
+    """The fold that holds each study out, fold by fold, for the studies of the given folds."""
+    return {study_id: fold for fold in sorted(set(folds)) for study_id in splits.held_out(fold)}
+
+
+class FoldModels(Generic[M]):
+    """The models that may answer for a study, loaded when first asked for and kept until another fold is.
+
+    Args:
+      load: loads the models of the given folds together; all trained ones for None.
+      fold_of: the fold of each training study; None when the studies are new, so that all folds answer together.
+    """
+
+    def __init__(self, load: Callable[[Sequence[int] | None], M], fold_of: Mapping[str, int] | None = None) -> None:
+        self._load, self._fold_of = load, fold_of
+        self._loaded: tuple[int | None, M] | None = None
+
+    def __call__(self, study_id: str) -> M:
+        fold = None if self._fold_of is None else self._fold_of[study_id]
+        if self._loaded is None or self._loaded[0] != fold:
+            self._loaded = None  # its memory is free before the next is loaded
+            self._loaded = (fold, self._load(None if fold is None else [fold]))
+        return self._loaded[1]
