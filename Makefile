@@ -9,17 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help demo test check format lock bench pictures clean
+.PHONY: help install demo test check format docs lock bench pictures clean
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
 	@echo "make test    the tests (some minutes on 2 cores)"
-	@echo "make check   format, lint, types, import layers"
+	@echo "make check   format, lint, spelling, types, import layers"
 	@echo "make format  rewrite the sources in the house format"
+	@echo "make docs    build the documentation site in ./site"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make bench   the timings of benchmarks/"
 	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
-	@echo "make clean   remove the environment, caches and the demo"
+	@echo "make install build $(VENV) from requirements.lock, if it is not there"
+	@echo "make clean   remove the environment, caches, the site and the demo"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(if $(PYTHON),$(PYTHON),python3) pipelines/preflight.py before-install
@@ -28,6 +30,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python pipelines/preflight.py after-install
 	@touch $@
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/lumbar demo $(DEMO) --overwrite
@@ -38,12 +42,17 @@ test: $(VENV)/.installed
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# NO_MKDOCS_2_WARNING: the theme's advertisement of its successor.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(VENV)/.installed
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
@@ -56,4 +65,4 @@ pictures: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.atlas docs/images
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
