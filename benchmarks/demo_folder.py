@@ -20,7 +20,7 @@ from benchmarks.record_demo import cpu_name
 from classify.device import pick_device
 from classify.predict import Grader, predict_studies
 from pipelines.demo import synthesize
-from pipelines.end_to_end import predict
+from pipelines.predict import PredictRequest, predict
 from pipelines.scoring import read_oracle
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
@@ -112,10 +112,11 @@ def _further_studies(folder: Path, studies: int, device: str) -> Path:
         )  # fmt: skip
     stamp, stamp_file = demo_stamp(folder, device), scored / "prediction" / "stamp.json"
     if not stamp_file.is_file() or read_json(stamp_file) != stamp:
-        predict(
-            scored / "data", scored / "prediction", localizer_run=folder / "localizer",
-            classifier_run=folder / "classifier", part="test", device=device, overwrite=True,
+        request = PredictRequest(
+            data=scored / "data", localizer=folder / "localizer", classifier=folder / "classifier", part="test",
+            device=device,
         )  # fmt: skip
+        predict(request, scored / "prediction", overwrite=True)
         write_json(stamp_file, stamp)
     return scored
 

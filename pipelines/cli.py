@@ -276,12 +276,12 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _predict(a: argparse.Namespace) -> int:
-    from pipelines.end_to_end import predict
+    from pipelines.predict import PredictRequest, predict
 
-    predict(
-        a.data, a.out, localizer_run=a.localizer, classifier_run=a.classifier, part=a.part, device=a.device,
-        tta=a.tta, overwrite=a.overwrite,
-    )  # fmt: skip
+    request = PredictRequest(
+        data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta
+    )
+    predict(request, a.out, overwrite=a.overwrite)
     return 0
 
 

@@ -1,27 +1,27 @@
 """`lumbar demo`: synthetic studies -> both stages trained -> unseen studies graded -> scores and reports."""
 
 import hashlib
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from pipelines.end_to_end import both
 from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
-from pipelines.predict import StudyPrediction, predict_source, to_table, write_prediction_run
-from pipelines.report import evaluation_report, prediction_report
+from pipelines.grader import StudyResult
+from pipelines.predict import PredictRequest, predict, to_table
+from pipelines.report import evaluation_report
 from pipelines.scoring import read_oracle
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
-from shared.data.source import StudySource, open_source
 from shared.detections import read_localizations
 from shared.jitter import read_jitter
 from shared.metric import study_losses
 from shared.mirror.correct import with_turned
-from shared.probabilities import ProbabilityTable, write_submission
+from shared.probabilities import ProbabilityTable
 from shared.runtime.config import Config
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json, write_json
@@ -30,7 +30,7 @@ from shared.runtime.run import RUN_FILE, read_run, sha256_of, write_run
 from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 
 OURS: Final = "this pipeline"
-ON_TRUE_POINTS: Final = "this pipeline, true points"
+AT_TRUE_POINTS: Final = "this pipeline, true points"
 FOLDS: Final = 5
 # One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
 DEMO_FOLD: Final = 0
@@ -85,14 +85,14 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     _train_classifier(data, out / "classifier", splits, options, resume=resume)
 
     steps.start("grading the unseen studies from their DICOM files")
-    source = open_source(out / "data", "test")
-    predictions, on_true_points = _predict(source, out, options)
+    results = _predict(out, options.device)
+    at_true_points = _at_true_points(results, out, options.device)
 
     steps.start("stage reports")
-    _stage_reports(out, data, predictions, options)
+    _stage_reports(out, data, results, options.device)
 
     steps.start("scores")
-    comparison = _score(source, predictions, on_true_points, data, out)
+    comparison = _score(results, at_true_points, data, out)
     seconds = steps.finish()
     text = as_text(comparison)
     write_json(out / "reports" / "scores.json", comparison.to_json())
@@ -259,40 +259,33 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     )  # fmt: skip
 
 
-def _predict(source: StudySource, out: Path, options: DemoOptions) -> tuple[list[StudyPrediction], ProbabilityTable]:
-    from classify.predict import Grader
-    from localize.predict import Localizer
-
-    started = time.time()
-    folder = prepare_output(out / "prediction", overwrite=True)
-    localizer = Localizer.load(out / "localizer", device=options.device)
-    grader = Grader.load(out / "classifier", device=options.device)
-    models = both(localizer, grader)
-    predictions = predict_source(source, lambda _: models, folder)
-    prediction_report(source, predictions, folder)
-    digests = {run: sha256_of(out / run / RUN_FILE) for run in ("localizer", "classifier")}
-    write_prediction_run(
-        folder,
-        started=started,
-        source=source,
-        predictions=predictions,
-        device=options.device,
-        out_of_fold=False,
-        **digests,
+def _predict(out: Path, device: str) -> list[StudyResult]:
+    request = PredictRequest(
+        data=out / "data", part="test", localizer=out / "localizer", classifier=out / "classifier", device=device
     )
-    write_submission(out / "submission.csv", to_table(predictions), source.row_ids)
+    results = predict(request, out / "prediction", overwrite=True)
+    shutil.copyfile(out / "prediction" / "submission.csv", out / "submission.csv")
+    return results
+
+
+def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> ProbabilityTable:
+    """What the classifier says where a reader marked the findings: the score that localization costs is beside it."""
+    from classify.predict import Grader as Classifier
+
+    classifier = Classifier.load(out / "classifier", device=device)
     points = read_points(out / "truth" / "test_label_coordinates.csv")
-    values, from_model = [], []
-    for prediction in track(predictions, "true points"):
-        study = with_turned(source.load(prediction.study_id).study, prediction.turned)
-        graded = grader.grade(study, annotated_localizations(study, points.get(study.study_id, ())))
-        values.append(graded.values)
-        from_model.append(graded.from_model)
-    table = ProbabilityTable(study_ids=source.study_ids, values=np.stack(values), from_model=np.stack(from_model))
-    return predictions, table
+    graded = []
+    for result in track(results, "true points"):
+        study = with_turned(result.study, result.turned)
+        graded.append(classifier.grade(study, annotated_localizations(study, points.get(study.study_id, ()))))
+    return ProbabilityTable(
+        study_ids=tuple(r.study_id for r in results),
+        values=np.stack([g.values for g in graded]),
+        from_model=np.stack([g.from_model for g in graded]),
+    )
 
 
-def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction], options: DemoOptions) -> None:
+def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], device: str) -> None:
     """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
     from classify.report import evaluate_run
     from localize.report import Measured, measure_maps, write_report
@@ -302,11 +295,11 @@ def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction
     measured = Measured(
         data=unseen,
         points=points,
-        localizations={p.study_id: p.localizations for p in predictions},
-        detections=[d for p in predictions for d in p.detections],
-        maps=measure_maps(unseen, out / "localizer", device=options.device),
+        localizations={r.study_id: r.localizations for r in results},
+        detections=[d for r in results for d in r.detections],
+        maps=measure_maps(unseen, out / "localizer", device=device),
         how="Unseen studies",
-        numbering={p.study_id: p.numbering for p in predictions if p.numbering is not None},
+        numbering={r.study_id: r.numbering for r in results if r.numbering is not None},
     )
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), measured)
     found = read_localizations(out / "localizer" / "localizations.csv")
@@ -314,24 +307,18 @@ def _stage_reports(out: Path, data: Challenge, predictions: list[StudyPrediction
     evaluate_run(data, out / "classifier", folder, localizations=found)
 
 
-def _score(
-    source: StudySource,
-    predictions: list[StudyPrediction],
-    on_true_points: ProbabilityTable,
-    data: Challenge,
-    out: Path,
-) -> Comparison:
+def _score(results: Sequence[StudyResult], at_true_points: ProbabilityTable, data: Challenge, out: Path) -> Comparison:
     truth = read_grades(out / "truth" / "test.csv")
-    study_ids = [s for s in source.study_ids if s in truth]
+    study_ids = [r.study_id for r in results if r.study_id in truth]
     grades = np.stack([truth[s] for s in study_ids])
-    ours = to_table(predictions)
-    tables = baselines(study_ids, data.grades_of(data.study_ids)) | {OURS: ours, ON_TRUE_POINTS: on_true_points}
+    ours = to_table(results)
+    tables = baselines(study_ids, data.grades_of(data.study_ids)) | {OURS: ours, AT_TRUE_POINTS: at_true_points}
     comparison = compare(tables | {ORACLE: read_oracle(out / "truth" / "oracle.csv")}, study_ids, grades)
     losses = study_losses(ours.select(study_ids).values, grades).losses.sum(1)
     order = [study_ids[i] for i in np.argsort(-losses)]
-    by_id = {p.study_id: p for p in predictions}
+    by_id = {r.study_id: r for r in results}
     # The study that cost most, the one in the middle and the one that cost least.
-    pictures = {s: (source, by_id[s]) for s in (order[0], order[len(order) // 2], order[-1])}
+    pictures = [by_id[s] for s in dict.fromkeys((order[0], order[len(order) // 2], order[-1]))]
     folder = prepare_output(out / "reports" / "evaluation", overwrite=True)
     evaluation_report(comparison, ours, study_ids, grades, folder, name=OURS, pictures=pictures)
     return comparison

@@ -1,241 +1,169 @@
-"""End-to-end inference: a study's DICOM files in, 25 submission rows and the evidence for them out."""
+"""`lumbar predict`: DICOM files in, 25 submission rows per study and the evidence for them out."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.data.source import StudySource
-from shared.detections import Detection, Localization, write_detections, write_localizations
-from shared.labels import FINDINGS, Finding, Severity
-from shared.mirror.correct import as_shown
-from shared.numbering import Numbering
+from pipelines.grader import Grader, StudyResult, check_same_data
+from pipelines.report import prediction_report
+from shared.data.challenge import Part
+from shared.data.source import StudySource, open_source
+from shared.detections import write_detections, write_localizations
+from shared.labels import FINDINGS
+from shared.out_of_fold import FoldModels, fold_by_study
 from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
 from shared.runtime.errors import InputError
-from shared.runtime.files import inside, write_json
+from shared.runtime.files import inside, prepare_output, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run import read_run, write_run
-from shared.study import LoadedStudy, Study
+from shared.runtime.run import sha256_of, write_run
+from shared.splits import read_splits
 
-
-class StudyLocalization(Protocol):
-    """What stage 1 says of one study."""
-
-    @property
-    def detections(self) -> tuple[Detection, ...]: ...
-    @property
-    def localizations(self) -> Mapping[Finding, Localization]: ...
-    @property
-    def numbering(self) -> Numbering | None: ...
-    @property
-    def problems(self) -> tuple[str, ...]: ...
-
-
-class Localizer(Protocol):
-    """Stage 1 as the pipeline sees it."""
-
-    def localize(self, study: Study) -> StudyLocalization: ...
-
-
-class Graded(Protocol):
-    """What stage 2 says of one study. `values` [25, 3], `from_model` [25]."""
-
-    @property
-    def values(self) -> NDArray[np.float64]: ...
-    @property
-    def from_model(self) -> NDArray[np.bool_]: ...
-    @property
-    def problems(self) -> tuple[str, ...]: ...
-
-
-class Grader(Protocol):
-    """Stage 2 as the pipeline sees it; `prior` [25, 3] stands in where there is nothing to grade."""
-
-    prior: NDArray[np.float64]
-
-    def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Graded: ...
+_LISTED_PROBLEMS = 20
+_LISTED_STUDIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
-    """Both stages, ready to answer; with `unmirror` both see a study as its pictures show it (`shared.mirror`)."""
+class PredictRequest:
+    """What to predict, and with which models.
 
-    localizer: Localizer
-    grader: Grader
-    unmirror: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyPrediction:
-    """One study's answer. `values` [25, 3], `from_model` [25]; `problems` says why a row is a prior row.
-
-    `numbering` says how sure the levels' names are; None where nothing was localized. `turned` names the axial series
-    that were read as their pictures show them.
+    Attributes:
+      data: challenge directory, prepared store, or any folder of DICOM files.
+      localizer, classifier: run folders of both stages, trained on the same data.
+      part: of a challenge directory; without it the test part where there is one.
+      device: auto, cpu, mps, cuda, cuda:N or N.
+      tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
     """
 
-    study_id: str
-    values: NDArray[np.float64]
-    from_model: NDArray[np.bool_]
-    localizations: Mapping[Finding, Localization]
-    detections: tuple[Detection, ...]
-    problems: tuple[str, ...]
-    numbering: Numbering | None = None
-    turned: tuple[str, ...] = ()
+    data: Path
+    localizer: Path
+    classifier: Path
+    part: Part | None = None
+    device: str = "auto"
+    tta: bool = False
 
 
-def predict_study(loaded: LoadedStudy, models: Models) -> StudyPrediction:
-    """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception."""
-    localizer, grader = models.localizer, models.grader
-    # Looked at once, for both stages: sides, crops and their handedness must be of one picture.
-    shown = as_shown(loaded.study, look=models.unmirror)
-    study, problems = shown.study, [*loaded.problems, *shown.problems]
-    detections: tuple[Detection, ...] = ()
-    localizations: Mapping[Finding, Localization] = {}
-    numbering: Numbering | None = None
-    values, from_model = grader.prior.copy(), np.zeros(len(FINDINGS), bool)
-    try:
-        located = localizer.localize(study)
-        detections, numbering = located.detections, located.numbering
-        localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
-        problems += located.problems
-        graded = grader.grade(study, located.localizations)
-        values, from_model = graded.values, graded.from_model
-        problems += graded.problems
-    except InputError as error:
-        problems.append(f"study {study.study_id}: {error}")
-    return StudyPrediction(
-        study_id=study.study_id,
-        values=values,
-        from_model=from_model,
-        localizations=localizations,
-        detections=detections,
-        problems=tuple(problems),
-        numbering=numbering,
-        turned=shown.turned,
-    )
+def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> list[StudyResult]:
+    """Predicts every study into OUT (see docs/output.md).
 
-
-def predict_source(source: StudySource, models_for: Callable[[str], Models], out: Path) -> list[StudyPrediction]:
-    """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
-
-    `models_for` gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
-    """
-    predictions = []
-    for study_id in track(source.study_ids, "predict"):
-        prediction = predict_study(source.load(study_id), models_for(study_id))
-        write_json(inside(out / "studies", f"{study_id}.json"), study_record(prediction))
-        predictions.append(prediction)
-    table = to_table(predictions)
-    write_probabilities(out / "probabilities.csv", table)
-    write_detections(out / "detections.csv", [d for p in predictions for d in p.detections])
-    write_localizations(out / "localizations.csv", {p.study_id: p.localizations for p in predictions})
-    write_submission(out / "submission.csv", table, source.row_ids)
-    return predictions
-
-
-def to_table(predictions: Sequence[StudyPrediction]) -> ProbabilityTable:
-    """The probabilities of all studies in one table."""
-    return ProbabilityTable(
-        study_ids=tuple(p.study_id for p in predictions),
-        values=np.stack([p.values for p in predictions]) if predictions else np.zeros((0, len(FINDINGS), 3)),
-        from_model=np.stack([p.from_model for p in predictions]) if predictions else np.zeros((0, len(FINDINGS)), bool),
-    )
-
-
-def study_record(prediction: StudyPrediction) -> dict[str, Any]:
-    """The content of studies/<id>.json: every finding with its probabilities, where it was seen, and all problems."""
-    findings = []
-    for finding in FINDINGS:
-        localization = prediction.localizations.get(finding)
-        probabilities = prediction.values[finding.index]
-        findings.append(
-            {
-                "finding": finding.column,
-                "probabilities": {s.column: float(probabilities[s]) for s in Severity},
-                "source": "model" if prediction.from_model[finding.index] else "prior",
-                "localization": None
-                if localization is None
-                else {
-                    "series_id": localization.series_id,
-                    "instance_number": localization.instance_number,
-                    "x_px": localization.x_px,
-                    "y_px": localization.y_px,
-                    "point_mm": list(localization.point_mm),
-                    "source": localization.source.value,
-                    "score": localization.score,
-                },
-            }
-        )
-    return {
-        "study_id": prediction.study_id,
-        "numbering": None if prediction.numbering is None else prediction.numbering.to_json(),
-        "findings": findings,
-        "problems": list(prediction.problems),
-    }
-
-
-def check_same_data(localizer_run: Path, classifier_run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Both stages' run.json.
+    Studies that both runs were trained on are predicted out of fold: each by the detector and the classifier of the
+    fold that held it out. Any other study is predicted by all trained folds together.
 
     Raises:
-      InputError: when a run is missing or unfinished, or the two were trained on different data.
+      InputError: for a missing or mismatched run, an unusable data folder or a non-empty OUT.
     """
-    localizer = read_run(localizer_run, expected_kind="localize")
-    classifier = read_run(classifier_run, expected_kind="classify")
-    if localizer.get("data_fingerprint") != classifier.get("data_fingerprint"):
-        raise InputError(
-            f"{localizer_run} and {classifier_run} were trained on different data (fingerprints "
-            f"{str(localizer.get('data_fingerprint'))[:12]} and {str(classifier.get('data_fingerprint'))[:12]}); "
-            "train both stages on one data set"
-        )
-    return localizer, classifier
-
-
-def write_prediction_run(
-    out: Path, *, started: float, source: StudySource, predictions: Sequence[StudyPrediction], **facts: Any
-) -> None:
-    """Writes run.json of a prediction: counts of model and prior rows, of localization sources, and all problems."""
-    rows = int(sum(p.from_model.size for p in predictions))
-    model_rows = int(sum(p.from_model.sum() for p in predictions))
-    write_run(
-        out,
-        command="predict",
-        started=started,
-        kind="predict",
-        input=source.kind,
-        studies=len(predictions),
-        rows=rows,
-        prior_rows=rows - model_rows,
-        localization_sources=dict(
-            sorted(Counter(x.source.value for p in predictions for x in p.localizations.values()).items())
+    started = time.time()
+    source, fold_of = _source_and_folds(request)
+    inputs = [request.data, request.localizer, request.classifier]
+    if not overwrite:
+        prepare_output(out, inputs=inputs)  # says at once that OUT is not empty
+    # The models load after the cheap checks, so that a wrong path fails at once, and before OUT is emptied, so that a
+    # missing model or device costs nothing.
+    grader_for = FoldModels(
+        lambda folds: Grader.load(
+            request.localizer, request.classifier, folds=folds, device=request.device, tta=request.tta
         ),
-        numbering_uncertain=_uncertain(predictions),
-        problems=[text for p in predictions for text in p.problems],
-        **facts,
+        fold_of,
+    )
+    if source.study_ids:
+        grader_for(source.study_ids[0])
+    prepare_output(out, overwrite=overwrite, inputs=inputs)
+    results = predict_source(source, grader_for, out)
+    prediction_report(results, out)
+    write_prediction_run(
+        out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
+        out_of_fold=fold_of is not None, localizer=sha256_of(request.localizer / "run.json"),
+        classifier=sha256_of(request.classifier / "run.json"),
+    )  # fmt: skip
+    _summarize(results, started)
+    return results
+
+
+def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, int] | None]:
+    """The studies to predict, and the fold of each where they are what the runs were trained on, else None.
+
+    Raises:
+      InputError: when the runs do not fit each other: other data, other splits or no trained fold in common.
+    """
+    localizer, classifier = check_same_data(request.localizer, request.classifier)
+    source = open_source(request.data, request.part)
+    if source.fingerprint is None or source.fingerprint != localizer["data_fingerprint"]:
+        return source, None
+    splits = read_splits(request.localizer / "splits.json")
+    if splits.folds != read_splits(request.classifier / "splits.json").folds:
+        raise InputError(
+            f"{request.localizer} and {request.classifier} have different splits; train both with one --splits file"
+        )
+    trained = {int(k) for k in localizer["folds"]} & {int(k) for k in classifier["folds"]}
+    if not trained:
+        raise InputError(f"{request.localizer} and {request.classifier} have no trained fold in common")
+    fold_of = fold_by_study(splits, trained)
+    left_out = len(source.study_ids) - len(fold_of)
+    log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")
+    return replace(source, study_ids=tuple(fold_of), row_ids=None), fold_of
+
+
+def predict_source(source: StudySource, grader_for: Callable[[str], Grader], out: Path) -> list[StudyResult]:
+    """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
+
+    `grader_for` gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
+    """
+    results = []
+    for study_id in track(source.study_ids, "predict"):
+        result = grader_for(study_id).predict(source.load(study_id))
+        write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
+        results.append(result)
+    table = to_table(results)
+    write_probabilities(out / "probabilities.csv", table)
+    write_detections(out / "detections.csv", [d for r in results for d in r.detections])
+    write_localizations(out / "localizations.csv", {r.study_id: r.localizations for r in results})
+    write_submission(out / "submission.csv", table, source.row_ids)
+    return results
+
+
+def to_table(results: Sequence[StudyResult]) -> ProbabilityTable:
+    """The probabilities of all studies in one table."""
+    return ProbabilityTable(
+        study_ids=tuple(r.study_id for r in results),
+        values=np.array([r.values for r in results]).reshape(-1, len(FINDINGS), 3),
+        from_model=np.array([r.from_model for r in results], dtype=bool).reshape(-1, len(FINDINGS)),
     )
 
 
-def _uncertain(predictions: Sequence[StudyPrediction]) -> list[str]:
+def write_prediction_run(out: Path, results: Sequence[StudyResult], *, started: float, **facts: Any) -> None:
+    """Writes run.json of a prediction: counts of model and prior rows, of localization sources, and all problems."""
+    sources = Counter(x.source.value for r in results for x in r.localizations.values())
+    write_run(
+        out, command="predict", started=started, kind="predict", studies=len(results),
+        rows=sum(r.from_model.size for r in results), prior_rows=_prior_rows(results),
+        localization_sources=dict(sorted(sources.items())), numbering_uncertain=_uncertain(results),
+        problems=[text for r in results for text in r.problems], **facts,
+    )  # fmt: skip
+
+
+def _prior_rows(results: Sequence[StudyResult]) -> int:
+    return sum(int((~r.from_model).sum()) for r in results)
+
+
+def _uncertain(results: Sequence[StudyResult]) -> list[str]:
     """Studies whose levels may all be one disc off."""
-    return [p.study_id for p in predictions if p.numbering is not None and not p.numbering.certain]
+    return [r.study_id for r in results if r.numbering is not None and not r.numbering.certain]
 
 
-def summarise(predictions: Sequence[StudyPrediction], started: float) -> None:
+def _summarize(results: Sequence[StudyResult], started: float) -> None:
     """Says on standard error what was predicted and what could not be."""
-    problems = [text for p in predictions for text in p.problems]
-    rows = sum(p.from_model.size for p in predictions)
-    prior_rows = rows - sum(int(p.from_model.sum()) for p in predictions)
-    for text in problems[:20]:
+    problems = [text for r in results for text in r.problems]
+    for text in problems[:_LISTED_PROBLEMS]:
         log(f"warning: {text}")
-    if len(problems) > 20:
-        log(f"warning: {len(problems) - 20} more problems are listed in run.json")
-    uncertain = _uncertain(predictions)
+    if len(problems) > _LISTED_PROBLEMS:
+        log(f"warning: {len(problems) - _LISTED_PROBLEMS} more problems are listed in run.json")
+    uncertain = _uncertain(results)
     if uncertain:
-        named = ", ".join(uncertain[:5]) + (", ..." if len(uncertain) > 5 else "")
+        named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
         log(f"warning: the numbering of the levels is uncertain in {len(uncertain)} studies: {named}; see studies/")
-    log(f"{len(predictions)} studies, {rows} rows ({prior_rows} from the prior) in {time.time() - started:.0f} s")
+    rows = sum(r.from_model.size for r in results)
+    log(f"{len(results)} studies, {rows} rows ({_prior_rows(results)} from the prior) in {time.time() - started:.0f} s")

@@ -1,6 +1,6 @@
 """The HTML and JSON reports of the whole pipeline: a prediction's pictures, and scores against the baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from classify.evaluate import describe
 from classify.figures import add_details
 from pipelines.evaluate import Comparison
-from pipelines.predict import StudyPrediction, study_record
-from shared.data.source import StudySource
+from pipelines.grader import StudyResult
 from shared.figures.report import Report
-from shared.figures.study_picture import study_picture
 from shared.metric import TERMS, Interval, study_losses
 from shared.probabilities import ProbabilityTable
 from shared.runtime.errors import InputError
@@ -24,33 +22,32 @@ if TYPE_CHECKING:
 MAX_PICTURES: Final = 8
 
 
-def prediction_report(source: StudySource, predictions: Sequence[StudyPrediction], out: Path) -> Path:
+def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
     """Writes OUT/report.html: what was found in each study (pictures of the first few) and what could not be graded."""
-    rows = sum(p.from_model.size for p in predictions)
-    prior_rows = rows - sum(int(p.from_model.sum()) for p in predictions)
+    rows = sum(r.from_model.size for r in results)
+    prior_rows = rows - sum(int(r.from_model.sum()) for r in results)
     report = Report(
         "Prediction",
-        f"{len(predictions)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a "
+        f"{len(results)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a "
         "mark is the submitted probability of Severe; its colour is the most probable grade.",
-        data={"studies": [study_record(p) for p in predictions]},
+        data={"studies": [r.to_json() for r in results]},
     )
-    for prediction in predictions[:MAX_PICTURES]:
-        report.heading(f"Study {prediction.study_id}")
-        study = source.load(prediction.study_id).study
+    for result in results[:MAX_PICTURES]:
+        report.heading(f"Study {result.study_id}")
         try:
-            report.figure(study_picture(study, prediction.localizations, prediction.values), "Right is on the left.")
+            report.figure(result.figure(), "Right is on the left.")
         except InputError as error:
             report.text(f"No picture: {error}")
-        numbering = prediction.numbering
+        numbering = result.numbering
         if numbering is not None and not numbering.certain:
             report.text(
                 f"The numbering of the levels is uncertain: as named {numbering.as_named:.0%}, all one disc higher "
                 f"{numbering.one_higher:.0%}, all one disc lower {numbering.one_lower:.0%}."
             )
-        for problem in prediction.problems:
+        for problem in result.problems:
             report.text(problem)
-    if len(predictions) > MAX_PICTURES:
-        report.text(f"{len(predictions) - MAX_PICTURES} more studies are in studies/ and probabilities.csv.")
+    if len(results) > MAX_PICTURES:
+        report.text(f"{len(results) - MAX_PICTURES} more studies are in studies/ and probabilities.csv.")
     return report.save(out)
 
 
@@ -62,7 +59,7 @@ def evaluation_report(
     out: Path,
     *,
     name: str,
-    pictures: Mapping[str, tuple[StudySource, StudyPrediction]] | None = None,
+    pictures: Sequence[StudyResult] = (),
 ) -> Path:
     """Writes report.html and report.json: all scores with intervals, and the named submission in detail."""
     report = Report(
@@ -92,10 +89,9 @@ def evaluation_report(
     report.text(f"Below: {name}.")
     add_details(report, details)
     _worst(report, table.values, study_ids, grades)
-    for study_id, (source, prediction) in (pictures or {}).items():
-        report.heading(f"Study {study_id}")
-        row = grades[list(study_ids).index(study_id)]
-        figure = study_picture(source.load(study_id).study, prediction.localizations, prediction.values, row)
+    for result in pictures:
+        report.heading(f"Study {result.study_id}")
+        figure = result.figure(grades[list(study_ids).index(result.study_id)])
         report.figure(figure, "Submitted probability of Severe and, in brackets, the true grade.")
     return report.save(out)
 

@@ -13,16 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
-from pipelines.predict import (
-    Models,
-    StudyPrediction,
-    check_same_data,
-    predict_source,
-    predict_study,
-    study_record,
-    to_table,
-    write_prediction_run,
-)
+from pipelines.grader import Grader, StudyResult, check_same_data
+from pipelines.predict import predict_source, to_table, write_prediction_run
 from shared.data.source import open_source
 from shared.detections import Detection, Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level
@@ -48,6 +40,9 @@ class Located:
 class CanalLocalizer:
     """Finds every canal level on the first series; fails on a study without series."""
 
+    def __init__(self, *, unmirror: bool = True) -> None:
+        self.unmirror = unmirror
+
     def localize(self, study: Study) -> Located:
         if not study.series:
             raise InputError("nothing to localize")
@@ -71,7 +66,7 @@ class GradedStub:
     problems: tuple[str, ...] = ()
 
 
-class ConstantGrader:
+class ConstantClassifier:
     prior = PRIOR
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> GradedStub:
@@ -81,8 +76,8 @@ class ConstantGrader:
         return GradedStub(values, model)
 
 
-def stand_ins(study_id: str) -> Models:
-    return Models(localizer=CanalLocalizer(), grader=ConstantGrader())
+def stand_ins(study_id: str) -> Grader:
+    return Grader(localizer=CanalLocalizer(), classifier=ConstantClassifier())
 
 
 def write_test_part(root: Path) -> Path:
@@ -103,7 +98,7 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     source = open_source(write_test_part(tmp_path))
     out = tmp_path / "out"
     predictions = predict_source(source, stand_ins, out)
-    write_prediction_run(out, started=0.0, source=source, predictions=predictions)
+    write_prediction_run(out, predictions, started=0.0, input=source.kind)
     written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert written == {
         "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "run.json",
@@ -186,14 +181,15 @@ def test_stages_trained_on_different_data_are_refused(tmp_path: Path) -> None:
 def test_an_uncertain_numbering_is_in_the_studys_record() -> None:
     parts = {"as_named": 0.6, "one_higher": 0.3, "one_lower": 0.1, "disc_above": 0.4, "disc_below": 0.0}
     numbering = Numbering(**parts, missing=dict.fromkeys(Level, 0.0))
-    prediction = StudyPrediction(
-        study_id="5", values=PRIOR, from_model=np.zeros(25, bool), localizations={}, detections=(), problems=(),
+    prediction = StudyResult(
+        study=Study(study_id="5", series=()), values=PRIOR, from_model=np.zeros(25, bool), localizations={},
+        detections=(), problems=(),
         numbering=numbering,
     )  # fmt: skip
-    record = json.loads(json.dumps(study_record(prediction)))
+    record = json.loads(json.dumps(prediction.to_json()))
     assert record["numbering"]["one_higher"] == 0.3
     assert record["numbering"]["certain"] is False
-    assert study_record(replace(prediction, numbering=None))["numbering"] is None
+    assert replace(prediction, numbering=None).to_json()["numbering"] is None
 
 
 def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
@@ -202,7 +198,7 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     """Looked at once; what stage 1 returns at the turned plane is written at the header's."""
     seen: list[Study] = []
 
-    class Grader(ConstantGrader):
+    class SeeingClassifier(ConstantClassifier):
         def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> GradedStub:
             seen.append(study)
             return super().grade(study, localizations)
@@ -220,7 +216,7 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     looks: list[str] = []
     monkeypatch.setattr("shared.mirror.correct.unmirrored", turn)
     loaded = open_source(write_test_part(tmp_path)).load("5")
-    prediction = predict_study(loaded, Models(localizer=TurnedLocalizer(), grader=Grader()))
+    prediction = Grader(localizer=TurnedLocalizer(), classifier=SeeingClassifier()).predict(loaded)
     assert looks == ["5"]
     assert seen[0] is seen[1]
     assert seen[0] != loaded.study
@@ -229,5 +225,5 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     for found in prediction.localizations.values():
         assert found.point_mm == pytest.approx(plane.to_patient((found.x_px, found.y_px)))
     assert any("is mirrored" in text for text in prediction.problems)
-    again = predict_study(loaded, Models(localizer=CanalLocalizer(), grader=ConstantGrader(), unmirror=False))
+    again = Grader(localizer=CanalLocalizer(unmirror=False), classifier=ConstantClassifier()).predict(loaded)
     assert (looks, again.turned) == (["5"], ())

@@ -1,0 +1,224 @@
+"""Both stages as one: a study in, the probabilities of its 25 findings and the evidence for them out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from shared.data.source import open_source
+from shared.detections import Detection, Localization
+from shared.figures.study_picture import study_picture
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
+from shared.mirror.correct import as_shown
+from shared.numbering import Numbering
+from shared.runtime.errors import InputError
+from shared.runtime.run import read_run
+from shared.study import LoadedStudy, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from classify.predict import Grader as Classifier
+    from localize.predict import Localizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """One study's answer, and where in the study it was seen.
+
+    Attributes:
+      study: the study as its headers describe it.
+      values: probabilities of each finding's three grades, in the order of `FINDINGS`. # [25, 3]
+      from_model: False where the training prior stands in for the model. # [25]
+      localizations: the point at which each finding was graded.
+      detections: the boxes that the points were decoded from.
+      problems: what could not be read or graded, one message each.
+      numbering: how sure the levels' names are; None where nothing was localized.
+      turned: ids of axial series that are mirrored against their headers and were read as their pictures show them.
+    """
+
+    study: Study
+    values: NDArray[np.float64]
+    from_model: NDArray[np.bool_]
+    localizations: Mapping[Finding, Localization]
+    detections: tuple[Detection, ...]
+    problems: tuple[str, ...]
+    numbering: Numbering | None = None
+    turned: tuple[str, ...] = ()
+
+    @property
+    def study_id(self) -> str:
+        return self.study.study_id
+
+    def table(self) -> pd.DataFrame:
+        """One row per finding: condition, side, level, probabilities, source, and the place it was graded at."""
+        rows = []
+        for finding in FINDINGS:
+            place = self.localizations.get(finding)
+            rows.append(
+                {
+                    "finding": finding.column,
+                    "condition": finding.condition.value,
+                    "side": None if finding.side is None else finding.side.value,
+                    "level": finding.level.display,
+                    **dict(zip(SEVERITY_COLUMNS, map(float, self.values[finding.index]), strict=True)),
+                    "source": self._source(finding),
+                    "series_id": None if place is None else place.series_id,
+                    "instance_number": None if place is None else place.instance_number,
+                    "x_px": None if place is None else place.x_px,
+                    "y_px": None if place is None else place.y_px,
+                }
+            )
+        return pd.DataFrame(rows).astype({"instance_number": "Int64"})
+
+    def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
+        """The graded slices with every finding marked; true `grades`, where known, stand beside the predicted ones.
+
+        Args:
+          grades: severity of each finding in the order of `FINDINGS`, -1 where unknown. # [25]
+
+        Raises:
+          InputError: when a slice to be drawn cannot be decoded.
+        """
+        return study_picture(self.study, self.localizations, self.values, grades)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of studies/<id>.json: every finding with its probabilities and place, and all problems."""
+        return {
+            "study_id": self.study_id,
+            "numbering": None if self.numbering is None else self.numbering.to_json(),
+            "findings": [self._finding_to_json(finding) for finding in FINDINGS],
+            "problems": list(self.problems),
+        }
+
+    def _source(self, finding: Finding) -> str:
+        return "model" if self.from_model[finding.index] else "prior"
+
+    def _finding_to_json(self, finding: Finding) -> dict[str, Any]:
+        place, probabilities = self.localizations.get(finding), self.values[finding.index]
+        return {
+            "finding": finding.column,
+            "probabilities": {s.column: float(probabilities[s]) for s in Severity},
+            "source": self._source(finding),
+            "localization": None
+            if place is None
+            else {
+                "series_id": place.series_id,
+                "instance_number": place.instance_number,
+                "x_px": place.x_px,
+                "y_px": place.y_px,
+                "point_mm": list(place.point_mm),
+                "source": place.source.value,
+                "score": place.score,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grader:
+    """A localizer and a classifier, ready to grade studies."""
+
+    localizer: "Localizer"
+    classifier: "Classifier"
+
+    @classmethod
+    def load(
+        cls,
+        localizer: Path,
+        classifier: Path,
+        *,
+        folds: Sequence[int] | None = None,
+        device: str = "auto",
+        tta: bool = False,
+    ) -> "Grader":
+        """Loads the runs of both stages.
+
+        Args:
+          localizer: run folder of `lumbar localize train`.
+          classifier: run folder of `lumbar classify train`.
+          folds: folds whose outputs are averaged; None for all that were trained.
+          device: auto, cpu, mps, cuda, cuda:N or N.
+          tta: whether to average over shifted, turned and scaled copies of each crop.
+
+        Raises:
+          InputError: when a run is missing, unfinished or changed, a fold or the device is not there, or the two were
+            trained on different data or read mirrored series differently.
+        """
+        from classify.predict import Grader as Classifier
+        from localize.predict import Localizer
+
+        check_same_data(localizer, classifier)
+        grader = cls(
+            localizer=Localizer.load(localizer, folds=folds, device=device),
+            classifier=Classifier.load(classifier, folds=folds, device=device, tta=tta),
+        )
+        if grader.localizer.unmirror != grader.classifier.unmirror:
+            raise InputError(
+                f"{localizer} reads mirrored series with unmirror = {grader.localizer.unmirror}, {classifier} with "
+                f"{grader.classifier.unmirror}; train the classifier on the points of this localizer"
+            )
+        return grader
+
+    def predict(self, study: str | Path | Study | LoadedStudy) -> StudyResult:
+        """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception.
+
+        Args:
+          study: a study, or a folder that holds the DICOM files of one.
+
+        Raises:
+          InputError: for a folder that cannot be read or does not hold exactly one study.
+        """
+        if isinstance(study, str | Path):
+            study = _only_study(Path(study))
+        loaded = study if isinstance(study, LoadedStudy) else LoadedStudy(study=study)
+        # Sides, crops and their handedness must come from one reading of the series, so both stages share it.
+        shown = as_shown(loaded.study, look=self.localizer.unmirror)
+        problems = [*loaded.problems, *shown.problems]
+        detections: tuple[Detection, ...] = ()
+        localizations: Mapping[Finding, Localization] = {}
+        numbering: Numbering | None = None
+        values, from_model = self.classifier.prior.copy(), np.zeros(len(FINDINGS), bool)
+        try:
+            located = self.localizer.localize(shown.study)
+            detections, numbering = located.detections, located.numbering
+            localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
+            problems += located.problems
+            graded = self.classifier.grade(shown.study, located.localizations)
+            values, from_model = graded.values, graded.from_model
+            problems += graded.problems
+        except InputError as error:
+            problems.append(f"study {loaded.study.study_id}: {error}")
+        return StudyResult(
+            study=loaded.study, values=values, from_model=from_model, localizations=localizations,
+            detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,
+        )  # fmt: skip
+
+
+def _only_study(folder: Path) -> LoadedStudy:
+    source = open_source(folder)
+    if len(source.study_ids) != 1:
+        raise InputError(
+            f"{folder}: holds {len(source.study_ids)} studies; expected one. Name its own folder, "
+            "or use `lumbar predict`"
+        )
+    return source.load(source.study_ids[0])
+
+
+def check_same_data(localizer: Path, classifier: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Returns run.json of both stages.
+
+    Raises:
+      InputError: when a run is missing or unfinished, or the two were trained on different data.
+    """
+    facts = read_run(localizer, expected_kind="localize"), read_run(classifier, expected_kind="classify")
+    first, second = (str(f.get("data_fingerprint")) for f in facts)
+    if first != second:
+        raise InputError(
+            f"{localizer} and {classifier} were trained on different data (fingerprints {first[:12]} and "
+            f"{second[:12]}); train both stages on one data set"
+        )
+    return facts
