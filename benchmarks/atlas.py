@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.crops import CropSpec, canonical_axes, resample
-from pipelines.demo import synthesize
+from pipelines.synthetic import Preset, SynthOptions, generate
 from pipelines.synthetic.grades import THRESHOLDS
-from pipelines.synthetic.scanner.acquire import Preset
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import Localization
@@ -73,10 +72,8 @@ def write_atlas(folder: Path, options: AtlasOptions) -> list[Path]:
     """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        synthesize(
-            root, studies=options.studies, test_studies=0, preset=options.preset, seed=options.seed, traps=False,
-            workers=options.workers,
-        )  # fmt: skip
+        made = SynthOptions(studies=options.studies, test_studies=0, preset=options.preset, seed=options.seed)
+        generate(root, made, workers=options.workers)
         library = _Library(root)
         paths = [_save(library.views(), folder / "synthetic_views.png")]
         paths += [_save(library.grades(c), folder / f"synthetic_{c.short}.png") for c in Condition]

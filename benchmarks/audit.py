@@ -25,7 +25,7 @@ from benchmarks.record_demo import cpu_name
 from pipelines.audit import AuditOptions, audit
 from pipelines.audit.findings import Gravity, Issue, count_gravities
 from pipelines.audit.pixels import Pixels
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.files.writer import wide_grades, write_csv
 from pipelines.synthetic.grades import MISSING, sample_labels, severity_text
 from shared.labels import FINDINGS, View
@@ -99,7 +99,7 @@ def recall(manifests: Sequence[tuple[int, Sequence[Mapping[str, str]], Sequence[
 
 def synthesize(folder: Path, *, studies: int, test_studies: int, seed: int, traps: bool) -> Path:
     workers = os.cpu_count() or 1
-    generate(folder, studies=studies, test_studies=test_studies, seed=seed, traps=traps, workers=workers)
+    generate(folder, SynthOptions(studies=studies, test_studies=test_studies, seed=seed, traps=traps), workers=workers)
     return folder
 
 

@@ -19,9 +19,9 @@ import shared
 from benchmarks.record_demo import cpu_name
 from classify.device import pick_device
 from classify.predict import Grader, predict_studies
-from pipelines.demo import synthesize
 from pipelines.predict import PredictRequest, predict
 from pipelines.scoring import read_oracle
+from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
@@ -106,10 +106,9 @@ class Demo:
 def _further_studies(folder: Path, studies: int, device: str) -> Path:
     scored = folder / f"unseen-{studies}"
     if not (scored / "data").is_dir():
-        synthesize(
-            scored, studies=0, test_studies=studies, seed=UNSEEN_SEED, workers=os.cpu_count() or 1,
-            preset=read_run(folder, expected_kind="demo").get("preset", "demo"),
-        )  # fmt: skip
+        preset = read_run(folder, expected_kind="demo").get("preset", "demo")
+        made = SynthOptions(studies=0, test_studies=studies, preset=preset, seed=UNSEEN_SEED)
+        generate(scored, made, workers=os.cpu_count() or 1)
     stamp, stamp_file = demo_stamp(folder, device), scored / "prediction" / "stamp.json"
     if not stamp_file.is_file() or read_json(stamp_file) != stamp:
         request = PredictRequest(

@@ -29,7 +29,7 @@ from localize.device import resolve_device
 from localize.evaluate import Collected, FindingError, collect, evaluate, measures_of, missing_series_groups
 from localize.predict import CALIBRATION_FILE, Localizer, chosen_folds, predict_studies, write_predictions
 from localize.report import measure_maps, numbering_measures, read_traps, trap_groups
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.detections import Detection, Localization, Source, read_detections, read_localizations
 from shared.labels import FINDINGS, Condition, Finding, Side, View
@@ -74,9 +74,8 @@ def study_set(work: Path, name: str, *, seed: int, studies: int, traps: bool, wo
     root = work / name
     if not (root / "data").is_dir():
         log(f"{name}: {studies} synthetic studies, seed {seed}")
-        plain = {"studies": 0, "test_studies": studies} if not traps else {"studies": studies, "test_studies": 0}
-        root.mkdir(parents=True, exist_ok=True)
-        generate(root, **plain, preset="demo", seed=seed, traps=traps, workers=workers)
+        training, test = (studies, 0) if traps else (0, studies)
+        generate(root, SynthOptions(studies=training, test_studies=test, seed=seed, traps=traps), workers=workers)
     if traps:
         data = Challenge.open(root / "data", "train")
         return StudySet(name=name, root=root, data=data, traps=read_traps(root / "truth" / "manifest.json"))

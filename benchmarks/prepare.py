@@ -30,7 +30,7 @@ import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from benchmarks.record_demo import cpu_name
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_file, read_pixels
@@ -168,7 +168,7 @@ def main(target: Path, studies: int, rounds: int, synth: Path | None) -> None:
         scratch = Path(name)
         made = synth or scratch / "synth"
         if synth is None:
-            generate(made, studies=studies, test_studies=0, preset="full", seed=SEED, workers=WORKERS)
+            generate(made, SynthOptions(studies=studies, test_studies=0, preset="full", seed=SEED), workers=WORKERS)
         facts = read_json(made / "truth" / "manifest.json")
         data = scratch / "data"
         first_studies(made / "data", data, studies)

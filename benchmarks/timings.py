@@ -21,7 +21,7 @@ import numpy as np
 import pydicom
 
 from benchmarks.record_demo import cpu_name
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.reader import read_header, read_pixels
 from shared.runtime.run import git_commit
@@ -70,7 +70,7 @@ def reading_times(images: list[Path]) -> dict[str, float]:
 def synthesis_time(folder: Path) -> dict[str, float]:
     """One core, demo preset, DICOM writing included."""
     started = time.perf_counter()
-    generate(folder, studies=6, test_studies=0, preset="demo", seed=123, workers=1)
+    generate(folder, SynthOptions(studies=6, test_studies=0, seed=123))
     return {"synthetic_demo_study_seconds": (time.perf_counter() - started) / 6}
 
 

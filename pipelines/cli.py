@@ -120,14 +120,11 @@ def _add_synth(commands: Commands) -> None:
 
 
 def _synth(a: argparse.Namespace) -> int:
-    from pipelines.demo import synthesize
-    from shared.runtime.files import prepare_output
+    from pipelines.synth import synth
+    from pipelines.synthetic import SynthOptions
 
-    prepare_output(a.out, overwrite=a.overwrite)
-    synthesize(
-        a.out, studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, traps=a.traps,
-        workers=a.workers,
-    )  # fmt: skip
+    options = SynthOptions(studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, traps=a.traps)
+    synth(a.out, options, workers=a.workers, overwrite=a.overwrite)
     return 0
 
 

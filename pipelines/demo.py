@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipelines.grader import StudyResult
 from pipelines.predict import PredictRequest, predict, to_table
 from pipelines.report import evaluation_report
 from pipelines.scoring import read_oracle
+from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import read_localizations
@@ -34,7 +35,6 @@ AT_TRUE_POINTS: Final = "this pipeline, true points"
 FOLDS: Final = 5
 # One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
 DEMO_FOLD: Final = 0
-Preset = Literal["demo", "full"]
 _CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -71,10 +71,10 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
 
     steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
     if not (out / "data").is_dir():
-        synthesize(
-            out, studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed,
-            workers=options.workers,
-        )  # fmt: skip
+        studies = SynthOptions(
+            studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed
+        )
+        generate(out, studies, workers=options.workers)
     data = Challenge.open(out / "data", "train")
     splits = _splits(out / "splits.json", data, options.seed)
 
@@ -106,33 +106,6 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
     return text
-
-
-def synthesize(
-    out: Path,
-    *,
-    studies: int,
-    test_studies: int,
-    preset: Preset = "demo",
-    seed: int = 0,
-    traps: bool = False,
-    workers: int = 1,
-) -> None:
-    """Writes OUT/data and OUT/truth with progress; see `pipelines.synthetic.generate`."""
-    from pipelines.synthetic import generate
-
-    last = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > 10:
-            last = time.monotonic()
-            log(f"synthetic studies: {done}/{total}")
-
-    generate(
-        out, studies=studies, test_studies=test_studies, preset=preset, seed=seed, traps=traps, workers=workers,
-        progress=progress,
-    )  # fmt: skip
 
 
 def _checked_facts(options: DemoOptions) -> dict[str, Any]:

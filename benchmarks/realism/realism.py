@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.realism.image_numbers import FREQUENCIES, measure, spectrum, tissue_signals
 from benchmarks.realism.views import DETAIL_MM, Place, Subject, detail_window, places, slice_at, whole_window
-from pipelines.synthetic import generate
-from pipelines.synthetic.scanner.acquire import Preset
+from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, Part
 from shared.data.source import open_parts
@@ -81,7 +80,8 @@ def realism(data: Path, out: Path, options: RealismOptions, *, overwrite: bool =
     prepare_output(out, overwrite=overwrite, inputs=[data, options.localizations])
     with tempfile.TemporaryDirectory() as name:
         log(f"making {options.patients} synthetic patients ({options.preset})")
-        generate(Path(name), studies=options.patients, test_studies=0, preset=options.preset, seed=options.seed)
+        made = SynthOptions(studies=options.patients, test_studies=0, preset=options.preset, seed=options.seed)
+        generate(Path(name), made)
         synthetic = _synthetic_subjects(Path(name) / "data")
         return _write(out, real, synthetic, options)
 

@@ -1,12 +1,10 @@
 """Writes a whole synthetic challenge directory and the truth behind it."""
 
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,58 +27,70 @@ from pipelines.synthetic.simulate import StudyJob, StudyRecord, simulate_study
 from pipelines.synthetic.traps.plant import assign_traps
 from shared.labels import FINDINGS
 from shared.runtime.errors import InputError
+from shared.runtime.pool import processes
+from shared.runtime.progress import track
 
 # Changes whenever the same seed gives other bytes.
 GENERATOR_VERSION: Final = "5"
 
-Progress = Callable[[int, int], None]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthOptions:
+    """What decides the bytes of a synthetic data set.
 
-def generate(
-    out: Path,
-    *,
-    studies: int,
-    test_studies: int,
-    preset: Preset = "demo",
-    seed: int = 0,
-    traps: bool = False,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> None:
-    """Writes `out/data` (the challenge directory) and `out/truth`.
-
-    The same arguments give the same bytes, whatever the number of workers. Nothing is left half written: both folders
-    are made beside and renamed.
-
-    Args:
-      studies, test_studies: how many go to `train_images` and to `test_images`.
+    Attributes:
+      studies: how many go to `train_images`.
+      test_studies: how many go to `test_images`.
       preset: "demo" is small and fast, "full" has the challenge's matrix sizes and slice counts.
-      traps: plant the data set's known traps in some studies, see `truth/manifest.json`.
-      progress: called with (done, total) after every study.
+      seed: of everything that is drawn.
+      traps: whether some studies get known faults of the real data; `truth/manifest.json` names them.
 
     Raises:
-      InputError: a count is negative or zero in sum, the preset is unknown, or `out` already holds a data set.
+      InputError: for a negative count or seed, no study at all, or an unknown preset.
     """
-    _check(out, studies, test_studies, preset)
+
+    studies: int = 100
+    test_studies: int = 20
+    preset: Preset = "demo"
+    seed: int = 0
+    traps: bool = False
+
+    def __post_init__(self) -> None:
+        if self.studies < 0 or self.test_studies < 0 or self.studies + self.test_studies == 0:
+            raise InputError(
+                f"expected at least one study, got {self.studies} training and {self.test_studies} test studies"
+            )
+        if self.preset not in RESOLUTIONS:
+            raise InputError(f"unknown preset {self.preset!r}: expected one of {', '.join(RESOLUTIONS)}")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}: expected 0 or more")
+
+
+def generate(out: Path, options: SynthOptions, *, workers: int = 1) -> None:
+    """Writes `out/data` (the challenge directory) and `out/truth`.
+
+    The same options give the same bytes, whatever the number of workers. Both folders are written under a temporary
+    name and renamed at the end, so nothing is left half written.
+
+    Raises:
+      InputError: when `out` already holds a data set, or a worker process dies.
+    """
+    if (out / "data").exists():
+        raise InputError(f"{out / 'data'} already exists: remove it or choose another folder")
     for left_over in out.glob(".partial-*"):  # of a call that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     partial = out / f".partial-{os.getpid()}"
-    (partial / "data").mkdir(parents=True)
-    (partial / "truth").mkdir()
+    data, truth = partial / "data", partial / "truth"
+    for folder in (data / "train_images", data / "test_images", truth):
+        folder.mkdir(parents=True)
     try:
-        labels = _labels(seed, studies, test_studies)
-        planned = assign_traps(studies, test_studies, seed) if traps else {}
-        jobs = _jobs(labels, partial / "data", planned, studies=studies, preset=preset, seed=seed)
-        for part in ("train_images", "test_images"):
-            (partial / "data" / part).mkdir()
-        records = []
-        for record in _run(jobs, workers):
-            records.append(record)
-            if progress is not None:
-                progress(len(records), len(jobs))
-        _write_data(partial / "data", records, studies)
-        _write_truth(partial / "truth", labels, records, studies)
-        _write_manifest(partial / "truth", records, preset=preset, seed=seed, studies=studies)
+        labels = _labels(options)
+        jobs = _jobs(labels, data, options)
+        with processes(workers) as spread:
+            records = list(track(spread(simulate_study, jobs), "synthetic studies", total=len(jobs)))
+        _write_data(data, records, options.studies)
+        _write_truth(truth, labels, records, options.studies)
+        _write_manifest(truth, records, options)
         # The data set counts as written once `data` is there.
         shutil.rmtree(out / "truth", ignore_errors=True)
         for name in ("truth", "data"):
@@ -89,21 +99,15 @@ def generate(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check(out: Path, studies: int, test_studies: int, preset: str) -> None:
-    if studies < 0 or test_studies < 0 or studies + test_studies == 0:
-        raise InputError(f"expected at least one study, got {studies} training and {test_studies} test studies")
-    if preset not in RESOLUTIONS:
-        raise InputError(f"unknown preset {preset!r}: expected one of {', '.join(RESOLUTIONS)}")
-    if (out / "data").exists():
-        raise InputError(f"{out / 'data'} already exists: remove it or choose another folder")
-
-
-def _labels(seed: int, studies: int, test_studies: int) -> Labels:
+def _labels(options: SynthOptions) -> Labels:
     """Labels of the training studies, then of the test studies.
 
-    Each part has a seed of its own: no test patient of one call is a training patient of another with the same seed.
+    Each part has its own seed, so no test patient is also a training patient of another call with the same seed.
     """
-    parts = [sample_labels(n, np.random.SeedSequence([seed, 0, k])) for k, n in enumerate((studies, test_studies))]
+    parts = [
+        sample_labels(n, np.random.SeedSequence([options.seed, 0, k]))
+        for k, n in enumerate((options.studies, options.test_studies))
+    ]
     return Labels(
         latent=np.concatenate([p.latent for p in parts]),
         grade=np.concatenate([p.grade for p in parts]),
@@ -111,11 +115,10 @@ def _labels(seed: int, studies: int, test_studies: int) -> Labels:
     )
 
 
-def _jobs(
-    labels: Labels, data: Path, planned: Mapping[int, tuple[str, ...]], *, studies: int, preset: Preset, seed: int
-) -> list[StudyJob]:
+def _jobs(labels: Labels, data: Path, options: SynthOptions) -> list[StudyJob]:
     """One job per study, training studies first; ids are numeric strings like the challenge's."""
-    count = len(labels.latent)
+    planned = assign_traps(options.studies, options.test_studies, options.seed) if options.traps else {}
+    count, seed, studies = len(labels.latent), options.seed, options.studies
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     ids = rng.choice(2**32 - 4 * 10**6, size=count, replace=False) + 4 * 10**6
     return [
@@ -126,30 +129,13 @@ def _jobs(
                 latent=labels.latent[n],
                 grade=labels.grade[n],
                 degeneration=float(labels.degeneration[n]),
-                preset=preset,
+                preset=options.preset,
             ),
             images=data / ("train_images" if n < studies else "test_images"),
             traps=planned.get(n, ()),
         )
         for n in range(count)
     ]
-
-
-def _run(jobs: Sequence[StudyJob], workers: int) -> Iterator[StudyRecord]:
-    """Records in the order of the jobs."""
-    if workers <= 1:
-        yield from map(simulate_study, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(simulate_study, jobs)
-
-
-def _one_thread() -> None:
-    """The pool already fills the cores."""
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _points_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
@@ -203,18 +189,18 @@ def _write_truth(truth: Path, labels: Labels, records: Sequence[StudyRecord], st
     write_csv(pd.DataFrame(rows, columns=["study_id", "finding", "latent", "grade"]), truth / "latents.csv")
 
 
-def _write_manifest(truth: Path, records: Sequence[StudyRecord], *, preset: Preset, seed: int, studies: int) -> None:
+def _write_manifest(truth: Path, records: Sequence[StudyRecord], options: SynthOptions) -> None:
     manifest: dict[str, Any] = {
         "version": GENERATOR_VERSION,
-        "seed": seed,
-        "preset": preset,
-        "studies": studies,
-        "test_studies": len(records) - studies,
+        "seed": options.seed,
+        "preset": options.preset,
+        "studies": options.studies,
+        "test_studies": options.test_studies,
         "parameters": {
             "reader_noise": {c.short: noise for c, noise in READER_NOISE.items()},
             "thresholds": list(THRESHOLDS),
             "latent_scale": {f.column: [round(v, 6) for v in latent_scale(f)] for f in FINDINGS},
-            "resolution": asdict(RESOLUTIONS[preset]),
+            "resolution": asdict(RESOLUTIONS[options.preset]),
         },
         "traps": [{"study_id": r.study_id, "trap": name, "detail": text} for r in records for name, text in r.traps],
         "summaries": [r.summary for r in records],

@@ -15,7 +15,7 @@ from benchmarks.realism.image_numbers import FREQUENCIES, measure, spectrum, tis
 from benchmarks.realism.realism import main
 from benchmarks.realism.views import Place, Subject, places, slice_at
 from pipelines.prepare.prepare import prepare
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.geometry import Plane
 from shared.labels import Level, View
 from shared.runtime.files import read_json
@@ -94,7 +94,7 @@ def test_tissues_are_read_where_they_lie() -> None:
 
 
 def test_the_page_of_a_challenge_directory(tmp_path: Path) -> None:
-    generate(tmp_path / "as_real", studies=1, test_studies=0, seed=8)
+    generate(tmp_path / "as_real", SynthOptions(studies=1, test_studies=0, seed=8))
     out = tmp_path / "out"
     data = str(tmp_path / "as_real" / "data")
     arguments = [data, str(out), "--patients", "1", "--preset", "demo"]
@@ -124,7 +124,7 @@ def test_a_real_study_without_points(real_data: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_without_its_files_and_a_broken_slice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    generate(tmp_path / "as_real", studies=1, test_studies=0, seed=8)
+    generate(tmp_path / "as_real", SynthOptions(studies=1, test_studies=0, seed=8))
     data, store = tmp_path / "as_real" / "data", tmp_path / "store"
     next(data.glob("train_images/*/*/*.dcm")).write_bytes(b"broken")
     prepare(data, store)

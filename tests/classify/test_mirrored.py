@@ -10,7 +10,7 @@ from classify import predict as predict_module
 from classify.config import CropConfig
 from classify.crop_cache import CacheJob, build_cache, cut_crops
 from classify.crops import CropSpec
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, Point
 from shared.detections import Localization
@@ -25,7 +25,7 @@ RECESSES = (Condition.SUBARTICULAR,)
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     root = tmp_path_factory.mktemp("sound")
-    generate(root, studies=1, test_studies=0, seed=12)
+    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
     return Challenge.open(root / "data")
 
 
@@ -33,7 +33,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     """The same study, its axial pixels mirrored against the header; the points follow the picture."""
     root = tmp_path_factory.mktemp("mirrored")
-    generate(root, studies=1, test_studies=0, seed=12)
+    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
     data = Challenge.open(root / "data")
     width = 0
     for series in data.load_study(data.study_ids[0]).study.of_view(View.AXIAL_T2):

@@ -10,7 +10,7 @@ from localize.config import LocalizeConfig
 from localize.decoding.prior import fit_prior
 from localize.evaluate import collect_errors
 from localize.predict import Localizer, predict_studies
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import Detection
@@ -28,7 +28,7 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
         planned = dict.fromkeys(range(TRAPPED), ("flipped_axial",))
         # The package exports a function of the module's name.
         patch.setattr(import_module("pipelines.synthetic.generate"), "assign_traps", lambda *_: planned)
-        generate(root, studies=6, test_studies=0, seed=12, traps=True)
+        generate(root, SynthOptions(studies=6, test_studies=0, seed=12, traps=True))
     return Challenge.open(root / "data")
 
 

@@ -14,7 +14,7 @@ from audit import EXPECTED, is_found, write_tables
 from pipelines.audit import AuditOptions, AuditResult, inspect
 from pipelines.audit.findings import Code, Gravity, Issue
 from pipelines.audit.pixels import Pixels
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.traps.plant import TRAPS
 
 WORKERS = min(2, os.cpu_count() or 1)
@@ -25,7 +25,7 @@ STUDIES = 15
 @pytest.fixture(scope="session")
 def trap_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("audit-traps")
-    generate(out, studies=STUDIES, test_studies=0, seed=3, traps=True, workers=WORKERS)
+    generate(out, SynthOptions(studies=STUDIES, test_studies=0, seed=3, traps=True), workers=WORKERS)
     return out
 
 
@@ -62,7 +62,7 @@ def test_errors_lie_on_trapped_studies_only(trap_set: Path, audited: AuditResult
 
 
 def test_a_clean_set_has_no_error_and_no_warning(tmp_path: Path) -> None:
-    generate(tmp_path, studies=2, test_studies=1, seed=21, workers=WORKERS)
+    generate(tmp_path, SynthOptions(studies=2, test_studies=1, seed=21), workers=WORKERS)
     result = inspect(tmp_path / "data", AuditOptions(pixels=Pixels.ALL, workers=WORKERS))
     assert [i for i in result.issues if i.code.gravity is not Gravity.NOTE] == []
     assert result.studies == 3

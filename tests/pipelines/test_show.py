@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import AXIAL, write_dicom
 
 from pipelines.cli import main
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge, Point
 from shared.detections import (
     Detection,
@@ -39,7 +39,7 @@ L4_L5 = Finding(condition=Condition.CANAL, side=None, level=Level.L4_L5)
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("show")
-    generate(out, studies=1, test_studies=1, seed=4)
+    generate(out, SynthOptions(studies=1, test_studies=1, seed=4))
     return out
 
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
@@ -24,7 +24,7 @@ from shared.study import Series, Slice, Study
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mirror")
-    generate(root, studies=1, test_studies=0, seed=12)
+    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
     return root / "data"
 
 

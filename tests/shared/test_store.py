@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_dicom
 
 from pipelines.prepare.prepare import PrepareOptions, prepare
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.data import store as store_module
 from shared.data.challenge import Challenge, Part
 from shared.data.source import open_source
@@ -77,7 +77,7 @@ def assert_same_part(data: Path, store: Path, part: Part) -> int:
 def traps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Synthetic studies with every trap of the real data, and their store."""
     root = tmp_path_factory.mktemp("traps")
-    generate(root / "synth", studies=3, test_studies=0, seed=5, traps=True)
+    generate(root / "synth", SynthOptions(studies=3, test_studies=0, seed=5, traps=True))
     prepare(root / "synth/data", root / "store")
     return root / "synth/data", root / "store"
 

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, RLELossless
 
-from pipelines.synthetic import generate
+from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.anatomy.patient import draw_case
 from pipelines.synthetic.grades import sample_labels
 from pipelines.synthetic.scanner.acquire import Stack
@@ -27,7 +27,7 @@ STUDIES = 2
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synthetic")
-    generate(out, studies=STUDIES, test_studies=1, seed=4)
+    generate(out, SynthOptions(studies=STUDIES, test_studies=1, seed=4))
     return out
 
 
@@ -195,7 +195,7 @@ def _files(root: Path) -> dict[str, bytes]:
 
 def test_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
-        generate(tmp_path / name, studies=2, test_studies=0, seed=21, workers=workers, traps=True)
+        generate(tmp_path / name, SynthOptions(studies=2, test_studies=0, seed=21, traps=True), workers=workers)
     one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
     assert one.keys() == two.keys()
     assert one == two
@@ -203,11 +203,11 @@ def test_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
 
 def test_refuses_to_overwrite_and_to_write_nothing(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already exists"):
-        generate(root, studies=1, test_studies=0)
+        generate(root, SynthOptions(studies=1, test_studies=0))
     with pytest.raises(InputError, match="at least one study"):
-        generate(tmp_path, studies=0, test_studies=0)
+        generate(tmp_path, SynthOptions(studies=0, test_studies=0))
     with pytest.raises(InputError, match="unknown preset"):
-        generate(tmp_path, studies=1, test_studies=0, preset="huge")  # type: ignore[arg-type]
+        generate(tmp_path, SynthOptions(studies=1, test_studies=0, preset="huge"))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,7 +234,7 @@ def test_every_trap_is_assigned() -> None:
 
 
 def test_planted_traps_are_in_the_manifest(tmp_path: Path) -> None:
-    generate(tmp_path, studies=1, test_studies=0, seed=5, traps=True)
+    generate(tmp_path, SynthOptions(studies=1, test_studies=0, seed=5, traps=True))
     manifest = json.loads((tmp_path / "truth" / "manifest.json").read_text())
     (study,) = (p.name for p in (tmp_path / "data" / "train_images").iterdir())
     assert len(manifest["traps"]) >= 15
