@@ -23,7 +23,7 @@ import pandas as pd
 
 from benchmarks.record_demo import cpu_name
 from pipelines.audit import AuditOptions, audit
-from pipelines.audit.findings import Gravity, Issue, count_gravities
+from pipelines.audit.issues import Category, Issue, count_categories
 from pipelines.audit.pixels import Pixels
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.files.writer import wide_grades, write_csv
@@ -138,20 +138,20 @@ def measure_traps(folder: Path) -> dict[str, Any]:
 
 
 def measure_clean(folder: Path) -> dict[str, Any]:
-    counts = dict.fromkeys(Gravity, 0)
+    counts = dict.fromkeys(Category, 0)
     codes: dict[str, int] = defaultdict(int)
     for seed in CLEAN_SEEDS:
         root = synthesize(folder / f"clean-{seed}", studies=CLEAN_STUDIES, test_studies=5, seed=seed, traps=False)
         options = AuditOptions(pixels=Pixels.ALL, workers=os.cpu_count() or 1)
         issues, _ = timed_audit(root / "data", folder / f"audit-clean-{seed}", options)
-        for gravity, count in count_gravities(issues).items():
-            counts[gravity] += count
+        for category, count in count_categories(issues).items():
+            counts[category] += count
         for issue in issues:
             codes[issue.code.slug] += 1
     return {
         "seeds": list(CLEAN_SEEDS),
         "studies": len(CLEAN_SEEDS) * (CLEAN_STUDIES + 5),
-        "findings": {gravity.value: count for gravity, count in counts.items()},
+        "findings": {category.value: count for category, count in counts.items()},
         "codes": dict(sorted(codes.items())),
     }
 
@@ -186,7 +186,7 @@ def write_tables(folder: Path, studies: int, seed: int) -> int:
 def measure_tables(folder: Path) -> dict[str, Any]:
     points = write_tables(folder / "tables", TABLE_STUDIES, 0)
     issues, seconds = timed_audit(folder / "tables", folder / "audit-tables", AuditOptions(images=False))
-    errors = count_gravities(issues)[Gravity.ERROR]
+    errors = count_categories(issues)[Category.ERROR]
     return {"studies": TABLE_STUDIES, "points": points, "seconds": seconds, "errors": errors}
 
 

@@ -167,20 +167,22 @@ def _show(a: argparse.Namespace) -> int:
 
 def _add_audit(commands: Commands) -> None:
     p = commands.add_parser(
-        "audit", help="what a data set holds, and what is wrong with it", epilog=EPILOG,
-        description="Writes OUT/report.html, report.json and findings.csv. Every header is read; see docs/audit.md for "
-        "the findings' codes.",
+        "audit", help="report what a data set holds and what is wrong with it", epilog=EPILOG,
+        description="Reads every header and writes OUT/report.html, report.json and findings.csv; docs/audit.md lists "
+        "the codes.",
     )  # fmt: skip
     p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
     p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    p.add_argument("--strict", action="store_true", help="exit with 1 when a finding is an error")
-    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: what is there)")
+    p.add_argument("--strict", action="store_true", help="exit with 1 if any issue is an error")
+    p.add_argument(
+        "--part", choices=("train", "test"), help="part of a challenge directory (default: every part there is)"
+    )
     p.add_argument("--no-images", action="store_true", help="audit the tables alone")
     p.add_argument(
         "--pixels",
         choices=("none", "sample", "all"),
         default="sample",
-        help="decode none, some slices of each series, or all (default %(default)s)",
+        help="which slices to decode: none, some of each series, or all (default: %(default)s)",
     )
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     _add_output(p)
@@ -201,15 +203,17 @@ def _audit(a: argparse.Namespace) -> int:
 
 def _add_prepare(commands: Commands) -> None:
     p = commands.add_parser(
-        "prepare", help="decode once: DICOM files -> a store that training and prediction read faster", epilog=EPILOG,
-        description="Decodes each DICOM file once. STORE can then stand for DATA where studies are read, with the same "
-        "results (audit and the numbers of realism need the DICOM files). With --resume a store is brought up to date: "
-        "only studies whose files changed are decoded again.",
+        "prepare", help="decode DICOM files once, into a store that training and prediction read faster", epilog=EPILOG,
+        description="Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same "
+        "results; audit and the numbers of realism still need the DICOM files. --resume brings a store up to date and "
+        "decodes only studies whose files changed.",
     )  # fmt: skip
     p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
     p.add_argument("store", type=Path, metavar="STORE", help="folder to write to")
     p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: both)")
-    p.add_argument("--png", action="store_true", help="also write STORE/png/<study>/<view>/*.png, as notebooks read it")
+    p.add_argument(
+        "--png", action="store_true", help="also write STORE/png/<study>/<view>/*.png, the layout that notebooks read"
+    )
     p.add_argument("--png-size", type=int, metavar="PX", help="squeeze the PNGs to a square (default: the slices' own "
                    "size, which keeps annotated coordinates valid); implies --png")  # fmt: skip
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
@@ -218,10 +222,10 @@ def _add_prepare(commands: Commands) -> None:
 
 
 def _prepare(a: argparse.Namespace) -> int:
-    from shared.runtime import pool as workers
+    from shared.runtime import pool
 
     if a.workers > 1:
-        workers.begin("pipelines.prepare.study")
+        pool.begin("pipelines.prepare.study")
     from pipelines.prepare.prepare import PrepareOptions, prepare
 
     options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)

@@ -1,18 +1,22 @@
 """A study as it lies on disk: slices with their planes, grouped in series. Pixels stay on disk until asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from shared.geometry import HEAD, LEFT, Plane
+from shared.geometry import HEAD, LEFT, FloatArray, Plane
 from shared.labels import View
 
 # Slices whose normals differ by less than this belong to one stack (cosine of about 2 degrees).
-_SAME_STACK_COSINE = 0.9994
+_SAME_STACK_COSINE: Final = 0.9994
+# Slices nearer to each other than this show the same position.
+SAME_POSITION_MM: Final = 0.1
 
-REPEATED_NUMBERS = "instance numbers repeat; its slices are numbered by position instead"
+REPEATED_NUMBERS: Final = "instance numbers repeat; its slices are numbered by position instead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,12 @@ class Series:
                 runs.append([item])
         return tuple(tuple(run) for run in runs)
 
+    @property
+    def gap_mm(self) -> float | None:
+        """Median distance between neighbouring positions within the stacks; None where each stack has only one."""
+        gaps = [gap for stack in self.stacks for gap in gaps_mm(stack) if gap > SAME_POSITION_MM]
+        return float(np.median(gaps)) if gaps else None
+
     def by_instance(self, instance_number: int) -> Slice | None:
         """The first slice with this instance number, or None."""
         return next((s for s in self.slices if s.instance_number == instance_number), None)
@@ -98,6 +108,11 @@ class LoadedStudy:
 
     study: Study
     problems: tuple[str, ...] = ()
+
+
+def gaps_mm(stack: Sequence[Slice]) -> FloatArray:
+    """Distances between neighbouring slices of a stack along their normals; shape [n - 1]."""
+    return np.array([abs(float(a.plane.distance_mm(np.asarray(b.plane.origin_mm)))) for a, b in pairwise(stack)])
 
 
 def _parallel(a: Plane, b: Plane) -> bool:

@@ -1,12 +1,15 @@
-"""One study's files: every header read once, what cannot be read, and how the pixels are stored."""
+"""One study's files: reads every header once and reports what cannot be read and how pixels are stored.
+
+Issues come without part and study id, which `pipelines.audit.study` adds.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pipelines.audit.findings import Code, Issue
+from pipelines.audit.issues import Code, Issue
 from shared.data.challenge import number_of
 from shared.dicom.encoding import Encoding, read_encoded_header
 from shared.dicom.reader import NoImageError, NoPlaneError
@@ -23,7 +26,7 @@ _SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRead:
-    """One readable file. `slice` is numbered by the file's name where that is a number, as the tables do."""
+    """One readable file. As in the tables, `slice` takes its number from the file's name where that is a number."""
 
     slice: Slice
     tag_number: int
@@ -36,8 +39,8 @@ class SeriesRead:
     """A series and its files, both in anatomical order.
 
     Attributes:
-      numbered: whether the instance numbers are the files' own; False where they repeat.
-      files_found: readable or not.
+      numbered: whether the slices keep the files' own instance numbers; False where those repeat.
+      files_found: number of files, readable or not.
     """
 
     series: Series
@@ -48,9 +51,8 @@ class SeriesRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRead:
-    """What could be read of a study; series without a readable slice are issues only."""
+    """What could be read of a study; a series without a readable slice is only an issue."""
 
-    part: str
     study_id: str
     series: tuple[SeriesRead, ...]
     issues: tuple[Issue, ...]
@@ -63,66 +65,30 @@ class StudyRead:
 def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[tuple[str, View]]) -> StudyRead:
     """Reads the listed series of a study below `<root>/<part>_images`."""
     folder = root / f"{part}_images" / study_id
-    issues: list[Issue] = []
     if not _is_folder(folder):
         reason = f"expected the folder {folder.relative_to(root)}, got none"
-        issues.append(Issue(code=Code.IMAGES_MISSING, part=part, study_id=study_id, reason=reason))
-        return StudyRead(part=part, study_id=study_id, series=(), issues=tuple(issues))
+        return StudyRead(study_id=study_id, series=(), issues=(Issue(code=Code.IMAGES_MISSING, reason=reason),))
     known = {series_id for series_id, _ in listed}
-    for path in _entries(root, folder, part, study_id, issues):
+    issues: list[Issue] = []
+    for path in _entries(root, folder, issues):
         if path.name not in known:
-            name = str(path.relative_to(root))
             reason = "expected a series of the series descriptions, got a folder or file of another name"
-            issues.append(Issue(code=Code.FOLDER_UNLISTED, part=part, study_id=study_id, file=name, reason=reason))
+            issues.append(Issue(code=Code.FOLDER_UNLISTED, file=str(path.relative_to(root)), reason=reason))
     series = []
     for series_id, view in listed:
-        entries = _entries(root, folder / series_id, part, study_id, issues)
+        entries = _entries(root, folder / series_id, issues)
         paths = [p for p in entries if p.suffix == ".dcm"]
         others = Counter(_kind(p) for p in entries if p.suffix != ".dcm")
         if others:
             reason = f"{others.total()} entries: " + ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
-            issues.append(_issue(Code.FILE_UNEXPECTED, part, study_id, series_id, reason))
-        read = _read_files(root, part, study_id, series_id, paths, issues, by_name=True)
+            issues.append(Issue(code=Code.FILE_UNEXPECTED, series_id=series_id, reason=reason))
+        read = _read_files(root, series_id, paths, issues, by_name=True)
         if read:
             series.append(_assemble(series_id, view, read, len(paths)))
         else:
-            reason = f"expected {view.value} slices, got {len(paths)} files and none that can be read"
-            issues.append(_issue(Code.SERIES_EMPTY, part, study_id, series_id, reason))
-    return StudyRead(part=part, study_id=study_id, series=tuple(series), issues=tuple(issues))
-
-
-def _entries(root: Path, folder: Path, part: str, study_id: str, issues: list[Issue]) -> list[Path]:
-    """What a folder holds, sorted; nothing where there is none or it cannot be read, which is an issue."""
-    try:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
-    except OSError as error:
-        issues.append(unreadable_folder(root, folder, error, part, study_id))
-        return []
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # its parent cannot be read, which is said of that
-        return False
-
-
-def unreadable_folder(root: Path, folder: Path, error: OSError, part: str, study_id: str = "") -> Issue:
-    reason = f"the folder cannot be read ({error.strerror or type(error).__name__})"
-    name = str(folder.relative_to(root))
-    return Issue(code=Code.FILE_UNREADABLE, part=part, study_id=study_id, file=name, reason=reason)
-
-
-def _kind(path: Path) -> str:
-    """Of a stray file: its suffix where that is a usual one. Its name may be a patient's."""
-    return path.suffix.lower() if path.suffix.lower() in _SUFFIXES else "of another name"
-
-
-def unread_code(error: InputError) -> Code:
-    """What the error of one file is to the audit."""
-    if isinstance(error, NoImageError):
-        return Code.NO_IMAGE
-    return Code.NO_PLANE if isinstance(error, NoPlaneError) else Code.FILE_UNREADABLE
+            reason = f"expected {view.value} slices, got {len(paths)} files, none of them readable"
+            issues.append(Issue(code=Code.SERIES_EMPTY, series_id=series_id, reason=reason))
+    return StudyRead(study_id=study_id, series=tuple(series), issues=tuple(issues))
 
 
 def read_known_study(root: Path, study: Study) -> StudyRead:
@@ -131,31 +97,60 @@ def read_known_study(root: Path, study: Study) -> StudyRead:
     series = []
     for item in study.series:
         paths = [s.path for s in item.slices]
-        read = _read_files(root, "", study.study_id, item.series_id, paths, issues, by_name=False)
+        read = _read_files(root, item.series_id, paths, issues, by_name=False)
         if read:
             series.append(_assemble(item.series_id, item.view, read, len(paths)))
-    return StudyRead(part="", study_id=study.study_id, series=tuple(series), issues=tuple(issues))
+    return StudyRead(study_id=study.study_id, series=tuple(series), issues=tuple(issues))
 
 
-def _issue(code: Code, part: str, study_id: str, series_id: str, reason: str) -> Issue:
-    return Issue(code=code, part=part, study_id=study_id, series_id=series_id, reason=reason)
+def _entries(root: Path, folder: Path, issues: list[Issue]) -> list[Path]:
+    """The sorted content of a folder; empty for a missing folder and for an unreadable one, which is an issue."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        issues.append(unreadable_folder(root, folder, error))
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # its parent cannot be read, which is reported for the parent
+        return False
+
+
+def unreadable_folder(root: Path, folder: Path, error: OSError) -> Issue:
+    reason = f"the folder cannot be read ({error.strerror or type(error).__name__})"
+    return Issue(code=Code.FILE_UNREADABLE, file=str(folder.relative_to(root)), reason=reason)
+
+
+def _kind(path: Path) -> str:
+    """A stray file's suffix, if it is a common one. The name itself stays out: it may be a patient's."""
+    return path.suffix.lower() if path.suffix.lower() in _SUFFIXES else "of another name"
+
+
+def unread_code(error: InputError) -> Code:
+    """The code of an error that a file raised."""
+    if isinstance(error, NoImageError):
+        return Code.NO_IMAGE
+    return Code.NO_PLANE if isinstance(error, NoPlaneError) else Code.FILE_UNREADABLE
 
 
 def _read_files(
-    root: Path, part: str, study_id: str, series_id: str, paths: Iterable[Path], issues: list[Issue], *, by_name: bool
+    root: Path, series_id: str, paths: Iterable[Path], issues: list[Issue], *, by_name: bool
 ) -> list[FileRead]:
+    """The readable files; `by_name` numbers slices by file name where that is a number."""
     read = []
     for path in paths:
-        name = str(path.relative_to(root))
         number = number_of(path)
+        at = Issue(
+            code=Code.PIXELS_UNREADABLE, reason="", series_id=series_id, instance_number=number,
+            file=str(path.relative_to(root)),
+        )  # fmt: skip
         try:
             header, encoding = read_encoded_header(path)
         except InputError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            issues.append(
-                Issue(code=unread_code(error), part=part, study_id=study_id, series_id=series_id,
-                      instance_number=number, file=name, reason=reason)
-            )  # fmt: skip
+            issues.append(replace(at, code=unread_code(error), reason=str(error).removeprefix(f"{path}: ")))
             continue
         used = number if by_name and number is not None else header.instance_number
         item = Slice(path=path, instance_number=used, plane=header.plane, shape=header.shape)
@@ -163,10 +158,7 @@ def _read_files(
             FileRead(slice=item, tag_number=header.instance_number, series_uid=header.series_uid, encoding=encoding)
         )
         if encoding.damage is not None:
-            issues.append(
-                Issue(code=Code.PIXELS_UNREADABLE, part=part, study_id=study_id, series_id=series_id,
-                      instance_number=used, file=name, reason=encoding.damage)
-            )  # fmt: skip
+            issues.append(replace(at, instance_number=used, reason=encoding.damage))
     return read
 
 
@@ -183,15 +175,16 @@ def _assemble(series_id: str, view: View, read: Sequence[FileRead], files_found:
 
 
 def check_encoding(read: StudyRead) -> list[Issue]:
-    """How each series' pixels are stored; one issue a series and oddity."""
-    issues = []
-    for item in read.series:
-        for code, reason in _oddities(item):
-            issues.append(_issue(code, read.part, read.study_id, item.series.series_id, reason))
+    """How each series' pixels are stored; one issue per series and oddity."""
+    issues = [
+        Issue(code=code, series_id=item.series.series_id, reason=reason)
+        for item in read.series
+        for code, reason in _oddities(item)
+    ]
     frames = {f.encoding.frame_of_reference for s in read.series for f in s.files} - {""}
     if len(frames) > 1:
         reason = f"{len(frames)} FrameOfReferenceUIDs in {len(read.series)} series"
-        issues.append(Issue(code=Code.FRAME_OF_REFERENCE, part=read.part, study_id=read.study_id, reason=reason))
+        issues.append(Issue(code=Code.FRAME_OF_REFERENCE, reason=reason))
     return issues
 
 
@@ -216,10 +209,8 @@ def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
     if item.numbered:
         other = [f for f in files if f.slice.instance_number != f.tag_number and number_of(f.slice.path) is not None]
         if other:
-            first = other[0]
-            found.append(
-                (Code.NUMBER_DIFFERS, f"{len(other)} files; {first.slice.path.name} says {first.tag_number}")
-            )  # fmt: skip
+            first = other[0].slice.path.name
+            found.append((Code.NUMBER_DIFFERS, f"{len(other)} files; {first} says {other[0].tag_number}"))
     else:
         counts = Counter(f.slice.instance_number for f in files)
         repeated = sorted(n for n, count in counts.items() if count > 1)
@@ -231,9 +222,3 @@ def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
 def _rescale(value: tuple[float, float] | None) -> str:
     slope, intercept = value or (1.0, 0.0)
     return f"slope {slope:g}, intercept {intercept:g}"
-
-
-def absent_tags(item: SeriesRead) -> tuple[str, ...]:
-    """Expected tags that some file of the series lacks."""
-    absent = {tag for f in item.files for tag in f.encoding.absent}
-    return tuple(sorted(absent))

@@ -1,7 +1,7 @@
-"""Do the levels of a study's points agree: from head to foot, and between the conditions.
+"""Checks that the levels of a study's points run from head to foot and that the conditions agree on them.
 
-Only points that lie on some image come here. A study whose conditions are all shifted together agrees with itself and
-cannot be found this way.
+Takes only points that lie on an image. A study whose conditions are all shifted together agrees with itself, so this
+check cannot find it.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.audit.findings import Code, Issue, finding_name
+from pipelines.audit.issues import Code, Issue, name_findings
 from shared.geometry import HEAD, LEFT, FloatArray
 from shared.labels import Condition, Finding, Level, Side
 
-# A level that lies this much higher than the one above it is no reader's inaccuracy.
+# A level this much higher than the one above it is more than a reader's inaccuracy.
 ORDER_MARGIN_MM: Final = 3.0
 # Shares of the distance between two discs. Foraminal points lie a little above the disc, so 0.5 would be too near.
 _SHIFTED: Final = 0.65
@@ -26,19 +26,22 @@ FAR_MM: Final = 60.0
 Chain = dict[Level, FloatArray]
 
 
-def check_levels(part: str, study_id: str, points_mm: Mapping[Finding, FloatArray]) -> list[Issue]:
-    """Order, shifts between conditions and outliers. points_mm: finding -> patient position # [3]"""
+def check_levels(points_mm: Mapping[Finding, FloatArray]) -> list[Issue]:
+    """Order, shifts between conditions and outliers.
 
-    def issue(code: Code, reason: str) -> Issue:
-        return Issue(code=code, part=part, study_id=study_id, reason=reason)
-
+    Args:
+      points_mm: patient position of each finding, [3] each.
+    """
     far = _far(points_mm)
     issues = [
-        issue(Code.POINT_FAR, f"{finding_name(finding)} lies {distance:.0f} mm from the other points of its level")
+        Issue(
+            code=Code.POINT_FAR,
+            reason=f"{name_findings(finding)} lies {distance:.0f} mm from the other points of its level",
+        )
         for finding, distance in far.items()
     ]
     near = {finding: mm for finding, mm in points_mm.items() if finding not in far}
-    issues += [issue(Code.LEVEL_ORDER, reason) for reason in _order(near)]
+    issues += [Issue(code=Code.LEVEL_ORDER, reason=reason) for reason in _order(near)]
     chains = condition_chains(near)
     shifts = {pair: level_shifts(chains[pair[0]], chains[pair[1]]) for pair in combinations(chains, 2)}
     whole = {
@@ -46,14 +49,14 @@ def check_levels(part: str, study_id: str, points_mm: Mapping[Finding, FloatArra
         for pair, s in shifts.items()
         if len(s) >= _WHOLE_CHAIN and abs(float(np.median(list(s.values())))) > _SHIFTED
     }
-    issues += [issue(Code.LEVELS_SHIFTED, reason) for reason in _shift_reasons(whole, list(chains))]
+    issues += [Issue(code=Code.LEVELS_SHIFTED, reason=reason) for reason in _shift_reasons(whole, list(chains))]
     apart = _apart({pair: by_level for pair, by_level in shifts.items() if pair not in whole})
-    issues += [issue(Code.LEVEL_APART, reason) for reason in apart]
+    issues += [Issue(code=Code.LEVEL_APART, reason=reason) for reason in apart]
     return issues
 
 
 def _apart(shifts: Mapping[tuple[Condition, Condition], Mapping[Level, float]]) -> list[str]:
-    """One reason a level at which conditions lie apart."""
+    """One reason per level at which conditions lie apart."""
     reasons = []
     for level in Level:
         wide = {pair: by_level[level] for pair, by_level in shifts.items() if abs(by_level.get(level, 0.0)) > _APART}
@@ -64,7 +67,7 @@ def _apart(shifts: Mapping[tuple[Condition, Condition], Mapping[Level, float]]) 
 
 
 def condition_chains(points_mm: Mapping[Finding, FloatArray]) -> dict[Condition, Chain]:
-    """One point a condition and level: the middle of left and right where both are there."""
+    """One point per condition and level: midway between left and right where both exist."""
     groups: dict[Condition, dict[Level, list[FloatArray]]] = {}
     for finding, mm in points_mm.items():
         groups.setdefault(finding.condition, {}).setdefault(finding.level, []).append(mm)
@@ -76,7 +79,7 @@ def condition_chains(points_mm: Mapping[Finding, FloatArray]) -> dict[Condition,
 
 
 def level_shifts(a: Chain, b: Chain) -> dict[Level, float]:
-    """How far a's points lie below b's along the spine, in disc distances; levels without a neighbour are left out."""
+    """How far a's points lie below b's along the spine, in disc distances. Levels without a neighbour are left out."""
     shifts = {}
     for level in sorted(set(a) & set(b)):
         spine = _towards_foot(b, level)
@@ -87,7 +90,7 @@ def level_shifts(a: Chain, b: Chain) -> dict[Level, float]:
 
 
 def _towards_foot(chain: Chain, level: Level) -> FloatArray | None:
-    """From one disc to the next at `level`, in the sagittal plane. # [3]"""
+    """The step from one disc to the next at `level`, in the sagittal plane; shape [3]."""
     above, below = level - 1, level + 1
     steps = []
     if above >= 0 and Level(above) in chain:
@@ -98,7 +101,7 @@ def _towards_foot(chain: Chain, level: Level) -> FloatArray | None:
         return None
     step: FloatArray = np.mean(steps, axis=0)
     step = step - (step @ LEFT) * LEFT
-    # Points in the wrong order give no direction to measure along; they are an issue of their own.
+    # Points in the wrong order give no direction to measure along; they are reported separately.
     return step if step @ HEAD < -ORDER_MARGIN_MM else None
 
 
@@ -126,7 +129,7 @@ def _order(points_mm: Mapping[Finding, FloatArray]) -> list[str]:
             rise = float((points_mm[lower] - points_mm[upper]) @ HEAD)
             if rise > ORDER_MARGIN_MM:
                 reasons.append(
-                    f"{finding_name(lower)} lies {rise:.0f} mm above {finding_name(upper)}; expected it below"
+                    f"{name_findings(lower)} lies {rise:.0f} mm above {name_findings(upper)}; expected it below"
                 )
     return reasons
 

@@ -1,4 +1,4 @@
-"""The audit's page: findings first, then what the data set holds."""
+"""The audit's page: issues first, then what the data set holds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,32 +13,32 @@ from pipelines.audit.explore import (
     CHALLENGE_SERIES,
     study_count,
 )
-from pipelines.audit.findings import Code, Gravity, Issue, count_gravities
+from pipelines.audit.issues import LEGEND, Category, Code, Issue, count_categories
 from shared.figures.report import Report
 from shared.labels import FINDINGS, Condition, Level, View
 
 Json = Mapping[str, Any]
 
 MAX_LISTED: Final = 200
-_PLURAL: Final = {Gravity.ERROR: "errors", Gravity.WARNING: "warnings", Gravity.NOTE: "notes"}
+_PLURAL: Final = {Category.ERROR: "errors", Category.WARNING: "warnings", Category.NOTE: "notes"}
 
 
 def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about: dict[str, Any]) -> Path:
-    """Writes report.html and report.json. `issues` are sorted; `about` says what was audited and how."""
-    counts = count_gravities(issues)
+    """Writes report.html and report.json from sorted issues; `about` says what was audited and how."""
+    counts = count_categories(issues)
     report = Report(
         "Data audit",
         f"{study_count(facts):,} studies: "
-        + ", ".join(f"{counts[g]:,} {_PLURAL[g] if counts[g] != 1 else g.value}" for g in Gravity)
+        + ", ".join(f"{counts[g]:,} {_PLURAL[g] if counts[g] != 1 else g.value}" for g in Category)
         + f". {about['scope']}",
         data={
             "about": about,
-            "findings": {g.value: counts[g] for g in Gravity},
+            "findings": {g.value: counts[g] for g in Category},
             "codes": _codes(issues),
             "exploration": _without_values(facts),
         },
     )
-    _findings(report, issues)
+    _issues(report, issues)
     _counts(report, facts)
     if facts["counts"]["graded_studies"]:
         _grades(report, facts)
@@ -56,14 +56,14 @@ def _codes(issues: Sequence[Issue]) -> dict[str, Any]:
     counts = Counter(issue.code for issue in issues)
     studies = {code: len({i.study_id for i in issues if i.code is code and i.study_id}) for code in counts}
     return {
-        code.slug: {"severity": code.gravity.value, "findings": counts[code], "studies": studies[code]}
+        code.slug: {"severity": code.category.value, "findings": counts[code], "studies": studies[code]}
         for code in Code
         if code in counts
     }
 
 
 def _without_values(facts: Json) -> dict[str, Any]:
-    """The statistics without the single values that only the figures need."""
+    """The statistics without the individual values that only the figures need."""
     images = {view: {k: v for k, v in of.items() if k != "values"} for view, of in facts["images"].items()}
     points = {
         key: {level: {k: v for k, v in of.items() if k not in ("x", "y")} for level, of in levels.items()}
@@ -72,36 +72,33 @@ def _without_values(facts: Json) -> dict[str, Any]:
     return {**facts, "images": images, "points": points}
 
 
-def _findings(report: Report, issues: Sequence[Issue]) -> None:
-    report.heading("Findings")
-    report.text(
-        "Error: data are wrong or cannot be used. Warning: suspicious, or a part is lacking. Note: normal in real data "
-        "and handled here, but apt to break naive code. findings.csv has every finding with its file and what to do."
-    )
+def _issues(report: Report, issues: Sequence[Issue]) -> None:
+    report.heading("Issues")
+    report.text(f"{LEGEND} findings.csv lists every issue with its file and what to do.")
     counts = _codes(issues)
     rows = [
-        [code.gravity.value, code.slug, counts[code.slug]["findings"], counts[code.slug]["studies"], code.meaning,
+        [code.category.value, code.slug, counts[code.slug]["findings"], counts[code.slug]["studies"], code.meaning,
          code.advice]
-        for gravity in Gravity
+        for category in Category
         for code in Code
-        if code.gravity is gravity and code.slug in counts
+        if code.category is category and code.slug in counts
     ]  # fmt: skip
     if not rows:
-        report.text("Nothing was found.")
+        report.text("No issues.")
         return
-    report.table(["severity", "code", "findings", "studies", "meaning", "what to do"], rows)
-    grave = [i for i in issues if i.code.gravity is not Gravity.NOTE]
-    if not grave:
+    report.table(["category", "code", "issues", "studies", "meaning", "what to do"], rows)
+    serious = [i for i in issues if i.code.category is not Category.NOTE]
+    if not serious:
         return
-    more = len(grave) - MAX_LISTED
+    more = len(serious) - MAX_LISTED
     report.table(
-        ["severity", "code", "study", "series", "instance", "reason"],
+        ["category", "code", "study", "series", "instance", "reason"],
         [
-            [i.code.gravity.value, i.code.slug, i.study_id or None, i.series_id or None,
+            [i.code.category.value, i.code.slug, i.study_id or None, i.series_id or None,
              None if i.instance_number is None else str(i.instance_number), i.reason]
-            for i in grave[:MAX_LISTED]
+            for i in serious[:MAX_LISTED]
         ],
-        "Errors and warnings" + (f", the first {MAX_LISTED} of {len(grave):,}" if more > 0 else ""),
+        "Errors and warnings" + (f", the first {MAX_LISTED} of {len(serious):,}" if more > 0 else ""),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Checks that decode pixels: can they be read at all, and do axial pictures fit the sagittal ones side by side."""
+"""Checks that decode pixels: whether they can be read, and whether axial slices are mirrored against sagittal ones."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.audit.files import FileRead, StudyRead
-from pipelines.audit.findings import Code, Issue
+from pipelines.audit.issues import Code, Issue
 from shared.dicom.intensity import scale_to_8bit
 from shared.dicom.reader import read_raw_pixels
 from shared.labels import View
 from shared.mirror.correct import fit_study, quick_look
 from shared.mirror.fit import Picture
 from shared.runtime.errors import InputError
-from shared.study import Series, Slice
+from shared.study import Slice, Study
 
 
 class Pixels(StrEnum):
@@ -25,15 +25,17 @@ class Pixels(StrEnum):
 
 
 def check_pixels(root: Path, read: StudyRead, mode: Pixels) -> list[Issue]:
-    """Decodes some slices of each series (SAMPLE) or all, and compares some axial pictures with sagittal ones.
+    """Decodes some slices of each series (SAMPLE) or all of them, and compares axial slices with sagittal ones.
 
     Args:
-      root: the data folder, which paths in reasons start below.
+      root: the data folder; file names in issues are relative to it.
     """
+    if mode is Pixels.NONE:
+        return []
     issues: list[Issue] = []
-    # In 8 bit and of some slices only: a whole study of the scanner's values is half a gigabyte.
+    # In 8 bit and of some slices only: a whole study in the scanner's own values takes half a gigabyte.
     pictures: dict[str, list[tuple[Slice, Picture]]] = {}
-    for item in read.series if mode is not Pixels.NONE else ():
+    for item in read.series:
         whole = [f for f in item.files if f.encoding.damage is None]
         compared = set(quick_look(len(whole), item.series.view)) if whole else set()
         sample = {len(whole) // 2, *compared}
@@ -41,46 +43,42 @@ def check_pixels(root: Path, read: StudyRead, mode: Pixels) -> list[Issue]:
         for k, file in enumerate(whole):
             if k not in sample and mode is Pixels.SAMPLE:
                 continue
-            picture = _decode(root, read, item.series, file, issues)
+            picture = _decode(root, item.series.series_id, file, issues)
             if picture is not None and k in compared:
                 kept.append((file.slice, scale_to_8bit(picture)))
-    return issues if mode is Pixels.NONE else issues + _mirrored(read, pictures)
+    return issues + _mirrored(read.study, pictures)
 
 
-def _decode(root: Path, read: StudyRead, series: Series, file: FileRead, issues: list[Issue]) -> Picture | None:
+def _decode(root: Path, series_id: str, file: FileRead, issues: list[Issue]) -> Picture | None:
     path = file.slice.path
 
-    def tell(code: Code, reason: str) -> None:
+    def add(code: Code, reason: str) -> None:
         issues.append(
             Issue(
-                code=code, part=read.part, study_id=read.study_id, series_id=series.series_id,
-                instance_number=file.slice.instance_number, file=str(path.relative_to(root)), reason=reason,
+                code=code, series_id=series_id, instance_number=file.slice.instance_number,
+                file=str(path.relative_to(root)), reason=reason,
             )
         )  # fmt: skip
 
     try:
         picture = read_raw_pixels(path)
     except InputError as error:
-        tell(Code.PIXELS_UNREADABLE, str(error).removeprefix(f"{path}: "))
+        add(Code.PIXELS_UNREADABLE, str(error).removeprefix(f"{path}: "))
         return None
     if np.ptp(picture) == 0:
-        tell(Code.PIXELS_FLAT, f"all pixels are {float(picture.flat[0]):g}")
+        add(Code.PIXELS_FLAT, f"all pixels are {float(picture.flat[0]):g}")
     return picture
 
 
-def _mirrored(read: StudyRead, pictures: dict[str, list[tuple[Slice, Picture]]]) -> list[Issue]:
-    study = read.study
+def _mirrored(study: Study, pictures: dict[str, list[tuple[Slice, Picture]]]) -> list[Issue]:
     issues = []
     for series in study.of_view(View.AXIAL_T2):
         fit = fit_study(study, series, lambda s: pictures[s.series_id])
         if fit.is_mirrored:
-            worse, better = float(fit.direct.mean()), float(fit.mirrored.mean())
+            direct, mirrored = float(fit.direct.mean()), float(fit.mirrored.mean())
             reason = (
-                f"sagittal slices explain {worse:.0%} of its variance, {better:.0%} of the mirrored ones'; "
-                f"{len(fit.direct)} slices"
+                f"over {len(fit.direct)} slices, the sagittal ones explain {direct:.0%} of the variance as stored and "
+                f"{mirrored:.0%} when mirrored"
             )
-            issues.append(
-                Issue(code=Code.PIXELS_MIRRORED, part=read.part, study_id=read.study_id, series_id=series.series_id,
-                      reason=reason)
-            )  # fmt: skip
+            issues.append(Issue(code=Code.PIXELS_MIRRORED, series_id=series.series_id, reason=reason))
     return issues

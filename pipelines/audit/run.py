@@ -1,25 +1,22 @@
-"""`lumbar audit`: reads a data set once, in parallel over studies, and writes what it holds and what is wrong."""
+"""`lumbar audit`: reads a data set once, in parallel over studies, and reports what it holds and what is wrong."""
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.audit.explore import explore, study_count
 from pipelines.audit.files import unread_code, unreadable_folder
-from pipelines.audit.findings import Code, Gravity, Issue, count_gravities, sort_issues, to_table
+from pipelines.audit.issues import Category, Code, Issue, count_categories, sort_issues, to_table
 from pipelines.audit.page import write_page
 from pipelines.audit.pixels import Pixels
-from pipelines.audit.study import NEARLY_ALL, Job, StudyResult, audit_study, check_absent_tags
+from pipelines.audit.study import NEARLY_ALL, Job, audit_study, check_absent_tags
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
 from shared.data.store import is_store
 from shared.dicom.discover import find_studies
 from shared.runtime.errors import InputError
 from shared.runtime.files import check_output, prepare_output, write_csv
+from shared.runtime.pool import processes
 from shared.runtime.progress import track
 from shared.runtime.run import package_version
 
@@ -29,10 +26,10 @@ class AuditOptions:
     """How to audit.
 
     Attributes:
-      part: of a challenge directory; None audits those that are there.
-      images: False looks at the tables alone.
+      part: of a challenge directory; None audits every part that exists.
+      images: False audits the tables alone.
       pixels: which pixels to decode.
-      workers: processes.
+      workers: number of processes.
     """
 
     part: Part | None = None
@@ -43,37 +40,37 @@ class AuditOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditResult:
-    """What was found. `issues` are sorted, errors first; `facts` are the exploration's statistics."""
+    """`issues` are sorted, errors first; `facts` are the statistics of the exploratory report."""
 
     issues: tuple[Issue, ...]
     facts: dict[str, Any]
 
     @property
     def studies(self) -> int:
-        """Studies that any table names, in all parts."""
+        """Number of studies that any table of any part names."""
         return study_count(self.facts)
 
     @property
     def errors(self) -> int:
-        return count_gravities(self.issues)[Gravity.ERROR]
+        return count_categories(self.issues)[Category.ERROR]
 
 
 def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False) -> AuditResult:
     """Audits a challenge directory or a folder of DICOM files; writes report.html, report.json and findings.csv.
 
     Raises:
-      InputError: when there is nothing to audit, or `out` is not empty. What is wrong within the data never raises.
+      InputError: when there is nothing to audit, or `out` is not empty. Faults within the data never raise.
     """
     options = options or AuditOptions()
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
     if options.images and is_store(data):
         raise InputError(
-            f"{data}: is a prepared store, which holds no DICOM files; audit the data it was made from, or its tables "
-            "alone with --no-images"
+            f"{data}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
+            "tables with --no-images"
         )
     if out.resolve() != data.resolve() and out.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"{out}: lies within the audited data; choose another folder")
+        raise InputError(f"{out}: lies inside the audited data; choose another folder")
     check_output(out, overwrite=overwrite, inputs=[data])
     result = inspect(data, options)
     prepare_output(out, overwrite=overwrite, inputs=[data])
@@ -93,14 +90,14 @@ def _scope(options: AuditOptions) -> str:
     if not options.images:
         return "Only the tables were read."
     return {
-        Pixels.NONE: "All headers were read, no pixels decoded.",
-        Pixels.SAMPLE: "All headers were read, one slice of each series decoded.",
+        Pixels.NONE: "All headers were read; no pixels were decoded.",
+        Pixels.SAMPLE: "All headers were read; some slices of each series were decoded.",
         Pixels.ALL: "All headers and all pixels were read.",
     }[options.pixels]
 
 
 def inspect(data: Path, options: AuditOptions) -> AuditResult:
-    """The audit without its files."""
+    """Audits without writing anything."""
     tables = _tables(data, options.part)
     issues: list[Issue]
     if tables:
@@ -109,15 +106,18 @@ def inspect(data: Path, options: AuditOptions) -> AuditResult:
         jobs = _challenge_jobs(data, tables, options)
     else:
         jobs, issues = _folder_jobs(data, options)
-    results = list(track(_run(jobs, options.workers), "audited studies", total=len(jobs)))
+    workers = min(options.workers, len(jobs)) if any(job.images for job in jobs) else 1
+    with processes(workers, advice="run with --pixels none, or with --workers 1 to see where") as spread:
+        done = spread(audit_study, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))))
+        results = list(track(done, "audited studies", total=len(jobs)))
     issues += [i for r in results for i in r.issues]
     issues += check_absent_tags([s for r in results for s in r.series])
-    issues = _habits(issues, len(jobs))
+    issues = _common_to_all(issues, len(jobs))
     return AuditResult(issues=tuple(sort_issues(issues)), facts=explore(list(tables.values()), results))
 
 
-def _habits(issues: list[Issue], studies: int) -> list[Issue]:
-    """What nearly every study does is one note of the data set instead of one a study."""
+def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:
+    """Turns what nearly every study does into one note on the data set instead of one per study."""
     differing = [i for i in issues if i.code is Code.FRAME_OF_REFERENCE]
     if studies < 2 or len(differing) < NEARLY_ALL * studies:
         return issues
@@ -128,7 +128,7 @@ def _habits(issues: list[Issue], studies: int) -> list[Issue]:
 
 
 def _tables(data: Path, part: Part | None) -> dict[Part, Tables]:
-    """Tables of the wanted parts; none for a plain folder."""
+    """Tables of the requested parts; empty for a plain folder."""
     return {p: read_tables(data, p) for p in (listed_parts(data) if part is None else (part,))}
 
 
@@ -147,7 +147,7 @@ def _challenge_jobs(data: Path, tables: dict[Part, Tables], options: AuditOption
 
 
 def _folders(data: Path, tables: Tables) -> list[Issue]:
-    """Study folders that no table lists; a whole part without images is one issue."""
+    """Study folders that no table lists. A whole part without images is one issue."""
     part, folder = tables.part, data / f"{tables.part}_images"
     if not folder.is_dir():
         reason = f"expected the folder {folder.name} for {len(tables.series)} studies; only the tables were read"
@@ -155,7 +155,7 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        return [unreadable_folder(data, folder, error, part)]
+        return [replace(unreadable_folder(data, folder, error), part=part)]
     return [
         Issue(code=Code.FOLDER_UNLISTED, part=part, file=f"{folder.name}/{path.name}",
               reason="expected a study of the series descriptions, got a folder or file of another name")
@@ -165,7 +165,7 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
 
 
 def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Issue]]:
-    """Of any folder of DICOM files. Repeated numbers are found with the study's other oddities."""
+    """The studies of a plain folder, and what cannot be used of it."""
     if not options.images:
         raise InputError(f"{data}: holds no *_series_descriptions.csv, so there is nothing to audit without images")
     jobs, issues = [], []
@@ -184,34 +184,12 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
     return jobs, issues
 
 
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[StudyResult]:
-    """Results in the order of the jobs."""
-    if workers <= 1 or not any(job.images for job in jobs):
-        yield from map(audit_study, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_one_thread) as pool:
-        try:
-            yield from pool.map(audit_study, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
-        except BrokenProcessPool as error:  # a decoder that crashes takes its process along
-            raise InputError(
-                "a worker process died while reading; run with --pixels none, or with --workers 1 to see where"
-            ) from error
-
-
-def _one_thread() -> None:
-    """The pool already fills the cores."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
 def summary(result: AuditResult, out: Path) -> str:
     """A few lines for the terminal."""
-    counts = count_gravities(result.issues)
-    lines = [f"{result.studies} studies: " + ", ".join(f"{counts[g]} {g.value}s" for g in Gravity)]
+    counts = count_categories(result.issues)
+    lines = [f"{result.studies} studies: " + ", ".join(f"{counts[g]} {g.value}s" for g in Category)]
     for code in Code:
         found = [i for i in result.issues if i.code is code]
-        if found and code.gravity is not Gravity.NOTE:
-            lines.append(f"  {code.gravity.value:8}{code.slug:24}{len(found):6}  {code.meaning}")
+        if found and code.category is not Category.NOTE:
+            lines.append(f"  {code.category.value:8}{code.slug:24}{len(found):6}  {code.meaning}")
     return "\n".join([*lines, f"{out / 'report.html'}"])

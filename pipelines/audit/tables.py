@@ -1,11 +1,11 @@
-"""The challenge's CSV files, read row by row: a bad row is an issue and is left out, the others are used.
+"""The challenge's CSV files, read row by row: a bad row becomes an issue and is skipped, the others are used.
 
-`shared.data.challenge` refuses a table with a bad row, which is right for training; an audit has to name all of them.
+`shared.data.challenge` refuses a table with a bad row, which is right for training; an audit has to name every one.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.audit.findings import Code, Issue
+from pipelines.audit.issues import Code, Issue, name_findings
 from shared.data.challenge import GRADES, IDENTIFIER, MISSING, Part, Point
-from shared.labels import FINDINGS, Condition, Finding, Level, View, parse_row_id
+from shared.labels import FINDINGS, View, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv
 
@@ -25,7 +25,7 @@ _VIEWS: Final = {view.value: view for view in View}
 _SHOWN: Final = 40
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
     """The usable rows of one part's tables.
 
@@ -33,14 +33,14 @@ class Tables:
       series: study -> (series id, view), in file order.
       grades: study -> [25] severity values, -1 where not graded; None where the part has no grades.
       points: study -> annotated points.
-      issues: what is wrong with the rows and between the tables.
+      issues: what is wrong within and between the tables.
     """
 
     part: Part
     series: dict[str, tuple[tuple[str, View], ...]]
     grades: dict[str, Grades] | None
     points: dict[str, tuple[Point, ...]] = field(default_factory=dict)
-    issues: list[Issue] = field(default_factory=list)
+    issues: tuple[Issue, ...] = ()
 
     @property
     def study_ids(self) -> tuple[str, ...]:
@@ -55,66 +55,64 @@ def read_tables(root: Path, part: Part) -> Tables:
       InputError: when the series descriptions, from which everything else hangs, cannot be read at all.
     """
     issues: list[Issue] = []
-    series = _read_series(root / f"{part}_series_descriptions.csv", part, issues)
-    grades = _read_grades(root / f"{part}.csv", part, issues)
-    points = _read_points(root / f"{part}_label_coordinates.csv", part, issues)
-    tables = Tables(part=part, series=series, grades=grades, points=points, issues=issues)
+    tables = Tables(
+        part=part,
+        series=_read_series(root / f"{part}_series_descriptions.csv", issues),
+        grades=_read_grades(root / f"{part}.csv", part, issues),
+        points=_read_points(root / f"{part}_label_coordinates.csv", part, issues),
+    )
     issues += _studies(tables) + _labels(tables)
     if part == "test" and (root / "sample_submission.csv").is_file():
         issues += _submission(root / "sample_submission.csv", tables)
-    return tables
+    return replace(tables, issues=tuple(replace(issue, part=part) for issue in issues))
 
 
 def _read(path: Path, columns: tuple[str, ...], part: Part, issues: list[Issue]) -> pd.DataFrame | None:
-    """The named columns as text; a table that cannot be read is an issue, an absent one of the test part is not."""
+    """The named columns as text; an unreadable table is an issue, a missing one of the test part is not."""
     if part == "test" and not path.is_file():
         return None
     try:
         return read_csv(path, dict.fromkeys(columns, "string")).fillna("")
     except InputError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        issues.append(Issue(code=Code.TABLE_UNUSABLE, part=part, file=path.name, reason=f"{path.name}: {reason}"))
+        issues.append(Issue(code=Code.TABLE_UNUSABLE, file=path.name, reason=f"{path.name}: {reason}"))
         return None
 
 
-def _bad_rows(
-    table: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str, path: Path, part: Part
-) -> list[Issue]:
-    """One issue a bad cell, naming the line of the file."""
+def _bad_rows(table: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str, path: Path) -> list[Issue]:
+    """One issue per bad cell, naming the line of the file."""
     ids = table["study_id"].where(table["study_id"].str.fullmatch(IDENTIFIER), "")
     return [
         Issue(
-            code=Code.CELL_INVALID, part=part, study_id=ids[n], file=path.name,
+            code=Code.CELL_INVALID, study_id=ids[n], file=path.name,
             reason=f"{path.name} line {n + 2}: {column} is {str(table.loc[n, column])[:_SHOWN]!r}; expected {expected}",
         )
         for n in table.index[bad]
     ]  # fmt: skip
 
 
-def _with_ids(
-    table: pd.DataFrame, columns: tuple[str, ...], path: Path, part: Part, issues: list[Issue]
-) -> pd.DataFrame:
+def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], path: Path, issues: list[Issue]) -> pd.DataFrame:
     """Rows whose identifiers are safe to look up on disk."""
     good = pd.Series(True, index=table.index)
     for column in columns:
         bad = good & ~table[column].str.fullmatch(IDENTIFIER)
-        issues += _bad_rows(table, bad, column, "letters, digits, '.', '_', '-'", path, part)
+        issues += _bad_rows(table, bad, column, "letters, digits, '.', '_', '-'", path)
         good &= ~bad
     return table[good]
 
 
-def _read_series(path: Path, part: Part, issues: list[Issue]) -> dict[str, tuple[tuple[str, View], ...]]:
+def _read_series(path: Path, issues: list[Issue]) -> dict[str, tuple[tuple[str, View], ...]]:
     table = read_csv(path, dict.fromkeys(("study_id", "series_id", "series_description"), "string")).fillna("")
-    table = _with_ids(table, ("study_id", "series_id"), path, part, issues)
+    table = _with_ids(table, ("study_id", "series_id"), path, issues)
     bad = ~table["series_description"].isin(list(_VIEWS))
-    issues += _bad_rows(table, bad, "series_description", f"one of {list(_VIEWS)}", path, part)
+    issues += _bad_rows(table, bad, "series_description", f"one of {list(_VIEWS)}", path)
     table = table[~bad]
     again = table.duplicated(["study_id", "series_id"])
     for n in table.index[again]:
         study_id, series_id = str(table.loc[n, "study_id"]), str(table.loc[n, "series_id"])
         reason = f"{path.name} line {n + 2}: series {series_id} of study {study_id} is listed twice"
         issues.append(
-            Issue(code=Code.ROW_REPEATED, part=part, study_id=study_id, series_id=series_id, file=path.name,
+            Issue(code=Code.ROW_REPEATED, study_id=study_id, series_id=series_id, file=path.name,
                   reason=reason)
         )  # fmt: skip
     series: dict[str, list[tuple[str, View]]] = {}
@@ -127,18 +125,18 @@ def _read_grades(path: Path, part: Part, issues: list[Issue]) -> dict[str, Grade
     table = _read(path, ("study_id", *(f.column for f in FINDINGS)), part, issues)
     if table is None:
         return None
-    table = _with_ids(table, ("study_id",), path, part, issues)
+    table = _with_ids(table, ("study_id",), path, issues)
     again = table.duplicated("study_id")
     for n in table.index[again]:
         study_id = str(table.loc[n, "study_id"])
         reason = f"{path.name} line {n + 2}: study {study_id} is listed twice"
-        issues.append(Issue(code=Code.ROW_REPEATED, part=part, study_id=study_id, file=path.name, reason=reason))
+        issues.append(Issue(code=Code.ROW_REPEATED, study_id=study_id, file=path.name, reason=reason))
     table = table[~again]
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
         text = table[finding.column]
         bad = ~text.isin([*GRADES, ""])
-        issues += _bad_rows(table, bad, finding.column, f"one of {list(GRADES)} or nothing", path, part)
+        issues += _bad_rows(table, bad, finding.column, f"one of {list(GRADES)} or nothing", path)
         values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
     return dict(zip(table["study_id"].tolist(), values, strict=True))
 
@@ -148,18 +146,18 @@ def _read_points(path: Path, part: Part, issues: list[Issue]) -> dict[str, tuple
     table = _read(path, columns, part, issues)
     if table is None:
         return {}
-    table = _with_ids(table, ("study_id", "series_id"), path, part, issues)
+    table = _with_ids(table, ("study_id", "series_id"), path, issues)
     for column, expected in (("instance_number", "a whole number"), ("x", "a number"), ("y", "a number")):
         numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
         bad = numbers.isna() | numbers.abs().eq(np.inf)
         if column == "instance_number":
             bad |= numbers % 1 != 0
-        issues += _bad_rows(table, bad, column, expected, path, part)
+        issues += _bad_rows(table, bad, column, expected, path)
         table = table.assign(**{column: numbers})[~bad]
     known = {f"{f.condition_display}|{f.level.display}".lower(): f for f in FINDINGS}
     findings = (table["condition"] + "|" + table["level"]).str.lower().map(known)
     expected = f"for example {FINDINGS[0].condition_display!r} with level {FINDINGS[0].level.display!r}"
-    issues += _bad_rows(table, findings.isna(), "condition", expected, path, part)
+    issues += _bad_rows(table, findings.isna(), "condition", expected, path)
     table = table.assign(finding=findings)[findings.notna()]
     points: dict[str, list[Point]] = {}
     wanted = ["study_id", "series_id", "instance_number", "finding", "x", "y"]
@@ -176,62 +174,53 @@ def _studies(tables: Tables) -> list[Issue]:
     graded = tables.grades
     for study_id in sorted({*(graded or {}), *tables.points} - set(tables.series)):
         reason = f"{tables.part}_series_descriptions.csv has no row of study {study_id}"
-        issues.append(Issue(code=Code.STUDY_WITHOUT_SERIES, part=tables.part, study_id=study_id, reason=reason))
+        issues.append(Issue(code=Code.STUDY_WITHOUT_SERIES, study_id=study_id, reason=reason))
     if graded is not None:
         for study_id in sorted({*tables.series, *tables.points} - set(graded)):
             reason = f"{tables.part}.csv has no row of study {study_id}"
-            issues.append(Issue(code=Code.STUDY_WITHOUT_GRADES, part=tables.part, study_id=study_id, reason=reason))
+            issues.append(Issue(code=Code.STUDY_WITHOUT_GRADES, study_id=study_id, reason=reason))
     for study_id, series in sorted(tables.series.items()):
-        issues += check_views(tables.part, study_id, Counter(view for _, view in series))
+        counts = Counter(view for _, view in series)
+        issues += [replace(issue, study_id=study_id) for issue in check_views(counts)]
     return issues
 
 
-def check_views(part: str, study_id: str, counts: Mapping[View, int]) -> list[Issue]:
+def check_views(counts: Mapping[View, int]) -> list[Issue]:
+    """Views that a study lacks or has several series of, given its number of series per view."""
     issues = []
     for view in View:
         count = counts.get(view, 0)
         if count == 0:
             reason = f"expected a series of each view, got no {view.value}"
-            issues.append(Issue(code=Code.VIEW_MISSING, part=part, study_id=study_id, reason=reason))
+            issues.append(Issue(code=Code.VIEW_MISSING, reason=reason))
         elif count > 1:
             reason = f"{count} {view.value} series"
-            issues.append(Issue(code=Code.SEVERAL_SERIES, part=part, study_id=study_id, reason=reason))
+            issues.append(Issue(code=Code.SEVERAL_SERIES, reason=reason))
     return issues
 
 
 def _labels(tables: Tables) -> list[Issue]:
-    """Missing grades, grades without points and points without grades; one issue a study and kind."""
+    """Missing grades, grades without points and points without grades; one issue per study and code."""
     issues: list[Issue] = []
     if tables.grades is None:
         return issues
 
     def issue(code: Code, study_id: str, reason: str) -> None:
-        issues.append(Issue(code=code, part=tables.part, study_id=study_id, reason=reason))
+        issues.append(Issue(code=code, study_id=study_id, reason=reason))
 
     for study_id, grades in sorted(tables.grades.items()):
         pointed = {p.finding for p in tables.points.get(study_id, ())}
         missing = [f for f in FINDINGS if grades[f.index] == MISSING]
         graded = [f for f in FINDINGS if grades[f.index] != MISSING]
         if missing:
-            issue(Code.GRADE_MISSING, study_id, f"{len(missing)} of 25 findings: {name_findings(missing)}")
+            issue(Code.GRADE_MISSING, study_id, f"{len(missing)} of 25 findings: {name_findings(*missing)}")
         if graded and not pointed:
             issue(Code.STUDY_WITHOUT_POINTS, study_id, f"{len(graded)} graded findings, no point")
         elif bare := [f for f in graded if f not in pointed]:
-            issue(Code.GRADE_WITHOUT_POINT, study_id, f"{len(bare)} graded findings: {name_findings(bare)}")
+            issue(Code.GRADE_WITHOUT_POINT, study_id, f"{len(bare)} graded findings: {name_findings(*bare)}")
         if extra := [f for f in missing if f in pointed]:
-            issue(Code.POINT_WITHOUT_GRADE, study_id, f"{len(extra)} findings: {name_findings(extra)}")
+            issue(Code.POINT_WITHOUT_GRADE, study_id, f"{len(extra)} findings: {name_findings(*extra)}")
     return issues
-
-
-def name_findings(findings: list[Finding]) -> str:
-    """Short names, levels of one condition and side together: `left subarticular L1/L2 L2/L3; canal L5/S1`."""
-    groups: dict[tuple[Condition, str], list[Level]] = {}
-    for f in findings:
-        groups.setdefault((f.condition, "" if f.side is None else f"{f.side.value} "), []).append(f.level)
-    return "; ".join(
-        f"{side}{condition.short} {' '.join(level.display for level in levels)}"
-        for (condition, side), levels in groups.items()
-    )
 
 
 def _submission(path: Path, tables: Tables) -> list[Issue]:
@@ -239,7 +228,7 @@ def _submission(path: Path, tables: Tables) -> list[Issue]:
         rows = [parse_row_id(str(r)) for r in read_csv(path, {"row_id": "string"})["row_id"].fillna("")]
     except InputError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        return [Issue(code=Code.SUBMISSION_ROWS, part=tables.part, file=path.name, reason=reason)]
+        return [Issue(code=Code.SUBMISSION_ROWS, file=path.name, reason=reason)]
     named = Counter(study_id for study_id, _ in set(rows))
     listed = set(tables.series)
     issues = []
@@ -251,12 +240,12 @@ def _submission(path: Path, tables: Tables) -> list[Issue]:
         else:
             continue
         safe = study_id if IDENTIFIER.fullmatch(study_id) else ""
-        issues.append(Issue(code=Code.SUBMISSION_ROWS, part=tables.part, study_id=safe, file=path.name, reason=reason))
+        issues.append(Issue(code=Code.SUBMISSION_ROWS, study_id=safe, file=path.name, reason=reason))
     return issues
 
 
 def check_parts(tables: Mapping[Part, Tables]) -> list[Issue]:
-    """Studies that leak from the training part into the test part."""
+    """Studies that are in both parts."""
     if len(tables) < 2:
         return []
     both = set(tables["train"].study_ids) & set(tables["test"].study_ids)

@@ -29,7 +29,7 @@ from dicom_files import write_dicom
 
 from pipelines.audit import AuditOptions, audit, inspect, run, summary
 from pipelines.audit import pixels as audit_pixels
-from pipelines.audit.findings import Code, Gravity
+from pipelines.audit.issues import Category, Code
 from pipelines.audit.pixels import Pixels
 from pipelines.cli import main
 from shared.labels import FINDINGS, View
@@ -120,7 +120,7 @@ def test_a_plain_folder(tmp_path: Path) -> None:
         inspect(tmp_path, AuditOptions(images=False))
 
 
-def test_a_folder_that_cannot_be_read_is_a_finding(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_an_issue(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = {case / "train_images", case / "train_images" / STUDY, folder_of(case, T1)}
     listed = Path.iterdir
 
@@ -224,7 +224,7 @@ def test_bad_calls(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     for arguments, message in [
         ([str(tmp_path / "nowhere"), str(tmp_path / "o")], "no such folder"),
         ([str(case), str(tmp_path / "full")], "not empty"),
-        ([str(case), str(case / "o")], "within the audited data"),
+        ([str(case), str(case / "o")], "inside the audited data"),
         ([str(case), str(tmp_path / "o"), "--part", "test"], "test_series_descriptions.csv"),
         ([str(store), str(tmp_path / "o")], "prepared store"),
         ([str(images_only), str(tmp_path / "o")], "series_descriptions.csv"),
@@ -234,13 +234,13 @@ def test_bad_calls(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "o").exists()
 
 
-def test_gravities_are_sorted_errors_first(case: Path) -> None:
+def test_categories_are_sorted_errors_first(case: Path) -> None:
     cut_off(case)
     one_series_less(T2)(case)
     renumber(case, AX, lambda n: n + 5000)
-    order = [i.code.gravity for i in inspect(case, AuditOptions()).issues]
-    assert order == sorted(order, key=list(Gravity).index)
-    assert set(order) == set(Gravity)
+    order = [i.code.category for i in inspect(case, AuditOptions()).issues]
+    assert order == sorted(order, key=list(Category).index)
+    assert set(order) == set(Category)
 
 
 def test_sagittal_directions_are_counted(case: Path) -> None:

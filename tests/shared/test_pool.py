@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-from shared.runtime import pool as workers
-workers.begin("stranger")
-with workers.processes(2) as spread:
+from shared.runtime import pool
+pool.begin("stranger")
+with pool.processes(2) as spread:
     print(list(spread(abs, [-1, 2])))
 """
 
