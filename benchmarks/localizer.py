@@ -20,15 +20,23 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.record_demo import cpu_name
-from localize.calibrate import read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
-from localize.decoding.prior import mean_prior, read_prior
+from localize.decoding.prior import mean_prior
 from localize.detector.boxes import side_points_px
-from localize.device import resolve_device
-from localize.evaluate import Collected, FindingError, collect, evaluate, measures_of, missing_series_groups
-from localize.predict import CALIBRATION_FILE, Localizer, chosen_folds, predict_studies, write_predictions
-from localize.report import measure_maps, numbering_measures, read_traps, trap_groups
+from localize.detector.yolo import torch_device
+from localize.evaluate import measure_maps, read_traps
+from localize.measures import (
+    ErrorCollection,
+    FindingError,
+    collect,
+    evaluate,
+    measures_of,
+    missing_series_groups,
+    numbering_measures,
+    trap_groups,
+)
+from localize.predict import Localizer, predict_studies, read_folds, write_predictions
 from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.detections import Detection, Localization, Source, read_detections, read_localizations
@@ -96,7 +104,9 @@ def predicted(run: Path, studies: StudySet, folder: Path, *, overrides: Sequence
     localizer = Localizer.load(run, overrides=overrides, device=device)
     localizer.localize(studies.data.load_study(studies.study_ids[0]).study)  # the first pass sets the network up
     started, cpu = time.perf_counter(), time.process_time()
-    predictions = predict_studies(localizer, studies.data, studies.study_ids, name=f"{studies.name}, {folder.name}")
+    predictions = predict_studies(
+        lambda _: localizer, studies.data, studies.study_ids, name=f"{studies.name}, {folder.name}"
+    )
     cost = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     write_predictions(folder, predictions)
     slices = {"slices": predictions.slices, "problems": len(predictions.problems)}
@@ -202,8 +212,7 @@ Decode = Callable[[Study, Sequence[Detection]], Mapping[Finding, Localization]]
 
 def decoders(run: Path) -> dict[str, Decode]:
     """Ways of decoding the same boxes, by name; the first is the one that is shipped."""
-    folders = [run / f"fold{k}" for k in chosen_folds(run)]
-    prior = mean_prior(read_prior(folder / "chain.json") for folder in folders)
+    prior = mean_prior(fold.prior for fold in read_folds(run).values())
 
     def chain(*overrides: str) -> Decode:
         config = LocalizeConfig.load(run / "config.toml", overrides)
@@ -231,7 +240,7 @@ def ablations(run: Path, studies: StudySet, boxes: Sequence[Detection]) -> dict[
         log(f"{studies.name}: decoding, {name}")
         decoded = {s: decode(loaded[s].study, of_study[s]) for s in studies.study_ids}
         points = {s: {f: loaded[s].as_given(x) for f, x in found.items()} for s, found in decoded.items()}
-        result[name] = collect(studies.data, studies.data.points, points).errors
+        result[name] = collect(studies.data, points).errors
     return result
 
 
@@ -246,8 +255,8 @@ def turned_series(studies: Sequence[StudySet], *, flipped: bool) -> dict[str, in
     return {"axial_series": axial, "turned": sum(len(s.turned) for s in shown)}
 
 
-def measured(studies: StudySet, folder: Path) -> Collected:
-    return collect(studies.data, studies.data.points, read_localizations(folder / "localizations.csv"))
+def measured(studies: StudySet, folder: Path) -> ErrorCollection:
+    return collect(studies.data, read_localizations(folder / "localizations.csv"))
 
 
 def by_trap(sets: Sequence[StudySet], folders: Sequence[Path]) -> dict[str, Any]:
@@ -334,15 +343,15 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     return {**_about(args), **result, "benchmark_seconds": round(time.time() - started, 1)}
 
 
-def _slugs(collected: Collected) -> list[str]:
+def _slugs(collected: ErrorCollection) -> list[str]:
     return sorted({e.finding.view.slug for e in collected.errors})
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:
     run = read_json(args.run / "run.json")
-    calibrations = [read_calibration(args.run / f"fold{k}" / CALIBRATION_FILE) for k in chosen_folds(args.run)]
+    calibrations = [fold.calibration for fold in read_folds(args.run).values()]
     command = f"python benchmarks/localizer.py RUN WORK --studies {args.studies} --trap-rounds {args.trap_rounds}"
-    device = resolve_device(args.device)
+    device = torch_device(args.device)
     return {
         "command": command + (" --without-neighbours RUN2" if args.without_neighbours is not None else ""),
         "commit": git_commit(),

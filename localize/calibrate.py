@@ -7,8 +7,9 @@ intercept are held near "the score is right" by normal priors, and the targets a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +28,8 @@ _EDGE: Final = 1e-3
 _SLOPE_SD: Final = 0.5
 _INTERCEPT_SD: Final = 3.0
 _GROUPS: Final = 5
+# Finer towards 1, where nearly all scores are.
+_EDGES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,34 @@ def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequ
     return out
 
 
+def reliability(scores: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+    """How well scores agree with the share that is right.
+
+    `ece` is the mean over all of |mean score - share right| of their bin (Naeini et al., AAAI 2015), `brier` the mean
+    squared difference; both are None without any score.
+    """
+    values, hits = np.asarray(scores, np.float64), np.asarray(right, np.float64)
+    rows = []
+    for low, high in pairwise(_EDGES):
+        inside = (values >= low) & ((values < high) | (high == 1.0))
+        if inside.any():
+            rows.append(
+                {
+                    "score_from": low,
+                    "score_to": high,
+                    "count": int(inside.sum()),
+                    "mean_score": float(values[inside].mean()),
+                    "right": float(hits[inside].mean()),
+                }
+            )
+    gaps = [row["count"] * abs(row["mean_score"] - row["right"]) for row in rows]
+    return {
+        "ece": float(sum(gaps) / len(values)) if len(values) else None,
+        "brier": float(((values - hits) ** 2).mean()) if len(values) else None,
+        "bins": rows,
+    }
+
+
 def calibrated(item: Localization, calibration: Calibration) -> Localization:
     """The localization with its raw score calibrated."""
     raw = item.score if item.raw_score is None else item.raw_score
@@ -130,13 +161,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The calibration of a fold; the identity where there is no file, as in runs of earlier versions.
-
-    Raises:
-      InputError: for a file that `write_calibration` did not write.
-    """
-    if not path.is_file():
-        return IDENTITY
+    """Reads a fold's calibration; raises `InputError` for a file that `write_calibration` did not write."""
     value = read_json(path)
     try:
         if value["version"] != VERSION:

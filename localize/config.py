@@ -9,7 +9,7 @@ from shared.runtime.config import Config
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Side = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
+ImageSide = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -22,7 +22,7 @@ class ViewConfig(Config):
     """Axial only: from each subarticular point to the box's edge on its side."""
     mm_per_px: Annotated[float, Field(ge=0.2, le=5)] = 0.8
     """Slices are resampled to this: a level then has the same size whatever the scanner."""
-    image_px: tuple[Side, Side] = (384, 256)
+    image_px: tuple[ImageSide, ImageSide] = (384, 256)
     """Rows and columns of a training image. Larger slices are cropped near their points; prediction sees them whole.
     One number means a square."""
     neighbours: Annotated[int, Field(ge=0, le=4)] = 1

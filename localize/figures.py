@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from localize.evaluate import FindingError
+from localize.measures import FindingError
 from shared.detections import Detection, Localization
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import FloatArray

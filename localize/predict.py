@@ -1,26 +1,26 @@
-"""A trained run -> detections and localizations of new studies."""
+"""Detections and localizations of studies, from the models of a trained run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localize.calibrate import IDENTITY, Calibration, calibrated, mean_calibration, read_calibration
 from localize.config import LocalizeConfig
-from localize.decoding.decode import Decoded, decode_study
+from localize.decoding.decode import StudyDecoding, decode_study
 from localize.decoding.prior import ChainPrior, mean_prior, read_prior
-from localize.decoding.slice_selection import Chosen, first_slices, further_slices, is_conclusive, is_settled
+from localize.decoding.slice_selection import SliceSelection, first_slices, further_slices, is_conclusive, is_settled
 from localize.detector.canvas import Canvas, fit_canvas, render
-from localize.device import resolve_device
 from shared.data.challenge import Challenge
 from shared.detections import Detection, Localization, write_detections, write_localizations
 from shared.dicom.pixels import slice_pixels
 from shared.labels import Finding, Level, View
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
+from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
 from shared.runtime.run import read_run, sha256_of
@@ -32,19 +32,22 @@ if TYPE_CHECKING:
 
 KIND = "localize"
 PREDICTION_SECTIONS = ("chain", "axial", "slices")
+PRIOR_FILE = "chain.json"
 CALIBRATION_FILE = "calibration.json"
+DETECTIONS_FILE = "detections.csv"
+NUMBERING_FILE = "numbering.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyLocalization:
-    """What stage 1 says of one study.
+    """Stage 1's result for one study.
 
     Attributes:
       detections: every box above the lowest score, all views.
-      localizations: a point for each finding whose view is there and shows its level.
-      numbering: how sure the levels' names are; None where nothing was detected.
+      localizations: a point for each finding whose series is there and shows its level.
+      numbering: how certain the levels' names are; None when nothing was detected.
       problems: slices that could not be read.
-      slices: how many the detectors looked at.
+      slices: number of slices that the detectors looked at.
     """
 
     detections: tuple[Detection, ...]
@@ -55,8 +58,8 @@ class StudyLocalization:
 
 
 @dataclass(slots=True)
-class _Looked:
-    """What the detectors have looked at so far (series id, instance number), and what they saw."""
+class _Observations:
+    """The slices of a study that the detectors have looked at (series id, instance number), and what they saw."""
 
     slices: set[tuple[str, int]] = field(default_factory=set)
     detections: list[Detection] = field(default_factory=list)
@@ -65,7 +68,7 @@ class _Looked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What stage 1 says of many studies; `slices` is how many the detectors looked at."""
+    """Stage 1's results for many studies; `slices` is the number of slices that the detectors looked at."""
 
     detections: tuple[Detection, ...]
     localizations: dict[str, dict[Finding, Localization]]
@@ -75,11 +78,11 @@ class Predictions:
 
     @property
     def uncertain(self) -> list[str]:
-        """Studies whose levels may be one off."""
+        """Studies whose levels may all be one off."""
         return sorted(study_id for study_id, n in self.numbering.items() if not n.certain)
 
     def calibrated(self, calibration: Calibration) -> "Predictions":
-        """The same with the scores of all points calibrated."""
+        """The same predictions with the scores of all points calibrated."""
         found = {
             study_id: {finding: calibrated(item, calibration) for finding, item in of_study.items()}
             for study_id, of_study in self.localizations.items()
@@ -87,20 +90,17 @@ class Predictions:
         return replace(self, localizations=found)
 
 
-def pooled(parts: Iterable[Predictions]) -> Predictions:
-    """The predictions of several sets of studies together."""
-    every = list(parts)
-    return Predictions(
-        detections=tuple(d for p in every for d in p.detections),
-        localizations={s: found for p in every for s, found in p.localizations.items()},
-        numbering={s: n for p in every for s, n in p.numbering.items()},
-        problems=tuple(text for p in every for text in p.problems),
-        slices=sum(p.slices for p in every),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldFiles:
+    """What one trained fold contributes to prediction: its model files, fitted prior and calibration."""
+
+    models: Mapping[View, Path]
+    prior: ChainPrior
+    calibration: Calibration
 
 
-def chosen_folds(run: Path, folds: Sequence[int] | None = None) -> list[int]:
-    """The given folds of a finished run, or all that were trained, ascending; `InputError` for one that was not."""
+def chosen_folds(run: Path, folds: Collection[int] | None = None) -> list[int]:
+    """The given folds of a finished run, or all trained ones, ascending; raises `InputError` for an untrained fold."""
     trained = sorted(int(k) for k in read_run(run, expected_kind=KIND).get("folds", {}))
     wanted = trained if folds is None else sorted(set(folds))
     missing = [k for k in wanted if k not in trained]
@@ -109,49 +109,42 @@ def chosen_folds(run: Path, folds: Sequence[int] | None = None) -> list[int]:
     return wanted
 
 
-def check_run(
-    run: Path, data: Challenge, *, folds: Sequence[int] | None = None, overrides: Sequence[str] = (), device: str
-) -> None:
-    """What `predict_data` would stumble over, before any folder is emptied for its output.
+def read_folds(run: Path, folds: Collection[int] | None = None) -> dict[int, FoldFiles]:
+    """Reads what the given folds of a finished run, or all trained ones, contribute to prediction.
 
     Raises:
-      InputError: as `Localizer.load` and `predict_out_of_fold`, or for a device that is not there.
+      InputError: when the run is missing or unfinished, a fold was not trained, a file is damaged, or a model is not
+        the one that the run's manifest names.
     """
-    facts = read_run(run, expected_kind=KIND)
-    _overridden(run / "config.toml", overrides)
+    manifest = read_run(run, expected_kind=KIND)
+    read = {}
     for fold in chosen_folds(run, folds):
-        _models(run, fold)
-        read_prior(run / f"fold{fold}" / "chain.json")
-        read_calibration(run / f"fold{fold}" / CALIBRATION_FILE)
-    if data.fingerprint == facts.get("data_fingerprint"):
-        read_splits(run / "splits.json").check_covers(data.study_ids)
-    resolve_device(device)
+        folder = run / f"fold{fold}"
+        models = {}
+        for slug, digest in manifest["folds"][str(fold)]["models"].items():
+            view = View.from_slug(slug)
+            models[view] = folder / f"{view.slug}.pt"
+            if sha256_of(models[view]) != digest:
+                raise InputError(
+                    f"{models[view]}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
+                )
+        prior, calibration = read_prior(folder / PRIOR_FILE), read_calibration(folder / CALIBRATION_FILE)
+        read[fold] = FoldFiles(models=models, prior=prior, calibration=calibration)
+    return read
 
 
-def _models(run: Path, fold: int) -> dict[View, Path]:
-    """A trained fold's model files; `InputError` for one that is not what the run's manifest names."""
-    models = {}
-    for slug, digest in read_run(run, expected_kind=KIND)["folds"][str(fold)]["models"].items():
-        view = View.from_slug(slug)
-        models[view] = run / f"fold{fold}" / f"{view.slug}.pt"
-        if sha256_of(models[view]) != digest:
-            raise InputError(
-                f"{models[view]}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
-            )
-    return models
-
-
-def _overridden(path: Path, overrides: Sequence[str]) -> LocalizeConfig:
+def read_config(run: Path, overrides: Sequence[str] = ()) -> LocalizeConfig:
+    """The config of a run with the given changes; raises `InputError` for a change that concerns training."""
     for override in overrides:
         if override.partition(".")[0].strip() not in PREDICTION_SECTIONS:
             raise InputError(
                 f"--set {override!r}: expected a key of {', '.join(PREDICTION_SECTIONS)}; the others belong to training"
             )
-    return LocalizeConfig.load(path, tuple(overrides))
+    return LocalizeConfig.load(run / "config.toml", tuple(overrides))
 
 
 class Localizer:
-    """The detectors of one or more folds, with the chain prior and the calibration fitted beside them."""
+    """The detectors of one or more folds with the chain prior and the calibration that were fitted beside them."""
 
     def __init__(
         self,
@@ -164,96 +157,80 @@ class Localizer:
 
     @classmethod
     def load(
-        cls, run: Path, *, folds: Sequence[int] | None = None, overrides: Sequence[str] = (), device: str = "auto"
-    ) -> "Localizer":
-        """Loads a finished run; without `folds` all that were trained, whose outputs are then averaged.
+        cls, run: Path, *, folds: Collection[int] | None = None, overrides: Sequence[str] = (), device: str = "auto"
+    ) -> Self:
+        """Loads a finished run. The outputs of the given folds, or of all trained ones, are averaged.
 
-        `overrides` change how the run's detections are made and decoded, for example `slices.focused=false`.
+        Args:
+          overrides: changes to how detections are made and decoded, for example `slices.focused=false`.
 
         Raises:
-          InputError: when the run is missing or unfinished, a fold was not trained, a model file is not the one the
-            run's manifest names, or an override concerns training.
+          InputError: as `read_folds` and `read_config`, or for a device that is not there.
         """
-        wanted = chosen_folds(run, folds)
-        config = _overridden(run / "config.toml", overrides)
-        paths: dict[View, list[Path]] = {}
-        for fold in wanted:
-            for view, path in _models(run, fold).items():
-                paths.setdefault(view, []).append(path)
-        folders = [run / f"fold{fold}" for fold in wanted]
-        prior = mean_prior(read_prior(folder / "chain.json") for folder in folders)
-        calibration = mean_calibration(read_calibration(folder / CALIBRATION_FILE) for folder in folders)
-        return cls.from_paths(paths, prior, config, calibration=calibration, device=device)
+        return cls.of_folds(list(read_folds(run, folds).values()), read_config(run, overrides), device=device)
 
     @classmethod
-    def from_paths(
-        cls,
-        paths: Mapping[View, Sequence[Path]],
-        prior: ChainPrior,
-        config: LocalizeConfig,
-        *,
-        calibration: Calibration = IDENTITY,
-        device: str = "auto",
-    ) -> "Localizer":
-        """From model files whose origin the caller answers for."""
-        from localize.detector.yolo import Detector
+    def of_folds(cls, folds: Sequence[FoldFiles], config: LocalizeConfig, *, device: str = "auto") -> Self:
+        """Loads the models of the given folds, whose outputs are averaged."""
+        from localize.detector.yolo import Detector, torch_device
 
-        place = resolve_device(device)
-        lowest = min(config.chain.min_score, config.axial.min_score)
-        return cls({view: Detector(files, place, lowest) for view, files in paths.items()}, prior, config, calibration)
+        place, lowest = torch_device(device), min(config.chain.min_score, config.axial.min_score)
+        views = dict.fromkeys(view for fold in folds for view in fold.models)
+        detectors = {v: Detector([fold.models[v] for fold in folds if v in fold.models], place, lowest) for v in views}
+        prior, calibration = mean_prior(f.prior for f in folds), mean_calibration(f.calibration for f in folds)
+        return cls(detectors, prior, config, calibration)
 
     @property
     def unmirror(self) -> bool:
-        """Whether studies are localized as their pictures show them, or as their headers say."""
+        """Whether mirrored axial series are localized as their pixels show them rather than as their headers say."""
         return self.config.axial.unmirror
 
     def localize(self, study: Study) -> StudyLocalization:
-        """Detects on the slices that matter, or on all, and decodes the findings' points.
+        """Detects on the slices that matter, or on all of them, and decodes a point for each finding.
 
-        It believes the planes of `study`: give it one from `shared.mirror.correct.as_shown`, unless `unmirror` is off.
+        The planes of `study` are believed: unless `unmirror` is off, pass a study from `shared.mirror.correct.as_shown`.
         """
-        looked = _Looked()
-        decoded = self._focused(study, looked) if self.config.slices.focused else None
-        if decoded is None:
-            self._look(study, {series.series_id: series.slices for series in study.series}, looked)
-            decoded = self._decode(study, looked)
+        seen = _Observations()
+        decoding = self._localize_focused(study, seen) if self.config.slices.focused else None
+        if decoding is None:
+            self._look(study, {series.series_id: series.slices for series in study.series}, seen)
+            decoding = self._decode(study, seen)
         return StudyLocalization(
-            detections=tuple(looked.detections),
-            localizations=decoded.localizations,
-            numbering=decoded.numbering,
-            problems=tuple(looked.problems),
-            slices=len(looked.slices),
+            detections=tuple(seen.detections),
+            localizations=decoding.localizations,
+            numbering=decoding.numbering,
+            problems=tuple(seen.problems),
+            slices=len(seen.slices),
         )
 
-    def _focused(self, study: Study, looked: "_Looked") -> Decoded | None:
+    def _localize_focused(self, study: Study, seen: _Observations) -> StudyDecoding | None:
         """Looks at the slices that matter; None when they leave a doubt."""
         first = first_slices(study, self.config)
-        self._look(study, first, looked)
-        spine = self._decode(study, looked).spine
+        self._look(study, first, seen)
+        spine = self._decode(study, seen).spine
         if spine is None or not is_settled(study, spine, first, self.config):
             return None
-        self._look(study, further_slices(study, spine, self._prior, self.config), looked)
-        decoded = self._decode(study, looked)
-        settled = is_conclusive(spine, decoded, self.config)
-        return decoded if settled else None
+        self._look(study, further_slices(study, spine, self._prior, self.config), seen)
+        decoding = self._decode(study, seen)
+        return decoding if is_conclusive(spine, decoding, self.config) else None
 
-    def _decode(self, study: Study, looked: "_Looked") -> Decoded:
-        return decode_study(study, looked.detections, self._prior, self.config, self._calibration)
+    def _decode(self, study: Study, seen: _Observations) -> StudyDecoding:
+        return decode_study(study, seen.detections, self._prior, self.config, self._calibration)
 
-    def _look(self, study: Study, chosen: Chosen, looked: "_Looked") -> None:
-        """Runs the detectors on those of the chosen slices that they have not seen yet."""
+    def _look(self, study: Study, selection: SliceSelection, seen: _Observations) -> None:
+        """Runs the detectors on those of the selected slices that they have not looked at yet."""
         for series in study.series:
             if series.view not in self._detectors:
                 continue
             new = [
-                s
-                for s in chosen.get(series.series_id, ())
-                if (series.series_id, s.instance_number) not in looked.slices
+                item
+                for item in selection.get(series.series_id, ())
+                if (series.series_id, item.instance_number) not in seen.slices
             ]
-            looked.slices.update((series.series_id, item.instance_number) for item in new)
+            seen.slices.update((series.series_id, item.instance_number) for item in new)
             detections, problems = self._detect(study.study_id, series, new)
-            looked.detections.extend(detections)
-            looked.problems.extend(problems)
+            seen.detections.extend(detections)
+            seen.problems.extend(problems)
 
     def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
         section = self.config.of_view(series.view)
@@ -290,77 +267,106 @@ class Localizer:
 
 
 def predict_studies(
-    localizer: Localizer, data: Challenge, study_ids: Iterable[str], *, name: str = "localizing"
+    localizer_of: Callable[[str], Localizer], data: Challenge, study_ids: Iterable[str], *, name: str = "localizing"
 ) -> Predictions:
-    """Localizes studies one after another; one that fails is a problem and the others go on.
+    """Localizes studies one after another. A study that fails becomes a problem, and the others go on.
 
-    Points lie where the headers put their pixels, also in a mirrored axial series, whose left is then at negative x.
+    The points are where the headers place their pixels, in a mirrored axial series too: there the patient's left has
+    the smaller x.
+
+    Args:
+      localizer_of: gives the localizer that may see a study, by study id.
+      name: what the progress is called.
     """
-    parts = []
+    detections: list[Detection] = []
+    localizations: dict[str, dict[Finding, Localization]] = {}
+    numbering: dict[str, Numbering] = {}
+    problems: list[str] = []
+    slices = 0
     for study_id in track(list(study_ids), name):
-        loaded = data.load_study(study_id)
+        localizer, loaded = localizer_of(study_id), data.load_study(study_id)
         shown = as_shown(loaded.study, look=localizer.unmirror)
+        problems += (*loaded.problems, *shown.problems)
         try:
             result = localizer.localize(shown.study)
         except InputError as error:
-            problems = (*loaded.problems, *shown.problems, f"study {study_id}: {error}")
-            parts.append(Predictions(detections=(), localizations={}, numbering={}, problems=problems))
+            problems.append(f"study {study_id}: {error}")
             continue
-        parts.append(
-            Predictions(
-                detections=result.detections,
-                localizations={study_id: {f: shown.as_given(x) for f, x in result.localizations.items()}},
-                numbering={} if result.numbering is None else {study_id: result.numbering},
-                problems=(*loaded.problems, *shown.problems, *result.problems),
-                slices=result.slices,
-            )
-        )
-    return pooled(parts)
+        detections += result.detections
+        localizations[study_id] = {f: shown.as_given(x) for f, x in result.localizations.items()}
+        if result.numbering is not None:
+            numbering[study_id] = result.numbering
+        problems += result.problems
+        slices += result.slices
+    return Predictions(
+        detections=tuple(detections), localizations=localizations, numbering=numbering, problems=tuple(problems),
+        slices=slices,
+    )  # fmt: skip
 
 
-def predict_data(
-    run: Path,
-    data: Challenge,
-    *,
-    folds: Sequence[int] | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "auto",
-) -> Predictions:
-    """Localizes every study of `data`: the run's own training studies out of fold, others with its folds averaged."""
-    if data.fingerprint == read_run(run, expected_kind=KIND).get("data_fingerprint"):
-        return predict_out_of_fold(run, data, folds=folds, overrides=overrides, device=device)
-    localizer = Localizer.load(run, folds=folds, overrides=overrides, device=device)
-    return predict_studies(localizer, data, data.study_ids)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """Studies to localize with a run. Everything is read and checked at construction, before any folder is emptied.
 
-
-def predict_out_of_fold(
-    run: Path,
-    data: Challenge,
-    *,
-    folds: Sequence[int] | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "auto",
-) -> Predictions:
-    """Localizes training studies, each with the fold that held it out; studies of other folds are left out.
+    Attributes:
+      run: folder of a finished `lumbar localize train`.
+      data: the studies.
+      folds: the trained folds to use; all of them by default.
+      overrides: changes to how detections are made and decoded, for example `slices.focused=false`.
+      device: any form of `--device`.
+      config: the run's config with the overrides.
+      files: what each of the folds contributes.
+      fold_of: the fold that held each study out, when the data are those that the run was trained on; otherwise None.
 
     Raises:
-      InputError: when the run's splits are not of these data, or as `Localizer.load`.
+      InputError: as `Localizer.load`, or when the run's splits do not cover its training data.
     """
-    splits = read_splits(run / "splits.json")
-    splits.check_covers(data.study_ids)
-    wanted = chosen_folds(run, folds)
-    parts = []
-    for fold in wanted:
-        localizer = Localizer.load(run, folds=[fold], overrides=overrides, device=device)
-        parts.append(predict_studies(localizer, data, splits.held_out(fold), name=f"fold {fold}: localizing"))
-    left_out = len(data.study_ids) - sum(len(splits.held_out(fold)) for fold in wanted)
-    if left_out:
-        log(f"left out: {left_out} of {len(data.study_ids)} studies, which no chosen fold of {run} held out")
-    return pooled(parts)
+
+    run: Path
+    data: Challenge
+    folds: Collection[int] | None = None
+    overrides: Sequence[str] = ()
+    device: str = "auto"
+    config: LocalizeConfig = field(init=False, repr=False)
+    files: Mapping[int, FoldFiles] = field(init=False, repr=False)
+    fold_of: Mapping[str, int] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from localize.detector.yolo import torch_device
+
+        checked: dict[str, Any] = {
+            "config": read_config(self.run, self.overrides),
+            "files": read_folds(self.run, self.folds),
+            "fold_of": None,
+            "device": torch_device(self.device),
+        }
+        if self.data.fingerprint == read_run(self.run, expected_kind=KIND).get("data_fingerprint"):
+            splits = read_splits(self.run / "splits.json")
+            splits.check_covers(self.data.study_ids)
+            checked["fold_of"] = fold_by_study(splits, checked["files"])
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def load(self, folds: Sequence[int] | None) -> Localizer:
+        """The localizer of the given folds; of all that are used for None."""
+        files = [self.files[k] for k in (self.files if folds is None else folds)]
+        return Localizer.of_folds(files, self.config, device=self.device)
+
+
+def predict(request: PredictRequest) -> Predictions:
+    """Localizes the studies: those that the run was trained on out of fold, all others with its folds averaged.
+
+    Training studies that none of the folds held out are left out.
+    """
+    study_ids, fold_of = request.data.study_ids, request.fold_of
+    if fold_of is not None and len(fold_of) < len(study_ids):
+        left_out = len(study_ids) - len(fold_of)
+        log(f"left out: {left_out} of {len(study_ids)} studies, which no chosen fold of {request.run} held out")
+    return predict_studies(FoldModels(request.load, fold_of), request.data, study_ids if fold_of is None else fold_of)
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes detections.csv, localizations.csv and numbering.csv."""
-    write_detections(folder / "detections.csv", predictions.detections)
-    write_numbering(folder / "numbering.csv", predictions.numbering)
-    write_localizations(folder / "localizations.csv", predictions.localizations)
+    write_detections(folder / DETECTIONS_FILE, predictions.detections)
+    write_numbering(folder / NUMBERING_FILE, predictions.numbering)
+    write_localizations(folder / LOCALIZATIONS_FILE, predictions.localizations)

@@ -199,20 +199,13 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
     if (run / RUN_FILE).is_file():
         return
     from localize.config import LocalizeConfig
+    from localize.train.request import TrainingResources, TrainRequest
     from localize.train.run import train
 
     config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
     prepare_output(run, resume=resume)
-    train(
-        data,
-        run,
-        config,
-        folds=parse_folds(options.fold, splits),
-        splits=splits,
-        device=options.device,
-        workers=options.workers,
-        resume=resume,
-    )
+    request = TrainRequest(data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold, splits)))
+    train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))
 
 
 def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:
@@ -261,20 +254,20 @@ def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> P
 def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], device: str) -> None:
     """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
     from classify.report import evaluate_run
-    from localize.report import Measured, measure_maps, write_report
+    from localize.evaluate import measure_maps
+    from localize.report import Evaluation, write_report
 
     points = read_points(out / "truth" / "test_label_coordinates.csv")
     unseen = replace(Challenge.open(out / "data", "test"), points=points)
-    measured = Measured(
+    evaluation = Evaluation(
         data=unseen,
-        points=points,
         localizations={r.study_id: r.localizations for r in results},
         detections=[d for r in results for d in r.detections],
         maps=measure_maps(unseen, out / "localizer", device=device),
         how="Unseen studies",
         numbering={r.study_id: r.numbering for r in results if r.numbering is not None},
     )
-    write_report(prepare_output(out / "reports" / "localize", overwrite=True), measured)
+    write_report(prepare_output(out / "reports" / "localize", overwrite=True), evaluation)
     found = read_localizations(out / "localizer" / "localizations.csv")
     folder = prepare_output(out / "reports" / "classify", overwrite=True)
     evaluate_run(data, out / "classifier", folder, localizations=found)

@@ -140,9 +140,10 @@ def localize_axial(
             for index, side in enumerate(_SIDES):
                 chosen = _choose(shown, slices, level, index, config)
                 if chosen is not None:
-                    localization = _place(study.study_id, chosen, level, side, spine, prior, config)
+                    finding = _finding(side, level)
+                    localization = _place(study.study_id, chosen, finding, spine, prior, config)
                     if localization is not None:
-                        found.setdefault(localization.finding, []).append(localization)
+                        found.setdefault(finding, []).append(localization)
     return {finding: max(options, key=lambda o: (o.score, o.series_id)) for finding, options in found.items()}
 
 
@@ -167,23 +168,21 @@ def _choose(
 def _place(
     study_id: str,
     chosen: AxialSlice,
-    level: Level,
-    side: Side,
+    finding: Finding,
     spine: Spine | None,
     prior: ChainPrior,
     config: LocalizeConfig,
 ) -> Localization | None:
     """The point on its slice: from the box where there is one, else carried over from the chain."""
-    plane = chosen.item.plane
-    box = _box(chosen, level)
-    trust = 1.0 if spine is None else spine.chain[level].score
+    plane, box = chosen.item.plane, _box(chosen, finding.level)
+    trust = 1.0 if spine is None else spine.chain[finding.level].score
     if box is not None:
-        x_px, y_px = side_points_px(plane, box.box_xyxy_px, config.axial_t2.margin_mm)[side]
+        points_px = side_points_px(plane, box.box_xyxy_px, config.axial_t2.margin_mm)
+        x_px, y_px = points_px[Side.LEFT if finding.side is Side.LEFT else Side.RIGHT]
         source, strength = Source.DETECTED, box.score
     elif spine is not None:
-        x_px, y_px = (
-            float(v) for v in plane.to_pixel(spine.point_mm[level] + prior.offset_mean[_finding(side, level)])
-        )
+        expected_mm = spine.point_mm[finding.level] + prior.offset_mean[finding]
+        x_px, y_px = (float(v) for v in plane.to_pixel(expected_mm))
         source, strength = Source.PROJECTED, 0.0
         if not chosen.item.contains((x_px, y_px)):
             return None
@@ -191,7 +190,7 @@ def _place(
         return None
     return Localization(
         study_id=study_id,
-        finding=_finding(side, level),
+        finding=finding,
         series_id=chosen.series.series_id,
         instance_number=chosen.item.instance_number,
         x_px=x_px,

@@ -7,42 +7,24 @@ that has no place. Such a level is interpolated between its neighbours, or extra
 `localize.decoding.numbering` says how probable a chain one disc higher or lower is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from localize.config import ChainConfig
+from localize.decoding.lift import LiftedDetection, evidence, find_places
 from localize.decoding.numbering import Places, weigh_shifts
 from localize.decoding.paths import Steps, best_path, log_weight, posterior
 from localize.decoding.prior import ChainPrior
-from shared.detections import Detection, Source
+from shared.detections import Source
 from shared.geometry import FloatArray
-from shared.labels import Condition, Finding, Level, Side, View
+from shared.labels import Level, View
 from shared.numbering import Numbering
-from shared.study import Study
 
-_MAX_PLACES: Final = 48
 # Sizes and leans of the patient that are tried, in standard deviations.
 _POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
-# A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
-_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifted:
-    """A detection in patient space.
-
-    Attributes:
-      detection: where it comes from.
-      point_mm: centre of its box (x, y, z).
-      canal_yz_mm: where the canal point of its level would be, in the sagittal plane.
-    """
-
-    detection: Detection
-    point_mm: FloatArray
-    canal_yz_mm: FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,71 +42,6 @@ class ChainLevel:
 Chain = Mapping[Level, ChainLevel]
 
 
-def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[Lifted]:
-    """Detections in patient space."""
-    planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
-    shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
-    lifted = []
-    for detection in detections:
-        point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
-        canal = point[1:] - shifts[detection.view, detection.level]
-        lifted.append(Lifted(detection=detection, point_mm=point, canal_yz_mm=canal))
-    return lifted
-
-
-def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
-    """Mean offset (y, z) of a view's box from the canal point.
-
-    On T1 of both foramina, because which side a slice shows is not known yet; on axial slices of the middle between the
-    subarticular points.
-    """
-    if view is View.SAGITTAL_T2:
-        return np.zeros(2)
-    condition = Condition.FORAMINAL if view is View.SAGITTAL_T1 else Condition.SUBARTICULAR
-    sides = [prior.offset_mean[Finding(condition=condition, side=side, level=level)][1:] for side in Side]
-    return np.asarray((sides[0] + sides[1]) / 2)
-
-
-def find_places(lifted: Sequence[Lifted], merge_mm: float) -> FloatArray:
-    """Places in the sagittal plane, the strongest detections first. # [p, 2]"""
-    if not lifted:
-        return np.empty((0, 2))
-    order = sorted(range(len(lifted)), key=lambda i: (-lifted[i].detection.score, i))
-    points = np.array([lifted[i].canal_yz_mm for i in order])
-    weights = np.array([lifted[i].detection.score for i in order])
-    free = np.ones(len(order), bool)
-    places: list[FloatArray] = []
-    for i in range(len(order)):
-        if not free[i] or len(places) == _MAX_PLACES:
-            continue
-        near = np.linalg.norm(points - points[i], axis=1) <= merge_mm
-        places.append(np.average(points[near], axis=0, weights=weights[near]))
-        free &= ~near
-    return np.array(places)
-
-
-def evidence(lifted: Sequence[Lifted], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
-    """Mean score of each level at each place, by view. # [p, 5] each
-
-    A slice counts once a place and level, with its best box there; the mean is over as many slices as usually show a
-    level, so a lone box on one slice counts for less.
-    """
-    result = {}
-    for view, usual in _SLICES_PER_LEVEL.items():
-        items = [item for item in lifted if item.detection.view is view]
-        if not items:
-            continue
-        best: dict[tuple[str, int], FloatArray] = {}
-        for item in items:
-            key = (item.detection.series_id, item.detection.instance_number)
-            scores = best.setdefault(key, np.zeros((len(places), len(Level))))
-            near = np.linalg.norm(places - item.canal_yz_mm, axis=1) <= reach_mm
-            scores[near, item.detection.level] = np.maximum(scores[near, item.detection.level], item.detection.score)
-        stack = np.sort(np.stack(list(best.values())), axis=0)[::-1][:usual]
-        result[view] = stack.sum(0) / usual
-    return result
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainDecoding:
     """The best chain and how sure its names are; no levels and None without any detection."""
@@ -133,7 +50,7 @@ class ChainDecoding:
     numbering: Numbering | None
 
 
-def decode_chain(lifted: Sequence[Lifted], prior: ChainPrior, config: ChainConfig) -> ChainDecoding:
+def decode_chain(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: ChainConfig) -> ChainDecoding:
     """The best chain, beside the chains one disc higher and lower."""
     usable = [item for item in lifted if item.detection.score >= config.min_score]
     yz_mm = find_places(usable, config.merge_mm)
@@ -178,7 +95,7 @@ def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> Cha
     return fitting
 
 
-def _weigh_places(usable: Sequence[Lifted], yz_mm: FloatArray, config: ChainConfig) -> Places:
+def _weigh_places(usable: Sequence[LiftedDetection], yz_mm: FloatArray, config: ChainConfig) -> Places:
     weights = {View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: config.t1_weight, View.AXIAL_T2: config.axial_weight}
     unary, seen = np.zeros((len(yz_mm), len(Level))), np.zeros(len(yz_mm))
     for view, scores in evidence(usable, yz_mm, config.merge_mm).items():
@@ -187,7 +104,9 @@ def _weigh_places(usable: Sequence[Lifted], yz_mm: FloatArray, config: ChainConf
     return Places(yz_mm=yz_mm, unary=unary, seen=seen)
 
 
-def _refined(lifted: Sequence[Lifted], place: FloatArray, level: Level, merge_mm: float) -> tuple[float, float]:
+def _refined(
+    lifted: Sequence[LiftedDetection], place: FloatArray, level: Level, merge_mm: float
+) -> tuple[float, float]:
     """Mean position of the boxes at a place, those of the level itself and of the canal's own view counting most."""
     near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
     own = [item for item in near if item.detection.level is level] or near

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from localize.calibrate import IDENTITY, Calibration, calibrated
 from localize.config import LocalizeConfig
 from localize.decoding.axial import localize_axial
-from localize.decoding.chain import decode_chain, lift
+from localize.decoding.chain import decode_chain
+from localize.decoding.lift import lift
 from localize.decoding.prior import ChainPrior
 from localize.decoding.sagittal import Spine, localize_sagittal, locate_spine
 from shared.detections import Detection, Localization
@@ -16,7 +17,7 @@ from shared.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
+class StudyDecoding:
     """What the detections of a study say.
 
     Attributes:
@@ -35,7 +36,7 @@ def decode_study(
     prior: ChainPrior,
     config: LocalizeConfig,
     calibration: Calibration = IDENTITY,
-) -> Decoded:
+) -> StudyDecoding:
     """Detections of all views -> the study's points. The order of the detections does not matter."""
     detections = sorted(
         detections, key=lambda d: (d.view, d.series_id, d.instance_number, d.level, -d.score, d.box_xyxy_px)
@@ -46,4 +47,4 @@ def decode_study(
     found = {} if spine is None else localize_sagittal(study, spine, lifted, prior)
     found |= localize_axial(study, detections, spine, prior, config)
     points = [calibrated(item, calibration) for item in sorted(found.values(), key=lambda x: x.finding.index)]
-    return Decoded(localizations={p.finding: p for p in points}, spine=spine, numbering=chain.numbering)
+    return StudyDecoding(localizations={p.finding: p for p in points}, spine=spine, numbering=chain.numbering)

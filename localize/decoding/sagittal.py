@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from localize.decoding.chain import Chain, Lifted
+from localize.decoding.chain import Chain
+from localize.decoding.lift import LiftedDetection
 from localize.decoding.prior import ChainPrior
 from shared.detections import Localization, Source
 from shared.geometry import FloatArray
@@ -45,7 +46,7 @@ class Spine:
     chain: Chain
 
 
-def locate_spine(chain: Chain, lifted: Sequence[Lifted], prior: ChainPrior) -> Spine | None:
+def locate_spine(chain: Chain, lifted: Sequence[LiftedDetection], prior: ChainPrior) -> Spine | None:
     """Adds the midline's x to the chain; None for an empty chain."""
     if not chain:
         return None
@@ -67,7 +68,7 @@ def locate_spine(chain: Chain, lifted: Sequence[Lifted], prior: ChainPrior) -> S
     return Spine(point_mm={k: np.array([middle[k], *chain[k].yz_mm]) for k in Level}, chain=chain)
 
 
-def _midline_grid(boxes: Sequence[Lifted]) -> FloatArray:
+def _midline_grid(boxes: Sequence[LiftedDetection]) -> FloatArray:
     """Where the midline may be: the x of the boxes, at most `_REACH_MM` from their weighted median. # [g]"""
     ordered = sorted((float(item.point_mm[0]), item.detection.score) for item in boxes)
     xs, scores = np.array(ordered).T
@@ -77,13 +78,13 @@ def _midline_grid(boxes: Sequence[Lifted]) -> FloatArray:
     return np.arange(low - 5.0, high + 5.0 + _GRID_MM, _GRID_MM)
 
 
-def _near(lifted: Sequence[Lifted], chain: Chain, level: Level) -> list[Lifted]:
+def _near(lifted: Sequence[LiftedDetection], chain: Chain, level: Level) -> list[LiftedDetection]:
     """Boxes at the level's place, whatever level the detector called them."""
     place = np.array(chain[level].yz_mm)
     return [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= NEAR_MM]
 
 
-def _midline_votes(grid: FloatArray, near: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
+def _midline_votes(grid: FloatArray, near: Sequence[LiftedDetection], level: Level, prior: ChainPrior) -> FloatArray:
     """The views' votes, however many boxes each has; none without a box. # [g]"""
     of_view = {view: [item for item in near if item.detection.view is view] for view in _VIEW_WEIGHT}
     there = [(_VIEW_WEIGHT[view], boxes) for view, boxes in of_view.items() if boxes]
@@ -91,7 +92,7 @@ def _midline_votes(grid: FloatArray, near: Sequence[Lifted], level: Level, prior
     return votes / max(sum(weight for weight, _ in there), 1e-9)
 
 
-def _vote(grid: FloatArray, boxes: Sequence[Lifted], level: Level, prior: ChainPrior) -> FloatArray:
+def _vote(grid: FloatArray, boxes: Sequence[LiftedDetection], level: Level, prior: ChainPrior) -> FloatArray:
     """Canal and axial boxes vote for their own x, foraminal ones for what a left or a right foramen would imply."""
     votes = np.zeros(len(grid))
     for item in boxes:
@@ -116,7 +117,7 @@ class _Target:
 
 
 def localize_sagittal(
-    study: Study, spine: Spine, lifted: Sequence[Lifted], prior: ChainPrior
+    study: Study, spine: Spine, lifted: Sequence[LiftedDetection], prior: ChainPrior
 ) -> dict[Finding, Localization]:
     """Canal points on sagittal T2 and foraminal points on sagittal T1, for the series that are there."""
     found: dict[Finding, Localization] = {}
@@ -144,7 +145,7 @@ def localize_sagittal(
 
 
 def _on_series(
-    study_id: str, series: Series, target: _Target, near: Sequence[Lifted], spine: Spine
+    study_id: str, series: Series, target: _Target, near: Sequence[LiftedDetection], spine: Spine
 ) -> Localization | None:
     """The target on the best slice of one series; None when no slice shows its place."""
     slices = [item for item in series.slices if item.contains(_pixel(item, target.point_mm))]
@@ -196,7 +197,7 @@ def _right_side(x_mm: FloatArray, target: _Target) -> np.ndarray:
     return lateral >= _MIN_LATERAL_MM if target.finding.side is Side.LEFT else lateral <= -_MIN_LATERAL_MM
 
 
-def _support(x_mm: FloatArray, own: Sequence[Lifted], level: Level) -> FloatArray:
+def _support(x_mm: FloatArray, own: Sequence[LiftedDetection], level: Level) -> FloatArray:
     """Detector scores around each slice, smoothed over its neighbours: the middle of a run of slices wins."""
     support = np.zeros(len(x_mm))
     for item in own:
@@ -205,7 +206,7 @@ def _support(x_mm: FloatArray, own: Sequence[Lifted], level: Level) -> FloatArra
     return support
 
 
-def _weighted_yz(seen: Sequence[Lifted], x_mm: float, level: Level) -> FloatArray:
+def _weighted_yz(seen: Sequence[LiftedDetection], x_mm: float, level: Level) -> FloatArray:
     """Mean box centre (y, z): the slice itself and boxes of the right level count most."""
     own = [item for item in seen if item.detection.level is level] or list(seen)
     weights = [item.detection.score**2 * np.exp(-0.5 * ((item.point_mm[0] - x_mm) / 2.0) ** 2) for item in own]

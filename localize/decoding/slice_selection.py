@@ -11,7 +11,7 @@ import numpy as np
 
 from localize.config import LocalizeConfig
 from localize.decoding.axial import expected_points
-from localize.decoding.decode import Decoded
+from localize.decoding.decode import StudyDecoding
 from localize.decoding.numbering import ladder
 from localize.decoding.prior import ChainPrior
 from localize.decoding.sagittal import Spine
@@ -21,12 +21,12 @@ from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Slice, Study
 
-Chosen = Mapping[str, Sequence[Slice]]  # series id -> slices
+SliceSelection = Mapping[str, Sequence[Slice]]  # series id -> slices
 # A series this short is not worth a choice.
 _FEW_SLICES: Final = 5
 
 
-def first_slices(study: Study, config: LocalizeConfig) -> Chosen:
+def first_slices(study: Study, config: LocalizeConfig) -> SliceSelection:
     """The middle of every sagittal T2 series; empty for a study without one."""
     reach = config.slices.midline_mm
     return {series.series_id: _middle(series, reach) for series in study.of_view(View.SAGITTAL_T2)}
@@ -40,7 +40,7 @@ def _middle(series: Series, reach_mm: float) -> list[Slice]:
     return [item for item, x in zip(series.slices, x_mm, strict=True) if abs(x - middle) <= reach_mm]
 
 
-def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: LocalizeConfig) -> Chosen:
+def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: LocalizeConfig) -> SliceSelection:
     """T1 slices that pass a foramen and axial slices that pass a level, or a disc beyond the chain's ends."""
     chosen: dict[str, Sequence[Slice]] = {}
     foramina = np.array([spine.point_mm[f.level] + prior.offset_mean[f] for f in _foramina()])
@@ -71,7 +71,7 @@ def _passing(series: Series, points_mm: FloatArray, reach_mm: float) -> list[Sli
     return [item for item in series.slices if np.abs(item.plane.distance_mm(points_mm)).min() <= reach_mm]
 
 
-def is_settled(study: Study, spine: Spine | None, looked_at: Chosen, config: LocalizeConfig) -> bool:
+def is_settled(study: Study, spine: Spine | None, looked_at: SliceSelection, config: LocalizeConfig) -> bool:
     """Whether the first look found all five levels and the midline, well inside the slices looked at."""
     if spine is None or not all(_is_sure(spine, level, config) for level in Level):
         return False
@@ -95,7 +95,7 @@ def _encloses(series: Series, looked_at: Sequence[Slice], x_mm: Sequence[float])
     return bool(seen) and min(seen) + inside <= min(x_mm) and max(x_mm) <= max(seen) - inside
 
 
-def is_conclusive(first: Spine, decoded: Decoded, config: LocalizeConfig) -> bool:
+def is_conclusive(first: Spine, decoded: StudyDecoding, config: LocalizeConfig) -> bool:
     """Whether all the chosen slices together agree with the first look and show every finding that they should."""
     spine, numbering = decoded.spine, decoded.numbering
     if spine is None or numbering is None or not numbering.certain:

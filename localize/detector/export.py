@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -32,27 +33,30 @@ EXPORT_FILE = "export.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """The data set of one view's detector: its training studies (`train`) and held-out studies (`val`).
+
+    Without `train` the data set serves only to measure a detector.
+    """
+
+    data: Challenge
+    view: View
+    config: LocalizeConfig
+    train: Sequence[str] = ()
+    val: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCounts:
-    """Images of a data set, and what could not be used."""
+    """The number of images in a data set, and what could not be used."""
 
     train_images: int
     val_images: int
     problems: tuple[str, ...]
 
 
-def export_view(
-    data: Challenge,
-    view: View,
-    folder: Path,
-    config: LocalizeConfig,
-    *,
-    train: Sequence[str],
-    val: Sequence[str],
-    workers: int = 1,
-) -> ExportCounts:
-    """Writes the data set of one view's detector; keeps a finished one that lies there already.
-
-    Without `train` it serves to measure a detector only.
+def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> ExportCounts:
+    """Writes the data set of one view's detector, unless a finished one is there already.
 
     Raises:
       InputError: when no slice of a part shows a level.
@@ -64,18 +68,18 @@ def export_view(
         shutil.rmtree(folder)
     problems: list[str] = []
     counts = {"train": 0, "val": 0}
-    for part, study_ids in (("train", train), ("val", val)):
+    for part, study_ids in (("train", request.train), ("val", request.val)):
         if part == "train" and not study_ids:
             continue
-        counts[part], found = _export_part(data, view, folder, part, config, study_ids, workers)
+        counts[part], found = _export_part(request, part, folder, workers)
         problems.extend(found)
         if not counts[part]:
-            verb = "train on" if part == "train" else "measure on"
             raise InputError(
-                f"{data.root}: no usable {view.value} slice with an annotated level in {len(study_ids)} studies to "
-                f"{verb}; check {data.part}_label_coordinates.csv"
+                f"{request.data.root}: no usable {request.view.value} slice with an annotated level in "
+                f"{len(study_ids)} studies to {'train' if part == 'train' else 'measure'} on; check "
+                f"{request.data.part}_label_coordinates.csv"
             )
-    write_text(folder / "data.yaml", _data_yaml(folder, "train" if train else "val"))
+    write_text(folder / "data.yaml", _data_yaml(folder, "train" if request.train else "val"))
     write_json(folder / EXPORT_FILE, {**counts, "problems": problems})
     return ExportCounts(train_images=counts["train"], val_images=counts["val"], problems=tuple(problems))
 
@@ -90,20 +94,17 @@ def _data_yaml(folder: Path, training_part: str) -> str:
     )
 
 
-def _export_part(
-    data: Challenge, view: View, folder: Path, part: str, config: LocalizeConfig, study_ids: Sequence[str], workers: int
-) -> tuple[int, list[str]]:
+def _export_part(request: ExportRequest, part: str, folder: Path, workers: int) -> tuple[int, list[str]]:
+    """Writes the images and labels of one part; returns the number of images, 0 when none shows a level."""
+    study_ids = request.train if part == "train" else request.val
     images, labels = folder / "images" / part, folder / "labels" / part
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     problems: list[str] = []
     written = positives = 0
-
-    def one_study(study_id: str) -> tuple[list[tuple[np.ndarray, str]], list[str]]:
-        return _study_images(data, view, config, study_id)
-
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        results = track(pool.map(one_study, study_ids), f"exporting {view.slug} {part}", total=len(study_ids))
+        images_of = pool.map(partial(_study_images, request), study_ids)
+        results = track(images_of, f"exporting {request.view.slug} {part}", total=len(study_ids))
         for pictures, found in results:
             problems.extend(found)
             for image, text in pictures:
@@ -116,16 +117,15 @@ def _export_part(
     return (written if positives else 0), problems
 
 
-def _study_images(
-    data: Challenge, view: View, config: LocalizeConfig, study_id: str
-) -> tuple[list[tuple[np.ndarray, str]], list[str]]:
-    loaded = data.load_study(study_id)
-    truth = annotated_localizations(loaded.study, data.points.get(study_id, ()))
-    section = config.of_view(view)
+def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.ndarray, str]], list[str]]:
+    """A study's images with their labels, and the slices that could not be read."""
+    loaded = request.data.load_study(study_id)
+    truth = annotated_localizations(loaded.study, request.data.points.get(study_id, ()))
+    section = request.config.of_view(request.view)
     pictures, problems = [], list(loaded.problems)
-    for series in loaded.study.of_view(view):
+    for series in loaded.study.of_view(request.view):
         for labelled in choose_slices(
-            label_series(series, truth, section), section.negatives, study_id, config.optim.seed
+            label_series(series, truth, section), section.negatives, study_id, request.config.optim.seed
         ):
             try:
                 pixels = slice_pixels(labelled.item)

@@ -26,6 +26,7 @@ from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConf
 from localize.detector.augment import augment
 from localize.detector.nms import RawBoxes, choose_boxes
 from shared.labels import Level
+from shared.runtime.device import resolve_device
 from shared.runtime.errors import InputError
 from shared.runtime.files import written_beside
 from shared.runtime.progress import log
@@ -68,6 +69,14 @@ def _ultralytics() -> Any:
     if omp is None:
         os.environ.pop("OMP_NUM_THREADS", None)
     return ultralytics
+
+
+def torch_device(text: str, *, several: bool = False) -> str:
+    """torch's name of the device that `--device` names, among those that torch sees; see `resolve_device`."""
+    import torch
+
+    mps = torch.backends.mps.is_available()
+    return resolve_device(text, gpus=torch.cuda.device_count(), mps=mps, several=several)
 
 
 @contextmanager
@@ -153,6 +162,7 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@cache
 def starting_weights(model: ModelConfig) -> Path | None:
     """The file that training starts from, downloaded where the config names it; None to start from nothing.
 

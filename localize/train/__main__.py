@@ -2,6 +2,6 @@
 
 import sys
 
-from localize.cli import main_train
+from localize.train.command import main
 
-sys.exit(main_train(sys.argv[1:]))
+sys.exit(main())

@@ -58,6 +58,10 @@ def sha256_of(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> None:
     """Writes run.json: the command's name, version, commit, python, host kind, times, and the given facts."""
     write_json(
@@ -68,7 +72,7 @@ def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> No
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "started": _utc(started),
             "seconds": round(time.time() - started, 1),
             **facts,
         },
@@ -145,7 +149,8 @@ class RunFolder:
     def record(self, *, started: float, **facts: Any) -> None:
         """Writes run.json, which ends the run; the seconds of earlier calls on the same run add up beside its own."""
         earlier = self.facts() if (self.path / RUN_FILE).is_file() else {}
-        before = earlier.get("earlier_seconds", 0.0) + earlier.get("seconds", 0.0)
+        again = earlier.get("started") == _utc(started)  # this very call has recorded the run before
+        before = earlier.get("earlier_seconds", 0.0) + (0.0 if again else earlier.get("seconds", 0.0))
         write_run(
             self.path, command=f"{self.kind} train", started=started, kind=self.kind,
             earlier_seconds=round(before, 1), **facts,

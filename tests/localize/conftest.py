@@ -10,6 +10,7 @@ from spine_phantom import jittered_truths, write_challenge
 
 from localize.config import LocalizeConfig
 from localize.decoding.prior import ChainPrior, fit_prior
+from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.splits import Splits
@@ -47,5 +48,6 @@ def run(
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
-        train(challenge, Path(folder.name), tiny_config, folds=[0], splits=splits, device="cpu")
+        request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
+        train(request, Path(folder.name), TrainingResources(device="cpu"))
     return folder

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from spine_phantom import CANAL_MM, model_study, perfect_detections
 
 from localize.config import ChainConfig
-from localize.decoding.chain import decode_chain, fill_missing, find_places, lift
+from localize.decoding.chain import decode_chain, fill_missing
+from localize.decoding.lift import find_places, lift
 from localize.decoding.prior import ChainPrior
 from shared.detections import Detection, Source
 from shared.labels import Level, View

@@ -14,7 +14,7 @@ from localize.config import LocalizeConfig
 from localize.decoding.axial import AxialSlice, assign_levels, describe_series
 from localize.decoding.decode import decode_study
 from localize.decoding.prior import ChainPrior
-from localize.evaluate import evaluate, measure_jitter, study_errors
+from localize.measures import evaluate, measure_jitter, study_errors
 from shared.detections import Detection, Source
 from shared.labels import FINDINGS, Condition, Level, View
 

@@ -11,9 +11,17 @@ from spine_phantom import CANAL_MM, model_study, perfect_detections, truth_of
 from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
 from localize.decoding.prior import ChainPrior
-from localize.evaluate import by_study_group, evaluate, missing_series_groups, shifted_studies, study_errors
+from localize.evaluate import EvaluateRequest, evaluate_run, read_traps
+from localize.measures import (
+    by_study_group,
+    evaluate,
+    missing_series_groups,
+    numbering_measures,
+    shifted_studies,
+    study_errors,
+    trap_groups,
+)
 from localize.predict import Localizer
-from localize.report import evaluate_run, numbering_measures, read_traps, trap_groups
 from shared.data.challenge import Challenge
 from shared.detections import Localization, Source, read_localizations, write_localizations
 from shared.labels import Condition, Finding, Level, View
@@ -95,7 +103,8 @@ def test_localizations_with_and_without_the_raw_score(tmp_path: Path) -> None:
 def test_report_by_trap_and_with_numbering(run: Path, challenge: Challenge, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"traps": [{"study_id": "101", "trap": "flipped_axial", "detail": "x"}]}))
-    page = evaluate_run(challenge.root, run, tmp_path / "out", manifest=manifest, device="cpu")
+    request = EvaluateRequest(data=challenge.root, run=run, manifest=manifest, device="cpu")
+    page = evaluate_run(request, tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert set(report["by_trap"]) == {"none", "flipped_axial"}
     assert report["by_trap"]["flipped_axial"]["studies"] == 1
@@ -104,7 +113,7 @@ def test_report_by_trap_and_with_numbering(run: Path, challenge: Challenge, tmp_
     for heading in ("Planted traps", "Numbering", "Missing series", "Confidence"):
         assert heading in page.read_text()
     with pytest.raises(InputError, match="--truth"):
-        evaluate_run(challenge.root, run, tmp_path, overrides=["slices.focused=false"], device="cpu")
+        EvaluateRequest(data=challenge.root, run=run, overrides=["slices.focused=false"])
 
 
 @pytest.mark.parametrize("content", ["[]", '{"traps": [1]}', '{"traps": 3}', "{}"])

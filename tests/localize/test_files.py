@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 from spine_phantom import jittered_truths, sagittal_series
 
-from localize.cli import add_parsers, main_train
+from localize.cli import add_parsers
 from localize.config import AugmentConfig, LocalizeConfig
 from localize.decoding.prior import fit_prior, read_prior, write_prior
 from localize.detector.augment import augment
 from localize.detector.canvas import fit_canvas, render
-from localize.detector.export import export_view
+from localize.detector.export import ExportRequest, export_view
+from localize.evaluate import EvaluateRequest, evaluate_run
 from localize.predict import Localizer, predict_studies
-from localize.report import evaluate_run
+from localize.train.command import main
+from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.detections import read_detections, read_localizations
@@ -74,7 +77,10 @@ def test_data_set_has_safe_names_our_yaml_and_boxes_inside(
     challenge: Challenge, tiny_config: LocalizeConfig, tmp_path: Path
 ) -> None:
     folder = tmp_path / 'odd "name'
-    counts = export_view(challenge, View.SAGITTAL_T2, folder, tiny_config, train=["100", "101"], val=["102"])
+    request = ExportRequest(
+        data=challenge, view=View.SAGITTAL_T2, config=tiny_config, train=["100", "101"], val=["102"]
+    )  # fmt: skip
+    counts = export_view(request, folder)
     images = sorted((folder / "images" / "train").iterdir())
     assert [p.name for p in images] == [f"{i:06d}.png" for i in range(counts.train_images)]
     assert all(cv2.imread(str(p), cv2.IMREAD_UNCHANGED).shape == (96, 64) for p in images)
@@ -105,7 +111,7 @@ def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
     models = [f"fold0/{view.slug}.pt" for view in View]
     names = ("calibration.json", "chain.json", "detections.csv", "localizations.csv", "metrics.json", "numbering.csv")
     tables = [f"fold0/{name}" for name in names]
-    top = ["config.toml", "data.json", "errors.json", "localizations.csv", "run.json", "splits.json"]
+    top = ["config.toml", "errors.json", "localizations.csv", "run.json", "splits.json", "state.json"]
     assert files == sorted(models + tables + top)
     manifest = read_run(run, expected_kind="localize")
     for view in View:
@@ -128,10 +134,10 @@ def test_prediction_reports_bad_slices_and_goes_on(run: Path, challenge: Challen
     broken = root / "train_images" / "103" / "1" / "3.dcm"
     broken.write_bytes(broken.read_bytes()[:-500])
     localizer = Localizer.load(run, device="cpu")
-    predictions = predict_studies(localizer, Challenge.open(root), ["102", "103"])
+    predictions = predict_studies(lambda _: localizer, Challenge.open(root), ["102", "103"])
     assert set(predictions.localizations) == {"102", "103"}
     assert len(predictions.problems) == 2
-    again = predict_studies(localizer, Challenge.open(root), ["102", "103"])
+    again = predict_studies(lambda _: localizer, Challenge.open(root), ["102", "103"])
     assert again == predictions
 
 
@@ -159,17 +165,19 @@ def test_resuming_a_finished_run_changes_nothing_and_other_settings_are_refused(
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
+    again = TrainingResources(device="cpu", resume=True)
+    train(request, copy, again)
     for name in ("localizations.csv", "fold0/axial_t2.pt"):
         assert (copy / name).read_bytes() == (run / name).read_bytes()
     with pytest.raises(InputError, match="config"):
-        train(challenge, copy, LocalizeConfig(), folds=[0], splits=splits, device="cpu", resume=True)
+        train(replace(request, config=LocalizeConfig()), copy, again)
     with pytest.raises(InputError, match="differ in"):
-        train(challenge, copy, tiny_config, folds=[0], splits=Splits(seed=0, folds=(("1",), ("2",))), resume=True)
+        replace(request, splits=Splits(seed=0, folds=(("1",), ("2",))))
 
 
 def test_report_is_one_page_without_links(run: Path, challenge: Challenge, tmp_path: Path) -> None:
-    page = evaluate_run(challenge.root, run, tmp_path, device="cpu")
+    page = evaluate_run(EvaluateRequest(data=challenge.root, run=run, device="cpu"), tmp_path)
     text = page.read_text()
     assert "data:image/png;base64" in text
     assert 'src="http' not in text
@@ -177,7 +185,7 @@ def test_report_is_one_page_without_links(run: Path, challenge: Challenge, tmp_p
 
 
 def test_command_line_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main_train([str(tmp_path / "none"), str(tmp_path / "run")]) == 1
+    assert main([str(tmp_path / "none"), str(tmp_path / "run")]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert message.count("\n") == 1

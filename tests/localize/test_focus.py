@@ -9,7 +9,7 @@ from spine_phantom import axial_series, model_study, perfect_detections, sagitta
 from localize.config import LocalizeConfig
 from localize.decoding.prior import ChainPrior
 from localize.decoding.slice_selection import first_slices
-from localize.evaluate import study_errors
+from localize.measures import study_errors
 from localize.predict import Localizer
 from shared.detections import Detection
 from shared.labels import Level, View

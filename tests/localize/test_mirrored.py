@@ -8,7 +8,7 @@ import pytest
 
 from localize.config import LocalizeConfig
 from localize.decoding.prior import fit_prior
-from localize.evaluate import collect_errors
+from localize.measures import collect
 from localize.predict import Localizer, predict_studies
 from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
@@ -68,8 +68,8 @@ def test_sides_of_mirrored_series(flipped: Challenge, unmirror: str, turned: int
     sound = [t for t in truths if _axial_left_is_left(t)]
     localizer = _Faultless(dict.fromkeys(View), fit_prior(sound), config)  # type: ignore[arg-type]
     localizer.data = flipped
-    predictions = predict_studies(localizer, flipped, flipped.study_ids)
-    errors = [e for e in collect_errors(flipped, flipped.points, predictions.localizations) if e.found]
+    predictions = predict_studies(lambda _: localizer, flipped, flipped.study_ids)
+    errors = [e for e in collect(flipped, predictions.localizations).errors if e.found]
     axial = [e for e in errors if e.finding.condition is Condition.SUBARTICULAR]
     wrong = {e.study_id for e in axial if e.wrong_side}
     assert len(axial) > 30

@@ -9,7 +9,8 @@ import pytest
 from spine_phantom import CANAL_MM, model_study, perfect_detections
 
 from localize.config import ChainConfig
-from localize.decoding.chain import ChainDecoding, decode_chain, lift
+from localize.decoding.chain import ChainDecoding, decode_chain
+from localize.decoding.lift import lift
 from localize.decoding.numbering import Places, ladder, weigh_shifts
 from localize.decoding.prior import ChainPrior
 from shared.detections import Detection, Source

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from localize.cli import add_parsers, main_train
+from localize.cli import add_parsers
 from localize.config import LocalizeConfig, ModelConfig
 from localize.detector.yolo import starting_weights
-from localize.device import first_device, resolve_device
-from localize.predict import Localizer, predict_data, predict_studies
-from localize.report import evaluate_run
+from localize.evaluate import EvaluateRequest, evaluate_run
+from localize.predict import Localizer, PredictRequest, predict, predict_studies
+from localize.train.command import main
+from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.detections import write_localizations
@@ -22,6 +23,8 @@ from shared.labels import View
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import read_json, write_json
 from shared.splits import Splits, write_splits
+
+AGAIN = TrainingResources(device="cpu", resume=True)
 
 
 @pytest.fixture
@@ -36,12 +39,13 @@ def test_finishing_a_fold_leaves_the_others_work_alone(
     own.mkdir(parents=True)
     other.mkdir(parents=True)
     write_json(copy / "run.json", {**read_json(copy / "run.json"), "seconds": 20.0, "earlier_seconds": 100.0})
-    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
+    train(request, copy, AGAIN)
     assert other.is_dir()
     assert not own.exists()
     assert read_json(copy / "run.json")["earlier_seconds"] == 120.0
     shutil.rmtree(copy / "work" / "fold1")
-    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    train(request, copy, AGAIN)
     assert not (copy / "work").exists()
 
 
@@ -52,7 +56,8 @@ def test_a_view_added_later_is_trained_and_the_fold_measured_with_all(
     metrics = read_json(copy / "fold0" / "metrics.json")
     del metrics["map"]["axial_t2"]
     write_json(copy / "fold0" / "metrics.json", {**metrics, "overall": {}})
-    train(challenge, copy, tiny_config, folds=[0], splits=splits, views=[View.AXIAL_T2], device="cpu", resume=True)
+    request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,), views=(View.AXIAL_T2,))
+    train(request, copy, AGAIN)
     for name in ("metrics.json", "localizations.csv", *(f"{view.slug}.pt" for view in View)):
         assert (copy / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
     assert read_json(copy / "run.json")["folds"] == read_json(run / "run.json")["folds"]
@@ -60,7 +65,7 @@ def test_a_view_added_later_is_trained_and_the_fold_measured_with_all(
 
 def test_resume_keeps_the_splits_of_the_run(copy: Path, challenge: Challenge) -> None:
     common = [str(challenge.root), str(copy), "--fold", "0", "--config", str(copy / "config.toml"), "--device", "cpu"]
-    assert main_train([*common, "--resume"]) == 0
+    assert main([*common, "--resume"]) == 0
 
 
 def test_studies_that_were_lost_and_slices_that_cannot_be_shown_stay_in_the_report(
@@ -72,45 +77,23 @@ def test_studies_that_were_lost_and_slices_that_cannot_be_shown_stay_in_the_repo
     write_localizations(copy / "localizations.csv", {})
     out = tmp_path / "out"
     out.mkdir()
-    evaluate_run(root, copy, out, folds=[0], device="cpu")
+    evaluate_run(EvaluateRequest(data=root, run=copy, folds=[0], device="cpu"), out)
     report = json.loads((out / "report.json").read_text())
     assert report["studies"] == 2
     assert (report["overall"]["expected"], report["overall"]["found"]) == (50, 0)
     with pytest.raises(InputError, match="fold 1 was not trained"):
-        evaluate_run(root, copy, out, folds=[1], device="cpu")
+        evaluate_run(EvaluateRequest(data=root, run=copy, folds=[1], device="cpu"), out)
 
 
 def test_a_runs_own_studies_are_localized_by_the_fold_that_held_them_out(
     run: Path, challenge: Challenge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = predict_data(run, challenge, device="cpu")
+    own = predict(PredictRequest(run=run, data=challenge, device="cpu"))
     assert "2 of 4 studies" in capsys.readouterr().err
-    assert own == predict_studies(Localizer.load(run, folds=[0], device="cpu"), challenge, ["100", "101"])
+    localizer = Localizer.load(run, folds=[0], device="cpu")
+    assert own == predict_studies(lambda _: localizer, challenge, ["100", "101"])
     others = replace(challenge, points={}, study_ids=("102",))
-    assert set(predict_data(run, others, device="cpu").localizations) == {"102"}
-
-
-@pytest.mark.parametrize(
-    ("given", "several", "expected"),
-    [
-        ("auto", False, "cuda:0"), ("cpu", False, "cpu"), ("cuda", False, "cuda:0"), ("cuda:1", False, "cuda:1"),
-        ("0", False, "cuda:0"), ("1", True, "cuda:1"), ("0,1", True, "0,1"), ("1,0", True, "1,0"),
-        ("0,1", False, None), ("0,0", True, None), ("2", True, None), ("cuda:2", False, None), ("-1", False, None),
-        ("0,", True, None), ("", False, None), ("gpu", True, None), ("cuda:", False, None),
-    ],
-)  # fmt: skip
-def test_devices(given: str, several: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    if expected is None:
-        with pytest.raises(InputError, match="--device"):
-            resolve_device(given, several=several)
-    else:
-        assert resolve_device(given, several=several) == expected
-
-
-def test_the_first_of_several_devices_measures() -> None:
-    assert [first_device(d) for d in ("1,0", "cuda:1", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
+    assert set(predict(PredictRequest(run=run, data=others, device="cpu")).localizations) == {"102"}
 
 
 def _no_network(_: str) -> str:
@@ -167,6 +150,6 @@ def test_a_foreign_folder_is_not_resumed(
 ) -> None:
     (tmp_path / "config.toml").write_text("mine = true\n")
     with pytest.raises(InputError, match="cannot resume"):
-        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+        train(TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,)), tmp_path, AGAIN)
     assert [p.name for p in tmp_path.iterdir()] == ["config.toml"]
     assert (tmp_path / "config.toml").read_text() == "mine = true\n"

@@ -17,7 +17,7 @@ from dicom_files import write_dicom
 from classify.config import ClassifyConfig
 from classify.crop_cache import CacheJob, build_cache
 from localize.config import LocalizeConfig
-from localize.detector.export import export_view
+from localize.detector.export import ExportRequest, export_view
 from pipelines.cli import main
 from pipelines.prepare import study as prepare_study_module
 from pipelines.prepare.prepare import PrepareOptions, prepare
@@ -326,7 +326,8 @@ def test_both_trainers_read_the_same_from_the_store(tiny_demo: Path, demo_store:
     for name, root in roots.items():
         data = Challenge.open(root)
         for view in View:
-            export_view(data, view, tmp_path / name / view.slug, localize, train=(), val=data.study_ids[:3], workers=2)
+            request = ExportRequest(data=data, view=view, config=localize, val=data.study_ids[:3])
+            export_view(request, tmp_path / name / view.slug, workers=2)
             (tmp_path / name / view.slug / "data.yaml").unlink()  # names its own folder
         job = CacheJob(data=data, config=crops, localizations=None, conditions=tuple(Condition))
         build_cache(job, tmp_path / name / "cache")

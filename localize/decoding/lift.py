@@ -1,0 +1,101 @@
+"""Detections in patient space, and the places in the sagittal plane that they agree on.
+
+Every detection is lifted to patient mm and moved to where it says its level's canal point is. Detections near one
+another in the sagittal plane (y, z) form a place, which has evidence for each level from each view.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from localize.decoding.prior import ChainPrior
+from shared.detections import Detection
+from shared.geometry import FloatArray
+from shared.labels import Condition, Finding, Level, Side, View
+from shared.study import Study
+
+_MAX_PLACES: Final = 48
+# A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
+_SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftedDetection:
+    """A detection in patient space.
+
+    Attributes:
+      detection: where it comes from.
+      point_mm: centre of its box (x, y, z).
+      canal_yz_mm: where the canal point of its level would be, in the sagittal plane.
+    """
+
+    detection: Detection
+    point_mm: FloatArray
+    canal_yz_mm: FloatArray
+
+
+def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[LiftedDetection]:
+    """Detections in patient space."""
+    planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
+    shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
+    lifted = []
+    for detection in detections:
+        point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
+        canal = point[1:] - shifts[detection.view, detection.level]
+        lifted.append(LiftedDetection(detection=detection, point_mm=point, canal_yz_mm=canal))
+    return lifted
+
+
+def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
+    """Mean offset (y, z) of a view's box from the canal point.
+
+    On T1 of both foramina, because which side a slice shows is not known yet; on axial slices of the middle between the
+    subarticular points.
+    """
+    if view is View.SAGITTAL_T2:
+        return np.zeros(2)
+    condition = Condition.FORAMINAL if view is View.SAGITTAL_T1 else Condition.SUBARTICULAR
+    sides = [prior.offset_mean[Finding(condition=condition, side=side, level=level)][1:] for side in Side]
+    return np.asarray((sides[0] + sides[1]) / 2)
+
+
+def find_places(lifted: Sequence[LiftedDetection], merge_mm: float) -> FloatArray:
+    """Places in the sagittal plane, the strongest detections first. # [p, 2]"""
+    if not lifted:
+        return np.empty((0, 2))
+    order = sorted(range(len(lifted)), key=lambda i: (-lifted[i].detection.score, i))
+    points = np.array([lifted[i].canal_yz_mm for i in order])
+    weights = np.array([lifted[i].detection.score for i in order])
+    free = np.ones(len(order), bool)
+    places: list[FloatArray] = []
+    for i in range(len(order)):
+        if not free[i] or len(places) == _MAX_PLACES:
+            continue
+        near = np.linalg.norm(points - points[i], axis=1) <= merge_mm
+        places.append(np.average(points[near], axis=0, weights=weights[near]))
+        free &= ~near
+    return np.array(places)
+
+
+def evidence(lifted: Sequence[LiftedDetection], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
+    """Mean score of each level at each place, by view. # [p, 5] each
+
+    A slice counts once a place and level, with its best box there; the mean is over as many slices as usually show a
+    level, so a lone box on one slice counts for less.
+    """
+    result = {}
+    for view, usual in _SLICES_PER_LEVEL.items():
+        items = [item for item in lifted if item.detection.view is view]
+        if not items:
+            continue
+        best: dict[tuple[str, int], FloatArray] = {}
+        for item in items:
+            key = (item.detection.series_id, item.detection.instance_number)
+            scores = best.setdefault(key, np.zeros((len(places), len(Level))))
+            near = np.linalg.norm(places - item.canal_yz_mm, axis=1) <= reach_mm
+            scores[near, item.detection.level] = np.maximum(scores[near, item.detection.level], item.detection.score)
+        stack = np.sort(np.stack(list(best.values())), axis=0)[::-1][:usual]
+        result[view] = stack.sum(0) / usual
+    return result
