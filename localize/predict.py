@@ -188,7 +188,7 @@ class Localizer:
     def localize(self, study: Study) -> StudyLocalization:
         """Detects on the slices that matter, or on all of them, and decodes a point for each finding.
 
-        The planes of `study` are believed: unless `unmirror` is off, pass a study from `shared.mirror.correct.as_shown`.
+        The planes of `study` are trusted: unless `unmirror` is off, it must come from `shared.mirror.correct.as_shown`.
         """
         seen = _Observations()
         decoding = self._localize_focused(study, seen) if self.config.slices.focused else None

@@ -194,7 +194,8 @@ def _pictures(report: Report, evaluation: Evaluation, errors: Sequence[FindingEr
         report.figure(
             study_figure(
                 study, annotated_localizations(study, evaluation.data.points[study_id]),
-                evaluation.localizations.get(study_id, {}), [d for d in evaluation.detections if d.study_id == study_id],
+                evaluation.localizations.get(study_id, {}),
+                [d for d in evaluation.detections if d.study_id == study_id],
             ),
             f"Study {study_id}: boxes with their scores, true points (circles) and localized points (crosses).",
         )  # fmt: skip

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of training and its handler."""
     parser.add_argument(
         "data", metavar="DATA", type=Path,
-        help="challenge directory: train_images/, train.csv, train_label_coordinates.csv, train_series_descriptions.csv",
+        help="challenge directory: train_images/ and train.csv, train_label_coordinates.csv, "
+        "train_series_descriptions.csv",
     )  # fmt: skip
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder to write to")
     parser.add_argument(

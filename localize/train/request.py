@@ -47,7 +47,7 @@ class TrainingResources:
     """What a run computes with. Nothing here changes the results.
 
     Attributes:
-      device: any form of `--device`, kept under torch's name; several GPUs, such as `0,1`, train each detector together.
+      device: any form of `--device`, kept under torch's name; several GPUs (`0,1`) train each detector together.
       workers: processes that read data; on a CPU also the number of detectors that train side by side.
       resume: continue the run in the folder, or add folds or views to it.
 
