@@ -1,4 +1,4 @@
-"""Config of stage 1. The defaults are the full run; configs/localize/demo.toml overrides them for `lumbar demo`."""
+"""Config of stage 1. The defaults are those of the full run; configs/localize/demo.toml is that of `lumbar demo`."""
 
 from typing import Annotated
 
@@ -14,25 +14,25 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class ViewConfig(Config):
-    """One view's detector: what it is shown and for how long."""
+    """One view's detector: what it sees, and how long it trains."""
 
     box_mm: Annotated[float, Field(ge=4, le=120)] = 30.0
-    """Side of a sagittal box. Axial: height of the box, whose width spans both subarticular points."""
+    """Side of a sagittal box; height of an axial box, whose width spans both subarticular points."""
     margin_mm: Annotated[float, Field(ge=1, le=60)] = 12.0
-    """Axial only: from each subarticular point to the box's edge on its side."""
+    """Axial only: distance from each subarticular point to the box's edge on its side."""
     mm_per_px: Annotated[float, Field(ge=0.2, le=5)] = 0.8
-    """Slices are resampled to this: a level then has the same size whatever the scanner."""
+    """Resolution that slices are resampled to, so that a level has the same size on every scanner."""
     image_px: tuple[ImageSide, ImageSide] = (384, 256)
-    """Rows and columns of a training image. Larger slices are cropped near their points; prediction sees them whole.
-    One number means a square."""
+    """Rows and columns of a training image; one number means a square. Larger slices are cropped around their points in
+    training and seen whole in prediction."""
     neighbours: Annotated[int, Field(ge=0, le=4)] = 1
-    """Slices on each side of an annotated one that count as showing it too."""
+    """Slices on each side of an annotated slice that also count as showing its levels."""
     negatives: Annotated[float, Field(ge=0, le=4)] = 0.4
-    """Slices without any level, per slice with one."""
+    """Number of slices without any level per slice with one."""
     epochs: Annotated[int, Field(ge=1, le=2000)] = 60
     batch: Annotated[int, Field(ge=2, le=1024)] = 16
     augment_share: Fraction = 1.0
-    """How much of [augment] this view's pictures get."""
+    """Factor on all strengths and probabilities of [augment] for this view."""
 
     @field_validator("image_px", mode="before")
     @classmethod
@@ -44,9 +44,9 @@ class ModelConfig(Config):
     """The network."""
 
     architecture: str = "yolo11s.yaml"
-    """A model YAML that comes with Ultralytics."""
+    """A model YAML that ships with Ultralytics."""
     weights: str = "none"
-    """none; coco or imagenet (both download); or the path of a .pt file."""
+    """Starting weights: none; coco or imagenet, which are downloaded; or the path of a .pt file."""
 
     @field_validator("architecture")
     @classmethod
@@ -68,91 +68,94 @@ class OptimConfig(Config):
 
 
 class AugmentConfig(Config):
-    """Augmentation of training images. Nothing mirrors: head stays up and left stays left."""
+    """Augmentation of training images. Nothing is mirrored: the head stays up, and left stays left."""
 
     rotate_deg: NonNegative = 18.0
     scale: NonNegative = 0.32
     """Largest zoom, as the absolute natural logarithm of the factor."""
     shift: Fraction = 0.15
-    """Largest shift, as a share of the image's side."""
+    """Largest shift, as a fraction of the image's side."""
     gamma: NonNegative = 0.7
     """Largest absolute natural logarithm of the exponent."""
     gain: NonNegative = 0.4
     """Largest absolute natural logarithm of the brightness factor."""
     bias: NonNegative = 0.9
-    """Strength of a smooth brightness field (surface coil), in natural logarithms from edge to edge."""
+    """Largest strength of a smooth brightness field, as from a surface coil: natural logarithm, from edge to edge."""
     noise: NonNegative = 0.06
-    """Largest standard deviation of noise, as a share of full scale."""
+    """Largest standard deviation of noise, as a fraction of full scale."""
     blur_px: NonNegative = 1.0
-    """Largest standard deviation of blur."""
+    """Largest standard deviation of the blur."""
     bend: NonNegative = 0.03
-    """Largest standard deviation of a smooth distortion, as a share of the image's longer side."""
+    """Largest standard deviation of a smooth distortion, as a fraction of the image's longer side."""
     tone: NonNegative = 0.14
-    """Largest standard deviation of a random tone curve's knots, as a share of full scale."""
+    """Largest standard deviation of the knots of a random tone curve, as a fraction of full scale."""
     shading: NonNegative = 0.7
-    """Largest standard deviation of blotchy shading, in natural logarithms."""
+    """Largest standard deviation of blotchy shading, as a natural logarithm."""
     crop: Fraction = 0.5
-    """Probability that a border band is blacked out, as if the field of view ended there."""
+    """Probability that bands along the border are blacked out, as if the field of view ended there."""
 
     def scaled(self, share: float) -> "AugmentConfig":
-        """All strengths and probabilities times `share`."""
+        """The same config with all strengths and probabilities multiplied by `share`."""
         return AugmentConfig(**{name: share * value for name, value in self.model_dump().items()})
 
 
 class ChainConfig(Config):
-    """Decoding of detections into one chain of five levels."""
+    """How detections are decoded into one chain of five levels."""
 
     min_score: Fraction = 0.03
     merge_mm: Positive = 7.0
-    """Detections nearer to each other than this in the sagittal plane are one place."""
+    """Detections closer to each other than this in the sagittal plane form one place."""
     evidence_floor: Positive = 0.02
-    """Score at which a detection says nothing; lower values make the chain trust the detector more."""
+    """Score that counts as no evidence; a lower value makes the chain trust the detector more."""
     missing_penalty: NonNegative = 1.0
+    """Price, in log evidence, of a level that has no place."""
     gap_inflation: Positive = 1.5
-    """Factor on the fitted spread of the gaps between levels: new patients vary more than the training sample."""
+    """Factor on the fitted spread of the gaps between levels: new patients vary more than the training studies."""
     size_sd: NonNegative = 0.12
-    """Spread of patients' sizes beyond the training sample, as the natural logarithm of a factor; 0 fixes the size."""
+    """Spread of patients' sizes beyond that of the training studies, as the natural log of a factor; 0 fixes it."""
     lean_sd_deg: NonNegative = 7.0
-    """Spread of the angle by which whole spines lean forward or back beyond the training sample; 0 fixes it."""
+    """Spread of how far whole spines lean forward or back, beyond that of the training studies; 0 fixes it."""
     t1_weight: NonNegative = 0.7
-    """Weight of foraminal evidence beside the canal's."""
+    """Weight of evidence from sagittal T1, relative to sagittal T2."""
     axial_weight: NonNegative = 1.0
-    """Weight of axial evidence beside the canal's."""
+    """Weight of evidence from axial T2, relative to sagittal T2."""
     shift_prior: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Probability, before any picture, that the detectors count the spine one disc too high; and as much too low."""
+    """Prior probability that the detectors number the spine one disc too high, and likewise one too low."""
     naming_weight: Fraction = 0.2
-    """Weight of evidence where numberings are compared: five names from one picture count as one witness."""
+    """Weight of evidence when numberings are compared: five names from one image are not independent."""
 
 
 class AxialConfig(Config):
-    """Assignment of axial slices to levels."""
+    """How axial slices are assigned to levels."""
 
     min_score: Fraction = 0.03
     evidence_floor: Positive = 0.03
+    """Score that counts as no evidence."""
     plane_sd_mm: Positive = 3.5
-    """Spread of the distance from a level's 3-D point to the plane of its slice, beside the fitted one."""
+    """Standard deviation of the distance from a level's 3-D point to the plane of its slice."""
     appearance_weight: NonNegative = 1.0
+    """Weight of the detector's scores, relative to the distance from the level's point."""
     unmirror: bool = True
-    """Whether an axial series whose pixels fit the sagittal ones only when mirrored gets its sides from the pixels."""
+    """Whether sides come from the pixels in an axial series that matches the sagittal series only when mirrored."""
     geometry: bool = True
-    """Whether the chain's points say which level a slice shows; without, appearance and order alone do."""
+    """Whether the chain's points help to decide which level a slice shows; otherwise scores and order alone decide."""
     reach_mm: Positive = 14.0
-    """A level farther than this from every plane is not on the series."""
+    """A level that is farther than this from every plane is not on the series."""
 
 
 class SlicesConfig(Config):
     """Which slices the detectors look at."""
 
     focused: bool = True
-    """Only those that matter, and all of them where that leaves a doubt. False: all slices of every study."""
+    """Whether to look only at the slices that matter first, and at all slices only when that leaves a doubt."""
     midline_mm: Positive = 16.0
-    """First look: sagittal T2 slices this near to the middle of their series."""
+    """First look: sagittal T2 slices within this distance of the middle of their series."""
     foramen_mm: NonNegative = 4.0
-    """T1 slices this near to an expected foramen, and one slice more."""
+    """Second look: T1 slices within this distance of an expected foramen, and one slice more."""
     level_mm: NonNegative = 2.0
-    """Axial slices this near to a level, and one slice more."""
+    """Second look: axial slices within this distance of a level, and one slice more."""
     min_score: Fraction = 0.5
-    """A level of the chain below this score is a doubt."""
+    """A level of the chain with a lower score than this is a doubt."""
 
 
 class LocalizeConfig(Config):
@@ -171,9 +174,6 @@ class LocalizeConfig(Config):
     slices: SlicesConfig = SlicesConfig()
 
     def of_view(self, view: View) -> ViewConfig:
-        """The section of one view."""
-        return {
-            View.SAGITTAL_T1: self.sagittal_t1,
-            View.SAGITTAL_T2: self.sagittal_t2,
-            View.AXIAL_T2: self.axial_t2,
-        }[view]
+        """Returns the section of one view."""
+        section: ViewConfig = getattr(self, view.slug)
+        return section

@@ -1,10 +1,8 @@
-"""Detections of all views -> one chain of five levels in patient space.
+"""Chooses one chain of five levels in patient space from the places that the detections of all views agree on.
 
-Every detection is lifted to patient mm and moved to where it says the level's canal point is. Detections near one
-another in the sagittal plane (y, z) form a place; a place has evidence for each level from each view. The chain is the
-best assignment of places to levels, head to foot: evidence plus the fitted prior on the gaps, with a price for a level
-that has no place. Such a level is interpolated between its neighbours, or extrapolated beyond the last one.
-`localize.decoding.numbering` says how probable a chain one disc higher or lower is.
+The chain is the best assignment of places to levels, head to foot: the evidence of the places plus the fitted prior on
+the gaps between them, with a penalty for a level that has no place. Such a level is interpolated between its neighbours
+or extrapolated beyond the last one. `localize.decoding.numbering` weighs the chains one disc higher and lower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,7 @@ from shared.geometry import FloatArray
 from shared.labels import Level, View
 from shared.numbering import Numbering
 
-# Sizes and leans of the patient that are tried, in standard deviations.
+# Sizes and leans of the patient to try, in standard deviations.
 _POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
 
 
@@ -31,7 +29,7 @@ _POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
 class ChainLevel:
     """One level of the chain: the canal point in the sagittal plane, (y, z) in mm.
 
-    `score` is the probability, under the chain model, that this place is this level.
+    `score` is the probability, under the chain model, that the level is at this place.
     """
 
     yz_mm: tuple[float, float]
@@ -44,14 +42,14 @@ Chain = Mapping[Level, ChainLevel]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainDecoding:
-    """The best chain and how sure its names are; no levels and None without any detection."""
+    """The best chain and how certain its names are; empty and None without any detection."""
 
     levels: dict[Level, ChainLevel]
     numbering: Numbering | None
 
 
 def decode_chain(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: ChainConfig) -> ChainDecoding:
-    """The best chain, beside the chains one disc higher and lower."""
+    """Finds the best chain and weighs it against the chains one disc higher and lower."""
     usable = [item for item in lifted if item.detection.score >= config.min_score]
     yz_mm = find_places(usable, config.merge_mm)
     if not len(yz_mm):
@@ -73,15 +71,16 @@ def decode_chain(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: C
     levels = fill_missing(found, prior)
     points = np.array([levels[level].yz_mm for level in Level])
     numbering = weigh_shifts(places, points, np.clip(1 - belief.sum(0), 0, 1), prior, config)
-    # A level's name is no surer than the numbering of the whole chain.
+    # A level's name cannot be more certain than the numbering of the whole chain.
     named = {level: replace(item, score=item.score * numbering.as_named) for level, item in levels.items()}
     return ChainDecoding(levels=named, numbering=numbering)
 
 
 def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> ChainPrior:
-    """The prior of a patient of the size and lean that explain the places best.
+    """The prior for the size and lean of the patient that explain the places best.
 
-    `Steps` leaves out the density at the mean gap, which a larger patient's wider spread lowers: by size squared a gap.
+    A larger patient's wider spread lowers the density at the mean gap by size squared per gap. `Steps` leaves that
+    density out, so it is subtracted here.
     """
     best, fitting = -np.inf, prior
     for size in _POSE_SD if config.size_sd else (0.0,):
@@ -107,7 +106,7 @@ def _weigh_places(usable: Sequence[LiftedDetection], yz_mm: FloatArray, config: 
 def _refined(
     lifted: Sequence[LiftedDetection], place: FloatArray, level: Level, merge_mm: float
 ) -> tuple[float, float]:
-    """Mean position of the boxes at a place, those of the level itself and of the canal's own view counting most."""
+    """Mean position of the boxes at a place; boxes of the level itself and of sagittal T2 are preferred."""
     near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
     own = [item for item in near if item.detection.level is level] or near
     canal = [item for item in own if item.detection.view is View.SAGITTAL_T2]
@@ -118,7 +117,7 @@ def _refined(
 
 
 def fill_missing(found: Chain, prior: ChainPrior) -> dict[Level, ChainLevel]:
-    """Places the levels without evidence by the mean gaps, stretched between the neighbours that are there."""
+    """Places the levels without evidence by the mean gaps, stretched to fit between the neighbours that were found."""
     known = sorted(found)
     filled = dict(found)
     for level in Level:
@@ -133,7 +132,7 @@ def fill_missing(found: Chain, prior: ChainPrior) -> dict[Level, ChainLevel]:
             mean = prior.gap_mean[a:b].sum(0)
             expected = prior.gap_mean[a:level].sum(0)
             share = float(expected @ mean / (mean @ mean))
-            # What the actual gap differs from the mean one is spread evenly.
+            # The difference between the actual and the mean gap is spread evenly.
             point = start + expected + share * (end - start - mean)
         elif above:
             point = np.array(found[above[-1]].yz_mm) + prior.gap_mean[above[-1] : level].sum(0)

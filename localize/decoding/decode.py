@@ -1,4 +1,4 @@
-"""Detections of a whole study -> its spine, how sure the numbering is, and a point for each finding."""
+"""Decodes the detections of a study: its spine, how certain the numbering is, and a point for each finding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from shared.study import Study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyDecoding:
-    """What the detections of a study say.
+    """The result for one study.
 
     Attributes:
-      localizations: a point for each finding that can be placed, in canonical order; scores are calibrated.
-      spine, numbering: None without any detection.
+      localizations: a point for each finding that can be placed, in canonical order, with calibrated scores.
+      spine: where the five levels are; None without any detection.
+      numbering: how certain the levels' names are; None without any detection.
     """
 
     localizations: dict[Finding, Localization]
@@ -37,7 +38,7 @@ def decode_study(
     config: LocalizeConfig,
     calibration: Calibration = IDENTITY,
 ) -> StudyDecoding:
-    """Detections of all views -> the study's points. The order of the detections does not matter."""
+    """Decodes the detections of all views. Their order does not matter."""
     detections = sorted(
         detections, key=lambda d: (d.view, d.series_id, d.instance_number, d.level, -d.score, d.box_xyxy_px)
     )

@@ -1,7 +1,7 @@
-"""Detections in patient space, and the places in the sagittal plane that they agree on.
+"""Lifts detections to patient space and finds the places in the sagittal plane that they agree on.
 
-Every detection is lifted to patient mm and moved to where it says its level's canal point is. Detections near one
-another in the sagittal plane (y, z) form a place, which has evidence for each level from each view.
+Each detection is lifted to patient mm and moved to where it implies that its level's canal point is. Detections close
+to one another in the sagittal plane (y, z) form a place. A place has evidence for each level from each view.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Study
 
 _MAX_PLACES: Final = 48
-# A level is seen by about this many slices of a view: the midline or two foramina and their neighbours, one axial one.
+# Slices of a view that usually show a level: the midline, or two foramina, with their neighbours; one axial slice.
 _SLICES_PER_LEVEL: Final = {View.SAGITTAL_T2: 3, View.SAGITTAL_T1: 5, View.AXIAL_T2: 1}
 
 
@@ -26,18 +26,17 @@ class LiftedDetection:
     """A detection in patient space.
 
     Attributes:
-      detection: where it comes from.
-      point_mm: centre of its box (x, y, z).
-      canal_yz_mm: where the canal point of its level would be, in the sagittal plane.
+      point_mm: centre of its box.
+      canal_yz_mm: the canal point of its level that the box implies, in the sagittal plane.
     """
 
     detection: Detection
-    point_mm: FloatArray
-    canal_yz_mm: FloatArray
+    point_mm: FloatArray  # [3]
+    canal_yz_mm: FloatArray  # [2]
 
 
 def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> list[LiftedDetection]:
-    """Detections in patient space."""
+    """Lifts detections to patient space."""
     planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
     shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
     lifted = []
@@ -51,8 +50,8 @@ def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> li
 def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
     """Mean offset (y, z) of a view's box from the canal point.
 
-    On T1 of both foramina, because which side a slice shows is not known yet; on axial slices of the middle between the
-    subarticular points.
+    On T1 the mean over both foramina, because the side that a slice shows is not known yet; on axial slices that of the
+    midpoint between the subarticular points.
     """
     if view is View.SAGITTAL_T2:
         return np.zeros(2)
@@ -61,8 +60,8 @@ def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
     return np.asarray((sides[0] + sides[1]) / 2)
 
 
-def find_places(lifted: Sequence[LiftedDetection], merge_mm: float) -> FloatArray:
-    """Places in the sagittal plane, the strongest detections first. # [p, 2]"""
+def find_places(lifted: Sequence[LiftedDetection], merge_mm: float) -> FloatArray:  # [p, 2]
+    """Finds the places (y, z) in the sagittal plane, starting from the strongest detections."""
     if not lifted:
         return np.empty((0, 2))
     order = sorted(range(len(lifted)), key=lambda i: (-lifted[i].detection.score, i))
@@ -80,10 +79,13 @@ def find_places(lifted: Sequence[LiftedDetection], merge_mm: float) -> FloatArra
 
 
 def evidence(lifted: Sequence[LiftedDetection], places: FloatArray, reach_mm: float) -> dict[View, FloatArray]:
-    """Mean score of each level at each place, by view. # [p, 5] each
+    """Mean score of each level at each place, per view.
 
-    A slice counts once a place and level, with its best box there; the mean is over as many slices as usually show a
+    A slice counts once per place and level, with its best box there. The mean is over as many slices as usually show a
     level, so a lone box on one slice counts for less.
+
+    Returns:
+      [places, 5] for each view with a detection.
     """
     result = {}
     for view, usual in _SLICES_PER_LEVEL.items():

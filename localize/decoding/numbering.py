@@ -1,8 +1,9 @@
-"""Is the whole chain one disc too high or too low? The chain's alternatives weighed against each other.
+"""Decides how probable it is that the whole chain is one disc too high or too low.
 
-The chain's five points, with one more extrapolated at each end, are rungs of a ladder. A chain as named keeps each
-level to its own rung; one that is a disc higher or lower keeps it to the next rung up or down, so that one of its ends
-falls on an extra rung, where there may be a place or not. The three sets of chains are summed and compared.
+The chain's five points, and one more extrapolated at each end, are the rungs of a ladder. In a chain as named each
+level is on its own rung. In a chain one disc higher or lower each level is on the next rung up or down, so that one of
+its ends falls on an extra rung, where there may or may not be a place. The weights of the three sets of chains are
+summed and compared.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from shared.geometry import FloatArray
 from shared.labels import Level
 from shared.numbering import Numbering
 
-# Of a gap: a place farther than this from every rung is on none of them.
+# A place farther than this share of a gap from every rung is on none of them.
 _NEAR_RUNG: Final = 0.45
 _SHIFTS: Final = (0, -1, 1)  # as named, one higher, one lower
 
@@ -28,21 +29,21 @@ class Places:
     """Places with their evidence.
 
     Attributes:
-      yz_mm: in the sagittal plane. # [p, 2]
-      unary: log evidence of each place for each level, all views. # [p, 5]
-      seen: evidence in [0, 1] that a place is a disc, whichever. # [p]
+      yz_mm: position in the sagittal plane.
+      unary: log evidence of each place for each level, over all views.
+      seen: evidence in [0, 1] that a place is a disc of any level.
     """
 
-    yz_mm: FloatArray
-    unary: FloatArray
-    seen: FloatArray
+    yz_mm: FloatArray  # [p, 2]
+    unary: FloatArray  # [p, 5]
+    seen: FloatArray  # [p]
 
 
 def ladder(points: FloatArray, prior: ChainPrior) -> FloatArray:
-    """The chain's points (y, z) with one more above and below. # [5, 2] -> [7, 2]
+    """The chain's points (y, z) with one more above and one below, (5, 2) -> (7, 2).
 
-    The spine bends on: the outer gaps change by as much as the two before them do on average. Their length follows the
-    patient's size.
+    The spine keeps bending: the outer gaps change by as much as the two mean gaps before them. Their length is scaled
+    to the patient's size.
     """
     gaps = prior.gap_mean
     size = float(np.linalg.norm(points[-1] - points[0]) / np.linalg.norm(gaps.sum(0)))
@@ -54,18 +55,18 @@ def ladder(points: FloatArray, prior: ChainPrior) -> FloatArray:
 def weigh_shifts(
     places: Places, points: FloatArray, missing: FloatArray, prior: ChainPrior, config: ChainConfig
 ) -> Numbering:
-    """How probable the chain's numbering is.
+    """Weighs the chain as named against the chains one disc higher and lower.
 
     Args:
-      points: the chain's points. # [5, 2]
-      missing: probability that a level is missing. # [5]
+      points: the chain's points (y, z), [5, 2].
+      missing: probability that each level is missing, [5].
     """
     rungs = ladder(points, prior)
     distance = np.linalg.norm(places.yz_mm[:, None] - rungs[None], axis=2)  # [p, 7]
     reach = _NEAR_RUNG * float(np.linalg.norm(np.diff(points, axis=0), axis=1).mean())
     rung_of = np.where(distance.min(1) <= reach, distance.argmin(1), -1)
     steps = Steps(places.yz_mm, prior, config.gap_inflation)
-    # A detector miscounts the whole spine or nothing, so its five names are not five independent witnesses.
+    # A detector misnumbers the whole spine or nothing, so its five names are not independent evidence.
     naming = config.naming_weight * places.unary
     weights = np.array([
         log_weight(np.where(_allowed(rung_of, shift), naming, -np.inf), steps, config.missing_penalty)
@@ -84,6 +85,6 @@ def weigh_shifts(
     )  # fmt: skip
 
 
-def _allowed(rung_of: np.ndarray, shift: int) -> np.ndarray:
-    """Which levels a place may have when each level lies `shift` rungs below its own. # [p, 5]"""
+def _allowed(rung_of: np.ndarray, shift: int) -> np.ndarray:  # [p, 5]
+    """Which levels a place may have when each level is `shift` rungs below its own."""
     return rung_of[:, None] == np.arange(1, 1 + len(Level))[None] + shift

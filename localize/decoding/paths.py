@@ -1,7 +1,7 @@
 """Dynamic programmes over chains: assignments of places to levels, head to foot, in which any level may be missing.
 
-A chain's log weight is the sum of its places' evidence, of the prior of each step between neighbouring places, and of
-the penalty for each missing level. `unary` is the evidence of each place for each level, [p, 5].
+A chain's log weight is the evidence of its places plus the log prior of each step between neighbouring places, minus a
+penalty for each missing level. `unary` is always the log evidence of each place for each level, [p, 5].
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from shared.labels import Level
 
 
 class Steps:
-    """Log prior of going from a place at one level to a place at a lower one, in one to four steps."""
+    """Log prior of the steps from a place at one level to a place at a lower level."""
 
     def __init__(self, places: FloatArray, prior: ChainPrior, gap_inflation: float) -> None:
         self._delta = places[None] - places[:, None]  # [from, to, 2]
         self._mean, self._cov = prior.gap_mean, prior.gap_cov * gap_inflation**2
 
     def log_prior(self, upper: int, lower: int) -> FloatArray:
-        """Relative to the density at the mean gap; going up is impossible. # [p, p]"""
+        """Relative to the density at the mean gap, [from, to]; steps up are impossible."""
         mean = self._mean[upper:lower].sum(0)
         inverse = np.linalg.inv(self._cov[upper:lower].sum(0))
         off = self._delta - mean
@@ -29,7 +29,7 @@ class Steps:
 
 
 def best_path(unary: FloatArray, steps: Steps, penalty: float) -> dict[Level, int]:
-    """Level -> index of its place, for the levels that have one."""
+    """The best chain: level -> index of its place, for the levels that have one."""
     count = len(Level)
     best = unary.T - penalty * np.arange(count)[:, None]  # [level, p]: the chain starts here
     back: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -53,8 +53,8 @@ def best_path(unary: FloatArray, steps: Steps, penalty: float) -> dict[Level, in
     return path
 
 
-def _forward(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:
-    """Log weight of all chains down to each place at each level. # [5, p]"""
+def _forward(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:  # [5, p]
+    """Log of the summed weight of all chains that end at each place at each level."""
     count = len(Level)
     forward = unary.T - penalty * np.arange(count)[:, None]
     for lower in range(count):
@@ -67,15 +67,15 @@ def _forward(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:
 
 
 def log_weight(unary: FloatArray, steps: Steps, penalty: float) -> float:
-    """Log of the summed weight of all chains with at least one level; -inf evidence forbids a place to a level."""
+    """Log of the summed weight of all chains with at least one level; evidence of -inf forbids a place for a level."""
     ends = _forward(unary, steps, penalty) - penalty * (len(Level) - 1 - np.arange(len(Level)))[:, None]
     return float(logsumexp(ends))
 
 
-def posterior(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:
-    """Probability of each (place, level) summed over all chains, forward times backward. # [p, 5]
+def posterior(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:  # [p, 5]
+    """Probability that each place is each level, over all chains (forward times backward).
 
-    What a level's column lacks to 1 is the probability that it is missing.
+    One minus the sum of a level's column is the probability that the level is missing.
     """
     count = len(Level)
     forward = _forward(unary, steps, penalty)
@@ -87,6 +87,6 @@ def posterior(unary: FloatArray, steps: Steps, penalty: float) -> FloatArray:
             ways.append(logsumexp(step + (backward[lower] + unary[:, lower])[None], axis=1))
         backward[upper] = logsumexp(ways, axis=0)
     ends = forward - penalty * (count - 1 - np.arange(count))[:, None]
-    # A chain without any level competes too.
+    # The chain without any level is an alternative too.
     total = logsumexp([*ends.ravel(), -penalty * count])
     return np.asarray(np.exp(forward + backward - total).T)

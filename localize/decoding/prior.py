@@ -1,6 +1,7 @@
-"""What the true points of the training studies teach about the spine: gaps between levels and offsets between findings.
+"""The chain prior: gaps between levels and offsets of findings, fitted on the true points of the training studies.
 
-Fitted once a fold and stored as `chain.json` beside the detectors. All in patient mm (LPS), so left is +x.
+It is fitted once per fold and stored as `chain.json` beside the detectors. All values are in patient mm (LPS), so left
+is +x.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,13 +19,13 @@ from shared.runtime.files import read_json, write_json
 
 VERSION: Final = 1
 _SIDED: Final = tuple(f for f in FINDINGS if f.side is not None)
-# A spread fitted on few studies must not become so small that a new patient is impossible.
+# A spread fitted on few studies must not become so small that it rules out a new patient.
 _MIN_SD_MM: Final = 1.5
 _MIN_STUDIES: Final = 3
 # A sample farther than this from the median, in robust standard deviations, is a misplaced point.
 _OUTLIER_SD: Final = 4.0
 
-# Where a training set has too few points: an average adult (Panjabi et al., Spine 1992), in mm.
+# An average adult, in mm, for training sets with too few points (Panjabi et al., Spine 1992).
 _DEFAULT_GAP: Final = ((3.0, -33.0), (6.0, -34.5), (7.0, -35.0), (12.0, -32.0))
 _DEFAULT_LATERAL: Final = {Condition.FORAMINAL: 18.0, Condition.SUBARTICULAR: 9.0}
 
@@ -34,21 +35,21 @@ class ChainPrior:
     """The fitted prior.
 
     Attributes:
-      gap_mean: from each level's canal point to the next one's, (y, z). # [4, 2]
-      gap_cov: covariance of the same. # [4, 2, 2]
-      offset_mean: from the level's canal point to each sided finding's point, (x, y, z).
-      offset_sd: standard deviation of the same.
+      gap_mean: from each level's canal point to the next one's, (y, z).
+      gap_cov: covariance of the gaps.
+      offset_mean: from the level's canal point to the point of each finding that has a side, (x, y, z).
+      offset_sd: standard deviation of the offsets.
       studies: number of studies it was fitted on.
     """
 
-    gap_mean: FloatArray
-    gap_cov: FloatArray
+    gap_mean: FloatArray  # [4, 2]
+    gap_cov: FloatArray  # [4, 2, 2]
     offset_mean: Mapping[Finding, FloatArray]
     offset_sd: Mapping[Finding, FloatArray]
     studies: int
 
     def posed(self, size: float, lean_deg: float) -> "ChainPrior":
-        """The gaps of a patient who is `size` times as large and leans forward by `lean_deg`."""
+        """The prior of a patient who is `size` times as large and leans forward by `lean_deg`."""
         lean = np.radians(lean_deg)
         turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]]) * size
         return replace(self, gap_mean=self.gap_mean @ turn.T, gap_cov=turn @ self.gap_cov @ turn.T)
@@ -58,9 +59,9 @@ Truth = Mapping[Finding, Localization]
 
 
 def fit_prior(truths: Iterable[Truth]) -> ChainPrior:
-    """Fits the prior; a quantity seen in fewer than three studies keeps an average adult's value.
+    """Fits the prior. A quantity that fewer than three studies show keeps an average adult's value.
 
-    A few annotated points lie in an image's corner or at another level, so outliers are left out.
+    Outliers are left out, because a few annotated points are in the corner of an image or at another level.
     """
     studies = list(truths)
     canal = [_canal_points(truth) for truth in studies]
@@ -91,7 +92,7 @@ def fit_prior(truths: Iterable[Truth]) -> ChainPrior:
 
 
 def _trimmed(samples: FloatArray) -> FloatArray:
-    """Those within `_OUTLIER_SD` of the median in every coordinate. # [n, d] -> [m, d]"""
+    """The samples within `_OUTLIER_SD` of the median in every coordinate, (n, d) -> (m, d)."""
     if not len(samples):
         return samples
     off = np.abs(samples - np.median(samples, axis=0))
@@ -106,7 +107,7 @@ def _default_offset(finding: Finding) -> FloatArray:
 
 
 def _canal_points(truth: Truth) -> dict[Level, FloatArray]:
-    """True canal points; where a level has none, the middle of its two foramina moved by the usual offset."""
+    """True canal points; without one, the midpoint of the level's two foramina moved by the usual offset."""
     points = {f.level: np.array(loc.point_mm) for f, loc in truth.items() if f.condition is Condition.CANAL}
     for level in Level:
         sides = [
@@ -157,7 +158,7 @@ def read_prior(path: Path) -> ChainPrior:
 
 
 def mean_prior(priors: Iterable[ChainPrior]) -> ChainPrior:
-    """The average of several folds' priors."""
+    """Averages the priors of several folds."""
     every = list(priors)
     if len(every) == 1:
         return every[0]
