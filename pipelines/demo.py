@@ -23,7 +23,7 @@ from shared.jitter import read_jitter
 from shared.metric import study_losses
 from shared.mirror.correct import with_turned
 from shared.probabilities import ProbabilityTable
-from shared.runtime.config import Config
+from shared.runtime.config import Config, shipped_config
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json, write_json
 from shared.runtime.progress import log, track
@@ -35,7 +35,6 @@ AT_TRUE_POINTS: Final = "this pipeline, true points"
 FOLDS: Final = 5
 # One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
 DEMO_FOLD: Final = 0
-_CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +99,8 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
         preset=options.preset, seed=options.seed, fold=options.fold, device=device, step_seconds=seconds,
-        localize_config=_config_name(_config_file("localize", options.localize_config)),
-        classify_config=_config_name(_config_file("classify", options.classify_config)),
+        localize_config=_config_name("localize", options.localize_config),
+        classify_config=_config_name("classify", options.classify_config),
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
@@ -139,8 +138,7 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     """A resumed demo must be the one that was begun."""
     if not path.is_file():
         write_json(path, facts)
-    old = {"preset": "demo", "fold": str(DEMO_FOLD)}  # of demos that were begun before there was a choice
-    for name, begun in (old | read_json(path)).items():
+    for name, begun in read_json(path).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
             given = f"another {flag}" if name.endswith("_config") else f"{flag} {begun}"
@@ -181,18 +179,14 @@ def _splits(path: Path, data: Challenge, seed: int) -> Splits:
 
 
 def _config_file(stage: str, given: Path | None) -> Path:
-    path = given or _CONFIGS / stage / "demo.toml"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such config; run the demo from a source checkout, or name one with --{stage}-config"
-        )
-    return path
+    return given or shipped_config(stage, "demo")
 
 
-def _config_name(path: Path) -> str:
-    """How a report names it: within the checkout, or else by its file's name."""
-    path, checkout = path.resolve(), _CONFIGS.parent
-    return path.relative_to(checkout).as_posix() if path.is_relative_to(checkout) else f"another {path.name}"
+def _config_name(stage: str, given: Path | None) -> str:
+    """How a report names a config: by its place among the shipped ones, or else by its file's name."""
+    shipped = shipped_config(stage, "demo").parent
+    path = _config_file(stage, given).resolve()
+    return f"configs/{stage}/{path.name}" if path.is_relative_to(shipped) else f"another {path.name}"
 
 
 def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOptions, *, resume: bool) -> None:

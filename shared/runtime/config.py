@@ -58,6 +58,16 @@ class Config(BaseModel):
         write_text(path, tomlkit.dumps(self.model_dump(mode="json", exclude_none=True)))
 
 
+def shipped_config(stage: str, name: str) -> Path:
+    """The file of a config that comes with the program, for example `localize`, `demo`.
+
+    An installed wheel carries the configs beside this package; a checkout keeps them at its top level.
+    """
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "configs"
+    return (installed if installed.is_dir() else here.parents[2] / "configs") / stage / f"{name}.toml"
+
+
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
