@@ -2,17 +2,14 @@
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
+from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
-
-EPILOG = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lumbar",
         description="Two-stage grading of degenerative lumbar spine MRI (RSNA 2024 format).",
-        epilog=EPILOG,
+        epilog=args.EPILOG,
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
@@ -36,8 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_prepare(commands)
     _add_splits(commands)
-    _add_stage(commands, "localize", "stage 1: find the five disc levels", add_localize)
-    _add_stage(commands, "classify", "stage 2: grade the crops", add_classify)
+    localize = args.add_command(commands, "localize", "stage 1: find the five disc levels")
+    add_localize(localize.add_subparsers(required=True, metavar="COMMAND", title="commands"))
+    classify = args.add_command(commands, "classify", "stage 2: grade the crops")
+    add_classify(classify.add_subparsers(required=True, metavar="COMMAND", title="commands"))
     _add_predict(commands)
     _add_evaluate(commands)
     _add_info(commands)
@@ -55,38 +54,20 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
-
-
-def _add_stage(commands: Commands, name: str, text: str, add: Callable[..., None]) -> None:
-    stage = commands.add_parser(name, help=text, description=text.capitalize() + ".", epilog=EPILOG)
-    add(stage.add_subparsers(required=True, metavar="COMMAND", title="commands"))
-
-
-def _add_output(parser: argparse.ArgumentParser, *, resume: bool = False) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--overwrite", action="store_true", help="empty the output folder first if it is not empty")
-    if resume:
-        group.add_argument("--resume", action="store_true", help="keep what is finished and go on from there")
-
-
-def _add_demo(commands: Commands) -> None:
-    p = commands.add_parser(
-        "demo", help="synthetic studies -> both stages trained -> unseen studies graded and scored", epilog=EPILOG
-    )
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write data, models, reports and submission.csv to")
-    p.add_argument("--studies", type=int, default=240, help="training studies (default %(default)s)")
-    p.add_argument("--test-studies", type=int, default=24, help="unseen studies (default %(default)s)")
-    p.add_argument("--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes")
-    p.add_argument("--seed", type=int, default=0, help="seed of data, splits and training (default %(default)s)")
-    p.add_argument(
-        "--fold", default="0", metavar="K|all", help="fold of the five to train, or all (default %(default)s)"
-    )
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    p.add_argument("--localize-config", type=Path, metavar="FILE", help="instead of configs/localize/demo.toml")
-    p.add_argument("--classify-config", type=Path, metavar="FILE", help="instead of configs/classify/demo.toml")
-    _add_output(p, resume=True)
+def _add_demo(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "demo", "run the whole job on synthetic studies",
+        "Makes synthetic studies, trains both stages, grades unseen studies and scores them against the baselines.",
+    )  # fmt: skip
+    args.add_paths(p, out="folder for data, models, reports and submission.csv")
+    _add_synth_options(p, studies=240, test_studies=24)
+    args.add_seed(p, "seed of data, splits and training")
+    p.add_argument("--fold", default="0", metavar="K|all", help="fold of the five to train (default: %(default)s)")
+    args.add_device(p)
+    args.add_workers(p)
+    for stage in ("localize", "classify"):
+        args.add_path(p, f"--{stage}-config", "FILE", f"TOML config (default: the shipped configs/{stage}/demo.toml)")
+    args.add_output(p, resume="keep what is finished and go on from there")
     p.set_defaults(func=_demo)
 
 
@@ -101,21 +82,27 @@ def _demo(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_synth(commands: Commands) -> None:
-    p = commands.add_parser(
-        "synth", help="write synthetic studies in the challenge's format", epilog=EPILOG,
-        description="Writes OUT/data (a challenge directory) and OUT/truth (test grades, latents, oracle, manifest).",
-    )  # fmt: skip
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write data/ and truth/ to")
-    p.add_argument("--studies", type=int, default=100, help="training studies (default %(default)s)")
-    p.add_argument("--test-studies", type=int, default=20, help="test studies (default %(default)s)")
-    p.add_argument("--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes")
-    p.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default %(default)s)")
+def _add_synth_options(p: argparse.ArgumentParser, *, studies: int, test_studies: int) -> None:
+    p.add_argument("--studies", type=int, default=studies, metavar="N", help="training studies (default: %(default)s)")
     p.add_argument(
-        "--traps", action="store_true", help="plant the traps of the real data, named in truth/manifest.json"
+        "--test-studies", type=int, default=test_studies, metavar="N", help="unseen studies (default: %(default)s)"
     )
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    _add_output(p)
+    p.add_argument(
+        "--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes (default: %(default)s)"
+    )
+
+
+def _add_synth(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "synth", "make synthetic studies in the challenge's format",
+        "Writes OUT/data (a challenge directory) and OUT/truth (test grades, latents, oracle, manifest).",
+    )  # fmt: skip
+    args.add_paths(p, out="folder for data/ and truth/")
+    _add_synth_options(p, studies=100, test_studies=20)
+    args.add_seed(p, "the same seed gives the same bytes")
+    p.add_argument("--traps", action="store_true", help="plant faults of the real data, named in truth/manifest.json")
+    args.add_workers(p)
+    args.add_output(p)
     p.set_defaults(func=_synth)
 
 
@@ -128,27 +115,27 @@ def _synth(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_show(commands: Commands) -> None:
-    p = commands.add_parser(
-        "show", help="contact sheet of a study: every slice, its points and grades", epilog=EPILOG,
-        description="Draws the slices of each series in anatomical order with side, position and scale, annotated and "
-        "predicted points in the colour of their grade, and the detectors' boxes.",
+def _add_show(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "show", "draw a contact sheet of a study: every slice, its points and grades",
+        "Draws the slices of each series in anatomical order with side, position and scale, annotated and predicted "
+        "points in the colour of their grade, and the detectors' boxes.",
     )  # fmt: skip
-    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
+    args.add_paths(p, data=args.ANY_STUDIES)
     p.add_argument(
         "study", nargs="?", metavar="STUDY_ID", help="folder name, or StudyInstanceUID in a folder of DICOM files"
     )
     p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
-    p.add_argument("--series", metavar="ID", help="draw this series alone, larger")
-    p.add_argument("--level", metavar="LEVEL", help="draw the slices at this level alone, cropped and large: L4/L5")
+    p.add_argument("--series", metavar="ID", help="draw only this series, larger")
+    p.add_argument("--level", metavar="LEVEL", help="draw only the slices at this level, cropped and large: L4/L5")
     predicted = p.add_mutually_exclusive_group()
     predicted.add_argument("--localizations", type=Path, metavar="CSV", help="predicted points to draw")
     predicted.add_argument(
-        "--prediction", type=Path, metavar="FOLDER", help="OUT of `lumbar predict` or `lumbar localize predict`: "
-        "predicted points, boxes and grades to draw",
+        "--prediction", type=Path, metavar="DIR", help="OUT of `lumbar predict` or `lumbar localize predict`: points, "
+        "boxes and grades to draw",
     )  # fmt: skip
-    p.add_argument("--truth", type=Path, metavar="DIR", help="folder with test.csv and test_label_coordinates.csv")
-    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: search both)")
+    args.add_path(p, "--truth", "DIR", "folder with test.csv and test_label_coordinates.csv")
+    args.add_part(p, "search both")
     p.add_argument("--overwrite", action="store_true", help="replace OUT.png if it is there")
     p.set_defaults(func=_show)
 
@@ -165,27 +152,21 @@ def _show(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_audit(commands: Commands) -> None:
-    p = commands.add_parser(
-        "audit", help="report what a data set holds and what is wrong with it", epilog=EPILOG,
-        description="Reads every header and writes OUT/report.html, report.json and findings.csv; docs/audit.md lists "
-        "the codes.",
+def _add_audit(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "audit", "report what a data set holds and what is wrong with it",
+        "Reads every header and writes OUT/report.html, report.json and findings.csv; docs/audit.md lists the codes.",
     )  # fmt: skip
-    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
     p.add_argument("--strict", action="store_true", help="exit with 1 if any issue is an error")
+    args.add_part(p, "every part there is")
+    p.add_argument("--no-images", action="store_true", help="audit only the tables")
     p.add_argument(
-        "--part", choices=("train", "test"), help="part of a challenge directory (default: every part there is)"
-    )
-    p.add_argument("--no-images", action="store_true", help="audit the tables alone")
-    p.add_argument(
-        "--pixels",
-        choices=("none", "sample", "all"),
-        default="sample",
+        "--pixels", choices=("none", "sample", "all"), default="sample",
         help="which slices to decode: none, some of each series, or all (default: %(default)s)",
-    )
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    _add_output(p)
+    )  # fmt: skip
+    args.add_workers(p)
+    args.add_output(p)
     p.set_defaults(func=_audit)
 
 
@@ -201,23 +182,24 @@ def _audit(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_prepare(commands: Commands) -> None:
-    p = commands.add_parser(
-        "prepare", help="decode DICOM files once, into a store that training and prediction read faster", epilog=EPILOG,
-        description="Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same "
-        "results; audit and the numbers of realism still need the DICOM files. --resume brings a store up to date and "
-        "decodes only studies whose files changed.",
+def _add_prepare(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "prepare", "decode DICOM files once, into a store that training and prediction read faster",
+        "Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same results; "
+        "audit still needs the DICOM files. --resume brings a store up to date and decodes only studies whose files "
+        "changed.",
     )  # fmt: skip
-    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
-    p.add_argument("store", type=Path, metavar="STORE", help="folder to write to")
-    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: both)")
+    args.add_paths(p, data=args.ANY_STUDIES, store="folder to write to")
+    args.add_part(p, "both")
     p.add_argument(
         "--png", action="store_true", help="also write STORE/png/<study>/<view>/*.png, the layout that notebooks read"
     )
-    p.add_argument("--png-size", type=int, metavar="PX", help="squeeze the PNGs to a square (default: the slices' own "
-                   "size, which keeps annotated coordinates valid); implies --png")  # fmt: skip
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    _add_output(p, resume=True)
+    p.add_argument(
+        "--png-size", type=int, metavar="PX", help="squeeze the PNGs to a square; implies --png (default: the slices' "
+        "own size, which keeps annotated coordinates valid)",
+    )  # fmt: skip
+    args.add_workers(p)
+    args.add_output(p, "STORE", resume="decode only studies that are new or whose files changed")
     p.set_defaults(func=_prepare)
 
 
@@ -233,12 +215,12 @@ def _prepare(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_splits(commands: Commands) -> None:
-    p = commands.add_parser("splits", help="write the folds that govern both stages", epilog=EPILOG)
-    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory")
+def _add_splits(commands: args.Commands) -> None:
+    p = args.add_command(commands, "splits", "write the folds that govern both stages")
+    args.add_paths(p, data=args.CHALLENGE)
     p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist")
-    p.add_argument("--folds", type=int, default=5, help="number of folds (default %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="seed of the shuffle (default %(default)s)")
+    p.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
+    args.add_seed(p, "seed of the shuffle")
     p.set_defaults(func=_splits)
 
 
@@ -255,24 +237,19 @@ def _splits(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_predict(commands: Commands) -> None:
-    p = commands.add_parser(
-        "predict", help="grade studies end to end: DICOM in, 25 rows per study out", epilog=EPILOG,
-        description="Writes OUT/submission.csv, probabilities.csv, localizations.csv, detections.csv, report.html, "
-        "run.json and studies/<id>.json.",
+def _add_predict(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "predict", "grade studies end to end: DICOM in, 25 rows per study out",
+        "Writes OUT/submission.csv, probabilities.csv, localizations.csv, detections.csv, report.html, run.json and "
+        "studies/<id>.json.",
     )  # fmt: skip
-    p.add_argument("data", type=Path, metavar="DATA", help="challenge directory, or any folder of DICOM files")
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    p.add_argument("--localizer", type=Path, required=True, metavar="RUN", help="run folder of `lumbar localize train`")
-    p.add_argument(
-        "--classifier", type=Path, required=True, metavar="RUN", help="run folder of `lumbar classify train`"
-    )
-    p.add_argument("--part", choices=("train", "test"), help="part of a challenge directory (default: test if there)")
-    p.add_argument(
-        "--tta", action="store_true", help="grade shifted, turned and scaled views of each crop too (10 times slower)"
-    )
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or a CUDA index (default %(default)s)")
-    _add_output(p)
+    args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
+    args.add_path(p, "--localizer", "RUN", args.LOCALIZER, required=True)
+    args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
+    args.add_part(p, "test if there is one")
+    p.add_argument("--tta", action="store_true", help=args.TTA)
+    args.add_device(p)
+    args.add_output(p)
     p.set_defaults(func=_predict)
 
 
@@ -286,21 +263,28 @@ def _predict(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_evaluate(commands: Commands) -> None:
-    p = commands.add_parser(
-        "evaluate", help="score a submission: competition metric, baselines, bootstrap intervals, report", epilog=EPILOG
+def _add_evaluate(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "evaluate", "score a submission: competition metric, baselines, bootstrap intervals, report"
     )
-    p.add_argument("submission", type=Path, metavar="SUBMISSION", help="submission.csv")
-    p.add_argument("data", type=Path, metavar="DATA", help="folder with the true grades: train.csv or test.csv")
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write report.html and report.json to")
-    p.add_argument("--part", choices=("train", "test"), help="which grades to use (default: test.csv if there)")
-    p.add_argument("--train", type=Path, metavar="DATA", help="challenge directory whose train.csv gives the prior "
-                   "baseline (default: the graded studies themselves, which flatters the prior)")  # fmt: skip
-    p.add_argument("--against", action="append", default=[], metavar="NAME=CSV", help="another submission to compare")
+    args.add_paths(
+        p, submission="submission.csv", data="folder with the true grades: train.csv or test.csv",
+        out="folder for report.html and report.json",
+    )  # fmt: skip
+    args.add_part(p, "test if there is a test.csv")
+    args.add_path(
+        p, "--train", "DATA", "challenge directory whose train.csv gives the prior baseline (default: the graded "
+        "studies themselves, which flatters the prior)",
+    )  # fmt: skip
     p.add_argument(
-        "--oracle", type=Path, metavar="CSV", help="true probabilities of synthetic studies, truth/oracle.csv"
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME=CSV",
+        help="submission to compare with; may be repeated",
     )
-    _add_output(p)
+    args.add_path(p, "--oracle", "CSV", "true probabilities of synthetic studies, truth/oracle.csv")
+    args.add_output(p)
     p.set_defaults(func=_evaluate)
 
 
@@ -312,9 +296,9 @@ def _evaluate(a: argparse.Namespace) -> int:
     return 0
 
 
-def _add_info(commands: Commands) -> None:
-    p = commands.add_parser("info", help="versions, devices and labels", epilog=EPILOG)
-    p.add_argument("--json", action="store_true", help="for programs")
+def _add_info(commands: args.Commands) -> None:
+    p = args.add_command(commands, "info", "show versions, devices and labels")
+    p.add_argument("--json", action="store_true", help="write JSON, for programs")
     p.set_defaults(func=_info)
 
 
