@@ -1,8 +1,8 @@
-"""Axial slices -> levels, and subarticular points on them.
+"""Assigns levels to axial slices and places the subarticular points on them.
 
-Two sources say which level a slice shows: the distance of the level's 3-D points from the slice's own plane, and the
-axial detector's scores. Both are decoded together along each stack, head to foot: levels can only go down, with slices
-between levels in between. Sides come from the plane's geometry.
+Two sources tell which level a slice shows: the distance of the level's 3-D points from the slice's own plane, and the
+axial detector's scores. Both are decoded together along each stack from head to foot, where levels can only go down and
+slices between two levels show none. Sides come from the plane's geometry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,28 +20,28 @@ from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Slice, Study
 
-# A slice within about 1.7 standard deviations of a level shows it rather than nothing.
+# Log evidence for a level at the slice; its geometry outweighs "no level" up to about 1.7 standard deviations.
 _AT_LEVEL: Final = 1.5
-# Between two levels, above the first and below the last: states 0, 2, .., 10; level k is state 2 k + 1.
+# Level k is state 2 k + 1. The even states 0 to 10 are above, between and below the levels.
 _STATES: Final = 2 * len(Level) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxialSlice:
-    """A slice with what is known of it.
+    """The evidence for what a slice shows.
 
     Attributes:
-      appearance: the detector's best score for each level. # [5]
-      boxes: its best box for each level it saw.
-      distance_mm: signed distance of each side's expected point of each level from the plane; None without a chain.
-        # [5, 2], right and left
+      appearance: the detector's best score for each level.
+      boxes: the detector's best box for each level that it saw.
+      distance_mm: signed distance from the plane to the points where the chain expects each level, right and left; None
+        without a chain.
     """
 
     series: Series
     item: Slice
-    appearance: FloatArray
+    appearance: FloatArray  # [5]
     boxes: Mapping[Level, Detection]
-    distance_mm: FloatArray | None
+    distance_mm: FloatArray | None  # [5, 2]
 
 
 _SIDES: Final = (Side.RIGHT, Side.LEFT)
@@ -50,7 +50,7 @@ _SIDES: Final = (Side.RIGHT, Side.LEFT)
 def describe_series(
     series: Series, detections: Sequence[Detection], spine: Spine | None, prior: ChainPrior
 ) -> list[AxialSlice]:
-    """Appearance and geometry of every slice of a series, in its order."""
+    """Collects the evidence for every slice of a series, in its order."""
     by_slice: dict[int, dict[Level, Detection]] = {}
     for detection in detections:
         if detection.series_id == series.series_id:
@@ -73,8 +73,8 @@ def describe_series(
     return described
 
 
-def expected_points(spine: Spine, prior: ChainPrior) -> FloatArray:
-    """Where the chain expects the subarticular points, right and left. # [5, 2, 3]"""
+def expected_points(spine: Spine, prior: ChainPrior) -> FloatArray:  # [5, 2, 3]
+    """Where the chain expects the subarticular points of each level, right and left, in patient mm."""
     return np.stack(
         [
             [spine.point_mm[level] + prior.offset_mean[_finding(side, level)] for side in _SIDES]
@@ -88,14 +88,14 @@ def _finding(side: Side, level: Level) -> Finding:
 
 
 def assign_levels(slices: Sequence[AxialSlice], config: LocalizeConfig) -> list[Level | None]:
-    """Level of each slice of one run, head to foot, None for slices between levels. The result never goes up."""
+    """Assigns a level, or None between levels, to each slice from head to foot. The levels never go up."""
     axial = config.axial
     gain = np.zeros((len(slices), _STATES))
     for i, item in enumerate(slices):
         appearance = np.log((axial.evidence_floor + item.appearance) / axial.evidence_floor)
         gain[i, 1::2] = axial.appearance_weight * appearance
         if item.distance_mm is None:
-            # Without geometry a faint score is no reason to call a slice a level.
+            # Without geometry a faint score does not outweigh "no level".
             gain[i, 1::2] -= _AT_LEVEL
         else:
             off = np.abs(item.distance_mm).min(axis=1) / axial.plane_sd_mm
@@ -104,13 +104,13 @@ def assign_levels(slices: Sequence[AxialSlice], config: LocalizeConfig) -> list[
 
 
 def _monotone_path(gain: FloatArray) -> list[int]:
-    """The non-decreasing state sequence with the largest total gain. # gain [n, states]"""
+    """The non-decreasing sequence of states with the largest total gain; `gain` is [slices, states]."""
     if not len(gain):
         return []
     best = gain[0].copy()
     back = np.zeros(gain.shape, np.int64)
     for i in range(1, len(gain)):
-        # Best predecessor among the states up to each one.
+        # The best predecessor is one of the states up to each one.
         upto = np.maximum.accumulate(best)
         back[i] = np.maximum.accumulate(np.where(best >= upto, np.arange(len(best)), 0))
         best = upto + gain[i]
@@ -123,14 +123,14 @@ def _monotone_path(gain: FloatArray) -> list[int]:
 def localize_axial(
     study: Study, detections: Sequence[Detection], spine: Spine | None, prior: ChainPrior, config: LocalizeConfig
 ) -> dict[Finding, Localization]:
-    """Subarticular points of every level and side that some axial slice shows."""
+    """Finds the subarticular point of every level and side that an axial slice shows."""
     found: dict[Finding, list[Localization]] = {}
     axial = [d for d in detections if d.view is View.AXIAL_T2 and d.score >= config.axial.min_score]
     for series in study.of_view(View.AXIAL_T2):
         guide = spine if config.axial.geometry else None
         slices = describe_series(series, axial, guide, prior)
         levels: list[Level | None] = []
-        # Blocks of different tilt may cross, so each is ordered by itself; without a chain only their order remains.
+        # Stacks of different tilt may cross, so each is decoded separately. Without a chain only the slices' order is left.
         start = 0
         for length in [len(slices)] if guide is None else [len(stack) for stack in series.stacks]:
             levels += assign_levels(slices[start : start + length], config)
@@ -150,7 +150,7 @@ def localize_axial(
 def _choose(
     shown: Sequence[AxialSlice], every: Sequence[AxialSlice], level: Level, side_index: int, config: LocalizeConfig
 ) -> AxialSlice | None:
-    """The slice for one level and side: among those that show the level, else the nearest plane within reach."""
+    """The best slice for one level and side: of those that show the level, otherwise the nearest one within reach."""
     axial = config.axial
 
     def value(item: AxialSlice) -> float:
@@ -173,7 +173,7 @@ def _place(
     prior: ChainPrior,
     config: LocalizeConfig,
 ) -> Localization | None:
-    """The point on its slice: from the box where there is one, else carried over from the chain."""
+    """Places the point on its slice: from the slice's box, otherwise projected from the chain."""
     plane, box = chosen.item.plane, _box(chosen, finding.level)
     trust = 1.0 if spine is None else spine.chain[finding.level].score
     if box is not None:
@@ -202,7 +202,7 @@ def _place(
 
 
 def _box(chosen: AxialSlice, level: Level) -> Detection | None:
-    """The slice's box of its level, or its best box of any: the decoded level overrules the detector's."""
+    """The slice's box of this level, otherwise its best box: the decoded level overrules the detector's."""
     if level in chosen.boxes:
         return chosen.boxes[level]
     return max(chosen.boxes.values(), key=lambda d: d.score, default=None)

@@ -1,6 +1,6 @@
 """Across the sagittal slices: the midline of every level, then canal and foraminal points on their slices.
 
-The side of a foramen is where it lies from the midline in patient x (left is +x); nothing else decides it.
+The side of a foramen follows only from its position relative to the midline in patient x (left is +x).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Slice, Study
 
-# A box within this distance of a level's place in the sagittal plane belongs to it.
+# Boxes within this distance of a level in the sagittal plane belong to it.
 NEAR_MM: Final = 9.0
 _GRID_MM: Final = 1.0
 _KERNEL_MM: Final = 3.5
-# How far the midline may move from level to level; narrower, and it flattens the bends of scoliosis (docs/adr/0010).
+# How far the midline moves from level to level. A smaller value would flatten the bends of scoliosis (docs/adr/0010).
 _DRIFT_SD_MM: Final = 14.0
-# What each view's vote for the midline counts. Axial boxes measure it in their own plane, T2 boxes are as wide as a run
-# of slices, and each T1 box votes twice, for it may be of either foramen.
+# Weight of each view's vote for the midline. Axial boxes measure it in their own plane, T2 boxes only to within a few
+# slices, and each T1 box votes twice because it may be of either foramen.
 _VIEW_WEIGHT: Final = {View.AXIAL_T2: 2.0, View.SAGITTAL_T2: 1.0, View.SAGITTAL_T1: 0.5}
 _VOTE_FLOOR: Final = 0.02
-# A foramen is never nearer to the midline than this.
+# A foramen is never closer to the midline than this.
 _MIN_LATERAL_MM: Final = 3.0
-# The midline is looked for this far from the middle of the boxes; a stray series may lie anywhere.
+# The midline is searched up to this far from the middle of the boxes; a stray series may be anywhere.
 _REACH_MM: Final = 150.0
 
 
@@ -39,7 +39,7 @@ class Spine:
 
     Attributes:
       point_mm: the canal point of each level (x, y, z).
-      chain: the chain they come from.
+      chain: the chain that the points come from.
     """
 
     point_mm: Mapping[Level, FloatArray]
@@ -47,7 +47,7 @@ class Spine:
 
 
 def locate_spine(chain: Chain, lifted: Sequence[LiftedDetection], prior: ChainPrior) -> Spine | None:
-    """Adds the midline's x to the chain; None for an empty chain."""
+    """Adds the midline's x to each level of the chain; None for an empty chain."""
     if not chain:
         return None
     near = {level: _near(lifted, chain, level) for level in Level}
@@ -68,8 +68,8 @@ def locate_spine(chain: Chain, lifted: Sequence[LiftedDetection], prior: ChainPr
     return Spine(point_mm={k: np.array([middle[k], *chain[k].yz_mm]) for k in Level}, chain=chain)
 
 
-def _midline_grid(boxes: Sequence[LiftedDetection]) -> FloatArray:
-    """Where the midline may be: the x of the boxes, at most `_REACH_MM` from their weighted median. # [g]"""
+def _midline_grid(boxes: Sequence[LiftedDetection]) -> FloatArray:  # [g]
+    """The x at which the midline may be: the range of the boxes, up to `_REACH_MM` from their weighted median."""
     ordered = sorted((float(item.point_mm[0]), item.detection.score) for item in boxes)
     xs, scores = np.array(ordered).T
     below = scores.cumsum()
@@ -79,13 +79,15 @@ def _midline_grid(boxes: Sequence[LiftedDetection]) -> FloatArray:
 
 
 def _near(lifted: Sequence[LiftedDetection], chain: Chain, level: Level) -> list[LiftedDetection]:
-    """Boxes at the level's place, whatever level the detector called them."""
+    """Boxes at the level's place, whatever level the detector gave them."""
     place = np.array(chain[level].yz_mm)
     return [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= NEAR_MM]
 
 
-def _midline_votes(grid: FloatArray, near: Sequence[LiftedDetection], level: Level, prior: ChainPrior) -> FloatArray:
-    """The views' votes, however many boxes each has; none without a box. # [g]"""
+def _midline_votes(
+    grid: FloatArray, near: Sequence[LiftedDetection], level: Level, prior: ChainPrior
+) -> FloatArray:  # [g]
+    """Weighted mean of the views' votes, however many boxes each view has; zero without a box."""
     of_view = {view: [item for item in near if item.detection.view is view] for view in _VIEW_WEIGHT}
     there = [(_VIEW_WEIGHT[view], boxes) for view, boxes in of_view.items() if boxes]
     votes = sum((weight * _vote(grid, boxes, level, prior) for weight, boxes in there), start=np.zeros(len(grid)))
@@ -93,7 +95,7 @@ def _midline_votes(grid: FloatArray, near: Sequence[LiftedDetection], level: Lev
 
 
 def _vote(grid: FloatArray, boxes: Sequence[LiftedDetection], level: Level, prior: ChainPrior) -> FloatArray:
-    """Canal and axial boxes vote for their own x, foraminal ones for what a left or a right foramen would imply."""
+    """Canal and axial boxes vote for their own x, foraminal boxes for what a left and a right foramen would imply."""
     votes = np.zeros(len(grid))
     for item in boxes:
         sides = Side if item.detection.view is View.SAGITTAL_T1 else ()
@@ -108,7 +110,7 @@ def _offset(prior: ChainPrior, side: Side, level: Level) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """What is looked for on the slices of a sagittal series."""
+    """A finding to look for on the slices of a sagittal series."""
 
     finding: Finding
     point_mm: FloatArray  # where the chain expects it
@@ -119,7 +121,7 @@ class _Target:
 def localize_sagittal(
     study: Study, spine: Spine, lifted: Sequence[LiftedDetection], prior: ChainPrior
 ) -> dict[Finding, Localization]:
-    """Canal points on sagittal T2 and foraminal points on sagittal T1, for the series that are there."""
+    """Finds canal points on sagittal T2 and foraminal points on sagittal T1."""
     found: dict[Finding, Localization] = {}
     for level in Level:
         point = spine.point_mm[level]
@@ -147,7 +149,7 @@ def localize_sagittal(
 def _on_series(
     study_id: str, series: Series, target: _Target, near: Sequence[LiftedDetection], spine: Spine
 ) -> Localization | None:
-    """The target on the best slice of one series; None when no slice shows its place."""
+    """Places the target on the best slice of a series; None when no slice shows its position."""
     slices = [item for item in series.slices if item.contains(_pixel(item, target.point_mm))]
     x_mm = np.array([_x_at(item, target.point_mm) for item in slices])
     allowed = _right_side(x_mm, target)
@@ -186,7 +188,7 @@ def _pixel(item: Slice, point_mm: FloatArray) -> tuple[float, float]:
 
 
 def _x_at(item: Slice, point_mm: FloatArray) -> float:
-    """Patient x of a slice where it passes the point."""
+    """Patient x of a slice at the projection of the point."""
     return float(item.plane.to_patient(item.plane.to_pixel(point_mm))[0])
 
 
@@ -198,7 +200,7 @@ def _right_side(x_mm: FloatArray, target: _Target) -> np.ndarray:
 
 
 def _support(x_mm: FloatArray, own: Sequence[LiftedDetection], level: Level) -> FloatArray:
-    """Detector scores around each slice, smoothed over its neighbours: the middle of a run of slices wins."""
+    """Detector scores smoothed over neighbouring slices, so that the middle slice of several wins."""
     support = np.zeros(len(x_mm))
     for item in own:
         trust = 1.0 if item.detection.level is level else 0.5
@@ -207,7 +209,7 @@ def _support(x_mm: FloatArray, own: Sequence[LiftedDetection], level: Level) -> 
 
 
 def _weighted_yz(seen: Sequence[LiftedDetection], x_mm: float, level: Level) -> FloatArray:
-    """Mean box centre (y, z): the slice itself and boxes of the right level count most."""
+    """Mean box centre (y, z). Boxes on the slice itself and of the right level count most."""
     own = [item for item in seen if item.detection.level is level] or list(seen)
     weights = [item.detection.score**2 * np.exp(-0.5 * ((item.point_mm[0] - x_mm) / 2.0) ** 2) for item in own]
     return np.asarray(np.average([item.point_mm[1:] for item in own], axis=0, weights=weights))

@@ -1,7 +1,8 @@
-"""Which slices are worth the detectors' time, and whether what they showed settles the study.
+"""Selects the slices that the detectors look at, and decides whether these are enough.
 
-First the sagittal T2 slices near the middle of their series. The spine found there says which T1 slices pass the
-foramina and which axial slices pass a level. A study in which anything stays doubtful is looked at as a whole.
+The first look is at the sagittal T2 slices near the middle of their series. The spine found there tells which T1 slices
+pass through the foramina and which axial slices pass through a level. If any doubt is left, all slices of the study are
+looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,12 @@ from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Slice, Study
 
 SliceSelection = Mapping[str, Sequence[Slice]]  # series id -> slices
-# A series this short is not worth a choice.
+# Of a series this short all slices are looked at.
 _FEW_SLICES: Final = 5
 
 
 def first_slices(study: Study, config: LocalizeConfig) -> SliceSelection:
-    """The middle of every sagittal T2 series; empty for a study without one."""
+    """Selects the middle of every sagittal T2 series; nothing in a study without one."""
     reach = config.slices.midline_mm
     return {series.series_id: _middle(series, reach) for series in study.of_view(View.SAGITTAL_T2)}
 
@@ -41,7 +42,7 @@ def _middle(series: Series, reach_mm: float) -> list[Slice]:
 
 
 def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: LocalizeConfig) -> SliceSelection:
-    """T1 slices that pass a foramen and axial slices that pass a level, or a disc beyond the chain's ends."""
+    """Selects T1 slices through a foramen and axial slices through a level or a disc beyond the chain's ends."""
     chosen: dict[str, Sequence[Slice]] = {}
     foramina = np.array([spine.point_mm[f.level] + prior.offset_mean[f] for f in _foramina()])
     for series in study.of_view(View.SAGITTAL_T1):
@@ -58,8 +59,8 @@ def _foramina() -> list[Finding]:
     return [Finding(condition=Condition.FORAMINAL, side=side, level=level) for side in Side for level in Level]
 
 
-def _beyond(spine: Spine, prior: ChainPrior) -> FloatArray:
-    """One point above the chain and one below: axial slices there can tell that its numbering is off. # [2, 3]"""
+def _beyond(spine: Spine, prior: ChainPrior) -> FloatArray:  # [2, 3]
+    """One point above the chain and one below: axial slices there can show that its numbering is wrong."""
     points = np.array([spine.point_mm[level] for level in Level])
     ends = ladder(points[:, 1:], prior)[[0, -1]]
     return np.column_stack([points[[0, -1], 0], ends])
@@ -72,7 +73,7 @@ def _passing(series: Series, points_mm: FloatArray, reach_mm: float) -> list[Sli
 
 
 def is_settled(study: Study, spine: Spine | None, looked_at: SliceSelection, config: LocalizeConfig) -> bool:
-    """Whether the first look found all five levels and the midline, well inside the slices looked at."""
+    """Whether the first look found all five levels, with the midline well inside the slices looked at."""
     if spine is None or not all(_is_sure(spine, level, config) for level in Level):
         return False
     x_mm = [point[0] for point in spine.point_mm.values()]
@@ -87,7 +88,7 @@ def _is_sure(spine: Spine, level: Level, config: LocalizeConfig) -> bool:
 
 
 def _encloses(series: Series, looked_at: Sequence[Slice], x_mm: Sequence[float]) -> bool:
-    """Whether the midline lies nearer to an inner slice than to the outermost looked at, or those are all there are."""
+    """Whether the midline is closer to an inner slice than to the outermost ones looked at, unless those are all."""
     if len(looked_at) == len(series.slices):
         return True
     seen = [float(item.plane.center_mm(item.shape)[0]) for item in looked_at]
@@ -96,7 +97,7 @@ def _encloses(series: Series, looked_at: Sequence[Slice], x_mm: Sequence[float])
 
 
 def is_conclusive(first: Spine, decoded: StudyDecoding, config: LocalizeConfig) -> bool:
-    """Whether all the chosen slices together agree with the first look and show every finding that they should."""
+    """Whether all selected slices together agree with the first look and show every finding."""
     spine, numbering = decoded.spine, decoded.numbering
     if spine is None or numbering is None or not numbering.certain:
         return False

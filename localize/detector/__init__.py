@@ -1,1 +1,1 @@
-"""One YOLO detector per view: its training slices, its training and its boxes. Only `yolo` imports ultralytics."""
+"""One YOLO detector per view: training slices, training and detection. Only `yolo` imports ultralytics."""

@@ -1,4 +1,4 @@
-"""Augmentation of grey training images with their boxes. Boxes keep their meaning: a fixed size around a point."""
+"""Augmentation of grey training images and their boxes. A box keeps its meaning: a fixed size around a point."""
 
 import cv2
 import numpy as np
@@ -7,21 +7,21 @@ from numpy.typing import NDArray
 from localize.config import AugmentConfig
 from shared.geometry import FloatArray
 
-# A box whose visible part is smaller than this share of it is dropped: its point lies near or beyond the border.
+# A box of which less than this share is visible is dropped: its point is near or beyond the border.
 _MIN_VISIBLE = 0.5
 
 
 def augment(
     image: NDArray[np.uint8], boxes_xyxy: FloatArray, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], FloatArray, NDArray[np.bool_]]:
-    """Moves and recolours one image.
+    """Distorts one image and changes its grey values.
 
     Args:
       image: [rows, columns].
       boxes_xyxy: [n, 4] in pixels.
 
     Returns:
-      The image, the boxes that are still visible, clipped to it [m, 4], and which of the given ones they are [n].
+      The image, the boxes that are still visible, clipped to it ([m, 4]), and which of the given boxes they are ([n]).
     """
     moved, boxes = _move(image, boxes_xyxy, config, rng)
     left, top, right, bottom = _field_of_view(image.shape, config, rng)
@@ -41,8 +41,8 @@ def _area(boxes_xyxy: FloatArray) -> FloatArray:
 def _move(
     image: NDArray[np.uint8], boxes_xyxy: FloatArray, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Rotates, scales, shifts and bends. Boxes follow their centre and the scale, not the rotation: the corners of a
-    rotated box would enclose more than the point's surroundings."""
+    """Rotates, scales, shifts and bends. Boxes follow the centre and the scale but not the rotation: a box around a
+    rotated box would be too large."""
     rows, columns = image.shape
     angle = rng.uniform(-config.rotate_deg, config.rotate_deg)
     scale = float(np.exp(rng.uniform(-config.scale, config.scale)))
@@ -59,7 +59,7 @@ def _move(
         cv2.INTER_LINEAR,
     )
     centers = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
-    # The picture at p shows what lay at p + bend(p), so a point moves against the bend of the place it moves to.
+    # The image at p shows what was at p + bend(p), so a point moves against the bend of the place that it moves to.
     straight = centers
     for _ in range(4):
         at = np.clip(np.rint(centers), 0, [columns - 1, rows - 1]).astype(int)
@@ -69,7 +69,7 @@ def _move(
 
 
 def _smooth(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A smooth random field of standard deviation up to `size`. # shape"""
+    """A smooth random field of the given shape and of a standard deviation up to `size`."""
     grid = rng.standard_normal((4, 4, *shape[2:])).astype(np.float32) * np.float32(size * rng.random())
     return np.asarray(cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 

@@ -1,15 +1,13 @@
-"""Annotated points -> boxes of fixed size in mm on every slice that shows them.
+"""Turns annotated points into boxes of a fixed size in mm on every slice that shows them.
 
-A level's point is known in patient space, so it can be drawn on the neighbouring slices too. A class is a level and
-never a side: on sagittal slices left and right foramina look alike, and on axial slices one box spans both subarticular
-points, its left and right edge lying a fixed margin outside them. Which edge is the patient's left follows from the
-slice's plane.
+A level's point is known in patient space, so its box can be drawn on the neighbouring slices too. A class is a level,
+never a side: left and right foramina look alike on sagittal slices, and on axial slices one box spans both subarticular
+points, with its edges a fixed margin outside them. The slice's plane tells which edge is the patient's left.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import pairwise
 
 import numpy as np
 
@@ -21,11 +19,11 @@ from shared.study import Series, Slice
 
 
 class Role(Enum):
-    """What a slice is to training."""
+    """How training uses a slice."""
 
     POSITIVE = auto()  # shows at least one level
     NEGATIVE = auto()  # shows none
-    UNCLEAR = auto()  # too near to a level to be called empty: not used
+    UNCLEAR = auto()  # too close to a level to count as empty: not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +51,8 @@ def label_series(
 ) -> tuple[LabelledSlice, ...]:
     """Role and true boxes of every slice of a series, in the series' order.
 
-    Points of the same view count wherever they were annotated: a second axial series shows the same discs. Without any
-    point nothing can be said of the series, so all its slices are unclear.
+    Points of the same view count on whichever series they were annotated, since a second axial series shows the same
+    discs. Without any point all slices are unclear.
     """
     spots = level_spots(truth, series.view)
     if not spots:
@@ -69,8 +67,8 @@ def label_series(
     return tuple(labelled)
 
 
-def _boxless_points(truth: Mapping[Finding, Localization], boxed: set[Level]) -> FloatArray:
-    """Points of levels that this view does not annotate: slices through them are not empty. # [n, 3]"""
+def _boxless_points(truth: Mapping[Finding, Localization], boxed: set[Level]) -> FloatArray:  # [n, 3]
+    """Points of levels that are not annotated on this view: slices through them are not empty."""
     points = [loc.point_mm for f, loc in truth.items() if f.level not in boxed]
     return np.array(points, np.float64).reshape(-1, 3)
 
@@ -80,9 +78,12 @@ def _is_near(item: Slice, points_mm: FloatArray, reach_mm: float) -> bool:
 
 
 def level_spots(truth: Mapping[Finding, Localization], view: View) -> list[tuple[Level, FloatArray]]:
-    """What a box is drawn around: a level and its points in patient mm, [1, 3] sagittal or [2, 3] (left, right) axial.
+    """The levels to draw boxes around, with their points in patient mm.
 
-    An axial level with one annotated side only is left out, because its box cannot be drawn.
+    An axial level with only one annotated side is left out, because its box cannot be drawn.
+
+    Returns:
+      Levels with [1, 3] points on sagittal views, [2, 3] points (left, right) on axial ones.
     """
     condition = VIEW_CONDITION[view]
     points = {f: np.array(loc.point_mm) for f, loc in truth.items() if f.condition is condition}
@@ -97,14 +98,8 @@ def level_spots(truth: Mapping[Finding, Localization], view: View) -> list[tuple
 
 
 def slice_gap_mm(series: Series) -> float:
-    """Median distance between neighbouring slices of a stack; 4 mm when every stack has one slice."""
-    gaps = [
-        abs(float(a.plane.distance_mm(np.asarray(b.plane.origin_mm))))
-        for stack in series.stacks
-        for a, b in pairwise(stack)
-    ]
-    gaps = [gap for gap in gaps if gap > 0.1]
-    return float(np.median(gaps)) if gaps else 4.0
+    """`Series.gap_mm`, or 4 mm when every stack has a single slice."""
+    return 4.0 if series.gap_mm is None else series.gap_mm
 
 
 def _label_slice(
@@ -120,7 +115,7 @@ def _label_slice(
     if view is View.AXIAL_T2:
         chosen = [spots[int(np.argmin(distances))]]
     else:
-        # A slice that shows one level shows the others too, unless the spine bends away from it.
+        # A slice that shows one level also shows the others, unless the spine bends away from it.
         chosen = [spot for spot, d in zip(spots, distances, strict=True) if d <= reach + gap_mm]
     boxes = [LevelBox(level=level, box_xyxy_px=_box(item.plane, points, config)) for level, points in chosen]
     inside = tuple(box for box in boxes if item.contains(_center(box)))
@@ -133,7 +128,7 @@ def _center(box: LevelBox) -> tuple[float, float]:
 
 
 def _box(plane: Plane, points_mm: FloatArray, config: ViewConfig) -> tuple[float, float, float, float]:
-    """Box around one point, or around a left and a right one with a margin on each side."""
+    """Box around one point, or around a left and a right point with a margin on each side."""
     dy, dx = plane.spacing_mm
     points_px = plane.to_pixel(points_mm)
     half_height = config.box_mm / 2 / dy
@@ -146,10 +141,10 @@ def _box(plane: Plane, points_mm: FloatArray, config: ViewConfig) -> tuple[float
 def side_points_px(
     plane: Plane, box_xyxy_px: tuple[float, float, float, float], margin_mm: float
 ) -> dict[Side, tuple[float, float]]:
-    """The two subarticular points of an axial box, by side: the patient's left is the one with the larger x in mm.
+    """The two subarticular points that an axial box was drawn around, by side.
 
-    The inverse of the axial box: the points lie `margin_mm` inside the left and right edge, at half height. A box
-    narrower than two margins gives its centre twice.
+    The points are `margin_mm` inside the left and right edge, at half height; the patient's left is the one with the
+    larger x in mm. A box narrower than two margins gives its centre twice.
     """
     left, top, right, bottom = box_xyxy_px
     inset = min(margin_mm / plane.spacing_mm[1], (right - left) / 2)

@@ -1,4 +1,4 @@
-"""Slices on a canvas of fixed mm per pixel: what a detector is shown, and the way back to slice pixels."""
+"""Slices resampled onto a canvas of fixed mm per pixel, as the detectors see them, and the way back to slice pixels."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from shared.geometry import FloatArray
 from shared.study import Slice
 
-# The coarsest grid of the detector: canvas sides are multiples of it.
+# Canvas sides are multiples of the detector's coarsest grid.
 STRIDE_PX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """Where a resampled slice lies on its canvas.
+    """The position of a resampled slice on its canvas.
 
     Attributes:
       shape: rows and columns of the canvas.
@@ -30,11 +30,11 @@ class Canvas:
     offset_xy: tuple[int, int]
 
     def to_canvas(self, points_px: ArrayLike) -> FloatArray:
-        """Slice pixels (x, y) to canvas pixels, (n, 2) -> (n, 2)."""
+        """Converts slice pixels (x, y) to canvas pixels, (n, 2) -> (n, 2)."""
         return (np.asarray(points_px, np.float64) + 0.5) * self.scale_xy - 0.5 + self.offset_xy
 
     def to_slice(self, points: ArrayLike) -> FloatArray:
-        """Canvas pixels (x, y) to slice pixels, (n, 2) -> (n, 2)."""
+        """Converts canvas pixels (x, y) to slice pixels, (n, 2) -> (n, 2)."""
         return (np.asarray(points, np.float64) - self.offset_xy + 0.5) / self.scale_xy - 0.5
 
     def boxes_to_canvas(self, boxes_xyxy: ArrayLike) -> FloatArray:
@@ -56,8 +56,8 @@ def fit_canvas(
 ) -> Canvas:
     """The canvas for a slice.
 
-    With `crop` it has `image_px` rows and columns, and a slice that is larger is cropped around `center_px` (its own
-    centre without one). Without `crop` the canvas grows to hold the whole slice.
+    With `crop` the canvas has `image_px` rows and columns, and a larger slice is cropped around `center_px`, by default
+    its own centre. Without `crop` the canvas grows to hold the whole slice.
     """
     (rows, columns), (dy, dx) = item.shape, item.plane.spacing_mm
     resized = (max(1, round(rows * dy / mm_per_px)), max(1, round(columns * dx / mm_per_px)))
@@ -82,8 +82,8 @@ def _grown(side: int) -> int:
     return -(-side // STRIDE_PX) * STRIDE_PX
 
 
-def render(pixels: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
-    """Resamples a slice onto its canvas; outside the slice it is black. # [rows, columns]"""
+def render(pixels: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:  # canvas.shape
+    """Resamples a slice onto its canvas, which is black outside the slice."""
     rows, columns = canvas.resized
     shrinks = rows < pixels.shape[0]
     resampled = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""A network's raw output -> boxes with a level and a score."""
+"""Turns a network's raw output into boxes with a level and a score."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,23 +20,23 @@ class RawBoxes:
     """Boxes of one image, best first.
 
     Attributes:
-      xyxy: in image pixels, whole numbers at pixel centres. # [n, 4]
-      level: class of each. # [n]
-      score: in [0, 1]. # [n]
+      xyxy: in image pixels, whole numbers at pixel centres.
+      level: class of each box.
+      score: in [0, 1].
     """
 
-    xyxy: FloatArray
-    level: NDArray[np.int64]
-    score: FloatArray
+    xyxy: FloatArray  # [n, 4]
+    level: NDArray[np.int64]  # [n]
+    score: FloatArray  # [n]
 
 
 def choose_boxes(raw: "Tensor", min_score: float) -> RawBoxes:
-    """Non-maximum suppression per level: a place may keep several levels, because the chain decides between them.
+    """Applies non-maximum suppression per level: a place may keep several levels, because the chain decides later.
 
-    Ultralytics' own has a time limit, so that it may answer differently on a busy machine.
+    Ultralytics' own function has a time limit, so its result may differ on a busy machine.
 
     Args:
-      raw: centre, size and a score per level, by anchor. # [4 + levels, anchors]
+      raw: [4 + levels, anchors], centre, size and a score per level.
     """
     import torch
     from torchvision.ops import batched_nms

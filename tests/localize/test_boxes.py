@@ -5,7 +5,7 @@ import pytest
 from spine_phantom import axial_series, model_study, sagittal_series, true_point, truth_of
 
 from localize.config import ViewConfig
-from localize.detector.boxes import Role, label_series, side_points_px, slice_gap_mm
+from localize.detector.boxes import Role, label_series, side_points_px
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Side, View
 
@@ -61,5 +61,5 @@ def test_a_box_narrower_than_its_margins_gives_its_centre_twice() -> None:
 
 
 def test_slice_gap_ignores_the_jump_between_blocks() -> None:
-    assert slice_gap_mm(axial_series(levels=(Level.L1_L2,))) == pytest.approx(4.0)
-    assert slice_gap_mm(sagittal_series(View.SAGITTAL_T1, series_id="1", step_mm=4.5)) == pytest.approx(4.5)
+    assert axial_series(levels=(Level.L1_L2,)).gap_mm == pytest.approx(4.0)
+    assert sagittal_series(View.SAGITTAL_T1, series_id="1", step_mm=4.5).gap_mm == pytest.approx(4.5)
