@@ -130,7 +130,7 @@ def localize_axial(
         guide = spine if config.axial.geometry else None
         slices = describe_series(series, axial, guide, prior)
         levels: list[Level | None] = []
-        # Stacks of different tilt may cross, so each is decoded separately. Without a chain only the slices' order is left.
+        # Stacks of different tilt may cross, so each is decoded separately; without a chain only their order is left.
         start = 0
         for length in [len(slices)] if guide is None else [len(stack) for stack in series.stacks]:
             levels += assign_levels(slices[start : start + length], config)
