@@ -10,7 +10,6 @@ found when a finding of an expected code lies on its study and, where the manife
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -21,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.record_demo import cpu_name
+from benchmarks.results import header, parser, save
 from pipelines.audit import AuditOptions, audit
 from pipelines.audit.issues import Category, Issue, count_categories
 from pipelines.audit.pixels import Pixels
@@ -29,7 +28,6 @@ from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.files.writer import wide_grades, write_csv
 from pipelines.synthetic.grades import MISSING, sample_labels, severity_text
 from shared.labels import FINDINGS, View
-from shared.runtime.run import git_commit
 
 TRAP_SEEDS: Final = (1, 2)
 CLEAN_SEEDS: Final = (11, 12)
@@ -190,21 +188,19 @@ def measure_tables(folder: Path) -> dict[str, Any]:
     return {"studies": TABLE_STUDIES, "points": points, "seconds": seconds, "errors": errors}
 
 
-def main(target: Path) -> None:
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/audit.json"))
+    out = arguments.parse_args().out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result = {
-            "command": "python benchmarks/audit.py",
-            "commit": git_commit(),
-            "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
+        measured = {
             "traps": measure_traps(folder),
             "clean": measure_clean(folder),
             "tables_only": measure_tables(folder),
         }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    save(out, header("python benchmarks/audit.py") | measured)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("results/audit.json"))
+    main()

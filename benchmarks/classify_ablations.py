@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo_folder import Demo, add_arguments, demo_stamp, header
+from benchmarks.demo_folder import Demo, add_arguments, demo_stamp, mean_losses, score_line
+from benchmarks.results import header, parser
 from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration, fit_where_it_helps
 from classify.config import ClassifyConfig, JitterConfig
 from classify.crops import channel_slices
 from classify.device import pick_device, use_all_cores
-from classify.evaluate import describe
 from classify.network.checkpoint import ModelCard, load_card, load_model
 from classify.predict import Grader, trained_folds
 from classify.train.run import train
@@ -39,7 +39,7 @@ from pipelines.demo import DEMO_FOLD
 from shared.detections import Localization, Localizations, read_localizations
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition, Finding, findings_of
-from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
+from shared.metric import bootstrap, interval, score
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.files import read_json, write_json
 from shared.study import Study
@@ -153,16 +153,16 @@ VARIANTS: Mapping[str, Variant] = {
 }  # fmt: skip
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("out", type=Path, nargs="?", default=Path("results/classify_ablations.json"))
-    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS))
-    parser.add_argument("--epochs", type=int, help="of every variant, the base included (default: as the demo)")
-    parser.add_argument("--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, metavar="N",
+def read_arguments() -> argparse.Namespace:
+    arguments = parser(__doc__)
+    add_arguments(arguments)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/classify_ablations.json"))
+    arguments.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS))
+    arguments.add_argument("--epochs", type=int, help="of every variant, the base included (default: as the demo)")
+    arguments.add_argument("--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, metavar="N",
         help="of training, at most (default %(default)s)")  # fmt: skip
-    parser.add_argument("--work", type=Path, help="folder for what is trained (default: DEMO/ablations)")
-    return parser.parse_args()
+    arguments.add_argument("--work", type=Path, help="folder for what is trained (default: DEMO/ablations)")
+    return arguments.parse_args()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,12 +267,6 @@ def _displaced(study: Study, point: Localization, jitter: Jitter, rng: np.random
     )
 
 
-def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
-    """Of several networks: the metric of the means is the mean of their metrics, for the weights are the same."""
-    each = [study_losses(t.values, grades) for t in tables]
-    return StudyLosses(losses=np.mean([x.losses for x in each], axis=0), weights=each[0].weights)
-
-
 def mean_score(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> float:
     return float(np.mean([score(t.values, grades).score for t in tables]))
 
@@ -289,29 +283,12 @@ def gains(ours: Sequence[Answers], other: Sequence[Answers], grades: NDArray[np.
 
 
 def line(demo: Demo, answers: Sequence[Answers], note: str) -> dict[str, Any]:
-    tables = [a.found for a in answers]
-    bounds = interval(bootstrap(mean_losses(tables, demo.grades)))
-    results = [score(t.values, demo.grades) for t in tables]
-    conditions = [describe(t, demo.grades)["conditions"] for t in tables]
-
-    def mean_of(key: str) -> dict[str, float]:
-        return {c: float(np.mean([of[c][key] for of in conditions])) for c in conditions[0]}
-
-    return {
-        "note": note,
-        "score": mean_score(tables, demo.grades),
-        "low": bounds.low,
-        "high": bounds.high,
-        "of_each_seed": [r.score for r in results],
-        "terms": {name: float(np.mean([r.terms[name] for r in results])) for name in results[0].terms},
-        "ece": mean_of("ece"),
-        "ece_if_calibrated": mean_of("ece_if_calibrated"),
-        "displaced_score": mean_score([a.displaced for a in answers], demo.grades),
-    }
+    displaced_score = mean_score([a.displaced for a in answers], demo.grades)
+    return {"note": note, **score_line([a.found for a in answers], demo.grades), "displaced_score": displaced_score}
 
 
 def main() -> None:
-    options = arguments()
+    options = read_arguments()
     demo = Demo.open(options.demo, studies=options.studies, device=options.device)
     work = options.work or options.demo / "ablations"
     stamp = {**demo_stamp(options.demo, options.device), "epochs": options.epochs, "scored": demo.scored.name}
@@ -324,7 +301,11 @@ def main() -> None:
     chosen = {BASE: base} | {name: v for name, v in possible.items() if not options.only or name in options.only}
     if len(trained_folds(options.demo / "classifier")) > 1 and not options.epochs:
         chosen["mean of all folds"] = Variant(note="the ensemble of the trained folds", grader=ensemble)
-    result = header("") | {"stamp": stamp, "epochs": options.epochs, "unseen_studies": len(demo.study_ids)}
+    result = header("", device=str(pick_device(options.device))) | {
+        "stamp": stamp,
+        "epochs": options.epochs,
+        "unseen_studies": len(demo.study_ids),
+    }
     earlier = read_json(options.out) if options.only and options.out.is_file() else {}
     if any(earlier.get(key) != result[key] for key in ("stamp", "unseen_studies")):
         earlier = {}

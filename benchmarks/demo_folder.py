@@ -3,21 +3,20 @@
 import argparse
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import classify
 import localize
 import pipelines
 import shared
-from benchmarks.record_demo import cpu_name
 from classify.device import pick_device
+from classify.evaluate import describe
 from classify.predict import Grader, predict_studies
 from pipelines.predict import PredictRequest, predict
 from pipelines.scoring import read_oracle
@@ -25,10 +24,10 @@ from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
-from shared.metric import bootstrap, interval, score, study_losses
+from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.files import read_json, write_json
-from shared.runtime.run import git_commit, read_run, sha256_of
+from shared.runtime.run import read_run, sha256_of
 from shared.splits import Splits, read_splits
 
 # Of further unseen studies; no other part of the project uses it.
@@ -136,10 +135,40 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def header(command: str) -> dict[str, Any]:
-    """What every file in results/ begins with."""
-    gpu = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
-    return {"command": command, "commit": git_commit(), "hardware": f"{os.cpu_count()} cores of {cpu_name()}, {gpu}"}
+def demo_command(run: Mapping[str, Any]) -> str:
+    """What gives the demo that `run` (its run.json) describes."""
+    usual = {"studies": 240, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
+    flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run[k] != v]
+    for stage in ("localize", "classify"):
+        config = run[f"{stage}_config"]
+        flags += [f"--{stage}-config {config}"] if config != f"configs/{stage}/demo.toml" else []
+    return " ".join(["lumbar demo DEMO", *flags]) if flags else "make demo"
+
+
+def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
+    """Losses whose metric is the mean of several networks' metrics: the networks share the studies' weights."""
+    each = [study_losses(t.values, grades) for t in tables]
+    return StudyLosses(losses=np.mean([x.losses for x in each], axis=0), weights=each[0].weights)
+
+
+def score_line(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> dict[str, Any]:
+    """Mean score of one or more networks with its 95% interval over studies, its terms and its calibration."""
+    bounds = interval(bootstrap(mean_losses(tables, grades)))
+    results = [score(t.values, grades) for t in tables]
+    conditions = [describe(t, grades)["conditions"] for t in tables]
+
+    def mean_of(key: str) -> dict[str, float]:
+        return {c: float(np.mean([of[c][key] for of in conditions])) for c in conditions[0]}
+
+    return {
+        "score": float(np.mean([r.score for r in results])),
+        "low": bounds.low,
+        "high": bounds.high,
+        "of_each_seed": [r.score for r in results],
+        "terms": {name: float(np.mean([r.terms[name] for r in results])) for name in results[0].terms},
+        "ece": mean_of("ece"),
+        "ece_if_calibrated": mean_of("ece_if_calibrated"),
+    }
 
 
 def paired_gains(

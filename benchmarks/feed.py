@@ -9,9 +9,7 @@ that is already there. The target is 85% of the speed.
 """
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.demo_folder import header
+from benchmarks.results import header, parser, save
 from classify.config import ClassifyConfig
 from classify.device import pick_device, use_all_cores
 from classify.network.augment import Augmenter
@@ -29,20 +27,19 @@ from classify.samples import Crops
 from classify.train.batches import plain_batches, prefetched
 from classify.train.loop import Trainer
 from shared.labels import FINDINGS, Condition
-from shared.runtime.files import write_json
 
 TARGET = 0.85
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?", default=Path("results/feed.json"))
-    parser.add_argument("--config", type=Path, default=Path("configs/classify/demo.toml"))
-    parser.add_argument("--studies", type=int, default=96, help="studies in the cache (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=6, help="steps of a turn (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default %(default)s)")
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args()
+def read_arguments() -> argparse.Namespace:
+    arguments = parser(__doc__)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/feed.json"))
+    arguments.add_argument("--config", type=Path, default=Path("configs/classify/demo.toml"))
+    arguments.add_argument("--studies", type=int, default=96, help="studies in the cache (default %(default)s)")
+    arguments.add_argument("--steps", type=int, default=6, help="steps of a turn (default %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=5, help="turns of each side (default %(default)s)")
+    arguments.add_argument("--device", default="auto")
+    return arguments.parse_args()
 
 
 def random_crops(config: ClassifyConfig, folder: Path, studies: int) -> Crops:
@@ -72,7 +69,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
-    options = arguments()
+    options = read_arguments()
     config = ClassifyConfig.load(options.config)
     device = pick_device(options.device)
     use_all_cores()
@@ -106,7 +103,7 @@ def main() -> None:
             seconds["cache"].append(timed(from_cache, device) / options.steps)
             seconds["random"].append(timed(from_tensor, device) / options.steps)
     ratios = [r / c for c, r in zip(seconds["cache"], seconds["random"], strict=True)]
-    result = header(f"python benchmarks/feed.py --config {options.config}") | {
+    result = header(f"python benchmarks/feed.py --config {options.config}", device=str(device)) | {
         "device": str(device),
         "config": str(options.config),
         "batch": config.train.batch,
@@ -115,8 +112,7 @@ def main() -> None:
         "share_of_random_per_round": [round(r, 3) for r in ratios],
         "target": TARGET,
     }
-    write_json(options.out, result)
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    save(options.out, result)
 
 
 if __name__ == "__main__":

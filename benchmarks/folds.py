@@ -19,16 +19,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.classify_ablations import line
-from benchmarks.demo_folder import Demo, header, paired_gains
-from benchmarks.record_demo import demo_command
+from benchmarks.demo_folder import Demo, demo_command, paired_gains, score_line
+from benchmarks.results import header, parser
 from classify.calibrate import IDENTITY
 from classify.cross_fit import cross_calibrated
-from classify.device import use_all_cores
+from classify.device import pick_device, use_all_cores
 from classify.evaluate import evaluate, fold_priors
 from classify.network.checkpoint import ModelCard, load_card
 from classify.predict import Grader, trained_folds
-from pipelines.demo import ON_TRUE_POINTS
+from pipelines.demo import AT_TRUE_POINTS
 from pipelines.evaluate import ORACLE, PRIOR, baselines
 from pipelines.scoring import read_oracle
 from shared.labels import Condition, findings_of
@@ -40,12 +39,12 @@ from shared.runtime.run import read_run
 ENSEMBLE: Final = "mean of all folds"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("demo", type=Path, help="folder of a finished `lumbar demo --fold all`")
-    parser.add_argument("out", type=Path, nargs="?", default=Path("results/full.json"))
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args()
+def read_arguments() -> argparse.Namespace:
+    arguments = parser(__doc__)
+    arguments.add_argument("demo", type=Path, help="folder of a finished `lumbar demo --fold all`")
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/full.json"))
+    arguments.add_argument("--device", default="auto")
+    return arguments.parse_args()
 
 
 def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
@@ -108,14 +107,14 @@ def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.flo
 
 
 def main() -> None:
-    options = arguments()
+    options = read_arguments()
     use_all_cores()
     demo = Demo.open(options.demo, device=options.device)
     folds = trained_folds(options.demo / "classifier")
     if len(folds) < 2:
         sys.exit(f"error: {options.demo} has trained fold {folds} alone; run the demo with --fold all")
     tables = unseen_answers(demo, options.device)
-    lines = {name: line(demo, table, None, "") for name, table in tables.items()}
+    lines = {name: score_line([table.select(demo.study_ids)], demo.grades) for name, table in tables.items()}
     held_out, (held_out_share, held_out_samples) = out_of_fold(demo)
     values = {name: table.select(demo.study_ids).values for name, table in tables.items()}
     prior, oracle = values[PRIOR], values[ORACLE]
@@ -129,7 +128,8 @@ def main() -> None:
     optimism = held_out_samples - shares["a fold alone, mean"][1]
     run = read_run(options.demo, expected_kind="demo")
     scores = read_json(options.demo / "reports" / "scores.json")["lines"]
-    result = header(f"{demo_command(run)} && python benchmarks/folds.py DEMO") | {
+    command = f"{demo_command(run)} && python benchmarks/folds.py DEMO"
+    result = header(command, device=str(pick_device(options.device))) | {
         "demo_commit": run["git_commit"],
         "demo_seconds": run["step_seconds"],
         "training_seconds": demo.training_seconds(),
@@ -143,7 +143,7 @@ def main() -> None:
             **{name: _bounded(*share) for name, share in shares.items()},
             "out of fold minus a fold alone": _bounded(held_out_share - shares["a fold alone, mean"][0], optimism),
         },
-        "at_true_points": next(item for item in scores if item["name"] == ON_TRUE_POINTS),
+        "at_true_points": next(item for item in scores if item["name"] == AT_TRUE_POINTS),
         "localization": read_json(options.demo / "reports" / "localize" / "report.json"),
     }
     write_json(options.out, result)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.demo_folder import Demo, add_arguments, header, paired_gains
+from benchmarks.demo_folder import Demo, add_arguments, paired_gains
+from benchmarks.results import header, parser
 from benchmarks.study_network import (
     DIFFERENCES,
     StudyNetworkOptions,
@@ -40,15 +41,17 @@ OURS_TRUE_POINTS = "ours, true points"
 STUDY_NETWORK = {True: "study network, filled", False: "study network, masked"}
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("out", type=Path, nargs="?", default=Path("results/ladder.json"))
-    parser.add_argument("--budget", choices=("both", "classifier"), default="both", help="whose training time it gets")
-    parser.add_argument("--seconds", type=float, help="training time of the study-level network instead")
-    parser.add_argument("--size", type=int, default=128, help="side of its images in pixels (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+def read_arguments() -> argparse.Namespace:
+    arguments = parser(__doc__)
+    add_arguments(arguments)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/ladder.json"))
+    arguments.add_argument(
+        "--budget", choices=("both", "classifier"), default="both", help="whose training time it gets"
+    )
+    arguments.add_argument("--seconds", type=float, help="training time of the study-level network instead")
+    arguments.add_argument("--size", type=int, default=128, help="side of its images in pixels (default %(default)s)")
+    arguments.add_argument("--seed", type=int, default=0)
+    return arguments.parse_args()
 
 
 def study_network_rungs(
@@ -106,7 +109,7 @@ def command(options: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    options = arguments()
+    options = read_arguments()
     check_one_fold(options.demo)
     demo = Demo.open(options.demo, studies=options.studies, device=options.device)
     spent = demo.training_seconds()
@@ -118,7 +121,7 @@ def main() -> None:
     tables = tables | networks | ours | {ORACLE: demo.oracle}
     comparison = compare(tables, demo.study_ids, demo.grades)
     budget = f"--seconds {seconds:g}" if options.seconds else f"measured training time of {options.budget}"
-    result = header(command(options)) | {
+    result = header(command(options), device=str(pick_device(options.device))) | {
         "training_seconds": spent,
         "study_network_seconds": round(seconds, 1),
         "study_network_budget": budget,

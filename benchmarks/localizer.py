@@ -9,7 +9,6 @@ comparison of slices, and a second run, look again.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.record_demo import cpu_name
+from benchmarks.results import header, parser
 from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
 from localize.decoding.prior import mean_prior
@@ -38,7 +37,8 @@ from localize.measures import (
 )
 from localize.predict import Localizer, predict_studies, read_folds, write_predictions
 from pipelines.synthetic import SynthOptions, generate
-from shared.data.challenge import Challenge
+from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
+from shared.data.challenge import Challenge, read_points
 from shared.detections import Detection, Localization, Source, read_detections, read_localizations
 from shared.labels import FINDINGS, Condition, Finding, Side, View
 from shared.mirror.correct import as_shown
@@ -82,13 +82,12 @@ def study_set(work: Path, name: str, *, seed: int, studies: int, traps: bool, wo
     root = work / name
     if not (root / "data").is_dir():
         log(f"{name}: {studies} synthetic studies, seed {seed}")
-        training, test = (studies, 0) if traps else (0, studies)
-        generate(root, SynthOptions(studies=training, test_studies=test, seed=seed, traps=traps), workers=workers)
+        counts = (studies, 0) if traps else (0, studies)
+        options = SynthOptions(studies=counts[0], test_studies=counts[1], seed=seed, traps=traps)
+        generate(root, options, workers=workers)
     if traps:
         data = Challenge.open(root / "data", "train")
         return StudySet(name=name, root=root, data=data, traps=read_traps(root / "truth" / "manifest.json"))
-    from shared.data.challenge import read_points
-
     test = Challenge.open(root / "data", "test")
     points = read_points(root / "truth" / "test_label_coordinates.csv")
     return StudySet(name=name, root=root, data=replace(test, points=points), traps={})
@@ -199,10 +198,10 @@ def best_boxes(study: Study, detections: Sequence[Detection], config: LocalizeCo
         x, y = box.center_px
         if finding.condition is Condition.SUBARTICULAR and finding.side is not None:
             x, y = side_points_px(plane, box.box_xyxy_px, config.axial_t2.margin_mm)[finding.side]
-        point = tuple(float(v) for v in plane.to_patient([x, y]))
+        px, py, pz = (float(v) for v in plane.to_patient([x, y]))
         found[finding] = Localization(
             study_id=study.study_id, finding=finding, series_id=box.series_id, instance_number=box.instance_number,
-            x_px=x, y_px=y, point_mm=point, source=Source.DETECTED, score=box.score,
+            x_px=x, y_px=y, point_mm=(px, py, pz), source=Source.DETECTED, score=box.score,
         )  # fmt: skip
     return found
 
@@ -261,8 +260,6 @@ def measured(studies: StudySet, folder: Path) -> ErrorCollection:
 
 def by_trap(sets: Sequence[StudySet], folders: Sequence[Path]) -> dict[str, Any]:
     """Measures of each trap over all trap sets, and of studies without a series by the series."""
-    from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
-
     in_tables = {trap.__name__ for trap in LABEL_TRAPS}
     errors: list[FindingError] = []
     members: dict[str, set[str]] = {}
@@ -351,11 +348,9 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
     run = read_json(args.run / "run.json")
     calibrations = [fold.calibration for fold in read_folds(args.run).values()]
     command = f"python benchmarks/localizer.py RUN WORK --studies {args.studies} --trap-rounds {args.trap_rounds}"
-    device = torch_device(args.device)
+    command += " --without-neighbours RUN2" if args.without_neighbours is not None else ""
     return {
-        "command": command + (" --without-neighbours RUN2" if args.without_neighbours is not None else ""),
-        "commit": git_commit(),
-        "hardware": f"{os.cpu_count()} cores of {cpu_name()}" + (", no GPU" if device == "cpu" else f", {device}"),
+        **header(command, device=torch_device(args.device)),
         "run": {"commit": run["git_commit"], "folds": sorted(run["folds"]), "seconds": run["seconds"],
                 "calibration_samples": [c.samples for c in calibrations]},
         "seeds": {"unseen": UNSEEN_SEED, "traps": TRAP_SEED},
@@ -383,20 +378,20 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--studies", type=int, default=100, help="unseen studies (default %(default)s)")
-    parser.add_argument(
+    arguments = parser(__doc__)
+    arguments.add_argument("run", type=Path, metavar="RUN")
+    arguments.add_argument("work", type=Path, metavar="WORK")
+    arguments.add_argument("--studies", type=int, default=100, help="unseen studies (default %(default)s)")
+    arguments.add_argument(
         "--trap-rounds", type=int, default=2, help=f"sets of {TRAP_STUDIES} studies with every trap once (default 2)"
     )
-    parser.add_argument("--without-neighbours", type=Path, metavar="RUN2", help="run trained with neighbours=0")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=Path("results/localize.json"))
-    args = parser.parse_args()
+    arguments.add_argument("--without-neighbours", type=Path, metavar="RUN2", help="run trained with neighbours=0")
+    arguments.add_argument("--device", default="auto")
+    arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    arguments.add_argument("--out", type=Path, default=Path("results/localize.json"))
+    args = arguments.parse_args()
     result = benchmark(args)
-    write_json(args.out, json.loads(json.dumps(result)))
+    write_json(args.out, result)
     print(markdown(result))
 
 

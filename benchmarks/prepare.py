@@ -9,8 +9,6 @@ the end of its processes; (a) is the loop alone. What a command takes to start i
 the speed without it, which a large data set sees, given beside.
 """
 
-import argparse
-import json
 import os
 import shutil
 import statistics
@@ -20,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,12 @@ import pandas as pd
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from benchmarks.record_demo import cpu_name
+from benchmarks.results import header, parser, save
 from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_file, read_pixels
 from shared.runtime.files import read_json
-from shared.runtime.run import git_commit
 
 WORKERS = 2
 SEED = 2024
@@ -64,9 +62,9 @@ def measure(work: Callable[[], object]) -> float:
 
 
 def prepare_command(data: Path, *options: str) -> Callable[[Path], object]:
-    command = [Path(sys.executable).with_name("lumbar"), "prepare", data]
+    lumbar = Path(sys.executable).with_name("lumbar")
     rest = ["--workers", str(WORKERS), *options]
-    return lambda out: subprocess.run([*command, out, *rest], check=True, capture_output=True)
+    return lambda out: subprocess.run([lumbar, "prepare", data, out, *rest], check=True, capture_output=True)
 
 
 def first_studies(data: Path, folder: Path, count: int) -> int:
@@ -86,7 +84,7 @@ def rounds_in_turn(jobs: dict[str, Callable[[Path], object]], scratch: Path, rou
     for _ in range(rounds):
         for name, job in jobs.items():
             target = scratch / "target"
-            times[name].append(measure(lambda job=job, target=target: job(target)))
+            times[name].append(measure(partial(job, target)))
             shutil.rmtree(target)
     return times
 
@@ -133,7 +131,7 @@ def encodings(paths: Sequence[Path], scratch: Path) -> dict[str, Any]:
             copies.append(scratch / f"{number}-{UID(syntax)}.dcm")
             dataset.save_as(copies[-1])
         png = scratch / "one.png"
-        loop = median_ms(lambda path, png=png: notebook_slice(path, png), copies)
+        loop = median_ms(partial(notebook_slice, target=png), copies)
         reader = median_ms(read_file, copies)
         result[UID(syntax).name] = {"notebook_loop_ms": loop, "reader_ms": reader}
     return result
@@ -163,7 +161,7 @@ def reading_back(data: Path, store: Path) -> dict[str, float]:
     }
 
 
-def main(target: Path, studies: int, rounds: int, synth: Path | None) -> None:
+def measure_prepare(studies: int, rounds: int, synth: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         made = synth or scratch / "synth"
@@ -187,11 +185,8 @@ def main(target: Path, studies: int, rounds: int, synth: Path | None) -> None:
         store = scratch / "store"
         prepare_command(data, "--part", "train")(store)
         again = measure(lambda: prepare_command(data, "--part", "train", "--resume")(store))
-        result = {
-            "command": f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}"
-            + (" --synth SYNTH" if synth else ""),
-            "commit": git_commit(),
-            "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
+        command = f"python benchmarks/prepare.py --studies {studies} --rounds {rounds}"
+        return header(command + (" --synth SYNTH" if synth else "")) | {
             "load_average": os.getloadavg(),  # ours is about 2; more means that other programs took their share
             "data": f"the first {studies} studies of lumbar synth --preset {facts['preset']} --studies "
             f"{facts['studies']} --test-studies {facts['test_studies']} --seed {facts['seed']}",
@@ -206,16 +201,17 @@ def main(target: Path, studies: int, rounds: int, synth: Path | None) -> None:
             "encodings": encodings(paths[:: len(paths) // 40], scratch),
             "reading_back": reading_back(data, store),
         }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/prepare.json"))
+    arguments.add_argument("--studies", type=int, default=24, help="studies measured (default %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=5, help="turns of each command (default %(default)s)")
+    arguments.add_argument("--synth", type=Path, help="take the first studies of this folder of `lumbar synth`")
+    a = arguments.parse_args()
+    save(a.out, measure_prepare(a.studies, a.rounds, a.synth))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Measures lumbar prepare.")
-    parser.add_argument("out", type=Path, nargs="?", default=Path("results/prepare.json"))
-    parser.add_argument("--studies", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--synth", type=Path, help="take the first studies of this folder of `lumbar synth`")
-    options = parser.parse_args()
-    main(options.out, options.studies, options.rounds, options.synth)
+    main()

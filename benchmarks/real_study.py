@@ -7,9 +7,6 @@ eye); RUN is a finished `lumbar localize train`. Each disguise is written as DIC
 series alone, from the T1 series alone, and from everything. No pixel of FOLDER is kept.
 """
 
-import json
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +18,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from benchmarks.record_demo import cpu_name
+from benchmarks.results import header, parser, save
 from localize.predict import Localizer
 from shared.dicom.discover import discover_studies
 from shared.geometry import Plane
 from shared.labels import Condition, Level, View
-from shared.runtime.run import git_commit
 from shared.study import Slice, Study
 
 # Canal points (x, y) on the middle slice of the sagittal T2 series, 512 x 512 pixels.
@@ -171,20 +167,18 @@ def measure(folder: Path, run: Path) -> dict[str, Any]:
     return {"all five right": {k: f"{sum(v)} of {len(v)}" for k, v in right.items()}, "cases": cases}
 
 
-def main(folder: Path, run: Path, target: Path) -> None:
-    result = {
-        "command": "python benchmarks/real_study.py FOLDER RUN",
-        "commit": git_commit(),
-        "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("folder", type=Path, metavar="FOLDER", help="one real lumbar study as DICOM files")
+    arguments.add_argument("run", type=Path, metavar="RUN", help="run of `lumbar localize train`")
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/real_study.json"))
+    a = arguments.parse_args()
+    about = {
         "data": "one real lumbar study (1.5 T, five series), which no training saw; the generator, the augmentation "
-        "and the chain were developed against it and its disguises, so this is no test result",
-        **measure(folder, run),
+        "and the chain were developed against it and its altered copies, so this is no test result",
     }
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["all five right"]))
+    save(a.out, header("python benchmarks/real_study.py FOLDER RUN") | about | measure(a.folder, a.run))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3] if len(sys.argv) == 4 else "results/real_study.json"))
+    main()

@@ -6,48 +6,12 @@ Prints the tables that README quotes.
 """
 
 import json
-import os
-import platform
-import sys
 from pathlib import Path
 from typing import Any
 
-
-def cpu_name() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def hardware(device: str) -> str:
-    """The cores, and the GPU that a run's resolved device names.
-
-    Raises:
-      ValueError: for a device that was never resolved, as in demos of before.
-    """
-    if device == "auto":
-        raise ValueError("run.json says device auto, which names no hardware; run the demo again")
-    cores = f"{os.cpu_count()} cores of {cpu_name()}"
-    if device == "cpu":
-        return f"{cores}, no GPU"
-    import torch
-
-    there = device.startswith("cuda") and torch.cuda.is_available()
-    return f"{cores}, {torch.cuda.get_device_name(device) if there else device}"
-
-
-def demo_command(run: dict[str, Any]) -> str:
-    """What gives the demo that `run` (its run.json) describes."""
-    usual = {"studies": 240, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
-    flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run.get(k, v) != v]
-    for stage in ("localize", "classify"):
-        usual_config = f"configs/{stage}/demo.toml"
-        config = run.get(f"{stage}_config", usual_config)
-        flags += [f"--{stage}-config {config}"] if config != usual_config else []
-    return " ".join(["lumbar demo DEMO", *flags]) if flags else "make demo"
+from benchmarks.demo_folder import demo_command
+from benchmarks.results import hardware, parser
+from shared.runtime.files import write_json
 
 
 def record(demo: Path) -> dict[str, Any]:
@@ -86,9 +50,15 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    result = record(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("demo", type=Path, help="folder of a finished `lumbar demo`")
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/demo.json"))
+    a = arguments.parse_args()
+    result = record(a.demo)
+    write_json(a.out, result)
     print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -128,7 +128,7 @@ def train_study_network(
                 logits = model(x).float()
             loss = _loss(logits, torch.from_numpy(grades[rows].astype(np.int64)).to(device))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
             _average(averaged, model, min(options.ema_decay, (1 + step) / (10 + step)))

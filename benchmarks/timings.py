@@ -6,8 +6,6 @@
 Machines are noisy: read the ratios, not the seconds.
 """
 
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -15,16 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 
-from benchmarks.record_demo import cpu_name
+from benchmarks.results import header, parser, save
 from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.reader import read_header, read_pixels
-from shared.runtime.run import git_commit
 
 ROUNDS = 5
 
@@ -74,23 +70,16 @@ def synthesis_time(folder: Path) -> dict[str, float]:
     return {"synthetic_demo_study_seconds": (time.perf_counter() - started) / 6}
 
 
-def main(target: Path) -> None:
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/timings.json"))
+    out = arguments.parse_args().out
     with tempfile.TemporaryDirectory() as name:
         synthesis = synthesis_time(Path(name) / "synth")
         data = Challenge.open(Path(name) / "synth" / "data")
         images = sorted(data.images.rglob("*.dcm"))[:150]
-        result: dict[str, Any] = {
-            "command": "make bench",
-            "commit": git_commit(),
-            "hardware": f"{os.cpu_count()} cores of {cpu_name()}",
-            **help_times(),
-            **reading_times(images),
-            **synthesis,
-        }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        save(out, {**header("make bench"), **help_times(), **reading_times(images), **synthesis})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("results/timings.json"))
+    main()

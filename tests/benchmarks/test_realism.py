@@ -2,14 +2,10 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import write_dicom
 
 from benchmarks.realism.image_numbers import FREQUENCIES, measure, spectrum, tissue_signals
 from benchmarks.realism.realism import main
@@ -20,6 +16,7 @@ from shared.geometry import Plane
 from shared.labels import Level, View
 from shared.runtime.files import read_json
 from shared.study import Series, Slice, Study
+from tests.dicom_files import write_dicom
 
 
 def subject(view: View, count: int, canal_mm: dict[Level, np.ndarray] | None = None) -> Subject:

@@ -1,12 +1,8 @@
 """Fixtures of stage 1's tests; the crude studies themselves are in spine_phantom.py."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from spine_phantom import jittered_truths, write_challenge
 
 from localize.config import LocalizeConfig
 from localize.decoding.prior import ChainPrior, fit_prior
@@ -14,6 +10,7 @@ from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.splits import Splits
+from tests.localize.spine_phantom import jittered_truths, write_challenge
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from spine_phantom import axial_series, model_study, sagittal_series, true_point, truth_of
 
 from localize.config import ViewConfig
 from localize.detector.boxes import Role, label_series, side_points_px
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Side, View
+from tests.localize.spine_phantom import axial_series, model_study, sagittal_series, true_point, truth_of
 
 CONFIG = ViewConfig(box_mm=30.0, margin_mm=10.0, neighbours=1)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spine_phantom import CANAL_MM, model_study, perfect_detections
 
 from localize.config import ChainConfig
 from localize.decoding.chain import decode_chain, fill_missing
@@ -15,6 +14,7 @@ from localize.decoding.lift import find_places, lift
 from localize.decoding.prior import ChainPrior
 from shared.detections import Detection, Source
 from shared.labels import Level, View
+from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections
 
 CONFIG = ChainConfig()
 SAGITTAL = (View.SAGITTAL_T1, View.SAGITTAL_T2)

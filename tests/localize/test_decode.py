@@ -5,10 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import spine_phantom
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spine_phantom import model_study, perfect_detections, sagittal_series, truth_of
 
 from localize.config import LocalizeConfig
 from localize.decoding.axial import AxialSlice, assign_levels, describe_series
@@ -17,6 +15,8 @@ from localize.decoding.prior import ChainPrior
 from localize.measures import evaluate, measure_jitter, study_errors
 from shared.detections import Detection, Source
 from shared.labels import FINDINGS, Condition, Level, View
+from tests.localize import spine_phantom
+from tests.localize.spine_phantom import model_study, perfect_detections, sagittal_series, truth_of
 
 CONFIG = LocalizeConfig()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spine_phantom import CANAL_MM, model_study, perfect_detections, truth_of
 
 from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
@@ -27,6 +26,7 @@ from shared.detections import Localization, Source, read_localizations, write_lo
 from shared.labels import Condition, Finding, Level, View
 from shared.numbering import Numbering, read_numbering
 from shared.runtime.errors import InputError
+from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections, truth_of
 
 STUDY = model_study()
 TRUTH = truth_of(STUDY)

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from spine_phantom import jittered_truths, sagittal_series
 
 from localize.cli import add_parsers
 from localize.config import AugmentConfig, LocalizeConfig
@@ -31,6 +30,7 @@ from shared.labels import Condition, View
 from shared.runtime.errors import InputError
 from shared.runtime.run import read_run, sha256_of
 from shared.splits import Splits
+from tests.localize.spine_phantom import jittered_truths, sagittal_series
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "localize"
 

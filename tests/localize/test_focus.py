@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
-from spine_phantom import axial_series, model_study, perfect_detections, sagittal_series, truth_of
 
 from localize.config import LocalizeConfig
 from localize.decoding.prior import ChainPrior
@@ -14,6 +13,7 @@ from localize.predict import Localizer
 from shared.detections import Detection
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study
+from tests.localize.spine_phantom import axial_series, model_study, perfect_detections, sagittal_series, truth_of
 
 CONFIG = LocalizeConfig()
 ALL_SLICES = LocalizeConfig.load(None, ("slices.focused=false",))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spine_phantom import CANAL_MM, model_study, perfect_detections
 
 from localize.config import ChainConfig
 from localize.decoding.chain import ChainDecoding, decode_chain
@@ -17,6 +16,7 @@ from shared.detections import Detection, Source
 from shared.labels import Level, View
 from shared.numbering import Numbering, read_numbering, write_numbering
 from shared.runtime.errors import InputError
+from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections
 
 STUDY = model_study()
 BOXES = perfect_detections(STUDY)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from spine_phantom import CANAL_MM, jittered_truths
 
 from localize.config import ChainConfig
 from localize.decoding.chain import _fitting_pose
 from localize.decoding.numbering import Places
 from localize.decoding.prior import ChainPrior, fit_prior
 from shared.labels import FINDINGS, Condition, Level
+from tests.localize.spine_phantom import CANAL_MM, jittered_truths
 
 
 def test_a_few_points_in_the_corner_of_their_image_change_little() -> None:

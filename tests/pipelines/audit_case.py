@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pydicom
-from dicom_files import AXIAL, SAGITTAL, write_dicom
 
 from shared.data.challenge import write_grades
 from shared.labels import FINDINGS, Condition, Level, Side, View
+from tests.dicom_files import AXIAL, SAGITTAL, write_dicom
 
 STUDY = "100"
 SERIES = {View.SAGITTAL_T1: "11", View.SAGITTAL_T2: "12", View.AXIAL_T2: "13"}

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pydicom
-from audit_case import (
+
+from shared.labels import FINDINGS, View
+from tests.dicom_files import AXIAL
+from tests.pipelines.audit_case import (
     SERIES,
     STUDY,
     edit_points,
@@ -19,9 +22,6 @@ from audit_case import (
     write_sagittal,
     write_slice,
 )
-from dicom_files import AXIAL
-
-from shared.labels import FINDINGS, View
 
 T1, T2, AX = View.SAGITTAL_T1, View.SAGITTAL_T2, View.AXIAL_T2
 Spoil = Callable[[Path], object]

@@ -2,17 +2,25 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from audit_case import STUDY, TAGS, edit_points, edit_tags, folder_of, write_case
-from audit_faults import (
+from pipelines.audit import AuditOptions, audit, inspect, run, summary
+from pipelines.audit import pixels as audit_pixels
+from pipelines.audit.issues import Category, Code
+from pipelines.audit.pixels import Pixels
+from pipelines.cli import main
+from shared.labels import FINDINGS, View
+from shared.mirror.correct import fit_study
+from shared.mirror.fit import Fit, Pictures
+from shared.runtime.errors import InputError
+from shared.study import Series, Study
+from tests.dicom_files import write_dicom
+from tests.pipelines.audit_case import STUDY, TAGS, edit_points, edit_tags, folder_of, write_case
+from tests.pipelines.audit_faults import (
     AX,
     CASES,
     T1,
@@ -25,18 +33,6 @@ from audit_faults import (
     set_points,
     swap_sides,
 )
-from dicom_files import write_dicom
-
-from pipelines.audit import AuditOptions, audit, inspect, run, summary
-from pipelines.audit import pixels as audit_pixels
-from pipelines.audit.issues import Category, Code
-from pipelines.audit.pixels import Pixels
-from pipelines.cli import main
-from shared.labels import FINDINGS, View
-from shared.mirror.correct import fit_study
-from shared.mirror.fit import Fit, Pictures
-from shared.runtime.errors import InputError
-from shared.study import Series, Study
 
 # All but those of the place, so that nothing is said of tags that are absent.
 TAGS_OF_ALL = {name: value for name, value in TAGS.items() if name != "PixelSpacing"}

@@ -2,15 +2,12 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from audit import EXPECTED, is_found, write_tables
-
+from benchmarks.audit import EXPECTED, is_found, write_tables
 from pipelines.audit import AuditOptions, AuditResult, inspect
 from pipelines.audit.issues import Category, Code, Issue
 from pipelines.audit.pixels import Pixels

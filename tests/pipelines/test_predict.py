@@ -1,7 +1,6 @@
 """The pipeline around the models, with stand-ins for both stages: what it writes, and what bad input becomes."""
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import write_dicom
 
 from pipelines.grader import Grader, StudyResult, check_same_data
 from pipelines.predict import predict_source, to_table, write_prediction_run
@@ -25,6 +21,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
 from shared.runtime.run import write_run
 from shared.study import Study
+from tests.dicom_files import write_dicom
 
 PRIOR = np.tile([0.7, 0.2, 0.1], (25, 1))
 

@@ -3,16 +3,12 @@
 import fcntl
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import write_dicom
 
 from classify.config import ClassifyConfig
 from classify.crop_cache import CacheJob, build_cache
@@ -29,6 +25,7 @@ from shared.dicom.reader import FileReading, read_file, read_pixels
 from shared.labels import FINDINGS, Condition, View
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
+from tests.dicom_files import write_dicom
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

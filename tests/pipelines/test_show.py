@@ -1,6 +1,5 @@
 """Contact sheets: what is on them, where, in which colour; and what a wrong call is told."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +7,6 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import AXIAL, write_dicom
 
 from pipelines.cli import main
 from pipelines.synthetic import SynthOptions, generate
@@ -32,6 +28,7 @@ from shared.labels import Condition, Finding, Level, Severity, Side, View
 from shared.probabilities import ProbabilityTable, write_probabilities
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
+from tests.dicom_files import AXIAL, write_dicom
 
 L4_L5 = Finding(condition=Condition.CANAL, side=None, level=Level.L4_L5)
 

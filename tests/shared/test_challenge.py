@@ -1,17 +1,14 @@
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import write_dicom
-
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, number_of, read_grades, write_grades
 from shared.labels import FINDINGS, View
 from shared.runtime.errors import InputError
+from tests.dicom_files import write_dicom
 
 
 def write_challenge(root: Path) -> Path:

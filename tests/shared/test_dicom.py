@@ -1,5 +1,4 @@
 import os
-import sys
 import zlib
 from pathlib import Path
 
@@ -10,9 +9,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rle.utils import encode_pixel_data
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import AXIAL, write_dicom
 
 from shared.dicom import reader as dicom
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
@@ -27,6 +23,7 @@ from shared.dicom.reader import (
 )
 from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
+from tests.dicom_files import AXIAL, write_dicom
 
 
 def test_header_of_a_file_without_optional_tags(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
 from shared.dicom import discover
 from shared.dicom.discover import discover_studies
 from shared.labels import View
 from shared.runtime.errors import InputError
+from tests.dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
 
 def write_series(folder: Path, uid: str, slices: int = 6, **tags: object) -> None:

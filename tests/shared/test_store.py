@@ -2,16 +2,12 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from dicom_files import write_dicom
 
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.synthetic import SynthOptions, generate
@@ -24,6 +20,7 @@ from shared.dicom.reader import Header, read_pixels
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
 from shared.study import Slice
+from tests.dicom_files import write_dicom
 
 
 def write_part(root: Path) -> Path:
