@@ -11,8 +11,8 @@ from shared.study import Study
 def annotated_localizations(study: Study, points: Iterable[Point]) -> dict[Finding, Localization]:
     """True points of one study, lifted to patient mm.
 
-    Left out: points on a series or slice that is not there, outside their image, or on a series of another view than
-    the finding's (canal points on T1 exist in the real data). Of several points for a finding the first counts.
+    Skips points on a missing series or slice, points outside their image, and points on a series of another view than
+    the finding's (the real data has canal points on T1). Of several points of one finding the first is used.
     """
     found: dict[Finding, Localization] = {}
     for point in points:
@@ -24,14 +24,8 @@ def annotated_localizations(study: Study, points: Iterable[Point]) -> dict[Findi
             continue
         x_mm, y_mm, z_mm = (float(v) for v in item.plane.to_patient([point.x_px, point.y_px]))
         found[point.finding] = Localization(
-            study_id=study.study_id,
-            finding=point.finding,
-            series_id=point.series_id,
-            instance_number=point.instance_number,
-            x_px=point.x_px,
-            y_px=point.y_px,
-            point_mm=(x_mm, y_mm, z_mm),
-            source=Source.ANNOTATED,
-            score=1.0,
-        )
+            study_id=study.study_id, finding=point.finding, series_id=point.series_id,
+            instance_number=point.instance_number, x_px=point.x_px, y_px=point.y_px, point_mm=(x_mm, y_mm, z_mm),
+            source=Source.ANNOTATED, score=1.0,
+        )  # fmt: skip
     return found

@@ -1,4 +1,4 @@
-"""What stage 1 hands over: detections (boxes on slices), localizations (where each finding is) and their CSV files."""
+"""What stage 1 hands to stage 2: detections (boxes on slices), localizations (places of findings), and their CSVs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Source(StrEnum):
     DETECTED = "detected"  # the detector saw the finding's level on this series
     PROJECTED = "projected"  # carried over in patient space from another series
     INTERPOLATED = "interpolated"  # placed between neighbouring levels of the chain
-    ANNOTATED = "annotated"  # a given true point, for training and for the true-point comparison
+    ANNOTATED = "annotated"  # a true point, for training and for comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Detection:
 class Localization:
     """Where a finding is: a pixel of one slice and the same point in patient mm (LPS).
 
-    `score` is in [0, 1]; `raw_score` is what it was before calibration, where there was one.
+    `score` is in [0, 1]; `raw_score` is the score before calibration, None without calibration.
     """
 
     study_id: str
@@ -83,7 +83,7 @@ _LOCALIZATION_COLUMNS = {
     "study_id": "string", "finding": "string", "series_id": "string", "instance_number": "int64", "x_px": "float64",
     "y_px": "float64", "x_mm": "float64", "y_mm": "float64", "z_mm": "float64", "source": "string", "score": "float64",
 }  # fmt: skip
-# Files of earlier versions, and of other programs, lack it.
+# Files that other programs write may lack it.
 _OPTIONAL_COLUMNS = {"raw_score": "float64"}
 
 
@@ -106,15 +106,10 @@ def read_detections(path: Path) -> list[Detection]:
         try:
             detections.append(
                 Detection(
-                    study_id=study_id,
-                    series_id=series_id,
-                    instance_number=number,
-                    view=View.from_slug(view),
-                    level=levels[level],
-                    box_xyxy_px=(left, top, right, bottom),
-                    score=score,
+                    study_id=study_id, series_id=series_id, instance_number=number, view=View.from_slug(view),
+                    level=levels[level], box_xyxy_px=(left, top, right, bottom), score=score,
                 )
-            )
+            )  # fmt: skip
         except (ValueError, KeyError, InputError) as error:
             raise InputError(f"{path} line {line}: {error}") from error
     return detections
@@ -126,20 +121,10 @@ def write_localizations(path: Path, localizations: Localizations) -> None:
         loc for s in sorted(localizations) for loc in sorted(localizations[s].values(), key=lambda x: x.finding.index)
     ]
     rows = [
-        (
-            x.study_id,
-            x.finding.column,
-            x.series_id,
-            x.instance_number,
-            x.x_px,
-            x.y_px,
-            *x.point_mm,
-            x.source.value,
-            x.score,
-            x.raw_score,
-        )
+        (x.study_id, x.finding.column, x.series_id, x.instance_number, x.x_px, x.y_px, *x.point_mm, x.source.value,
+         x.score, x.raw_score)
         for x in ordered
-    ]
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=[*_LOCALIZATION_COLUMNS, *_OPTIONAL_COLUMNS])
     write_csv(path, table.astype(_OPTIONAL_COLUMNS))
 
@@ -152,17 +137,10 @@ def read_localizations(path: Path) -> dict[str, dict[Finding, Localization]]:
         study_id, column, series_id, number, x_px, y_px, x_mm, y_mm, z_mm, source, score, raw_score = row
         try:
             localization = Localization(
-                study_id=study_id,
-                finding=Finding.from_column(column),
-                series_id=series_id,
-                instance_number=number,
-                x_px=x_px,
-                y_px=y_px,
-                point_mm=(x_mm, y_mm, z_mm),
-                source=Source(source),
-                score=score,
+                study_id=study_id, finding=Finding.from_column(column), series_id=series_id, instance_number=number,
+                x_px=x_px, y_px=y_px, point_mm=(x_mm, y_mm, z_mm), source=Source(source), score=score,
                 raw_score=None if np.isnan(raw_score) else raw_score,
-            )
+            )  # fmt: skip
         except (ValueError, InputError) as error:
             raise InputError(f"{path} line {line}: {error}") from error
         of_study = result.setdefault(study_id, {})

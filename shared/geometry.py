@@ -50,7 +50,7 @@ class Plane:
     def from_arrays(
         cls, *, origin_mm: ArrayLike, row_dir: ArrayLike, col_dir: ArrayLike, spacing_mm: ArrayLike
     ) -> Self:
-        """From any array-likes of length 3, 3, 3 and 2."""
+        """From array-likes of length 3, 3, 3 and 2."""
 
         def floats(values: ArrayLike) -> tuple[float, ...]:
             return tuple(float(v) for v in np.asarray(values).ravel())
@@ -63,8 +63,8 @@ class Plane:
         )
 
     @property
-    def normal(self) -> FloatArray:
-        """Unit normal, row_dir x col_dir. # [3]"""
+    def normal(self) -> FloatArray:  # [3]
+        """Unit normal, row_dir x col_dir."""
         return np.cross(self.row_dir, self.col_dir)
 
     def to_patient(self, points_px: ArrayLike) -> FloatArray:
@@ -84,8 +84,8 @@ class Plane:
         """Signed distance of patient points from the plane along its normal, (n, 3) -> (n,)."""
         return (np.asarray(points_mm, dtype=np.float64) - np.asarray(self.origin_mm)) @ self.normal
 
-    def center_mm(self, shape: tuple[int, int]) -> FloatArray:
-        """Patient position of the centre of an image of `shape` (rows, columns). # [3]"""
+    def center_mm(self, shape: tuple[int, int]) -> FloatArray:  # [3]
+        """Patient position of the centre of an image of `shape` (rows, columns)."""
         return self.to_patient([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
 
 

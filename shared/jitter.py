@@ -1,4 +1,4 @@
-"""The localizer's measured error, which stage 2 trains on: how far off the crops will be at prediction."""
+"""The localizer's measured error: how far off crops will be at prediction, so that stage 2 can train on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Jitter:
 
     Attributes:
       in_plane_sd_mm: standard deviation along each in-plane axis, robust (from the median distance).
-      slice_offsets: probability of each offset in slices, towards the series' end positive; sums to 1.
+      slice_offsets: probability of each offset in slices, positive towards the end of the series; sums to 1.
     """
 
     in_plane_sd_mm: float
@@ -24,15 +24,12 @@ class Jitter:
     def __post_init__(self) -> None:
         if not 0 <= self.in_plane_sd_mm < 50:
             raise ValueError(f"in_plane_sd_mm {self.in_plane_sd_mm}: expected 0 to 50 mm")
-        if (
-            not self.slice_offsets
-            or abs(sum(self.slice_offsets.values()) - 1) > 1e-6
-            or min(self.slice_offsets.values()) < 0
-        ):
+        chances = self.slice_offsets.values()
+        if not chances or abs(sum(chances) - 1) > 1e-6 or min(chances) < 0:
             raise ValueError(f"slice_offsets {dict(self.slice_offsets)}: expected probabilities that sum to 1")
 
     def at_least(self, assumed: "Jitter") -> "Jitter":
-        """The larger of both in plane, and the one of both that leaves the slice more often."""
+        """The larger of the two in-plane errors, with the slice offsets of the one that leaves the slice more often."""
         return Jitter(
             in_plane_sd_mm=max(self.in_plane_sd_mm, assumed.in_plane_sd_mm),
             slice_offsets=min(self, assumed, key=lambda j: j.slice_offsets.get(0, 0.0)).slice_offsets,

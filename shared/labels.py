@@ -57,7 +57,7 @@ class Level(IntEnum):
 
     @classmethod
     def from_text(cls, text: str) -> "Level":
-        """From a name in any usual spelling, for example L4/L5, l4_l5 or L4-L5; raises `InputError`."""
+        """From any usual spelling, for example L4/L5, l4_l5 or L4-L5; raises `InputError`."""
         try:
             return cls[re.sub(r"[/\- ]", "_", text.strip()).upper()]
         except KeyError:
@@ -139,7 +139,7 @@ SEVERITY_WEIGHTS: Final = tuple(s.weight for s in Severity)
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Finding:
-    """One of the 25 graded things of a study. `side` is None exactly for the spinal canal."""
+    """One of the 25 graded things of a study. `side` is None for the spinal canal and for nothing else."""
 
     condition: Condition
     side: Side | None
@@ -179,7 +179,7 @@ class Finding:
 
     @classmethod
     def from_column(cls, column: str) -> "Finding":
-        """Raises `InputError` for a name that is none of the 25."""
+        """Raises `InputError` for an unknown name."""
         try:
             return _BY_COLUMN[column]
         except KeyError:

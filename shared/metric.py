@@ -5,10 +5,12 @@ its graded rows, sides and levels pooled, with w = 1, 2, 4 by the true class. Th
 per study over its graded canal rows: label = any Severe, prediction = the largest predicted severe, weight = the
 largest row weight.
 
-Cases the challenge's own code leaves to chance are defined here: rows must sum to 1 (an error, where scikit-learn only
-warns); probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04; ungraded rows never count; the
-any-severe term is defined as soon as one study has a graded canal row, also when all or none is severe; a family
-without any graded row has no term and the score is the mean of the terms there are.
+This module also defines what the challenge's own code leaves open:
+- Rows must sum to 1; otherwise it raises, where scikit-learn only warns.
+- Probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04.
+- Ungraded rows never count.
+- The any-severe term needs one study with a graded canal row, even if all or none of them is severe.
+- A family without graded rows has no term; the score is the mean of the existing terms.
 """
 
 from dataclasses import dataclass
@@ -44,17 +46,17 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyLosses:
-    """Per study the weighted loss and the weight of every term; the metric is a ratio of their sums. # [n, 4] each"""
+    """Weighted loss and weight of every term, per study; the metric is the ratio of their sums."""
 
-    losses: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    losses: NDArray[np.float64]  # [n, 4]
+    weights: NDArray[np.float64]  # [n, 4]
 
 
 def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> StudyLosses:
     """Weighted losses of [n, 25, 3] probabilities against [n, 25] grades (-1: not graded).
 
     Raises:
-      InputError: when shapes disagree or a graded row is no probability distribution.
+      InputError: when the shapes disagree or a graded row is not a probability distribution.
     """
     if probabilities.shape != (*grades.shape, 3):
         raise InputError(
@@ -83,7 +85,7 @@ def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -
 
 
 def score(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> Score:
-    """The competition metric; raises `InputError` as `study_losses`, and when nothing at all is graded."""
+    """The competition metric; raises `InputError` as `study_losses` does."""
     parts = study_losses(probabilities, grades)
     loss, weight = parts.losses.sum(0), parts.weights.sum(0)
     terms = {t: float(loss[i] / weight[i]) if weight[i] > 0 else None for i, t in enumerate(TERMS)}
@@ -91,9 +93,9 @@ def score(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> Score
 
 
 def bootstrap(losses: StudyLosses, *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
-    """Scores of studies drawn with replacement. # [resamples]
+    """Scores of studies drawn with replacement, one per resample.
 
-    The same seed draws the same studies, so differences of two calls are paired.
+    The same seed draws the same studies, so the differences between two calls are paired.
     """
     n = len(losses.losses)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)  # [resamples, n]

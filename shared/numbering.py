@@ -1,7 +1,7 @@
-"""How sure the names of a study's levels are: what stage 1 says beside its points, and its CSV file.
+"""How certain the numbering of a study's levels is: what stage 1 reports beside its points, and the CSV file of it.
 
-A spine with four or six lumbar-type vertebrae, a disc left between S1 and S2, or T12/L1 in view make a whole chain one
-disc too high or too low, all 25 findings at once.
+Four or six lumbar-type vertebrae, a residual disc between S1 and S2, or T12/L1 in view can shift the whole chain, and
+so all 25 findings, by one disc.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from shared.labels import Level
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv, write_csv
 
-# Below this probability of the names a reader should count the vertebrae.
+# Below this probability a reader should count the vertebrae.
 CERTAIN: Final = 0.95
 _PARTS: Final = ("as_named", "one_higher", "one_lower", "disc_above", "disc_below")
 
@@ -26,10 +26,11 @@ class Numbering:
     """Belief in the numbering of one study.
 
     Attributes:
-      as_named: probability that every level is the disc it is said to be.
-      one_higher, one_lower: that every level really is the next disc to the head, to the feet; the three sum to 1.
+      as_named: probability that every level is the disc that its name says.
+      one_higher, one_lower: probability that every level is really the next disc towards the head, or towards the feet;
+        with `as_named` they sum to 1.
       disc_above, disc_below: evidence in [0, 1] for a further disc above L1/L2 and below L5/S1.
-      missing: probability that a level has no place of its own in the pictures.
+      missing: probability that a level is not visible in the images.
     """
 
     as_named: float
@@ -67,7 +68,7 @@ _COLUMNS: Final = {
 
 
 def write_numbering(path: Path, numbering: Mapping[str, Numbering]) -> None:
-    """Writes one row a study, sorted by study id."""
+    """Writes one row per study, sorted by study id."""
     rows = [
         (study_id, *(getattr(n, part) for part in _PARTS), *(n.missing[level] for level in Level))
         for study_id, n in sorted(numbering.items())
@@ -76,7 +77,7 @@ def write_numbering(path: Path, numbering: Mapping[str, Numbering]) -> None:
 
 
 def read_numbering(path: Path) -> dict[str, Numbering]:
-    """Raises `InputError` for a missing file or column, or values that are no numbering."""
+    """Raises `InputError` for a missing file or column, or for invalid values."""
     result = {}
     for line, row in enumerate(read_csv(path, _COLUMNS).itertuples(index=False, name=None), start=2):
         study_id, parts, missing = row[0], row[1 : 1 + len(_PARTS)], row[1 + len(_PARTS) :]

@@ -1,7 +1,7 @@
-"""Which model may see which study: points and answers for training studies come only from the fold that held them out.
+"""Which model may see which study: a training study is predicted only by the fold that held it out.
 
-`OutOfFold` is the one door by which localizations reach the grader's training, and it can only be built from a
-localizer's run. `FoldModels` is the one way in which training studies are predicted.
+`OutOfFold` is the only way for localizations to reach the grader's training; only a localizer's run can build it.
+`FoldModels` is the only way to predict training studies.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,19 +25,19 @@ M = TypeVar("M")
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """A localizer run's points of its own training studies, each found by the fold that held the study out.
+    """A localizer run's points for its own training studies, each found by the fold that held the study out.
 
     Attributes:
-      run: folder of `lumbar localize train`; naming it is the only way to build one of these.
-      localizations: its pooled out-of-fold points.
-      splits: the folds that they were found under.
-      data_fingerprint: of the data that the run was trained on.
+      run: folder of `lumbar localize train`, the only argument.
+      localizations: the run's pooled out-of-fold points.
+      splits: the folds under which they were found.
+      data_fingerprint: fingerprint of the training data.
       jitter: the points' measured error per condition.
-      unmirror: whether the run sees mirrored axial series as their pictures show them.
+      unmirror: whether the run corrects mirrored axial series.
 
     Raises:
-      InputError: for a folder that is no finished localizer run, or whose points were changed since, or were not found
-        by the folds that held their studies out.
+      InputError: when the folder is not a finished localizer run, when its points were changed afterwards, or when
+        no trained fold held one of their studies out.
     """
 
     run: Path
@@ -70,7 +70,7 @@ class OutOfFold:
             object.__setattr__(self, name, value)
 
     def check_fits(self, data: Challenge, splits: Splits) -> None:
-        """Raises `InputError` unless the points are of these data and were found under these splits."""
+        """Raises `InputError` unless the points belong to these data and were found under these splits."""
         if self.data_fingerprint != data.fingerprint:
             raise InputError(
                 f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer was trained on other data than "
@@ -85,16 +85,16 @@ class OutOfFold:
 
 
 def fold_by_study(splits: Splits, folds: Collection[int]) -> dict[str, int]:
-    """The fold that holds each study out, fold by fold, for the studies of the given folds."""
+    """Study id -> the fold that holds it out, for the studies of the given folds, fold by fold."""
     return {study_id: fold for fold in sorted(set(folds)) for study_id in splits.held_out(fold)}
 
 
 class FoldModels(Generic[M]):
-    """The models that may answer for a study, loaded when first asked for and kept until another fold is.
+    """The models that may predict a study. Loads them on demand and keeps them until another fold is needed.
 
     Args:
-      load: loads the models of the given folds together; all trained ones for None.
-      fold_of: the fold of each training study; None when the studies are new, so that all folds answer together.
+      load: loads the models of the given folds, or of all trained folds for None.
+      fold_of: the fold of each training study; None for new studies, which all folds predict together.
     """
 
     def __init__(self, load: Callable[[Sequence[int] | None], M], fold_of: Mapping[str, int] | None = None) -> None:
@@ -104,6 +104,6 @@ class FoldModels(Generic[M]):
     def __call__(self, study_id: str) -> M:
         fold = None if self._fold_of is None else self._fold_of[study_id]
         if self._loaded is None or self._loaded[0] != fold:
-            self._loaded = None  # its memory is free before the next is loaded
+            self._loaded = None  # frees its memory before the next one is loaded
             self._loaded = (fold, self._load(None if fold is None else [fold]))
         return self._loaded[1]

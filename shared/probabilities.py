@@ -1,4 +1,4 @@
-"""What stage 2 hands over: severity probabilities of every finding, their CSV file, the prior and the submission."""
+"""What stage 2 produces: severity probabilities of every finding, their CSV file, the prior and the submission."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv, write_csv
 
 SUM_TOLERANCE: Final = 1e-6
-# No submitted probability is below this: a confident miss costs 13.8 instead of the 36 of a written zero.
+# No submitted probability is below this: a confident miss then costs 13.8, where a zero would cost 36.
 FLOOR: Final = 1e-6
 
 
@@ -54,7 +54,7 @@ class ProbabilityTable:
             study, finding = np.argwhere(bad)[0]
             raise ValueError(
                 f"study {self.study_ids[study]}, {FINDINGS[finding].column}: {self.values[study, finding]} "
-                "are no probabilities (finite, not negative, summing to 1)"
+                "are not probabilities (finite, not negative, summing to 1)"
             )
 
     def select(self, study_ids: Sequence[str]) -> "ProbabilityTable":
@@ -72,7 +72,7 @@ class ProbabilityTable:
 def weighted_prior(grades: NDArray[np.int8], *, smoothing: float = 1.0) -> NDArray[np.float64]:
     """The best constant submission per finding: p_c proportional to weight_c * count_c. [n, 25] -> [25, 3]
 
-    `smoothing` is added to every count, so that a class never seen keeps a chance.
+    `smoothing` is added to every count, so that no class has probability 0.
     """
     counts = np.stack([(grades == c).sum(0) for c in range(3)], axis=-1) + smoothing
     weighted = counts * np.asarray(SEVERITY_WEIGHTS)
@@ -129,13 +129,13 @@ def read_probabilities(path: Path) -> ProbabilityTable:
 
 
 def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:
-    """Writes submission.csv in the order of `row_ids`, rows they do not name after them, sorted by row_id.
+    """Writes submission.csv in the order of `row_ids`, followed by all other rows sorted by row_id.
 
     Raises:
       InputError: when `row_ids` repeat or name a row that the table does not have.
     """
     rows = _rows(table).set_index("row_id")[list(SEVERITY_COLUMNS)]
-    # Rounding to the written digits must not push a row's sum off 1: the largest column takes the remainder.
+    # Rounding must not push a row's sum off 1: the largest column takes the remainder.
     rounded = np.round(floored(rows.to_numpy()), 7)
     rounded[np.arange(len(rounded)), rounded.argmax(1)] += 1 - rounded.sum(1)
     rows[:] = np.round(rounded, 7)

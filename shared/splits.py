@@ -1,4 +1,4 @@
-"""One splits.json governs both stages: folds by study, seeded, stratified, written once."""
+"""The folds of both stages, in one splits.json: by study, seeded, stratified, written once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     any_severe = (grades[:, canal] == Severity.SEVERE).any(1).astype(int)
     burden = (grades >= Severity.MODERATE).sum(1)
     third = np.searchsorted(np.quantile(burden, [1 / 3, 2 / 3]), burden, side="left")
-    # A stratum with fewer studies than folds cannot be spread: it joins the other thirds, then everything.
+    # A stratum with fewer studies than folds cannot be spread: it joins the other thirds, then all others.
     stratum = _merged(any_severe * 4 + third, any_severe * 4 + 3, folds)
     stratum = _merged(stratum, np.full_like(stratum, 8), folds)
     splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
@@ -84,9 +84,9 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
 
 
 def chosen_splits(data: Challenge, run: Path, given: Path | None, *, resume: bool) -> Splits:
-    """The splits of a training command: the given file, else a resumed run's own, else the seeded default of the data.
+    """The splits of a training command: the given file, else those of the resumed run, else the data's seeded default.
 
-    Both stages choose by this rule, so that without any file they still hold out the same studies.
+    Both stages follow this rule, so that they hold out the same studies even without a file.
     """
     if given is not None:
         return read_splits(given)
@@ -106,7 +106,7 @@ def parse_folds(text: str, splits: Splits) -> list[int]:
 
 
 def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> NDArray[np.intp]:
-    """Strata, with every wider group that holds one too small replaced as a whole."""
+    """Replaces every wider group that contains a too small stratum by one stratum."""
     counts = np.bincount(stratum, minlength=9)
     too_small = np.isin(wider, wider[counts[stratum] < folds])
     return np.where(too_small, wider, stratum)

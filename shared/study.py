@@ -1,4 +1,4 @@
-"""A study as it lies on disk: slices with their planes, grouped in series. Pixels stay on disk until asked for."""
+"""A study on disk: slices with their planes, grouped in series. Pixels stay on disk until they are read."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ REPEATED_NUMBERS: Final = "instance numbers repeat; its slices are numbered by p
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredPixels:
     """Where a prepared store (`shared.data.store`) keeps a slice's decoded pixels.
 
     Attributes:
@@ -40,14 +40,14 @@ class Stored:
 class Slice:
     """One image of a series. `shape` is (rows, columns); `shared.dicom.pixels.slice_pixels` gives its pixels.
 
-    A slice read from a prepared store equals the one read from its DICOM file: `path` names that file for both.
+    A slice read from a prepared store equals the one read from its DICOM file; `path` names the DICOM file in both.
     """
 
     path: Path
     instance_number: int
     plane: Plane
     shape: tuple[int, int]
-    stored: Stored | None = field(default=None, compare=False)
+    stored: StoredPixels | None = field(default=None, compare=False)
 
     def contains(self, point_px: tuple[float, float]) -> bool:
         """Whether pixel point (x, y) lies on the image."""
@@ -58,7 +58,7 @@ class Slice:
 class Series:
     """A series with its slices in anatomical order: right to left when sagittal, head to foot when axial.
 
-    The order comes from positions along the normal, never from instance numbers. Slices of one tilt (a stack) stay
+    The order comes from positions along the normal, never from instance numbers. Slices of equal tilt (a stack) stay
     together.
     """
 
@@ -104,7 +104,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
-    """A study and what could not be read of it, one message a file or series."""
+    """A study and what could not be read of it, one message per file or series."""
 
     study: Study
     problems: tuple[str, ...] = ()
@@ -120,9 +120,9 @@ def _parallel(a: Plane, b: Plane) -> bool:
 
 
 def number_uniquely(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
-    """The slices as they are when their instance numbers differ, else numbered from 1 by position.
+    """The same tuple if all instance numbers differ, else the slices numbered from 1 by position.
 
-    A localization names its slice by instance number, so the number must mean one slice of the series.
+    A localization names its slice by instance number, so the number must be unique within a series.
     """
     if len({item.instance_number for item in slices}) == len(slices):
         return slices

@@ -24,7 +24,7 @@ from shared.data.store import (
 )
 from shared.dicom.reader import FileReading, file_digest, read_file
 from shared.runtime.errors import InputError
-from shared.study import Stored
+from shared.study import StoredPixels
 
 State = Literal["new", "changed", "unchanged"]
 
@@ -92,7 +92,7 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
             for name in job.unit.files:
                 reading = read_file(job.source / job.unit.folder / name)
                 content, problem = _content(reading)
-                place = Stored(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
+                place = StoredPixels(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
                 written += file.write(content)
                 entries.append(file_entry(reading, name, place))
                 digests.append(reading.sha256)

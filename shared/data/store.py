@@ -22,7 +22,7 @@ from shared.dicom.reader import MAX_SIDE_PX, READER_VERSION, FileReading, Header
 from shared.geometry import Plane
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, read_json, write_json, write_text
-from shared.study import Stored
+from shared.study import StoredPixels
 
 FORMAT: Final = 1
 STORE_FILE: Final = "store.json"
@@ -201,7 +201,7 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def file_entry(reading: FileReading, name: str, place: Stored) -> dict[str, Any]:
+def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str, Any]:
     """One file in a record. Its problems lose the path that they begin with."""
     header, start = reading.header, str(reading.path)
     if isinstance(header, InputError):
@@ -283,7 +283,7 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
         description=entry["description"],
         repetition_time_ms=repetition, echo_time_ms=echo, inversion_time_ms=inversion,
-        stored=Stored(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
+        stored=StoredPixels(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
     )  # fmt: skip
     return path, header
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from shared.dicom.reader import read_pixels
 from shared.runtime.errors import InputError
-from shared.study import Slice, Stored
+from shared.study import Slice, StoredPixels
 
 
 def slice_pixels(item: Slice) -> NDArray[np.uint8]:
@@ -19,7 +19,7 @@ def slice_pixels(item: Slice) -> NDArray[np.uint8]:
     return read_pixels(item.path) if item.stored is None else _stored_pixels(item.stored, item.shape)
 
 
-def _stored_pixels(stored: Stored, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def _stored_pixels(stored: StoredPixels, shape: tuple[int, int]) -> NDArray[np.uint8]:
     if stored.problem:
         raise InputError(stored.problem)
     # Read, not mapped: a file cut short under a mapping kills the process, under a read it is an error.

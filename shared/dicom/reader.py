@@ -28,7 +28,7 @@ from shared.dicom.stored_pixels import stored_pixels
 from shared.dicom.tags import tag_value
 from shared.geometry import Plane
 from shared.runtime.errors import InputError
-from shared.study import Slice, Stored
+from shared.study import Slice, StoredPixels
 
 # Raise it with any change to what a file's header, pixels or messages become: prepared stores are then made anew.
 READER_VERSION: Final = 1
@@ -65,7 +65,7 @@ class Header:
     repetition_time_ms: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
-    stored: Stored | None = None
+    stored: StoredPixels | None = None
 
     def to_slice(self) -> Slice:
         return Slice(
