@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from shared.geometry import HEAD, LEFT, FloatArray, Plane
 from shared.labels import View
+from shared.orientation import AS_STORED, Orientation
 
 # Slices whose normals differ by less than this belong to one stack (cosine of about 2 degrees).
 _SAME_STACK_COSINE: Final = 0.9994
@@ -40,6 +42,8 @@ class StoredPixels:
 class Slice:
     """One image of a series. `shape` is (rows, columns); `shared.dicom.pixels.slice_pixels` gives its pixels.
 
+    Plane, shape and pixels are those of the file, until `upright` turns all three; `orientation` says how.
+
     A slice read from a prepared store equals the one read from its DICOM file; `path` names the DICOM file in both.
     """
 
@@ -48,6 +52,24 @@ class Slice:
     plane: Plane
     shape: tuple[int, int]
     stored: StoredPixels | None = field(default=None, compare=False)
+    orientation: Orientation = AS_STORED
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Rows and columns of the picture in the file."""
+        return self.orientation.shape(self.shape)
+
+    def upright(self) -> "Slice":
+        """The slice with its picture turned upright (see `shared.orientation`)."""
+        turn = Orientation.upright(self.plane)
+        if turn == AS_STORED or self.orientation != AS_STORED:
+            return self
+        plane = turn.plane(self.plane, self.shape)
+        return replace(self, plane=plane, shape=turn.shape(self.shape), orientation=turn)
+
+    def to_stored(self, points_px: ArrayLike) -> FloatArray:
+        """Pixels (x, y) of this picture to pixels of the one in the file, (n, 2) -> (n, 2) or (2,) -> (2,)."""
+        return self.orientation.to_stored(points_px, self.stored_shape)
 
     def contains(self, point_px: tuple[float, float]) -> bool:
         """Whether pixel point (x, y) lies on the image."""
@@ -94,6 +116,11 @@ class Study:
 
     study_id: str
     series: tuple[Series, ...]
+
+    def upright(self) -> "Study":
+        """The study with every slice turned upright."""
+        series = (replace(s, slices=tuple(item.upright() for item in s.slices)) for s in self.series)
+        return replace(self, series=tuple(series))
 
     def of_view(self, view: View) -> tuple[Series, ...]:
         return tuple(s for s in self.series if s.view is view)

@@ -16,7 +16,8 @@ def slice_pixels(item: Slice) -> NDArray[np.uint8]:
     Raises:
       InputError: when the file cannot be decoded or could not be when the store was made, or the store is damaged.
     """
-    return read_pixels(item.path) if item.stored is None else _stored_pixels(item.stored, item.shape)
+    pixels = read_pixels(item.path) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
+    return item.orientation.turn(pixels)
 
 
 def _stored_pixels(stored: StoredPixels, shape: tuple[int, int]) -> NDArray[np.uint8]:
