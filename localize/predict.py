@@ -20,6 +20,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.labels import Finding, Level, View
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
+from shared.orientation import AS_STORED
 from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
@@ -190,14 +191,15 @@ class Localizer:
 
         The planes of `study` are trusted: unless `unmirror` is off, it must come from `shared.mirror.correct.as_shown`.
         """
-        seen = _Observations()
+        study, seen = study.upright(), _Observations()
         decoding = self._localize_focused(study, seen) if self.config.slices.focused else None
         if decoding is None:
             self._look(study, {series.series_id: series.slices for series in study.series}, seen)
             decoding = self._decode(study, seen)
+        # From here on pixels are those of the files again.
         return StudyLocalization(
-            detections=tuple(seen.detections),
-            localizations=decoding.localizations,
+            detections=tuple(_stored_detection(study, d) for d in seen.detections),
+            localizations={f: _stored_localization(study, x) for f, x in decoding.localizations.items()},
             numbering=decoding.numbering,
             problems=tuple(seen.problems),
             slices=len(seen.slices),
@@ -264,6 +266,30 @@ class Localizer:
                         )
                     )
         return detections, problems
+
+
+def _slice_of(study: Study, place: Detection | Localization) -> Slice | None:
+    series = study.get(place.series_id)
+    return None if series is None else series.by_instance(place.instance_number)
+
+
+def _stored_detection(study: Study, detection: Detection) -> Detection:
+    """The detection with its box in pixels of the file, given the upright study that it was found in."""
+    item = _slice_of(study, detection)
+    if item is None or item.orientation == AS_STORED:
+        return detection
+    corners = item.to_stored(np.reshape(detection.box_xyxy_px, (2, 2)))
+    left, top, right, bottom = (float(v) for v in (*corners.min(axis=0), *corners.max(axis=0)))
+    return replace(detection, box_xyxy_px=(left, top, right, bottom))
+
+
+def _stored_localization(study: Study, point: Localization) -> Localization:
+    """The point in pixels of the file, given the upright study that it was found in."""
+    item = _slice_of(study, point)
+    if item is None or item.orientation == AS_STORED:
+        return point
+    x_px, y_px = (float(v) for v in item.to_stored((point.x_px, point.y_px)))
+    return replace(point, x_px=x_px, y_px=y_px)
 
 
 def predict_studies(

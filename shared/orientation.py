@@ -1,8 +1,8 @@
 """How a stored picture is turned to be shown upright, whatever order its rows and columns were written in.
 
 Upright means, for a sagittal slice, anterior on the left and the head up; for an axial slice, the patient's right on
-the left and anterior up. Every picture that a network or a person sees is turned by this rule, so a study that was exported
-upside down, transposed or mirrored (and whose headers say so) looks like any other.
+the left and anterior up. Every picture that a network or a person sees is turned by this rule, so a study that was
+exported upside down, transposed or mirrored, and whose headers say so, looks like any other.
 """
 
 from dataclasses import dataclass

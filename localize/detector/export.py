@@ -123,7 +123,7 @@ def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.
     truth = annotated_localizations(loaded.study, request.data.points.get(study_id, ()))
     section = request.config.of_view(request.view)
     pictures, problems = [], list(loaded.problems)
-    for series in loaded.study.of_view(request.view):
+    for series in loaded.study.upright().of_view(request.view):
         for labelled in choose_slices(
             label_series(series, truth, section), section.negatives, study_id, request.config.optim.seed
         ):

@@ -12,7 +12,7 @@ import numpy as np
 
 from shared.detections import Localization
 from shared.dicom.pixels import slice_pixels
-from shared.geometry import Plane
+from shared.geometry import LEFT, Plane
 from shared.labels import View
 from shared.mirror.fit import Fit, Picture, Pictures, fit_series
 from shared.runtime.errors import InputError
@@ -101,10 +101,12 @@ def as_shown(study: Study, *, look: bool = True) -> Shown:
 
 def _turned(series: Series) -> Series:
     def plane(item: Slice) -> Plane:
+        row, column, last = np.asarray(item.plane.row_dir), np.asarray(item.plane.col_dir), item.shape
+        along_rows = abs(row @ LEFT) >= abs(column @ LEFT)  # a transposed picture has left and right in its columns
         return Plane.from_arrays(
-            origin_mm=item.plane.to_patient((item.shape[1] - 1, 0)),
-            row_dir=-np.asarray(item.plane.row_dir),
-            col_dir=item.plane.col_dir,
+            origin_mm=item.plane.to_patient((last[1] - 1, 0) if along_rows else (0, last[0] - 1)),
+            row_dir=-row if along_rows else row,
+            col_dir=column if along_rows else -column,
             spacing_mm=item.plane.spacing_mm,
         )
 
