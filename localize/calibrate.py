@@ -1,12 +1,12 @@
-"""Score of a localization -> probability that it lies within 8 mm of the true point and on the right level.
+"""Calibrates scores: the probability that a localization is within 8 mm of the true point and on the right level.
 
-Platt scaling (Platt 1999): sigmoid(slope * logit(score) + intercept), fitted on held-out studies. A good localizer
-fails in a handful of them only, which a plain fit would answer with certainty everywhere; so the slope and the
-intercept are held near "the score is right" by normal priors, and the targets are Platt's smoothed ones.
+Platt scaling (Platt 1999), sigmoid(slope * logit(score) + intercept), is fitted on held-out studies. A good localizer
+fails in only a few of them, and a plain fit would then be certain everywhere. Normal priors therefore keep the slope
+near 1 and the intercept near 0, and the targets are smoothed as Platt proposed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +23,12 @@ from shared.runtime.files import read_json, write_json
 
 VERSION: Final = 1
 MIN_SAMPLES: Final = 50
-# Scores are kept this far from 0 and 1, which have no logit.
+# Scores are kept this far from 0 and 1, whose logits are infinite.
 _EDGE: Final = 1e-3
 _SLOPE_SD: Final = 0.5
 _INTERCEPT_SD: Final = 3.0
 _GROUPS: Final = 5
-# Finer towards 1, where nearly all scores are.
+# Bins of scores, finer towards 1, where nearly all scores are.
 _EDGES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 
 
@@ -38,7 +38,8 @@ class Calibration:
 
     Attributes:
       slope: at least 0, so that the order of scores is kept.
-      samples, failures: what it was fitted on; 0 samples when there were too few.
+      samples: number of localizations that it was fitted on; 0 when there were too few.
+      failures: how many of these were not right.
     """
 
     slope: float = 1.0
@@ -51,7 +52,7 @@ class Calibration:
             raise ValueError(f"slope {self.slope}, intercept {self.intercept}: expected finite numbers, slope >= 0")
 
     def apply(self, scores: ArrayLike) -> FloatArray:
-        """Scores in [0, 1] -> probabilities of the same shape."""
+        """Turns scores in [0, 1] into probabilities of the same shape."""
         values = np.asarray(scores, np.float64)
         if not self.samples:
             return values
@@ -62,7 +63,7 @@ IDENTITY: Final = Calibration()
 
 
 def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibration:
-    """Fits on localizations whose truth is known; the identity with fewer than `MIN_SAMPLES`."""
+    """Fits on localizations of known truth; returns the identity for fewer than `MIN_SAMPLES`."""
     if len(scores) < MIN_SAMPLES:
         return IDENTITY
     x, hits = _logit(np.asarray(scores, np.float64)), np.asarray(right, bool)
@@ -80,8 +81,8 @@ def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibrati
     return Calibration(slope=slope, intercept=intercept, samples=len(x), failures=bad)
 
 
-def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequence[str]) -> FloatArray:
-    """Scores under calibrations fitted on other studies: five groups of them, dealt from seed 0. # [n]"""
+def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequence[str]) -> FloatArray:  # [n]
+    """Calibrates each score with a calibration fitted on other studies, in five groups of studies drawn with seed 0."""
     studies = sorted(set(study_ids))
     order = np.random.default_rng(0).permutation(len(studies))
     group_of = {study: int(k) % _GROUPS for study, k in zip(studies, order, strict=True)}
@@ -94,25 +95,21 @@ def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequ
 
 
 def reliability(scores: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
-    """How well scores agree with the share that is right.
+    """Measures how well scores agree with the share that is right.
 
-    `ece` is the mean over all of |mean score - share right| of their bin (Naeini et al., AAAI 2015), `brier` the mean
-    squared difference; both are None without any score.
+    Returns:
+      `ece`, the mean of |mean score - share right| over all scores' bins (Naeini et al., AAAI 2015), `brier`, the mean
+      squared difference, both None without any score, and the bins.
     """
     values, hits = np.asarray(scores, np.float64), np.asarray(right, np.float64)
     rows = []
     for low, high in pairwise(_EDGES):
         inside = (values >= low) & ((values < high) | (high == 1.0))
         if inside.any():
-            rows.append(
-                {
-                    "score_from": low,
-                    "score_to": high,
-                    "count": int(inside.sum()),
-                    "mean_score": float(values[inside].mean()),
-                    "right": float(hits[inside].mean()),
-                }
-            )
+            rows.append({
+                "score_from": low, "score_to": high, "count": int(inside.sum()),
+                "mean_score": float(values[inside].mean()), "right": float(hits[inside].mean()),
+            })  # fmt: skip
     gaps = [row["count"] * abs(row["mean_score"] - row["right"]) for row in rows]
     return {
         "ece": float(sum(gaps) / len(values)) if len(values) else None,
@@ -122,7 +119,7 @@ def reliability(scores: Sequence[float], right: Sequence[bool]) -> dict[str, Any
 
 
 def calibrated(item: Localization, calibration: Calibration) -> Localization:
-    """The localization with its raw score calibrated."""
+    """Returns the localization with its raw score calibrated."""
     raw = item.score if item.raw_score is None else item.raw_score
     return replace(item, score=float(calibration.apply(raw)), raw_score=raw)
 
@@ -132,7 +129,7 @@ def _logit(scores: FloatArray) -> FloatArray:
 
 
 def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
-    """The average of several folds' calibrations, for their averaged detectors; unfitted ones are left out."""
+    """Averages the calibrations of several folds, for their averaged detectors; unfitted ones are left out."""
     fitted = [c for c in calibrations if c.samples]
     if not fitted:
         return IDENTITY
@@ -145,17 +142,14 @@ def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Writes JSON; a calibration without samples says so and leaves scores as they are."""
+    """Writes a calibration as JSON."""
     write_json(
         path,
         {
             "version": VERSION,
             "method": "platt" if calibration.samples else "none",
             "target": "within 8 mm of the true point and nearest to the right level",
-            "slope": round(calibration.slope, 6),
-            "intercept": round(calibration.intercept, 6),
-            "samples": calibration.samples,
-            "failures": calibration.failures,
+            **{name: round(number, 6) for name, number in asdict(calibration).items()},
         },
     )
 
@@ -167,10 +161,8 @@ def read_calibration(path: Path) -> Calibration:
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']}, expected {VERSION}")
         return Calibration(
-            slope=float(value["slope"]),
-            intercept=float(value["intercept"]),
-            samples=int(value["samples"]),
+            slope=float(value["slope"]), intercept=float(value["intercept"]), samples=int(value["samples"]),
             failures=int(value["failures"]),
-        )
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a fitted calibration ({error}); train the localizer again") from error

@@ -1,7 +1,7 @@
-"""How far localizations are from true points: pure numbers in a plain dictionary.
+"""Measures of how far localizations are from true points, as JSON-ready dictionaries.
 
-Errors are in patient mm. The distance is 3-D: a point one slice off is at least a slice gap away. The in-plane error is
-measured in the plane of the slice that the truth was marked on. The slice error is in slices of the true series.
+Errors are in patient mm. The distance is 3-D, so a point on the next slice is at least a slice gap away. The in-plane
+error is measured in the plane of the annotated slice, the slice error in slices of the annotated series.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,30 +23,27 @@ from shared.study import Series, Study
 RADII_MM: Final = (5.0, 8.0, 10.0)
 RIGHT_MM: Final = 8.0
 REFITTED: Final = "refitted without each study; the written scores were calibrated on these same studies"
-# Beyond this a localization is lost rather than inexact, and says nothing of the usual error.
+# Beyond this a localization is lost rather than inexact, and tells nothing about the usual error.
 _LOST_MM: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingError:
-    """One expected finding: a true point whose series is there.
+    """The error of one expected finding: one with a true point on a series that is there.
 
     Attributes:
-      found: whether there is a localization; the rest is None without one.
-      distance_mm: 3-D distance.
-      in_plane_mm: in the true slice's plane; in_plane_xy_mm its two components.
-      slices: localized minus true position in the true series, towards the series' end positive.
+      distance_mm: 3-D distance; None, like all that follows, when the finding was not localized.
+      in_plane_mm: distance in the true slice's plane.
+      slices: localized minus true position in the true series, in its order.
       nearest_level: level whose true point of the same condition and side is nearest.
-      wrong_side: nearer to the other side's true point of the same level.
+      wrong_side: whether the other side's true point of the same level is closer.
       score, raw_score: after and before calibration.
     """
 
     study_id: str
     finding: Finding
-    found: bool
     distance_mm: float | None = None
     in_plane_mm: float | None = None
-    in_plane_xy_mm: tuple[float, float] | None = None
     slices: int | None = None
     nearest_level: Level | None = None
     wrong_side: bool = False
@@ -55,8 +52,13 @@ class FindingError:
     raw_score: float | None = None
 
     @property
+    def found(self) -> bool:
+        """Whether the finding was localized."""
+        return self.distance_mm is not None
+
+    @property
     def right(self) -> bool:
-        """Within 8 mm and nearest to the wanted level: what a score is the probability of."""
+        """Whether it is within 8 mm and nearest to the expected level; a score is the probability of this."""
         return (
             self.distance_mm is not None and self.distance_mm <= RIGHT_MM and self.nearest_level is self.finding.level
         )
@@ -66,13 +68,12 @@ def study_errors(
     study: Study, truth: Mapping[Finding, Localization], localized: Mapping[Finding, Localization]
 ) -> list[FindingError]:
     """Errors of every expected finding of one study."""
-    errors = []
-    for finding in sorted(truth, key=lambda f: f.index):
-        if finding not in localized:
-            errors.append(FindingError(study_id=study.study_id, finding=finding, found=False))
-        else:
-            errors.append(_error(study, finding, truth, localized[finding]))
-    return errors
+    return [
+        _error(study, finding, truth, localized[finding])
+        if finding in localized
+        else FindingError(study_id=study.study_id, finding=finding)
+        for finding in sorted(truth, key=lambda f: f.index)
+    ]
 
 
 def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization], got: Localization) -> FindingError:
@@ -96,10 +97,8 @@ def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization]
     return FindingError(
         study_id=study.study_id,
         finding=finding,
-        found=True,
         distance_mm=distance,
         in_plane_mm=float(np.hypot(*off_mm)),
-        in_plane_xy_mm=(float(off_mm[0]), float(off_mm[1])),
         slices=_slice_error(series.slices.index(item), series, got),
         nearest_level=min(peers, key=lambda level: float(np.linalg.norm(peers[level] - point))),
         wrong_side=other is not None and float(np.linalg.norm(np.array(other.point_mm) - point)) < distance,
@@ -110,7 +109,7 @@ def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization]
 
 
 def _slice_error(true_index: int, series: Series, got: Localization) -> int:
-    """In the same series by slice, else by the plane nearest to the localized point."""
+    """By slice in the same series, otherwise by the plane nearest to the localized point."""
     if got.series_id == series.series_id:
         item = series.by_instance(got.instance_number)
         if item is not None:
@@ -140,10 +139,11 @@ def collect(data: Challenge, localizations: Localizations) -> ErrorCollection:
 
 
 def evaluate(errors: Sequence[FindingError], *, own_calibration: bool = False) -> dict[str, Any]:
-    """All measures, over everything and by view, level, condition and source.
+    """Computes all measures, overall and by view, level, condition and source.
 
-    With `own_calibration` the scores were calibrated on these same studies; the reliability after calibration is then
-    that of calibrations refitted without each study.
+    Args:
+      own_calibration: whether the scores were calibrated on these same studies. Their reliability after calibration is
+        then that of calibrations refitted without each study.
     """
     of_view = {view: [e for e in errors if e.finding.view is view] for view in View}
     levels = {level.slug: measures_of([e for e in errors if e.finding.level is level]) for level in Level}
@@ -180,7 +180,7 @@ def evaluate(errors: Sequence[FindingError], *, own_calibration: bool = False) -
 
 
 def by_study_group(errors: Sequence[FindingError], groups: Mapping[str, Collection[str]]) -> dict[str, dict[str, Any]]:
-    """The measures of each named group of studies."""
+    """Computes the measures of each named group of studies."""
     return {
         name: {"studies": len(members), **measures_of([e for e in errors if e.study_id in members])}
         for name, members in groups.items()
@@ -188,10 +188,9 @@ def by_study_group(errors: Sequence[FindingError], groups: Mapping[str, Collecti
 
 
 def missing_series_groups(views: Mapping[str, frozenset[View]]) -> dict[str, set[str]]:
-    """Studies that lack a view, by view, and those that lack none.
+    """Groups studies by the view that they lack; `none` are the complete ones.
 
-    A finding whose series is missing has no true point there, so such a group's shares are of what the remaining series
-    can show.
+    A finding without its series has no true point, so the measures of a group are about the remaining series.
     """
     groups = {view.slug: {s for s, there in views.items() if view not in there} for view in View}
     complete = {s for s, there in views.items() if len(there) == len(View)}
@@ -199,21 +198,22 @@ def missing_series_groups(views: Mapping[str, frozenset[View]]) -> dict[str, set
 
 
 def trap_groups(studies: Collection[str], traps: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """The given studies by trap, and those with none first; a trap that none of them carries is left out."""
+    """Groups the given studies by trap, those without one first; a trap that none of them carries is left out."""
     clean = set(studies) - {s for members in traps.values() for s in members}
     groups = {"none": clean, **{name: set(studies) & set(traps[name]) for name in sorted(traps)}}
     return {name: members for name, members in groups.items() if members or name == "none"}
 
 
 def shifted_studies(errors: Sequence[FindingError]) -> dict[str, int]:
-    """Studies in which more than half of the found points lie one level off the same way: study -> +1 or -1.
+    """Finds the studies in which more than half of the localized points are one level off in the same direction.
 
-    -1 when the true levels lie one disc higher than the points, +1 when lower.
+    Returns:
+      Study -> -1 when the true levels are one disc higher than the points, +1 when they are one disc lower.
     """
     steps: dict[str, list[int]] = {}
     for e in errors:
         if e.nearest_level is not None:
-            # The point of this level is nearest to the true one of `nearest_level`.
+            # The localized point of `finding.level` is nearest to the true point of `nearest_level`.
             steps.setdefault(e.study_id, []).append(e.finding.level - e.nearest_level)
     return {
         study_id: sign
@@ -227,7 +227,7 @@ _SHIFT_NAMES: Final = {0: "as named", -1: "one higher", 1: "one lower"}
 
 
 def numbering_measures(errors: Sequence[FindingError], numbering: Mapping[str, Numbering]) -> dict[str, Any]:
-    """Studies whose numbering is uncertain beside those in which it is off."""
+    """Compares the studies whose numbering is uncertain with those whose numbering is wrong."""
     shifted = shifted_studies(errors)
     known = {e.study_id for e in errors} & set(numbering)
     uncertain = {s for s in known if not numbering[s].certain}
@@ -245,10 +245,12 @@ def numbering_measures(errors: Sequence[FindingError], numbering: Mapping[str, N
 
 
 def measures_of(errors: Sequence[FindingError]) -> dict[str, Any]:
+    """Computes coverage, distances and mistaken levels and sides; None where there is nothing to compute from."""
     found = [e for e in errors if e.found]
     distance = np.array([e.distance_mm for e in found], np.float64)
     in_plane = np.array([e.in_plane_mm for e in found], np.float64)
     slices = np.array([e.slices for e in found], np.int64)
+    steps = np.array([abs(e.nearest_level - e.finding.level) for e in found if e.nearest_level is not None], np.int64)
     expected = len(errors)
 
     def share(count: int) -> float | None:
@@ -265,19 +267,14 @@ def measures_of(errors: Sequence[FindingError]) -> dict[str, Any]:
         "in_plane_p95_mm": quantile(in_plane, 0.95),
         "slice_exact": share(int((slices == 0).sum())),
         "slice_exact_or_next": share(int((np.abs(slices) <= 1).sum())),
-        "level_off_by_one": share(_level_steps(found, 1)),
-        "level_off_by_more": share(_level_steps(found, 2)),
+        "level_off_by_one": share(int((steps == 1).sum())),
+        "level_off_by_more": share(int((steps >= 2).sum())),
         "wrong_side": sum(e.wrong_side for e in found),
     }
 
 
-def _level_steps(found: Iterable[FindingError], steps: int) -> int:
-    off = [abs(e.nearest_level - e.finding.level) for e in found if e.nearest_level is not None]
-    return sum(o == 1 for o in off) if steps == 1 else sum(o >= steps for o in off)
-
-
-def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:
-    """Counts: row the wanted level, column the level whose true point is nearest. # [5, 5]"""
+def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:  # [5, 5]
+    """Counts findings by expected level (row) and the level whose true point is nearest (column)."""
     counts = np.zeros((len(Level), len(Level)), np.int64)
     for error in errors:
         if error.nearest_level is not None:
@@ -286,14 +283,11 @@ def level_confusion(errors: Iterable[FindingError]) -> np.ndarray:
 
 
 def measure_jitter(errors: Sequence[FindingError]) -> dict[Condition, Jitter]:
-    """The usual error of each condition, for stage 2 to train on; lost points are left out."""
+    """Measures the usual error of each condition, which stage 2 trains on; lost points are left out."""
     result = {}
     for condition in Condition:
-        usual = [
-            e
-            for e in errors
-            if e.finding.condition is condition and e.distance_mm is not None and e.distance_mm <= _LOST_MM
-        ]
+        of_condition = [e for e in errors if e.finding.condition is condition]
+        usual = [e for e in of_condition if e.distance_mm is not None and e.distance_mm <= _LOST_MM]
         if not usual:
             continue
         median = float(np.median([e.in_plane_mm for e in usual if e.in_plane_mm is not None]))

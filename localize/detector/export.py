@@ -1,16 +1,16 @@
-"""Challenge data -> a YOLO data set on disk: 8-bit PNG slices at a fixed mm per pixel, labels and our own data.yaml.
+"""Writes a YOLO data set to disk: 8-bit PNG slices at a fixed mm per pixel, labels and our own data.yaml.
 
     <folder>/images/{train,val}/NNNNNN.png   grey, image_px
     <folder>/labels/{train,val}/NNNNNN.txt   class x y w h, relative to the image; empty for a slice without levels
-    <folder>/data.yaml, export.json          export.json is written last: a folder without it is unfinished
+    <folder>/data.yaml, export.json          export.json is written last: without it, a folder is unfinished
 
-File names are running numbers, so nothing that comes from the data becomes a path.
+File names are running numbers, so that nothing from the data becomes part of a path.
 """
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -48,11 +48,11 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCounts:
-    """The number of images in a data set, and what could not be used."""
+    """The numbers of training and held-out images in a data set, and what could not be used."""
 
-    train_images: int
-    val_images: int
-    problems: tuple[str, ...]
+    train: int
+    val: int
+    problems: Sequence[str]
 
 
 def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> ExportCounts:
@@ -62,32 +62,32 @@ def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> Ex
       InputError: when no slice of a part shows a level.
     """
     if (folder / EXPORT_FILE).is_file():
-        done = read_json(folder / EXPORT_FILE)
-        return ExportCounts(train_images=done["train"], val_images=done["val"], problems=tuple(done["problems"]))
+        return ExportCounts(**read_json(folder / EXPORT_FILE))
     if folder.exists():
         shutil.rmtree(folder)
     problems: list[str] = []
-    counts = {"train": 0, "val": 0}
+    images = {"train": 0, "val": 0}
     for part, study_ids in (("train", request.train), ("val", request.val)):
         if part == "train" and not study_ids:
             continue
-        counts[part], found = _export_part(request, part, folder, workers)
+        images[part], found = _export_part(request, part, folder, workers)
         problems.extend(found)
-        if not counts[part]:
+        if not images[part]:
             raise InputError(
                 f"{request.data.root}: no usable {request.view.value} slice with an annotated level in "
                 f"{len(study_ids)} studies to {'train' if part == 'train' else 'measure'} on; check "
                 f"{request.data.part}_label_coordinates.csv"
             )
     write_text(folder / "data.yaml", _data_yaml(folder, "train" if request.train else "val"))
-    write_json(folder / EXPORT_FILE, {**counts, "problems": problems})
-    return ExportCounts(train_images=counts["train"], val_images=counts["val"], problems=tuple(problems))
+    counts = ExportCounts(**images, problems=problems)
+    write_json(folder / EXPORT_FILE, asdict(counts))
+    return counts
 
 
 def _data_yaml(folder: Path, training_part: str) -> str:
-    """Always ours: a `download` key in a foreign one would be executed."""
+    """The data set's description. It is always our own: Ultralytics would execute a `download` key in a foreign one."""
     names = "".join(f"  {level.value}: {level.slug}\n" for level in Level)
-    # JSON strings are YAML strings, whatever the folder is called.
+    # Any JSON string is a YAML string, whatever the folder is called.
     path = '"' + str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return (
         f"path: {path}\ntrain: images/{training_part}\nval: images/val\nchannels: 1\nnc: {len(Level)}\nnames:\n{names}"
@@ -140,7 +140,7 @@ def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.
 def choose_slices(
     labelled: Iterable[LabelledSlice], negatives: float, study_id: str, seed: int
 ) -> Iterator[LabelledSlice]:
-    """All positives and, per positive, `negatives` of the empty slices, drawn by study id and seed."""
+    """Yields all positives and, per positive, `negatives` of the empty slices, drawn by study id and seed."""
     slices = list(labelled)
     positive = [item for item in slices if item.role is Role.POSITIVE]
     empty = [item for item in slices if item.role is Role.NEGATIVE]
@@ -151,7 +151,7 @@ def choose_slices(
 
 
 def place(labelled: LabelledSlice, section: ViewConfig) -> tuple[Canvas, FloatArray]:
-    """The training canvas of a slice and its boxes on it. # [n, 4]"""
+    """Returns the training canvas of a slice and its boxes on the canvas, [n, 4]."""
     boxes_px = np.array([box.box_xyxy_px for box in labelled.boxes], np.float64).reshape(-1, 4)
     center = None
     if len(boxes_px):
@@ -162,7 +162,7 @@ def place(labelled: LabelledSlice, section: ViewConfig) -> tuple[Canvas, FloatAr
 
 
 def _label_text(boxes_xyxy: FloatArray, labelled: LabelledSlice, shape: tuple[int, int]) -> str:
-    """Pixel centres are whole numbers here and halves in YOLO's labels, so half a pixel is added."""
+    """A YOLO label file. Half a pixel is added, because pixel centres are whole numbers here and halves in YOLO."""
     lines = []
     rows, columns = shape
     clipped = np.clip(boxes_xyxy + 0.5, 0, [columns, rows, columns, rows])

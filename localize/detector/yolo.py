@@ -1,8 +1,8 @@
-"""The only door to Ultralytics: training, loading, detection and mAP, offline and without side effects on the user.
+"""All use of Ultralytics: training, loading, detection and mAP, offline and without side effects on the user.
 
-What it takes to keep the library to itself (read in its source, 8.4): the offline switch and the settings folder must
-be set before the import; a font must lie in that folder or a download is tried; integrations fire when merely
-installed; the import and the CPU trainer change thread counts. All of that is done here, once, at the first use.
+The library (as read in its source, 8.4) must be isolated. The offline switch and the settings folder must be set before
+the import. Without a font in that folder it tries a download. Integrations start as soon as they are installed. The
+import and the CPU trainer change thread counts. This module takes care of all that once, at the first use.
 """
 
 import atexit
@@ -41,7 +41,7 @@ _TRAINING_THREADS = 1
 
 @cache
 def _ultralytics() -> Any:
-    """Imports the library with its settings in a private folder that goes away with the process."""
+    """Imports the library with its settings in a private folder that is deleted when the process ends."""
     import matplotlib
     import torch
 
@@ -49,7 +49,7 @@ def _ultralytics() -> Any:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = folder / "Ultralytics"
     settings.mkdir()
-    # Any TrueType file under this name stops the search for one on the network.
+    # Any TrueType file under this name prevents a download.
     shutil.copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", settings / "Arial.ttf")
     os.environ |= {
         "YOLO_OFFLINE": "1",
@@ -81,7 +81,7 @@ def torch_device(text: str, *, several: bool = False) -> str:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """This many threads for torch while the block runs, whatever the library sets, then as before."""
+    """Lets torch use `count` threads while the block runs, whatever the library sets."""
     import torch
 
     before = torch.get_num_threads()
@@ -93,13 +93,13 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _inference_threads(shape: tuple[int, int]) -> int:
-    """All cores for large pictures. Small ones are faster on one, because threads would mostly wait for each other."""
+    """All cores for large images; one for small images, where threads would mostly wait for each other."""
     return 1 if max(shape) <= _SMALL_PX else (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
-    """One detector to train: data set, where to keep the unfinished state, and how."""
+    """One detector to train: its data set, the folder for the unfinished state, and how to train."""
 
     data_yaml: Path
     folder: Path
@@ -112,14 +112,14 @@ class TrainJob:
 
     @property
     def last(self) -> Path:
-        """The state after the latest epoch, from which training resumes."""
+        """The state after the latest epoch, which training resumes from."""
         return self.folder / "yolo" / "weights" / "last.pt"
 
 
 def train_detector(job: TrainJob, target: Path) -> None:
     """Trains one detector and writes its weights to `target`, free of paths and times.
 
-    The weights of the last epoch (their moving average) are kept: the held-out studies choose nothing.
+    The moving average of the weights after the last epoch is kept: the held-out studies select nothing.
 
     Raises:
       InputError: as `starting_weights`.
@@ -155,7 +155,7 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
         "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
         "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
         "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
-        # Ultralytics puts a relative project below a folder of its own.
+        # Ultralytics would put a relative project below a folder of its own.
         "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False,
         "verbose": False,
         **dict.fromkeys(off, 0),
@@ -164,10 +164,10 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
 
 @cache
 def starting_weights(model: ModelConfig) -> Path | None:
-    """The file that training starts from, downloaded where the config names it; None to start from nothing.
+    """The file that training starts from, downloaded if the config says so; None to start from scratch.
 
     Raises:
-      InputError: for an unknown architecture, or weights that are not there, cannot be downloaded or loaded.
+      InputError: for an unknown architecture, or weights that do not exist or cannot be downloaded or loaded.
     """
     _ultralytics()
     from torch.nn import Module
@@ -211,10 +211,10 @@ def _downloaded(model: ModelConfig) -> Path:
 
 
 def _start_near_target(head: Any, view: ViewConfig) -> None:
-    """Lets an untrained head start with boxes of the size and the rarity it will be asked for.
+    """Initializes an untrained head to boxes of the expected size and frequency.
 
-    All our boxes have about one size, and a slice shows a handful. The library starts at boxes of some fifteen strides
-    on 640-pixel pictures, and the first epochs of a short training would go into unlearning that.
+    All our boxes have about the same size, and a slice shows only a few. The library starts from boxes of some fifteen
+    strides on images of 640 pixels, and a short training would spend its first epochs on unlearning that.
     """
     import torch
 
@@ -229,7 +229,7 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
 
 
 def _trainer_class(job: TrainJob) -> Any:
-    """A detection trainer with our augmentation instead of the library's, and one progress line now and then."""
+    """A detection trainer with our augmentation instead of the library's, and an occasional line of progress."""
     import torch
     from ultralytics.data.augment import Compose
     from ultralytics.models.yolo.detect import DetectionTrainer
@@ -287,7 +287,7 @@ class _Augment:
         instances = labels.pop("instances")
         instances.convert_bbox("xyxy")
         instances.denormalize(columns, rows)
-        # The library seeds numpy's global state, in every loader process of its own.
+        # The library seeds numpy's global state in each of its loader processes.
         rng = np.random.default_rng(np.random.randint(0, 2**31))
         boxes = np.asarray(instances.bboxes, np.float64).reshape(-1, 4)
         grey, boxes, keep = augment(np.ascontiguousarray(image.reshape(rows, columns)), boxes, self.options, rng)
@@ -298,13 +298,13 @@ class _Augment:
 
 
 def _epochs_done(path: Path) -> int:
-    """Finished epochs of a saved state; 0 without one, or when a kill left it half written."""
+    """Finished epochs of a saved state; 0 when there is none, or only a damaged one."""
     if not path.is_file():
         return 0
     try:
         return int(_load_checkpoint(path).get("epoch", -1)) + 1
     except InputError:
-        log(f"{path} is damaged; this detector starts again")
+        log(f"warning: {path} is damaged; training of this detector starts again")
         return 0
 
 
@@ -320,7 +320,7 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_weights(checkpoint_path: Path, target: Path) -> None:
-    """Writes a checkpoint's model alone: no optimizer, no paths, no times; the same training gives the same bytes."""
+    """Writes a checkpoint's model without optimizer, paths or times, so that the same training gives the same bytes."""
     import torch
 
     checkpoint = _load_checkpoint(checkpoint_path)
@@ -336,27 +336,23 @@ def save_weights(checkpoint_path: Path, target: Path) -> None:
     for parameter in model.parameters():
         parameter.requires_grad = False
     clean = {
-        "epoch": -1,
-        "model": model,
-        "ema": None,
-        "train_args": kept,
-        "version": checkpoint.get("version"),
+        "epoch": -1, "model": model, "ema": None, "train_args": kept, "version": checkpoint.get("version"),
         "date": None,
-    }
+    }  # fmt: skip
     with written_beside(target) as temporary, temporary.open("wb") as file:
         torch.save(clean, file)
 
 
 class Detector:
-    """One view's detector; with several models (folds) their raw outputs are averaged before boxes are chosen."""
+    """One view's detector. The raw outputs of several models (folds) are averaged before boxes are chosen."""
 
     def __init__(self, paths: Sequence[Path], device: str = "cpu", min_score: float = 0.03) -> None:
-        """Raises `InputError` for a file that is not a detector of the five levels."""
+        """Loads the models; raises `InputError` for a file that is not a detector of the five levels."""
         self._device, self._min_score = device, min_score
         self._models = [_load_model(path, device) for path in paths]
 
     def detect(self, images: Sequence[NDArray[np.uint8]], batch: int = 16) -> list[RawBoxes]:
-        """Boxes of grey images of one shape, whose sides are multiples of 32. # [rows, columns] each"""
+        """Detects boxes on grey images, each [rows, columns]: all of one shape, with sides that are multiples of 32."""
         import torch
 
         found: list[RawBoxes] = []
@@ -387,7 +383,7 @@ def _load_model(path: Path, device: str) -> Any:
 
 
 def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -> dict[str, Any]:
-    """mAP of a detector on a data set's held-out slices: over the levels that occur there, and per level."""
+    """Measures a detector's mAP on a data set's held-out slices, per level and as the mean of the levels that occur."""
     _ultralytics()
     from ultralytics.models.yolo.detect import DetectionValidator
 

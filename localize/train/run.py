@@ -181,7 +181,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     for problem in counts.problems[:5]:
         log(f"warning: {problem}")
     name = f"fold {fold} {view.slug}"
-    log(f"{name}: {counts.train_images} training and {counts.val_images} held-out slices")
+    log(f"{name}: {counts.train} training and {counts.val} held-out slices")
     detector = TrainJob(
         data_yaml=work / "dataset" / "data.yaml", folder=work, name=name, view=request.config.of_view(view),
         config=request.config, device=resources.device, workers=resources.workers, resume=resources.resume,

@@ -82,7 +82,7 @@ def test_data_set_has_safe_names_our_yaml_and_boxes_inside(
     )  # fmt: skip
     counts = export_view(request, folder)
     images = sorted((folder / "images" / "train").iterdir())
-    assert [p.name for p in images] == [f"{i:06d}.png" for i in range(counts.train_images)]
+    assert [p.name for p in images] == [f"{i:06d}.png" for i in range(counts.train)]
     assert all(cv2.imread(str(p), cv2.IMREAD_UNCHANGED).shape == (96, 64) for p in images)
     assert "download" not in (folder / "data.yaml").read_text()
     for text in ((folder / "labels" / "train" / f"{p.stem}.txt").read_text() for p in images):
