@@ -25,8 +25,8 @@ from pipelines.audit import AuditOptions, audit
 from pipelines.audit.issues import Category, Issue, count_categories
 from pipelines.audit.pixels import Pixels
 from pipelines.synthetic import SynthOptions, generate
-from pipelines.synthetic.files.writer import wide_grades, write_csv
 from pipelines.synthetic.grades import MISSING, sample_labels, severity_text
+from pipelines.synthetic.tables import wide_grades, write_csv
 from shared.labels import FINDINGS, View
 
 TRAP_SEEDS: Final = (1, 2)

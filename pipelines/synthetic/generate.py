@@ -3,28 +3,19 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
-from pipelines.synthetic.files.writer import probability_rows, wide_grades, write_csv
-from pipelines.synthetic.grades import (
-    READER_NOISE,
-    THRESHOLDS,
-    Labels,
-    grade_probabilities,
-    latent_scale,
-    sample_labels,
-    severity_text,
-)
-from pipelines.synthetic.scanner.acquire import RESOLUTIONS, Preset
+from pipelines.synthetic.grades import READER_NOISE, THRESHOLDS, Labels, latent_scale, sample_labels
 from pipelines.synthetic.scanner.scan import StudyPlan
+from pipelines.synthetic.scanner.stack import RESOLUTIONS, Preset
 from pipelines.synthetic.simulate import StudyJob, StudyRecord, simulate_study
-from pipelines.synthetic.traps.plant import assign_traps
+from pipelines.synthetic.tables import write_data, write_truth
+from pipelines.synthetic.traps.assign import assign_traps
 from shared.labels import FINDINGS
 from shared.runtime.errors import InputError
 from shared.runtime.pool import processes
@@ -88,8 +79,8 @@ def generate(out: Path, options: SynthOptions, *, workers: int = 1) -> None:
         jobs = _jobs(labels, data, options)
         with processes(workers) as spread:
             records = list(track(spread(simulate_study, jobs), "synthetic studies", total=len(jobs)))
-        _write_data(data, records, options.studies)
-        _write_truth(truth, labels, records, options.studies)
+        write_data(data, records, options.studies)
+        write_truth(truth, labels, records, options.studies)
         _write_manifest(truth, records, options)
         # The data set counts as written once `data` is there.
         shutil.rmtree(out / "truth", ignore_errors=True)
@@ -136,57 +127,6 @@ def _jobs(labels: Labels, data: Path, options: SynthOptions) -> list[StudyJob]:
         )
         for n in range(count)
     ]
-
-
-def _points_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
-    rows = [
-        (
-            r.study_id,
-            p.series_id,
-            p.instance_number,
-            p.finding.condition_display,
-            p.finding.level.display,
-            p.x_px,
-            p.y_px,
-        )
-        for r in records
-        for p in r.points
-    ]
-    return pd.DataFrame(rows, columns=["study_id", "series_id", "instance_number", "condition", "level", "x", "y"])
-
-
-def _series_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
-    rows = [(r.study_id, series_id, view.value) for r in records for series_id, view in r.series]
-    return pd.DataFrame(rows, columns=["study_id", "series_id", "series_description"])
-
-
-def _grades_table(records: Sequence[StudyRecord]) -> pd.DataFrame:
-    return wide_grades([r.study_id for r in records], [[severity_text(int(g)) for g in r.grade] for r in records])
-
-
-def _write_data(data: Path, records: Sequence[StudyRecord], studies: int) -> None:
-    train, test = slice(0, studies), slice(studies, None)
-    write_csv(_grades_table(records[train]), data / "train.csv")
-    write_csv(_points_table(records[train]), data / "train_label_coordinates.csv")
-    write_csv(_series_table(records[train]), data / "train_series_descriptions.csv")
-    write_csv(_series_table(records[test]), data / "test_series_descriptions.csv")
-    test_ids = [r.study_id for r in records[test]]
-    uniform = np.full((len(test_ids), len(FINDINGS), 3), 1 / 3)
-    write_csv(probability_rows(test_ids, uniform), data / "sample_submission.csv")
-
-
-def _write_truth(truth: Path, labels: Labels, records: Sequence[StudyRecord], studies: int) -> None:
-    test = slice(studies, None)
-    write_csv(_grades_table(records[test]), truth / "test.csv")
-    write_csv(_points_table(records[test]), truth / "test_label_coordinates.csv")
-    ids = [r.study_id for r in records]
-    write_csv(probability_rows(ids, grade_probabilities(labels.latent)), truth / "oracle.csv")
-    rows = [
-        (study, f.column, labels.latent[n, f.index], severity_text(int(labels.grade[n, f.index])))
-        for n, study in enumerate(ids)
-        for f in FINDINGS
-    ]
-    write_csv(pd.DataFrame(rows, columns=["study_id", "finding", "latent", "grade"]), truth / "latents.csv")
 
 
 def _write_manifest(truth: Path, records: Sequence[StudyRecord], options: SynthOptions) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.synthetic.files.writer import write_series
-from pipelines.synthetic.scanner.scan import Point, StudyPlan, scan_study
-from pipelines.synthetic.traps.plant import plant
+from pipelines.synthetic.dicom_files import write_series
+from pipelines.synthetic.scanner.scan import StudyPlan, scan_study
+from pipelines.synthetic.scanner.series import Point
+from pipelines.synthetic.traps.assign import TRAPS
 from shared.labels import View
 
 
@@ -50,7 +51,7 @@ def simulate_study(job: StudyJob) -> StudyRecord:
     scan = scan_study(job.plan, rng)
     planted = []
     for name in job.traps:
-        changed = plant(name, scan, rng)
+        changed = TRAPS[name](scan, rng)
         if changed is not None:
             scan, detail = changed
             planted.append((name, detail))

@@ -12,7 +12,7 @@ from pipelines.audit import AuditOptions, AuditResult, inspect
 from pipelines.audit.issues import Category, Code, Issue
 from pipelines.audit.pixels import Pixels
 from pipelines.synthetic import SynthOptions, generate
-from pipelines.synthetic.traps.plant import TRAPS
+from pipelines.synthetic.traps.assign import TRAPS
 
 WORKERS = min(2, os.cpu_count() or 1)
 # Few studies carry several traps each, and some then hide another: a shifted chain in a study without reference points.

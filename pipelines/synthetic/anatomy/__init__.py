@@ -1,1 +1,1 @@
-"""The drawn patient: spine, discs, bone, soft tissue and what narrows them."""
+"""The drawn patient in numbers: spine, profiles along it, and build."""

@@ -6,10 +6,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.synthetic.anatomy.paint import FORAMEN_BACK_MM, FORAMEN_SIDE_MM, RECESS_BACK_MM, RECESS_SIDE_MM
-from pipelines.synthetic.anatomy.profiles import Patient, Profiles, build_profiles, narrowing
+from pipelines.synthetic.anatomy.build import Build, draw_build
+from pipelines.synthetic.anatomy.profiles import (
+    FORAMEN_BACK_MM,
+    FORAMEN_SIDE_MM,
+    RECESS_BACK_MM,
+    RECESS_SIDE_MM,
+    Patient,
+    Profiles,
+    build_profiles,
+    narrowing,
+)
 from pipelines.synthetic.anatomy.spine import FIRST_DISC, S1, VERTEBRAE, Spine, SpineShape
-from pipelines.synthetic.anatomy.surroundings import Build, Surroundings, draw_build
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
 
 FloatArray = NDArray[np.float64]
@@ -26,7 +34,6 @@ class Case:
     patient: Patient
     build: Build
     profiles: Profiles
-    surroundings: Surroundings
 
     def point_mm(self, finding: Finding, shift_mm: float = 0.0) -> FloatArray:
         """Where a reader marks the finding, patient mm (LPS): the centre of canal, foramen or recess. # [3]
@@ -92,13 +99,7 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
         **_draw_arches(age, rng),
     )
     build = draw_build(rng, scale, age)
-    return Case(
-        spine=spine,
-        patient=patient,
-        build=build,
-        profiles=build_profiles(spine, patient),
-        surroundings=Surroundings(spine, build),
-    )
+    return Case(spine=spine, patient=patient, build=build, profiles=build_profiles(spine, patient))
 
 
 def _worst_by_level(latent: FloatArray) -> FloatArray:

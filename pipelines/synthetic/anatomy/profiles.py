@@ -25,6 +25,13 @@ _SLOW_SHARE: Final = 0.4
 _SLOW: Final = 2.6
 _SAC_OPEN_MM: Final = 13.2
 _SAC_CLOSED_MM: Final = 2.6
+# Centres of foramen and recess behind the curve, and beside the pedicle's inner edge and the sac.
+FORAMEN_BACK_MM: Final = 4.2
+FORAMEN_RISE_MM: Final = 5.0
+# From the pedicle's inner edge to the slice that shows the foramen best.
+FORAMEN_SIDE_MM: Final = 4.8
+RECESS_BACK_MM: Final = 4.6
+RECESS_SIDE_MM: Final = 1.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

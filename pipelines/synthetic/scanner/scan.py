@@ -2,26 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.synthetic.anatomy.canvas import SpineGrid
-from pipelines.synthetic.anatomy.contrast import Palette, Weighting, draw_palette
 from pipelines.synthetic.anatomy.patient import Case, draw_case
-from pipelines.synthetic.files.writer import StoredSeries, StoredSlice
 from pipelines.synthetic.grades import MISSING
-from pipelines.synthetic.scanner.acquire import (
-    Preset,
-    Stack,
-    acquire,
-    axial_stack,
-    draw_artefacts,
-    render,
-    sagittal_stack,
-)
+from pipelines.synthetic.painting.contrast import Palette, Weighting, draw_palette
+from pipelines.synthetic.scanner.acquire import acquire, draw_artefacts
+from pipelines.synthetic.scanner.render import render
+from pipelines.synthetic.scanner.series import Point, Scan, StoredSeries, StoredSlice
+from pipelines.synthetic.scanner.stack import Preset, Stack, axial_stack, sagittal_stack
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, View
 
@@ -44,29 +37,6 @@ class StudyPlan:
     grade: NDArray[np.int64]
     degeneration: float
     preset: Preset
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One annotated point, a row of `train_label_coordinates.csv`."""
-
-    series_id: str
-    instance_number: int
-    finding: Finding
-    x_px: float
-    y_px: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """A study before it is written: its series, the recorded grades (# [25]) and where readers marked them."""
-
-    study_id: str
-    case: Case
-    series: tuple[StoredSeries, ...]
-    points: tuple[Point, ...]
-    grade: NDArray[np.int64]
-    summary: dict[str, Any]
 
 
 def scan_study(plan: StudyPlan, rng: np.random.Generator) -> Scan:
@@ -116,14 +86,7 @@ def _series_ids(rng: np.random.Generator) -> dict[View, str]:
 
 def scan_stack(case: Case, stack: Stack, palette: Palette, rng: np.random.Generator) -> list[NDArray[np.uint16]]:
     """Images of a stack as stored, one array per channel of the palette. # C x [slices, rows, columns]"""
-    signal = render(
-        stack,
-        grid=SpineGrid(case.spine),
-        profiles=case.profiles,
-        surroundings=case.surroundings,
-        palette=palette,
-        rng=rng,
-    )
+    signal = render(stack, case, palette, rng)
     back_mm = float(case.spine.to_patient(case.spine.segments.level_s(Level.L3_L4), 0, 60)[1])
     return [acquire(channel, stack, draw_artefacts(rng), back_mm, rng) for channel in signal]
 

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.synthetic.anatomy.contrast import Weighting, draw_palette
 from pipelines.synthetic.anatomy.patient import Case, draw_case
 from pipelines.synthetic.anatomy.profiles import build_profiles
 from pipelines.synthetic.anatomy.spine import Spine
-from pipelines.synthetic.anatomy.surroundings import Surroundings
-from pipelines.synthetic.files.writer import StoredSeries, StoredSlice
-from pipelines.synthetic.scanner.acquire import Stack
+from pipelines.synthetic.painting.contrast import Weighting, draw_palette
 from pipelines.synthetic.scanner.scan import scan_stack
+from pipelines.synthetic.scanner.series import StoredSeries, StoredSlice
+from pipelines.synthetic.scanner.stack import Stack
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Level, View
 
@@ -49,13 +48,7 @@ def cervical_series(study_id: str, series_id: str, rng: np.random.Generator) -> 
         for k in range(_SLICES)
     )
     stack = Stack(view=View.SAGITTAL_T2, planes=planes, shape=(_PIXELS, _PIXELS), thickness_mm=3.0, gap_mm=_GAP_MM)
-    neck = Case(
-        spine=spine,
-        patient=patient,
-        build=build,
-        profiles=build_profiles(spine, patient),
-        surroundings=Surroundings(spine, build),
-    )
+    neck = Case(spine=spine, patient=patient, build=build, profiles=build_profiles(spine, patient))
     pixels = scan_stack(neck, stack, draw_palette(rng, (Weighting.T2,), patient.age), rng)[0]
     # The neck lies half a metre above the lumbar field of the same examination.
     lifted = [

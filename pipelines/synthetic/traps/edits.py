@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.synthetic.files.writer import StoredSeries
-from pipelines.synthetic.scanner.scan import Point, Scan
+from pipelines.synthetic.scanner.series import Point, Scan, StoredSeries
 from shared.labels import View
 
 # The changed scan and a sentence for the manifest; None where the scan offers no place for the trap.

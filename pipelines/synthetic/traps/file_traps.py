@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless
 
-from pipelines.synthetic.anatomy.contrast import Weighting, draw_palette
-from pipelines.synthetic.files.writer import StoredSeries, StoredSlice
-from pipelines.synthetic.scanner.acquire import Stack
-from pipelines.synthetic.scanner.scan import Point, Scan, scan_stack
+from pipelines.synthetic.painting.contrast import Weighting, draw_palette
+from pipelines.synthetic.scanner.scan import scan_stack
+from pipelines.synthetic.scanner.series import Point, Scan, StoredSeries, StoredSlice
+from pipelines.synthetic.scanner.stack import Stack
 from pipelines.synthetic.traps.cervical import cervical_series
 from pipelines.synthetic.traps.edits import (
     Planted,

@@ -6,9 +6,8 @@ from typing import Final
 import numpy as np
 
 from pipelines.synthetic.anatomy.spine import FIRST_DISC
-from pipelines.synthetic.files.writer import StoredSeries, StoredSlice
 from pipelines.synthetic.grades import MISSING
-from pipelines.synthetic.scanner.scan import Point, Scan
+from pipelines.synthetic.scanner.series import Point, Scan, StoredSeries, StoredSlice
 from pipelines.synthetic.traps.edits import Planted, Trap, move_points, series_of, without
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Level, Side, View

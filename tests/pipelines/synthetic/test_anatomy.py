@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pipelines.synthetic.anatomy.canvas import SpineGrid
-from pipelines.synthetic.anatomy.contrast import Weighting, draw_palette
 from pipelines.synthetic.anatomy.patient import Case, draw_case
 from pipelines.synthetic.anatomy.spine import FIRST_DISC
-from pipelines.synthetic.scanner.acquire import Stack, render, sagittal_stack
+from pipelines.synthetic.painting.contrast import Weighting, draw_palette
+from pipelines.synthetic.scanner.render import render
+from pipelines.synthetic.scanner.stack import Stack, sagittal_stack
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, View
 
@@ -88,14 +88,7 @@ def test_a_facet_joint_is_bright_between_dark_surfaces(cases: list[Case]) -> Non
         )
         stack = Stack(view=View.AXIAL_T2, planes=(plane,), shape=(4, 21), thickness_mm=1.0, gap_mm=1.0)
         rng = np.random.default_rng(0)
-        (image,) = render(
-            stack,
-            grid=SpineGrid(spine),
-            profiles=profiles,
-            surroundings=case.surroundings,
-            palette=draw_palette(rng, (Weighting.T2,), case.patient.age),
-            rng=rng,
-        )[0]
+        (image,) = render(stack, case, draw_palette(rng, (Weighting.T2,), case.patient.age), rng)[0]
         profile = image.mean(axis=0)
         peak = profile[8:13].max()
         assert profile[4:10].min() < 0.6 * peak

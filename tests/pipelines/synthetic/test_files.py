@@ -12,11 +12,12 @@ from pydicom.uid import EnhancedMRImageStorage, RLELossless
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.anatomy.patient import draw_case
 from pipelines.synthetic.grades import sample_labels
-from pipelines.synthetic.scanner.acquire import Stack
-from pipelines.synthetic.scanner.scan import Scan, StudyPlan, _coarser, scan_study
+from pipelines.synthetic.scanner.scan import StudyPlan, _coarser, scan_study
+from pipelines.synthetic.scanner.series import Scan
+from pipelines.synthetic.scanner.stack import Stack
+from pipelines.synthetic.traps.assign import TRAPS, assign_traps
 from pipelines.synthetic.traps.file_traps import FILE_TRAPS
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
-from pipelines.synthetic.traps.plant import TRAPS, assign_traps, plant
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View, parse_row_id
 from shared.runtime.errors import InputError
@@ -175,7 +176,7 @@ def test_levels_descend_on_the_sagittal_picture(points: pd.DataFrame) -> None:
 
 def test_spine_coordinates_round_trip() -> None:
     """A plane through a point finds the point's own spine coordinates."""
-    from pipelines.synthetic.anatomy.canvas import SpineGrid
+    from pipelines.synthetic.painting.canvas import SpineGrid
 
     labels = sample_labels(3, 2)
     for n in range(3):
@@ -213,7 +214,7 @@ def test_refuses_to_overwrite_and_to_write_nothing(root: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", list(TRAPS))
 def test_every_trap_finds_a_place(name: str, scan: Scan) -> None:
-    planted = plant(name, scan, np.random.default_rng(1))
+    planted = TRAPS[name](scan, np.random.default_rng(1))
     if name == "reversed_axial" and planted is None:
         pytest.skip("this scan already runs from feet to head")
     assert planted is not None

@@ -5,11 +5,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pipelines.synthetic.anatomy.canvas import SpineGrid
-from pipelines.synthetic.anatomy.contrast import Weighting, draw_palette
 from pipelines.synthetic.anatomy.patient import Case, draw_case
 from pipelines.synthetic.grades import sample_labels
-from pipelines.synthetic.scanner.acquire import Stack, acquire, draw_artefacts, render
+from pipelines.synthetic.painting.contrast import Weighting, draw_palette
+from pipelines.synthetic.scanner.acquire import acquire, draw_artefacts
+from pipelines.synthetic.scanner.render import render
+from pipelines.synthetic.scanner.stack import Stack
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Side, View, findings_of
 
@@ -39,14 +40,7 @@ def _pictures(case: Case, findings: tuple[Finding, ...], rng: np.random.Generato
     planes = tuple(_plane(case, f) for f in findings)
     stack = Stack(view=view, planes=planes, shape=(SIZE, SIZE), thickness_mm=4.0, gap_mm=4.4)
     palette = draw_palette(rng, (weighting,), case.patient.age)
-    signal = render(
-        stack,
-        grid=SpineGrid(case.spine),
-        profiles=case.profiles,
-        surroundings=case.surroundings,
-        palette=palette,
-        rng=rng,
-    )
+    signal = render(stack, case, palette, rng)
     back_mm = float(case.point_mm(findings[0])[1]) + 60
     return acquire(signal[0], stack, draw_artefacts(rng), back_mm, rng)
 

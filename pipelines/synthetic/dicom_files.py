@@ -1,13 +1,10 @@
-"""Files of a synthetic study: DICOM slices as the challenge's look, and tables in its formats."""
+"""Writes the series of a synthetic study as DICOM files that look like the challenge's."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -19,45 +16,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from shared.geometry import Plane
-from shared.labels import FINDINGS, SEVERITY_COLUMNS, View
+from pipelines.synthetic.scanner.series import StoredSeries, StoredSlice
+from shared.labels import View
 
 _ENCODERS: Final[Mapping[str, str]] = {
     RLELossless: "pylibjpeg",
     JPEG2000Lossless: "pylibjpeg",
     JPEGLSLossless: "pyjpegls",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSlice:
-    """One image as it goes to disk. pixels: # [rows, columns]"""
-
-    instance_number: int
-    plane: Plane
-    pixels: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSeries:
-    """One series as it goes to disk.
-
-    Attributes:
-      header: further or changed elements of every slice, keyword -> value; None leaves the element out.
-      syntax: transfer syntax UID.
-      damaged: instance numbers of files that are cut off in the middle.
-    """
-
-    study_id: str
-    series_id: str
-    view: View
-    slices: tuple[StoredSlice, ...]
-    thickness_mm: float
-    gap_mm: float
-    window: tuple[float, float]
-    header: Mapping[str, Any] = field(default_factory=dict)
-    syntax: str = str(RLELossless)
-    damaged: frozenset[int] = frozenset()
 
 
 def pseudo_uid(rng: np.random.Generator) -> str:
@@ -123,23 +89,3 @@ def _dataset(series: StoredSeries, item: StoredSlice) -> Dataset:
     ds.WindowCenter, ds.WindowWidth = (_number(v) for v in series.window)
     ds.PixelData = pixels.tobytes()
     return ds
-
-
-def wide_grades(study_ids: Sequence[str], texts: Sequence[Sequence[str]]) -> pd.DataFrame:
-    """`train.csv`: one row per study, one column per finding."""
-    table = pd.DataFrame(list(texts), columns=[f.column for f in FINDINGS])
-    table.insert(0, "study_id", list(study_ids))
-    return table
-
-
-def probability_rows(study_ids: Sequence[str], probabilities: NDArray[np.float64]) -> pd.DataFrame:
-    """Submission format, sorted by row_id. probabilities: # [n, 25, 3]"""
-    row_ids = [f.row_id(study) for study in study_ids for f in FINDINGS]
-    table = pd.DataFrame(probabilities.reshape(-1, 3), columns=list(SEVERITY_COLUMNS))
-    table.insert(0, "row_id", row_ids)
-    return table.sort_values("row_id", ignore_index=True)
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """CSV with enough digits to round-trip, and the same bytes everywhere."""
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")

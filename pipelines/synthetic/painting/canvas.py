@@ -1,6 +1,6 @@
 """Sample points of one slice in patient and spine coordinates, and painting with soft edges."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.synthetic.anatomy.profiles import Profiles
 from pipelines.synthetic.anatomy.spine import STEP_MM, Float32Array, Spine
+from pipelines.synthetic.painting.contrast import Palette, Tissue
 from shared.geometry import Plane
 
 IndexArray = NDArray[np.intp]
@@ -104,19 +105,39 @@ class SpineGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """Some points of a plane with what their painters share: coordinates and the profiles to look up.
+class Texture:
+    """Smooth noise of one slice, about unit variance. # [N] each
 
     Attributes:
-      at: which points of the plane. # [n]
+      fine: grain of a few mm.
+      coarse: blobs of one or two cm.
+      streak: drawn out along the muscle fibres.
+    """
+
+    fine: Float32Array
+    coarse: Float32Array
+    streak: Float32Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Some points of a slice that is being painted: where they lie, what is painted with, and on what.
+
+    Attributes:
+      canvas: signal of all points of the slice. # [C, N]
+      texture: of all points of the slice.
+      at: which points of the slice these are. # [n]
       u, v: spine coordinates, u signed. # [n]
       a: |u|. # [n]
       side: 0 left, 1 right. # [n]
       i: profile index. # [n]
+      soft: width over which an edge fades, mm.
     """
 
     canvas: Float32Array
     profiles: Profiles
+    palette: Palette
+    texture: Texture
     at: IndexArray
     u: Float32Array
     v: Float32Array
@@ -125,10 +146,34 @@ class Region:
     i: NDArray[np.int32]
     soft: float
 
+    @property
+    def fine(self) -> Float32Array:
+        """Grain of a few mm at every point. # [n]"""
+        return self.texture.fine[self.at]
+
+    @property
+    def coarse(self) -> Float32Array:
+        """Blobs of one or two cm at every point. # [n]"""
+        return self.texture.coarse[self.at]
+
+    @property
+    def streak(self) -> Float32Array:
+        """Muscle fibres at every point. # [n]"""
+        return self.texture.streak[self.at]
+
     def get(self, name: str) -> Float32Array:
         """A profile at every point; two-sided ones give the value of the point's side. # [n]"""
         values: Float32Array = getattr(self.profiles, name)
         return values[self.i] if values.ndim == 1 else values[self.side, self.i]
+
+    def sided(self, values: tuple[float, float]) -> Float32Array:
+        """The left or the right value, by each point's side. # [n]"""
+        return np.where(self.u < 0, np.float32(values[1]), np.float32(values[0]))
+
+    def mix(self, base: Tissue, other: Tissue, share: Float32Array | float) -> Float32Array:
+        """Signal between two tissues. # [C, n]"""
+        result: Float32Array = self.palette[base] + share * (self.palette[other] - self.palette[base])
+        return result
 
     def where(self, mask: NDArray[np.bool_]) -> "Region":
         """The points where `mask` holds."""
@@ -136,17 +181,8 @@ class Region:
 
     def take(self, keep: IndexArray) -> "Region":
         """Some of the points."""
-        return Region(
-            canvas=self.canvas,
-            profiles=self.profiles,
-            at=self.at[keep],
-            u=self.u[keep],
-            v=self.v[keep],
-            a=self.a[keep],
-            side=self.side[keep],
-            i=self.i[keep],
-            soft=self.soft,
-        )
+        u, v, a = (x[keep] for x in (self.u, self.v, self.a))
+        return replace(self, at=self.at[keep], u=u, v=v, a=a, side=self.side[keep], i=self.i[keep])
 
     def inside(self, distance: Float32Array, soft: float | None = None) -> Float32Array:
         """Coverage 0..1 from a signed distance in mm, positive inside. # [n]"""
@@ -154,26 +190,25 @@ class Region:
         return np.clip(alpha, 0, 1, out=alpha)
 
     def paint(self, alpha: Float32Array, value: Float32Array) -> None:
-        """Blends a signal, [C, 1] or [C, n], over the canvas."""
-        paint(self.canvas, self.at, alpha, value)
+        """Blends a signal, [C, 1] or [C, n], over the canvas where alpha, [n], is not 0."""
+        some = np.flatnonzero(alpha > 0.004)
+        if not len(some):
+            return
+        where, share = self.at[some], alpha[some]
+        for channel, signal in zip(self.canvas, value, strict=True):
+            old = channel[where]
+            channel[where] = old + share * ((signal if len(signal) == 1 else signal[some]) - old)
 
 
-def paint(canvas: Float32Array, at: IndexArray, alpha: Float32Array, value: Float32Array) -> None:
-    """Blends a signal, [C, 1] or [C, n], over the points `at` of a canvas, [C, N], where alpha, [n], is not 0."""
-    some = np.flatnonzero(alpha > 0.004)
-    if not len(some):
-        return
-    where, share = at[some], alpha[some]
-    for channel, signal in zip(canvas, value, strict=True):
-        old = channel[where]
-        channel[where] = old + share * ((signal if len(signal) == 1 else signal[some]) - old)
-
-
-def region_of(canvas: Float32Array, profiles: Profiles, points: Points, at: IndexArray) -> Region:
-    """A region of the canvas' points `at`, whose coordinates are `points`. # [n] both"""
+def region_of(
+    canvas: Float32Array, points: Points, at: IndexArray, *, profiles: Profiles, palette: Palette, texture: Texture
+) -> Region:
+    """The points `at` of a canvas, whose coordinates are `points`. # [n] both"""
     return Region(
         canvas=canvas,
         profiles=profiles,
+        palette=palette,
+        texture=texture,
         at=at,
         u=points.u,
         v=points.v,

@@ -1,37 +1,17 @@
 """What the painters of bone share: smooth noise, marrow, cortex, and the wall behind the canal."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from pipelines.synthetic.anatomy.canvas import IndexArray, Region
-from pipelines.synthetic.anatomy.contrast import Palette, Tissue
 from pipelines.synthetic.anatomy.spine import Float32Array
+from pipelines.synthetic.painting.canvas import Region
+from pipelines.synthetic.painting.contrast import Tissue
 
 _CORTEX_MM: Final = 0.95
 _CORTEX_SPREAD_MM: Final = 0.3
 # Forward fall of the canal's back wall per mm to the side.
 _ROOF_SLOPE: Final = 0.75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Texture:
-    """Smooth noise of one slice, about unit variance. # [N] each
-
-    Attributes:
-      fine: grain of a few mm.
-      coarse: blobs of one or two cm.
-      streak: drawn out along the muscle fibres.
-    """
-
-    fine: Float32Array
-    coarse: Float32Array
-    streak: Float32Array
-
-    def take(self, at: IndexArray) -> "Texture":
-        """The texture at some of the points."""
-        return Texture(fine=self.fine[at], coarse=self.coarse[at], streak=self.streak[at])
 
 
 def smoothstep(x: Float32Array) -> Float32Array:
@@ -46,25 +26,22 @@ def join(a: Float32Array, b: Float32Array, round_mm: float) -> Float32Array:
     return np.maximum(a, b) + np.float32(0.25 * round_mm) * fill * fill
 
 
-def paint_bone(
-    r: Region, distance: Float32Array, palette: Palette, texture: Texture, cover: Float32Array | float = 1.0
-) -> None:
+def paint_bone(r: Region, distance: Float32Array, cover: Float32Array | float = 1.0) -> None:
     """A bone: marrow within a dark cortex, which is nowhere equally thick."""
     some = np.flatnonzero(distance > -r.soft)
     if not len(some):
         return
     r, distance = r.take(some), distance[some]
     cover = cover if isinstance(cover, float) else cover[some]
-    at = r.at
-    cortex = _CORTEX_MM + _CORTEX_SPREAD_MM * texture.coarse[at] + 0.12 * texture.fine[at]
-    r.paint(r.inside(distance) * cover, palette[Tissue.CORTEX])
-    r.paint(r.inside(distance - cortex, r.soft + 0.6) * cover, marrow(r, palette, texture))
+    cortex = _CORTEX_MM + _CORTEX_SPREAD_MM * r.coarse + 0.12 * r.fine
+    r.paint(r.inside(distance) * cover, r.palette[Tissue.CORTEX])
+    r.paint(r.inside(distance - cortex, r.soft + 0.6) * cover, marrow(r))
 
 
-def marrow(r: Region, palette: Palette, texture: Texture) -> Float32Array:
+def marrow(r: Region) -> Float32Array:
     """Marrow signal with its mottling. # [C, n]"""
-    mottle = r.get("marrow") * (1 + 0.06 * texture.fine[r.at] + 0.08 * texture.coarse[r.at])
-    return palette[Tissue.MARROW] * mottle.astype(np.float32)
+    mottle = r.get("marrow") * (1 + 0.06 * r.fine + 0.08 * r.coarse)
+    return r.palette[Tissue.MARROW] * mottle.astype(np.float32)
 
 
 def back_wall(r: Region) -> Float32Array:

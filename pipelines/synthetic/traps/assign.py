@@ -10,8 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.synthetic.scanner.scan import Scan
-from pipelines.synthetic.traps.edits import Planted, Trap
+from pipelines.synthetic.traps.edits import Trap
 from pipelines.synthetic.traps.file_traps import FILE_TRAPS
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
 
@@ -34,8 +33,3 @@ def assign_traps(studies: int, test_studies: int, seed: int) -> dict[int, tuple[
             study = first + int(order[k % count])
             planned[study] = (*planned.get(study, ()), traps[k % len(traps)].__name__)
     return planned
-
-
-def plant(name: str, scan: Scan, rng: np.random.Generator) -> Planted:
-    """Plants one trap; None where the scan offers no place for it."""
-    return TRAPS[name](scan, rng)

@@ -8,42 +8,42 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.synthetic.anatomy.bone import Texture, back_wall, join, paint_bone, smoothstep
-from pipelines.synthetic.anatomy.canvas import Region, ellipse
-from pipelines.synthetic.anatomy.contrast import Palette, Tissue
 from pipelines.synthetic.anatomy.spine import Float32Array
+from pipelines.synthetic.painting.bone import back_wall, join, paint_bone, smoothstep
+from pipelines.synthetic.painting.canvas import Region, ellipse
+from pipelines.synthetic.painting.contrast import Tissue
 
 _JOINT_MM: Final = 0.5
 # Each articular surface keeps so far from the middle of the joint: cartilage and the bone's own edge.
 _SURFACE_MM: Final = 0.35
 
 
-def paint_arch(r: Region, palette: Palette, texture: Texture) -> None:
+def paint_arch(r: Region) -> None:
     """All bone behind the canal.
 
     Laminae, spinous process and lower articular processes of a vertebra are one bone and share their marrow; the upper
     articular process behind the next disc belongs to the vertebra below, across the joint.
     """
-    _transverse(r.where((r.a > 17) & (r.v < 20)), palette, texture)
+    _transverse(r.where((r.a > 17) & (r.v < 20)))
     r = r.where(r.a < 29)
     free = 1 - r.get("sacral_arch")
-    _sacral_roof(r.where(free < 0.98), palette, texture)
+    _sacral_roof(r.where(free < 0.98))
     arch = _lamina(r)
     middle, beside = (np.flatnonzero(near) for near in (r.a < 12, (r.a > 4) & (r.v < 30)))
     arch[middle] = join(arch[middle], _spinous(r.take(middle)), 5.0)
     joints = r.take(beside)
     facets = _facets(joints)
     arch[beside] = join(arch[beside], facets.lower, 3.0)
-    paint_bone(r, arch, palette, texture, free)
-    paint_bone(joints, facets.upper, palette, texture, free[beside])
+    paint_bone(r, arch, free)
+    paint_bone(joints, facets.upper, free[beside])
     open_space = np.flatnonzero(facets.space > -r.soft)
-    _joint_space(joints.take(open_space), facets.space[open_space], palette)
+    _joint_space(joints.take(open_space), facets.space[open_space])
 
 
-def _transverse(r: Region, palette: Palette, texture: Texture) -> None:
+def _transverse(r: Region) -> None:
     """Transverse processes, flat and level with the lower half of the pedicles."""
     process = ellipse(r.get("to_vertebra") + 3.0 + 0.15 * (r.a - 20), r.v - 8.0 - 0.12 * r.a, 4.5, 3.2)
-    paint_bone(r, np.minimum(process, r.a - 18), palette, texture, 1 - r.get("sacral"))
+    paint_bone(r, np.minimum(process, r.a - 18), 1 - r.get("sacral"))
 
 
 def _lamina(r: Region) -> Float32Array:
@@ -104,21 +104,21 @@ def _facets(r: Region) -> _Facets:
     )
 
 
-def _joint_space(r: Region, space: Float32Array, palette: Palette) -> None:
+def _joint_space(r: Region, space: Float32Array) -> None:
     """Cartilage and fluid between the two dark surfaces of a facet joint."""
-    fluid = palette[Tissue.CSF] - palette[Tissue.CARTILAGE]
+    fluid = r.palette[Tissue.CSF] - r.palette[Tissue.CARTILAGE]
     r.paint(
-        r.inside(space) * (1 - r.get("sacral_arch")) * 0.9, palette[Tissue.CARTILAGE] + r.get("facet_fluid") * fluid
+        r.inside(space) * (1 - r.get("sacral_arch")) * 0.9, r.palette[Tissue.CARTILAGE] + r.get("facet_fluid") * fluid
     )
 
 
-def _sacral_roof(r: Region, palette: Palette, texture: Texture) -> None:
+def _sacral_roof(r: Region) -> None:
     """Fused laminae of the sacrum: a thin roof that rises from both sides into the median crest."""
     wall, tv = back_wall(r), r.get("to_arch")
     # The crest is a row of humps, the remains of spinous processes.
     hump = r.get("crest") * (0.72 + 0.28 * np.cos(0.22 * tv))
     aside = np.abs(r.u - 0.5 * r.get("spinous_aside"))
-    thick = 1.25 * r.get("lamina") + 0.6 * texture.coarse[r.at] + hump * np.exp(-((aside / 4.2) ** 2))
+    thick = 1.25 * r.get("lamina") + 0.6 * r.coarse + hump * np.exp(-((aside / 4.2) ** 2))
     roof = np.minimum(r.v - wall, 0.8 * (wall + thick - r.v))
     # At the side it goes over into the wing, which is painted already.
-    paint_bone(r, roof, palette, texture, r.get("sacral_arch") * r.inside(17.5 - r.a, 6.0))
+    paint_bone(r, roof, r.get("sacral_arch") * r.inside(17.5 - r.a, 6.0))
