@@ -1,7 +1,6 @@
 """Synthetic studies in the challenge's format, with the truth behind them.
 
-A patient is drawn around sampled grades, painted on slices, scanned, perhaps spoilt on purpose, and written. Imports run
-one way along that path:
+A patient is drawn around sampled grades, painted on slices, scanned and written. Imports run one way along that path:
 
     grades     latent stenosis and recorded grades of the 25 findings
     anatomy    the patient in numbers: spine, profiles along it, build

@@ -175,74 +175,83 @@ def _disc_offsets(spine: Spine) -> tuple[NDArray[np.intp], FloatArray, FloatArra
 
 def build_profiles(spine: Spine, patient: Patient) -> Profiles:
     """All profiles of one patient."""
-    seg, k = spine.segments, spine.shape.scale
+    curves = {**_bodies(spine, patient), **_arches(spine, patient), **_canal(spine, patient)}
+    return Profiles(**{name: np.ascontiguousarray(values, dtype=np.float32) for name, values in curves.items()})
+
+
+def _bodies(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
+    """Vertebral bodies and discs. # [S] each"""
+    seg = spine.segments
     disc, to_disc, to_vertebra = _disc_offsets(spine)
     edge = np.abs(to_disc) - seg.disc_half[disc]
-    canal = _by_level(patient, Condition.CANAL, None)
-    recess = np.stack([_by_level(patient, Condition.SUBARTICULAR, side) for side in SIDES])
-    foramen = np.stack([_by_level(patient, Condition.FORAMINAL, side) for side in SIDES])
-    crowding = _bumps(spine, canal, half_mm=7.5)
     # Bodies are narrower than their endplates; worn discs grow osteophytes.
     body = np.clip(edge / np.interp(spine.s, seg.vertebra_s, seg.vertebra_half), 0, 1)
     spur = np.exp(-np.clip(edge, 0, None) / 3) * (1 - patient.disc_health[disc]) * patient.age
     waist = 1 - patient.waist * np.sin(np.pi / 2 * body) + 0.05 * spur
-    sac = _sac(spine, patient, crowding)
-    width_scale = patient.canal_size * k
+    return {
+        "to_disc": to_disc,
+        "to_vertebra": to_vertebra,
+        "edge": edge,
+        "half_width": np.interp(spine.s, seg.disc_s, seg.width) / 2 * waist,
+        "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
+        "health": patient.disc_health[disc],
+        "modic": patient.modic[disc],
+        "concavity": patient.concavity_mm[disc],
+        "front_bulge": patient.front_bulge_mm[disc],
+        "spur": patient.spur_mm[disc] * np.exp(-np.clip(edge, 0, None) / 2.5),
+        "node": np.clip(patient.node_mm[disc] * np.sign(to_disc), 0, None),
+        "node_v": patient.node_v_mm[disc] - np.interp(spine.s, seg.disc_s, seg.depth) / 2,
+        "marrow": patient.marrow[np.searchsorted(seg.disc_s, spine.s)],
+        "foramen_height": seg.disc_half[disc],
+        "sacral": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 3.0) / 1.5)),
+        "thoracic": 1 / (1 + np.exp((spine.s - seg.disc_s[FIRST_DISC - 1]) / 6.0)),
+    }
+
+
+def _arches(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
+    """Vertebral arches and the back of the sacrum. # [S] or [2, S] each"""
+    seg, k = spine.segments, spine.shape.scale
+    disc = _disc_offsets(spine)[0]
     # Arches hang below their bodies: a vertebra's own begins some way below the disc above it.
     arch = np.searchsorted(seg.disc_s + 10.0 * k, spine.s)
     facet_rad = np.radians(patient.facet_deg[:, disc])
-    return Profiles(
-        **{
-            name: np.ascontiguousarray(values, dtype=np.float32)
-            for name, values in {
-                "to_disc": to_disc,
-                "to_vertebra": to_vertebra,
-                "to_arch": spine.s - seg.vertebra_s[arch],
-                "edge": edge,
-                "half_width": np.interp(spine.s, seg.disc_s, seg.width) / 2 * waist,
-                "depth": np.interp(spine.s, seg.disc_s, seg.depth) * (0.5 + 0.5 * waist),
-                "health": patient.disc_health[disc],
-                "modic": patient.modic[disc],
-                "concavity": patient.concavity_mm[disc],
-                "front_bulge": patient.front_bulge_mm[disc],
-                "spur": patient.spur_mm[disc] * np.exp(-np.clip(edge, 0, None) / 2.5),
-                "node": np.clip(patient.node_mm[disc] * np.sign(to_disc), 0, None),
-                "node_v": patient.node_v_mm[disc] - np.interp(spine.s, seg.disc_s, seg.depth) / 2,
-                "spinous": patient.spinous[arch],
-                "spinous_aside": patient.spinous_aside_mm[arch],
-                "crest": k * by_vertebra(spine, {"S1": patient.crest_mm, "S2": 0.7 * patient.crest_mm, "S4": 2.0}),
-                "lamina": np.repeat(patient.lamina_mm[:, None], len(spine.s), axis=1),
-                "facet_size": patient.facet_size[:, disc],
-                "facet_cos": np.cos(facet_rad),
-                "facet_sin": np.sin(facet_rad),
-                "facet_fluid": patient.facet_fluid[:, disc],
-                "marrow": patient.marrow[np.searchsorted(seg.disc_s, spine.s)],
-                "bulge": sac["bulge"],
-                "bulge_recess": np.stack([_bumps(spine, 4.2 * g, half_mm=5.5) for g in recess]),
-                "bulge_foramen": np.stack([_bumps(spine, 3.6 * g, half_mm=5.0) for g in foramen]),
-                "sac_front": sac["front"],
-                "sac_back": sac["back"],
-                "sac_half_width": sac["half_width"],
-                "sac_triangle": by_vertebra(spine, {"T11": 0.0, "L2": 0.15, "L4": 0.5, "S1": 0.6, "S3": 0.0}),
-                "canal_back": sac["canal_back"],
-                "canal_half_width": width_scale
-                * by_vertebra(spine, {"T10": 9.0, "L1": 11.0, "L5": 13.5, "S1": 14.0, "S4": 5.0}),
-                "flavum": _bumps(
-                    spine, 3.0 + 2.0 * canal + 1.3 * recess.mean(axis=0), half_mm=9.0, shift_mm=-1.5, rest=0.5
-                ),
-                "at_disc": _bumps(spine, np.ones(len(Level)), half_mm=8.0),
-                "crowding": crowding,
-                "recess": np.stack([_bumps(spine, g, half_mm=8.0, rest=0.08) for g in recess]),
-                "foramen": np.stack([_nearest_level(spine, disc, g) for g in foramen]),
-                "sacral": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 3.0) / 1.5)),
-                # The last free arch and its joints reach below the last disc.
-                "sacral_arch": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 8.0 * k) / 1.5)),
-                "thoracic": 1 / (1 + np.exp((spine.s - seg.disc_s[FIRST_DISC - 1]) / 6.0)),
-                "to_conus": spine.s - patient.conus_s,
-                "foramen_height": seg.disc_half[disc],
-            }.items()
-        }
-    )
+    return {
+        "to_arch": spine.s - seg.vertebra_s[arch],
+        "spinous": patient.spinous[arch],
+        "spinous_aside": patient.spinous_aside_mm[arch],
+        "crest": k * by_vertebra(spine, {"S1": patient.crest_mm, "S2": 0.7 * patient.crest_mm, "S4": 2.0}),
+        "lamina": np.repeat(patient.lamina_mm[:, None], len(spine.s), axis=1),
+        "facet_size": patient.facet_size[:, disc],
+        "facet_cos": np.cos(facet_rad),
+        "facet_sin": np.sin(facet_rad),
+        "facet_fluid": patient.facet_fluid[:, disc],
+        # The last free arch and its joints reach below the last disc.
+        "sacral_arch": 1 / (1 + np.exp(-(spine.s - seg.disc_s[S1 - 1] - 8.0 * k) / 1.5)),
+    }
+
+
+def _canal(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
+    """Canal, recesses and foramina, and what narrows them. # [S] or [2, S] each"""
+    disc = _disc_offsets(spine)[0]
+    canal = _by_level(patient, Condition.CANAL, None)
+    recess = np.stack([_by_level(patient, Condition.SUBARTICULAR, side) for side in SIDES])
+    foramen = np.stack([_by_level(patient, Condition.FORAMINAL, side) for side in SIDES])
+    crowding = _bumps(spine, canal, half_mm=7.5)
+    flavum = 3.0 + 2.0 * canal + 1.3 * recess.mean(axis=0)
+    width = by_vertebra(spine, {"T10": 9.0, "L1": 11.0, "L5": 13.5, "S1": 14.0, "S4": 5.0})
+    return {
+        **_sac(spine, patient, crowding),
+        "bulge_recess": np.stack([_bumps(spine, 4.2 * g, half_mm=5.5) for g in recess]),
+        "bulge_foramen": np.stack([_bumps(spine, 3.6 * g, half_mm=5.0) for g in foramen]),
+        "sac_triangle": by_vertebra(spine, {"T11": 0.0, "L2": 0.15, "L4": 0.5, "S1": 0.6, "S3": 0.0}),
+        "canal_half_width": patient.canal_size * spine.shape.scale * width,
+        "flavum": _bumps(spine, flavum, half_mm=9.0, shift_mm=-1.5, rest=0.5),
+        "at_disc": _bumps(spine, np.ones(len(Level)), half_mm=8.0),
+        "crowding": crowding,
+        "recess": np.stack([_bumps(spine, g, half_mm=8.0, rest=0.08) for g in recess]),
+        "foramen": np.stack([_nearest_level(spine, disc, g) for g in foramen]),
+        "to_conus": spine.s - patient.conus_s,
+    }
 
 
 def _nearest_level(spine: Spine, disc: NDArray[np.intp], values: FloatArray) -> FloatArray:
@@ -276,8 +285,8 @@ def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, Floa
     )
     return {
         "bulge": np.clip(front - 1.0 - front_fat * 0.8, 0, None) * _bumps(spine, np.ones(len(Level)), half_mm=6.5),
-        "front": front,
-        "back": back,
+        "sac_front": front,
+        "sac_back": back,
         "canal_back": bony,
-        "half_width": half_width * (1 - 0.22 * crowding),
+        "sac_half_width": half_width * (1 - 0.22 * crowding),
     }
