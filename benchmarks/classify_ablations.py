@@ -28,18 +28,20 @@ from numpy.typing import NDArray
 
 from benchmarks.demo_folder import Demo, add_arguments, demo_stamp, mean_losses, score_line
 from benchmarks.results import header, parser
-from classify.calibrate import IDENTITY, Calibration, Method, fit_calibration, fit_where_it_helps
+from classify.calibrate import IDENTITY, Calibration, fit_calibration
 from classify.config import ClassifyConfig, JitterConfig
 from classify.crops import channel_slices
 from classify.device import pick_device, use_all_cores
-from classify.network.checkpoint import ModelCard, load_card, load_model
-from classify.predict import Grader, trained_folds
+from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
+from classify.predict import Classifier
+from classify.train.request import TrainingResources, TrainRequest
 from classify.train.run import train
 from pipelines.demo import DEMO_FOLD
-from shared.detections import Localization, Localizations, read_localizations
-from shared.jitter import Jitter, read_jitter
+from shared.detections import Localization, Localizations
+from shared.jitter import Jitter
 from shared.labels import Condition, Finding, findings_of
 from shared.metric import bootstrap, interval, score
+from shared.out_of_fold import OutOfFold
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.files import read_json, write_json
 from shared.study import Study
@@ -51,7 +53,7 @@ SEEDS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One change. Either `grader` makes it of the trained demo, or it is trained anew, once per seed.
+    """One change. Either `classifier` makes it of the trained demo, or it is trained anew, once per seed.
 
     Attributes:
       seeds: how many of training, from the demo's own.
@@ -65,7 +67,7 @@ class Variant:
     exact: bool = False
     share_of_epochs: float = 1.0
     seeds: int = 1
-    grader: Callable[[Demo, str], Grader] | None = None
+    classifier: Callable[[Demo, str], Classifier] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,53 +78,45 @@ class Answers:
     displaced: ProbabilityTable
 
 
-def base_grader(demo: Demo, device: str) -> Grader:
-    return Grader.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device)
+def base_classifier(demo: Demo, device: str) -> Classifier:
+    return Classifier.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device)
 
 
-def with_views(demo: Demo, device: str) -> Grader:
-    return Grader.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device, tta=True)
+def with_tta(demo: Demo, device: str) -> Classifier:
+    return Classifier.load(demo.folder / "classifier", folds=[DEMO_FOLD], device=device, tta=True)
 
 
-def ensemble(demo: Demo, device: str) -> Grader:
-    return Grader.load(demo.folder / "classifier", device=device)
+def ensemble(demo: Demo, device: str) -> Classifier:
+    return Classifier.load(demo.folder / "classifier", device=device)
 
 
-def recalibrated(method: Method, *, always: bool = True) -> Callable[[Demo, str], Grader]:
-    """The demo's network with a calibration fitted on its held-out studies: kept always, or where it helps others."""
+def recalibrated(refit: Callable[[Demo, Path, ModelCard, Condition], Calibration]) -> Callable[[Demo, str], Classifier]:
+    """The demo's network with another calibration."""
 
-    def grader(demo: Demo, device: str) -> Grader:
+    def classifier(demo: Demo, device: str) -> Classifier:
         folder = demo.folder / "classifier" / FOLD
         card = load_card(folder)
-        calibration = {c: _refitted(demo, folder, card, c, method, always=always) for c in card.families}
+        calibration = {c: refit(demo, folder, card, c) for c in card.families}
         model = load_model(folder, card, pick_device(device))
-        return Grader([(replace(card, calibration=calibration), model)], pick_device(device))
+        return Classifier([(replace(card, calibration=calibration), model)], pick_device(device))
 
-    return grader
+    return classifier
 
 
-def _refitted(
-    demo: Demo, folder: Path, card: ModelCard, condition: Condition, method: Method, *, always: bool
-) -> Calibration:
-    if method == "none":
-        return IDENTITY
+def _fitted_always(demo: Demo, folder: Path, card: ModelCard, condition: Condition) -> Calibration:
+    """Fitted on the held-out studies, also where that does not help others."""
     table = read_probabilities(folder / "probabilities.csv")
     columns = [f.index for f in findings_of(condition)]
     rows = table.from_model[:, columns]
     logits = card.calibration[condition].undo(table.values[:, columns][rows])
     label = demo.training.grades_of(table.study_ids)[:, columns][rows]
-    if always:
-        return fit_calibration(logits, label, method)
-    return fit_where_it_helps(logits, label, rows.nonzero()[0], method)
+    return fit_calibration(logits, label)
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "no calibration": Variant(note="temperatures of 1", grader=recalibrated("none")),
-    "temperature always": Variant(note="also where it does not help", grader=recalibrated("temperature")),
-    "vector scaling": Variant(
-        note="a temperature and two biases a family, where they help", grader=recalibrated("vector", always=False)
-    ),
-    "views at prediction": Variant(note="--tta: the mean over 10 views", grader=with_views),
+    "no calibration": Variant(note="temperatures of 1", classifier=recalibrated(lambda *_: IDENTITY)),
+    "temperature always": Variant(note="also where it does not help", classifier=recalibrated(_fitted_always)),
+    "test-time augmentation": Variant(note="--tta: the mean over 10 variants of each crop", classifier=with_tta),
     "no jitter": Variant(
         note="training crops at exact true points", overrides=("jitter.at_least=false",), exact=True, seeds=SEEDS
     ),
@@ -180,17 +174,17 @@ class Bench:
         run = self.work / f"{_slug(name)}-seed{seed}"
         stored = [self.work / f"{run.name}-{self.demo.scored.name}-{kind}.csv" for kind in ("found", "displaced")]
         self._drop_stale(run, variant)
-        given = variant.grader if seed == 0 else None
+        given = variant.classifier if seed == 0 else None
         if not all(path.is_file() for path in stored):
             if given is not None:
-                grader = given(self.demo, self.device)
+                classifier = given(self.demo, self.device)
             else:
                 if not (run / "run.json").is_file():
                     self._train(run, variant, seed)
-                grader = Grader.load(run, device=self.device)
+                classifier = Classifier.load(run, device=self.device)
             found = self.demo.detected_points()
             for path, points in zip(stored, (found, displaced(self.demo, found)), strict=True):
-                write_probabilities(path, self.demo.grade(grader, points))
+                write_probabilities(path, self.demo.grade(classifier, points))
         first, second = (read_probabilities(path).select(self.demo.study_ids) for path in stored)
         return Answers(found=first, displaced=second)
 
@@ -206,23 +200,21 @@ class Bench:
             write_json(path, stamp)
 
     def _train(self, run: Path, variant: Variant, seed: int) -> None:
-        demo, stage1 = self.demo, self.demo.folder / "localizer"
+        demo = self.demo
         config = ClassifyConfig.load(demo.folder / "classifier" / "config.toml", variant.overrides)
         epochs = max(math.ceil((self.epochs or config.train.epochs) * variant.share_of_epochs), 1)
         config = config.model_copy(
             update={"train": config.train.model_copy(update={"epochs": epochs, "seed": config.train.seed + seed})}
         )
-        points: Localizations = read_localizations(stage1 / "localizations.csv")
-        jitter = read_jitter(stage1 / "errors.json")
+        points, jitter = OutOfFold(demo.folder / "localizer"), None
         if variant.exact:
-            held_out = set(demo.splits.held_out(DEMO_FOLD))
-            points = {s: of_study for s, of_study in points.items() if s in held_out}
+            points = points.only(demo.splits.held_out(DEMO_FOLD))
             jitter = {c: Jitter(in_plane_sd_mm=0.0, slice_offsets={0: 1.0}) for c in Condition}
         run.mkdir(parents=True, exist_ok=True)
-        train(
-            demo.training, run, config, folds=[DEMO_FOLD], splits=demo.splits, localizations=points, jitter=jitter,
-            device=self.device, workers=os.cpu_count() or 1, resume=True,
-        )  # fmt: skip
+        request = TrainRequest(
+            data=demo.training, config=config, splits=demo.splits, folds=(DEMO_FOLD,), points=points, jitter=jitter
+        )
+        train(request, run, TrainingResources(device=self.device, workers=os.cpu_count() or 1, resume=True))
 
 
 def _slug(name: str) -> str:
@@ -295,12 +287,12 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     use_all_cores()
     bench = Bench(demo=demo, work=work, device=options.device, epochs=options.epochs, stamp=stamp)
-    base = Variant(note="as `make demo` trains it", seeds=SEEDS, grader=None if options.epochs else base_grader)
+    base = Variant(note="as `make demo` trains it", seeds=SEEDS, classifier=None if options.epochs else base_classifier)
     # With other epochs than the demo's the base is trained anew, and what only re-reads the demo's grader is left out.
-    possible = {name: v for name, v in VARIANTS.items() if not (options.epochs and v.grader)}
+    possible = {name: v for name, v in VARIANTS.items() if not (options.epochs and v.classifier)}
     chosen = {BASE: base} | {name: v for name, v in possible.items() if not options.only or name in options.only}
-    if len(trained_folds(options.demo / "classifier")) > 1 and not options.epochs:
-        chosen["mean of all folds"] = Variant(note="the ensemble of the trained folds", grader=ensemble)
+    if len(run_folder(options.demo / "classifier").finished_folds()) > 1 and not options.epochs:
+        chosen["mean of all folds"] = Variant(note="the ensemble of the trained folds", classifier=ensemble)
     result = header("", device=str(pick_device(options.device))) | {
         "stamp": stamp,
         "epochs": options.epochs,

@@ -17,7 +17,7 @@ import pipelines
 import shared
 from classify.device import pick_device
 from classify.evaluate import describe
-from classify.predict import Grader, predict_studies
+from classify.predict import Classifier, predict_studies
 from pipelines.predict import PredictRequest, predict
 from pipelines.scoring import read_oracle
 from pipelines.synthetic import SynthOptions, generate
@@ -93,8 +93,8 @@ class Demo:
         points = read_points(self.scored / "truth" / "test_label_coordinates.csv")
         return {s: annotated_localizations(self.unseen.load_study(s).study, points.get(s, ())) for s in self.study_ids}
 
-    def grade(self, grader: Grader, points: Localizations) -> ProbabilityTable:
-        return predict_studies(grader, self.unseen, self.study_ids, points)[0]
+    def grade(self, classifier: Classifier, points: Localizations) -> ProbabilityTable:
+        return predict_studies(lambda _: classifier, self.unseen, self.study_ids, points)[0]
 
     def training_seconds(self) -> dict[str, float]:
         """Measured training time of each stage, the reading of images and earlier calls that were resumed included."""

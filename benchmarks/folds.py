@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks.demo_folder import Demo, demo_command, paired_gains, score_line
 from benchmarks.results import header, parser
-from classify.calibrate import IDENTITY
-from classify.cross_fit import cross_calibrated
+from classify.calibrate import IDENTITY, cross_calibrated
 from classify.device import pick_device, use_all_cores
 from classify.evaluate import evaluate, fold_priors
-from classify.network.checkpoint import ModelCard, load_card
-from classify.predict import Grader, trained_folds
+from classify.network.checkpoint import ModelCard, load_card, run_folder
+from classify.predict import Classifier
 from pipelines.demo import AT_TRUE_POINTS
 from pipelines.evaluate import ORACLE, PRIOR, baselines
 from pipelines.scoring import read_oracle
@@ -50,7 +49,9 @@ def read_arguments() -> argparse.Namespace:
 def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
     """Answers for the unseen studies, at the points that stage 1 found there."""
     run, points = demo.folder / "classifier", demo.detected_points()
-    alone = {k: demo.grade(Grader.load(run, folds=[k], device=device), points) for k in trained_folds(run)}
+    alone = {
+        k: demo.grade(Classifier.load(run, folds=[k], device=device), points) for k in run_folder(run).finished_folds()
+    }
     raw = np.mean([uncalibrated(table, load_card(run / f"fold{k}")) for k, table in alone.items()], axis=0)
     prior = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))[PRIOR]
     return {
@@ -93,7 +94,8 @@ def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.flo
     run = demo.folder / "classifier"
     written = read_probabilities(run / "out_of_fold.csv")
     truth = demo.training.grades_of(written.study_ids)
-    table = cross_calibrated(written, truth, run, demo.splits)
+    calibrations = {k: load_card(run / f"fold{k}").calibration for k in run_folder(run).finished_folds()}
+    table = cross_calibrated(written, truth, demo.splits, calibrations)
     grades = dict(zip(demo.training.study_ids, demo.training.grades_of(demo.training.study_ids), strict=True))
     report = evaluate(table, grades, demo.splits, written=written)
     oracle = read_oracle(demo.folder / "truth" / "oracle.csv").select(table.study_ids).values
@@ -110,7 +112,7 @@ def main() -> None:
     options = read_arguments()
     use_all_cores()
     demo = Demo.open(options.demo, device=options.device)
-    folds = trained_folds(options.demo / "classifier")
+    folds = run_folder(options.demo / "classifier").finished_folds()
     if len(folds) < 2:
         sys.exit(f"error: {options.demo} has trained fold {folds} alone; run the demo with --fold all")
     tables = unseen_answers(demo, options.device)

@@ -28,7 +28,8 @@ from benchmarks.study_network import (
     train_study_network,
 )
 from classify.device import pick_device, use_all_cores
-from classify.predict import Grader, trained_folds
+from classify.network.checkpoint import run_folder
+from classify.predict import Classifier
 from pipelines.demo import DEMO_FOLD
 from pipelines.evaluate import ORACLE, as_text, baselines, compare
 from shared.probabilities import ProbabilityTable
@@ -93,7 +94,7 @@ def check_one_fold(folder: Path) -> None:
     """All rungs learn from the same studies: what the demo answered must come of its own fold alone."""
     for stage, folds in {
         "localizer": sorted(int(k) for k in read_run(folder / "localizer", expected_kind="localize")["folds"]),
-        "classifier": trained_folds(folder / "classifier"),
+        "classifier": run_folder(folder / "classifier").finished_folds(),
     }.items():
         if folds != [DEMO_FOLD]:
             sys.exit(f"error: {folder / stage} has trained folds {folds}; the ladder wants fold {DEMO_FOLD} alone")
@@ -116,8 +117,8 @@ def main() -> None:
     seconds = options.seconds or (sum(spent.values()) if options.budget == "both" else spent["classifier"])
     tables = baselines(demo.study_ids, demo.training.grades_of(demo.training.study_ids))
     networks, facts = study_network_rungs(demo, options, seconds)
-    grader = Grader.load(options.demo / "classifier", folds=[DEMO_FOLD], device=options.device)
-    ours = {OURS_TRUE_POINTS: demo.grade(grader, demo.true_points()), OURS: demo.end_to_end}
+    classifier = Classifier.load(options.demo / "classifier", folds=[DEMO_FOLD], device=options.device)
+    ours = {OURS_TRUE_POINTS: demo.grade(classifier, demo.true_points()), OURS: demo.end_to_end}
     tables = tables | networks | ours | {ORACLE: demo.oracle}
     comparison = compare(tables, demo.study_ids, demo.grades)
     budget = f"--seconds {seconds:g}" if options.seconds else f"measured training time of {options.budget}"

@@ -180,9 +180,7 @@ def _calibrations(logits: NDArray[np.float64], grades: NDArray[np.int8]) -> dict
     for condition in Condition:
         own = [f.index for f in findings_of(condition)]
         study = np.repeat(np.arange(len(grades)), len(own))
-        calibrations[condition] = fit_where_it_helps(
-            logits[:, own].reshape(-1, 3), grades[:, own].reshape(-1), study, "temperature"
-        )
+        calibrations[condition] = fit_where_it_helps(logits[:, own].reshape(-1, 3), grades[:, own].reshape(-1), study)
     return calibrations
 
 

@@ -1,76 +1,83 @@
-"""Calibration per condition family: temperature scaling or vector scaling (Guo et al., ICML 2017).
+"""Temperature scaling per condition family (Guo et al., ICML 2017).
 
-Fitted for the metric's weighted log loss, whose best answer is the true probability times the class weight: what is
-submitted carries the weights, and after `shared.probabilities.unweighted` it is calibrated in the usual sense. That is
-where calibration is measured.
+The temperature minimises the metric's weighted log loss. The best answer to that loss is the true probability times the
+class weight, so submitted probabilities carry the weights. After `shared.probabilities.unweighted` they are calibrated
+in the usual sense, which is where calibration is measured.
 
-Fitted on the fold's own held-out studies: at localizations, or at annotated points with the jitter of training, because
-prediction will not have true points. It is kept only where it helps studies that it was not fitted on
-(`fit_where_it_helps`): networks that are sure enough already are left alone. That fold's own score is slightly
-optimistic all the same, so reports refit it without each study (`cross_fitted`). Unseen test studies give the honest
-figure.
+Each fold fits its temperature on its own held-out studies, at localizations or at annotated points that are jittered as
+in training, because prediction has no true points. The temperature is kept only where it helps studies that it was not
+fitted on (`fit_where_it_helps`), so a network that is already well calibrated is left alone. The fold's own score is
+still slightly optimistic. Reports therefore refit the temperature without each study (`cross_calibrated`), and unseen
+test studies give the unbiased figure.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from shared.labels import SEVERITY_WEIGHTS
+from shared.labels import SEVERITY_WEIGHTS, Condition, findings_of
+from shared.probabilities import ProbabilityTable, floored
+from shared.splits import Splits
 
 BOUNDS: Final = (0.4, 2.5)
-# Fewer graded rows than this say too little about a temperature.
+# Fewer graded rows say too little about a temperature.
 MIN_ROWS: Final = 20
-# Fewer rows than this of a grade say too little about missing it.
+# Fewer rows of a grade say too little about the cost of missing it.
 MIN_CASES: Final = 5
-_BIAS_BOUNDS: Final = (-2.0, 2.0)
-# Held to the identity by this weight on squares of log temperature and biases, in rows: a held-out fold can be small.
+# Penalty on the squared log temperature, in rows. It keeps small held-out folds near the identity.
 _RIDGE: Final = 1.0
 _GROUPS: Final = 5
 
-Method = Literal["none", "temperature", "vector"]
+Fit = Callable[[NDArray[np.float64], NDArray[np.int8], NDArray[np.intp]], "Calibration"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """logits / temperature + bias; the bias of Normal/Mild is 0."""
+    """Divides logits by a temperature; above 1 softens the probabilities, below 1 sharpens them."""
 
     temperature: float = 1.0
-    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if not (np.isfinite([self.temperature, *self.bias]).all() and self.temperature > 0):
-            raise ValueError(f"{self}: expected a positive temperature and finite biases")
+        if not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature {self.temperature}: expected a positive number")
 
     def __call__(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of logits. # [..., 3] -> [..., 3]"""
-        return softmax(logits / self.temperature + np.asarray(self.bias))
+        """Probabilities of logits, both [..., 3]."""
+        return softmax(logits / self.temperature)
 
     def undo(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits, up to a constant per row, that give these probabilities. # [..., 3] -> [..., 3]"""
-        return (np.log(np.clip(probabilities, 1e-15, 1)) - np.asarray(self.bias)) * self.temperature
+        """Logits that give these probabilities, up to a constant per row; both [..., 3]."""
+        return np.log(np.clip(probabilities, 1e-15, 1)) * self.temperature
 
 
 IDENTITY: Final = Calibration()
 
 
 def calibration_from_json(value: Mapping[str, Any]) -> Calibration:
-    """Raises `KeyError`, `TypeError` or `ValueError` for anything but a temperature and three biases."""
-    first, second, third = (float(v) for v in value["bias"])
-    return Calibration(temperature=float(value["temperature"]), bias=(first, second, third))
+    """Raises `KeyError`, `TypeError` or `ValueError` for anything but a positive temperature."""
+    return Calibration(temperature=float(value["temperature"]))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Along the last axis. # [..., 3] -> [..., 3]"""
+    """Softmax along the last axis."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True))
 
 
 def weighted_log_loss(probabilities: NDArray[np.float64], label: NDArray[np.int8]) -> float:
-    """The metric's term over graded rows, NaN when there is none. # [n, 3], [n]"""
+    """The metric's weighted log loss over graded rows.
+
+    Args:
+      probabilities: [n, 3].
+      label: [n] grades, -1 where not graded.
+
+    Returns:
+      NaN when no row is graded.
+    """
     graded = label >= 0
     if not graded.any():
         return float("nan")
@@ -80,47 +87,48 @@ def weighted_log_loss(probabilities: NDArray[np.float64], label: NDArray[np.int8
     return float((weight * -np.log(np.clip(p, 1e-15, 1))).sum() / weight.sum())
 
 
-def fit_calibration(
-    logits: NDArray[np.float64], label: NDArray[np.int8], method: Method, *, rare: bool = False
-) -> Calibration:
-    """The calibration with the lowest weighted log loss; the identity for few rows or when nothing is better.
+def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], *, rare: bool = False) -> Calibration:
+    """The temperature with the lowest weighted log loss; the identity for few rows or when nothing is better.
 
-    Where a grade has hardly been seen, nothing is known of the cost of missing it: then a temperature may soften the
-    probabilities, not sharpen them, and there is no bias; `rare` says so of rows that hide it. # [n, 3], [n], -1 not
-    graded
+    When a grade is rare, the cost of missing it cannot be estimated. The temperature may then soften the probabilities
+    but not sharpen them.
+
+    Args:
+      logits: [n, 3].
+      label: [n] grades, -1 where not graded.
+      rare: treats a grade as rare even where these rows do not show it.
     """
     counts = _counts(label)
-    if method == "none" or counts.sum() < MIN_ROWS:
+    if counts.sum() < MIN_ROWS:
         return IDENTITY
     rare = rare or counts.min() < MIN_CASES
-    biased = method == "vector" and not rare
 
     def calibration(x: NDArray[np.float64]) -> Calibration:
-        bias = (0.0, float(x[1]), float(x[2])) if biased else IDENTITY.bias
-        return Calibration(temperature=float(np.exp(x[0])), bias=bias)
+        return Calibration(temperature=float(np.exp(x[0])))
 
     def loss(x: NDArray[np.float64]) -> float:
         return weighted_log_loss(calibration(x)(logits), label) + _RIDGE * float(x @ x) / counts.sum()
 
-    low, high = np.log(1.0 if rare else BOUNDS[0]), np.log(BOUNDS[1])
-    bounds = [(low, high), *([_BIAS_BOUNDS] * 2 if biased else [])]
-    found = minimize(loss, np.zeros(len(bounds)), bounds=bounds, method="L-BFGS-B")
-    return calibration(found.x) if found.fun < loss(np.zeros(len(bounds))) else IDENTITY
+    bounds = [(np.log(1.0 if rare else BOUNDS[0]), np.log(BOUNDS[1]))]
+    found = minimize(loss, np.zeros(1), bounds=bounds, method="L-BFGS-B")
+    return calibration(found.x) if found.fun < loss(np.zeros(1)) else IDENTITY
 
 
-def fit_where_it_helps(
-    logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
-) -> Calibration:
-    """`fit_calibration`, or the identity unless it surely lowers the loss of studies that it was not fitted on: by more
-    than two standard errors of that gain over studies. # [n, 3], [n], [n]
+def fit_where_it_helps(logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp]) -> Calibration:
+    """`fit_calibration`, or the identity unless the gain on studies left out of the fit exceeds two standard errors.
+
+    Args:
+      logits: [n, 3].
+      label: [n] grades, -1 where not graded.
+      study: [n] which study each row belongs to.
     """
-    # One kind of fit throughout: where a group of studies holds nearly all rows of a grade, the fit without it could
+    # All fits follow one rule: if one group of studies holds nearly all rows of a grade, a fit without that group could
     # not tell what missing them costs.
     rare = any(_counts(label[~own]).min() < MIN_CASES for own in _groups(study))
-    fitted = fit_calibration(logits, label, method, rare=rare)
+    fitted = fit_calibration(logits, label, rare=rare)
     if fitted == IDENTITY:
         return IDENTITY
-    others = _refitted(logits, label, study, lambda x, y, _: fit_calibration(x, y, method, rare=rare))
+    others = _refitted(logits, label, study, lambda x, y, _: fit_calibration(x, y, rare=rare))
     graded = label >= 0
     true, rows = label[graded].astype(np.intp), np.flatnonzero(graded)
     weight = np.asarray(SEVERITY_WEIGHTS)[true]
@@ -130,20 +138,44 @@ def fit_where_it_helps(
     return fitted if per_study.sum() > 2 * error else IDENTITY
 
 
-def cross_fitted(
-    logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], method: Method
-) -> NDArray[np.float64]:
-    """Probabilities of each row under a calibration that has not seen its study. # [n, 3], [n], [n] -> [n, 3]"""
-    return _refitted(logits, label, study, lambda x, y, of: fit_where_it_helps(x, y, of, method))
+def cross_fitted(logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Probabilities [n, 3] of each row under a calibration fitted without its study; arguments as above."""
+    return _refitted(logits, label, study, fit_where_it_helps)
+
+
+def cross_calibrated(
+    table: ProbabilityTable,
+    truth: NDArray[np.int8],
+    splits: Splits,
+    calibrations: Mapping[int, Mapping[Condition, Calibration]],
+) -> ProbabilityTable:
+    """The table with each fold's calibration undone and refitted without each study. Prior rows stay as they are.
+
+    Use it only for runs that held out studies at localizations. At annotated points the calibration was fitted on
+    jittered crops, which are not those of the table.
+
+    Args:
+      table: out-of-fold probabilities.
+      truth: [studies, 25] grades, -1 where not graded.
+      splits: of the run.
+      calibrations: of each fold in the table.
+    """
+    values = table.values.copy()
+    fold = np.array([splits.fold_of(s) for s in table.study_ids])
+    for k in np.unique(fold):
+        for condition in Condition:
+            columns = np.array([f.index for f in findings_of(condition)])
+            study, place = np.nonzero((fold == k)[:, None] & table.from_model[:, columns])
+            if len(study):
+                rows = (study, columns[place])
+                values[rows] = cross_fitted(calibrations[int(k)][condition].undo(values[rows]), truth[rows], study)
+    return replace(table, values=floored(values))
 
 
 def _refitted(
-    logits: NDArray[np.float64],
-    label: NDArray[np.int8],
-    study: NDArray[np.intp],
-    fit: Callable[[NDArray[np.float64], NDArray[np.int8], NDArray[np.intp]], Calibration],
+    logits: NDArray[np.float64], label: NDArray[np.int8], study: NDArray[np.intp], fit: Fit
 ) -> NDArray[np.float64]:
-    """Probabilities under what `fit` makes of the other studies: five groups of them, dealt from seed 0."""
+    """Probabilities under what `fit` makes of the other studies, in five groups dealt from seed 0."""
     out = np.empty_like(logits)
     for own in _groups(study):
         out[own] = fit(logits[~own], label[~own], study[~own])(logits[own])
@@ -151,7 +183,7 @@ def _refitted(
 
 
 def _groups(study: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
-    """The rows of each group of studies. # [n] -> up to five of [n]"""
+    """A mask [n] of the rows of each of up to five groups of studies."""
     studies = np.unique(study)
     order = np.random.default_rng(0).permutation(len(studies))
     group = (order % min(_GROUPS, max(len(studies), 1)))[np.searchsorted(studies, study)]
@@ -159,5 +191,5 @@ def _groups(study: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
 
 
 def _counts(label: NDArray[np.int8]) -> NDArray[np.intp]:
-    """Rows of each grade."""
+    """Number of rows with each grade."""
     return np.bincount(label[label >= 0].astype(np.intp), minlength=len(SEVERITY_WEIGHTS))

@@ -1,4 +1,4 @@
-"""Config of stage 2. The defaults are the full run; `configs/classify/demo.toml` overrides them for the demo."""
+"""Config of stage 2. The defaults describe the full run; `configs/classify/demo.toml` overrides them for the demo."""
 
 from typing import Annotated, Final, Literal
 
@@ -13,7 +13,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-# Where else a condition shows.
+# The other view in which a condition is visible.
 SECOND_VIEW: Final = {
     Condition.CANAL: View.AXIAL_T2,
     Condition.FORAMINAL: View.SAGITTAL_T2,
@@ -36,29 +36,27 @@ class CropConfig(Config):
     """What the network sees of a finding."""
 
     size_px: Annotated[int, Field(ge=32, le=512)] = 128
-    """Side of the square crop."""
+    """Side of the square crop in pixels."""
     mm_per_px: PerFamily = PerFamily(canal=0.45, foraminal=0.35, subarticular=0.45)
-    """Resolution of the crop; size_px times this is the field of view in mm."""
+    """Resolution of the crop. The field of view in mm is size_px times this."""
     slices: Annotated[int, Field(ge=1, le=15)] = 5
-    """Neighbouring slices as channels, odd, the localized one in the middle."""
+    """Number of neighbouring slices, one per channel. Odd, with the localized slice in the middle."""
     margin_px: Count = 24
-    """Border kept in the cache beyond the crop, so that jitter, rotation and scale need no second decoding."""
+    """Border cached around the crop, so that jitter, rotation and scale need no second decoding."""
     margin_slices: Count = 2
-    """Slices kept in the cache beyond the crop on either end, for jitter in slices."""
+    """Slices cached beyond either end of the crop, for jitter across slices."""
     mirror_right: bool = True
-    """Shows right sides as the mirror image of left ones, so that one head learns both from twice the crops."""
-    unmirror: bool = True
-    """Crops of an axial series that is mirrored against the sagittal ones show what its picture shows, not what its
-    header says; keep it as stage 1's axial.unmirror."""
-
+    """Mirrors right sides to look like left ones, so that one head learns from both."""
     second_view: bool = False
-    """Also shows each finding in a second view, in as many further channels: the canal in axial T2, foramina and
-    subarticular zones in sagittal T2, at the same point of the patient."""
+    """Adds as many channels from a second view at the same point of the patient: axial T2 for the canal, sagittal T2
+    for foramina and subarticular zones."""
 
     @model_validator(mode="after")
     def _odd_slices(self) -> "CropConfig":
         if self.slices % 2 == 0:
-            raise ValueError(f"crop.slices = {self.slices}: expected an odd number, the localized slice in the middle")
+            raise ValueError(
+                f"crop.slices = {self.slices}: expected an odd number, with the localized slice in the middle"
+            )
         return self
 
     @property
@@ -71,15 +69,16 @@ class CropConfig(Config):
 
     @property
     def channels(self) -> int:
-        """What the network sees at once: the slices of one view, then those of the other."""
-        return self.views * self.slices
+        """Channels of the network's input: the slices of the finding's own view, then those of the second view."""
+        return self.channel_groups * self.slices
 
     @property
     def cached_channels(self) -> int:
-        return self.views * self.cached_slices
+        return self.channel_groups * self.cached_slices
 
     @property
-    def views(self) -> int:
+    def channel_groups(self) -> int:
+        """Groups of channels that are standardised separately, one for each view."""
         return 2 if self.second_view else 1
 
     def second_view_of(self, condition: Condition) -> View | None:
@@ -92,92 +91,92 @@ class CropConfig(Config):
 class ModelConfig(Config):
     """The network."""
 
-    pretrained: str = "none"
-    """Start of the trunk: "none", "imagenet" (torchvision downloads it) or the path of a ResNet50 state dict."""
+    weights: str = "none"
+    """Starting weights of the trunk: "none", "imagenet" (torchvision downloads them) or the path of a ResNet50 state
+    dict."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Before the heads."""
+    """Dropout before the heads."""
     slices_as: Literal["channels", "attention"] = "channels"
-    """How the trunk sees neighbouring slices: together, as channels of one image; or one by one, its features averaged
-    with learned weights per family (costs as many passes as there are slices)."""
+    """How the trunk sees neighbouring slices. "channels": together, as channels of one image. "attention": one by one,
+    with features averaged by learned weights per family. This costs one pass per slice."""
 
 
 class TrainConfig(Config):
-    """The optimisation."""
+    """Optimisation."""
 
     seed: int = 0
     epochs: Annotated[int, Field(ge=1)] = 15
     batch: Annotated[int, Field(ge=2)] = 64
     learning_rate: Positive = 4e-4
-    """Peak of the schedule."""
+    """Peak learning rate."""
     weight_decay: NonNegative = 0.05
     warmup_epochs: NonNegative = 0.5
-    """Linear rise to the peak; a cosine falls from there to zero."""
+    """Epochs of linear warm-up to the peak. A cosine then decays to zero."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Of the averaged weights that are scored and kept, per step; 0 keeps the raw weights."""
+    """Decay per step of the exponential moving average of the weights, which is scored and kept. 0 keeps the raw
+    weights."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gradient_clip: NonNegative = 5.0
-    """Largest gradient norm; 0 does not clip."""
+    """Largest gradient norm. 0 turns clipping off."""
     balance: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """How far families are balanced in the loss: 0 counts every row alike, 1 gives every family the same total weight,
-    as the metric does."""
+    """How far the loss balances the families: 0 counts every row alike, 1 gives each family the same total weight, as
+    the metric does."""
     canal_emphasis: Positive = 1.5
-    """Factor on the canal family's loss, whose rows the metric counts again in its any-severe term."""
+    """Factor on the loss of the canal family, whose rows the metric counts again in its any-severe term."""
     any_severe: NonNegative = 0.0
-    """Weight of the metric's any-severe term itself: the study's largest canal probability of Severe against whether
-    any graded canal level is severe. 1 counts it like one family (set canal_emphasis to 1 then); above 0 a batch holds
-    all canal crops of its studies."""
+    """Weight of the metric's any-severe term in the loss: the largest canal probability of Severe in a study, against
+    whether any graded canal level is severe. 1 counts the term like one family; set canal_emphasis to 1 then. Above 0,
+    a batch holds all canal crops of its studies."""
     keep: Literal["last", "best"] = "last"
-    """Weights to keep: of the last epoch, or of the epoch with the lowest weighted loss on the held-out fold (then that
-    fold's own score is optimistic)."""
+    """Weights to keep: those of the last epoch, or of the epoch with the lowest weighted loss on the held-out fold. The
+    latter makes that fold's own score optimistic."""
     patience: Count = 0
-    """Stops after this many epochs without a lower weighted loss on the held-out fold; 0 never does. Wants
+    """Stops after this many epochs without a lower weighted loss on the held-out fold. 0 never stops early. Requires
     keep = "best"."""
     amp: Literal["auto", "bf16", "none"] = "auto"
-    """bf16 autocast; "auto" uses it where the device has native bf16 arithmetic."""
+    """Mixed precision. "auto" uses bf16 autocast on devices with native bf16 arithmetic."""
     channels_last: bool = True
 
     @model_validator(mode="after")
     def _patience_keeps_the_best(self) -> "TrainConfig":
         if self.patience and self.keep != "best":
-            raise ValueError(
-                f'train.patience = {self.patience}: stopping early keeps the best epoch, set keep = "best"'
-            )
+            raise ValueError(f'train.patience = {self.patience}: early stopping requires train.keep = "best"')
         return self
 
 
 class AugmentConfig(Config):
-    """Random changes of training crops. No side is ever flipped here: that is the cropper's, and always the same."""
+    """Random changes of training crops. None of them flips a side: only the cropper does, and always in one way."""
 
     rotation_deg: NonNegative = 8.0
-    """Standard deviation."""
+    """Standard deviation of the rotation."""
     scale: NonNegative = 0.08
-    """Standard deviation of the log of the magnification."""
+    """Standard deviation of the log magnification."""
     brightness: NonNegative = 0.15
-    """Standard deviation of the offset, in units of the full range, beyond which pixels saturate."""
+    """Standard deviation of the offset, as a fraction of the full range. Pixels saturate at its ends."""
     contrast: NonNegative = 0.2
-    """Standard deviation of the log of the factor."""
+    """Standard deviation of the log factor."""
     gamma: NonNegative = 0.2
-    """Standard deviation of the log of the exponent."""
+    """Standard deviation of the log exponent."""
     noise: NonNegative = 0.03
-    """Largest standard deviation of added noise, in units of the full range."""
+    """Largest standard deviation of added noise, as a fraction of the full range."""
     blur: Share = 0.2
-    """Share of crops that are smoothed."""
+    """Share of crops that are blurred."""
     mirror_canal: bool = True
-    """Shows half the canal crops as of the mirrored patient, with the same grade: slices reversed, an axial second
-    view flipped."""
+    """Shows half of the canal crops as in a mirrored patient, with the same grade: slices are reversed and an axial
+    second view is flipped."""
 
 
 class JitterConfig(Config):
-    """Assumed error of localizations, by which training crops are moved."""
+    """Assumed error of localizations. Training crops are moved by it where no measured error is given."""
 
     in_plane_sd_mm: PerFamily = PerFamily(canal=2.0, foraminal=2.0, subarticular=2.0)
     slice_shift: Share = 0.3
-    """Chance of being one slice off, either way."""
+    """Probability of being one slice off, in either direction."""
     detected_share: Share = 0.3
-    """Share of that jitter applied to crops at detected points, which carry their own error."""
+    """Share of the jitter applied to crops at detected points, which carry an error of their own."""
     at_least: bool = False
-    """Raises a smaller measured error to the assumed one, and `detected_share` so that detected points reach it, for
-    graders that will meet other scanners, where localizers err more than at home (docs/adr/0012)."""
+    """Raises a measured error that is smaller than the assumed one, and `detected_share` with it. Use it when the
+    classifier will grade scans of other scanners, where localization errors are larger (docs/adr/0012)."""
 
     def jitter(self, condition: Condition) -> Jitter:
         half = self.slice_shift / 2
@@ -186,28 +185,19 @@ class JitterConfig(Config):
         )
 
     def of_annotated(self, condition: Condition, measured: Jitter | None) -> Jitter:
-        """The jitter of crops at annotated points."""
+        """Jitter of crops at annotated points."""
         assumed = self.jitter(condition)
         if measured is None:
             return assumed
         return measured.at_least(assumed) if self.at_least else measured
 
     def share_of_detected(self, condition: Condition, measured: Jitter | None) -> float:
-        """Which share of it crops at detected points get besides their own error."""
+        """Share of that jitter for crops at detected points, on top of their own error."""
         if measured is None or not self.at_least:
             return self.detected_share
         whole = self.of_annotated(condition, measured).in_plane_sd_mm
         # Variances add up.
         return max(self.detected_share, (1 - (measured.in_plane_sd_mm / whole) ** 2) ** 0.5)
-
-
-class CalibrationConfig(Config):
-    """After training."""
-
-    method: Literal["none", "temperature", "vector"] = "temperature"
-    """What is fitted per condition family on the held-out fold for the metric's weighted log loss: nothing, a
-    temperature, or a temperature and a bias per grade; kept where it helps held-out studies that it was not fitted
-    on. Crops at annotated points are jittered for it, as in training."""
 
 
 class ClassifyConfig(Config):
@@ -218,4 +208,3 @@ class ClassifyConfig(Config):
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     jitter: JitterConfig = JitterConfig()
-    calibration: CalibrationConfig = CalibrationConfig()

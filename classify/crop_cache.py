@@ -1,25 +1,22 @@
-"""Cached crops: every needed slice is decoded once, and training reads patches from one file.
+"""Cached crops: each needed slice is decoded once, and training reads patches from one file.
 
-The cache keeps one 8-bit patch per study and finding, larger than the network's crop by a margin in pixels and
-slices, so that jitter, rotation and scale need no second decoding. A killed build continues where it stopped. A cache
-belongs to one data set, crop config and set of localizations; for any other it is built anew. Processes that train
-folds of one run at the same time share it: one builds, the last one deletes.
+The cache holds one 8-bit patch per study and finding. A patch is larger than the network's crop by a margin in pixels
+and slices, so that jitter, rotation and scale need no second decoding. An interrupted build continues where it stopped.
+A cache belongs to one data set, crop config and set of localizations, and is rebuilt for any other. Processes that
+train folds of one run at the same time share it: one builds it, the last one deletes it.
 """
 
 import fcntl
 import functools
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,11 +30,12 @@ from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
+from shared.runtime.pool import processes
 from shared.runtime.progress import log, track
 from shared.study import Study
 
 VERSION: Final = 3
-# A cache up to this size is read into memory once; a larger one stays on disk and is read through the page cache.
+# Caches up to this size are read into memory. Larger ones stay on disk and are read through the page cache.
 IN_MEMORY_BYTES: Final = 4 * 2**30
 
 
@@ -49,8 +47,8 @@ class CropCache:
       study_ids: one per first index of the arrays.
       patches: [n, 25, cached channels, cached px, cached px] 8-bit, zero where there is no crop.
       present: [n, 25] whether there is a crop.
-      annotated: [n, 25] whether it lies at an annotated point (else at one that stage 1 found).
-      problems: what could not be read, one message each.
+      annotated: [n, 25] whether it lies at an annotated point, rather than at one that stage 1 found.
+      problems: one message for each thing that could not be read.
     """
 
     study_ids: tuple[str, ...]
@@ -60,22 +58,26 @@ class CropCache:
     problems: tuple[str, ...]
 
     def rows_of(self, study_ids: Iterable[str]) -> NDArray[np.intp]:
-        """First index of each study. # [n]"""
+        """First index [n] of each study."""
         index = {s: i for i, s in enumerate(self.study_ids)}
         return np.array([index[s] for s in study_ids], dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheJob:
-    """What to cache: a challenge part, the crop config, where the points come from, and for which conditions.
+    """What to cache. A finding's crop lies at its localization or, without one, at its annotated point.
 
-    A finding's crop lies at its localization; without one, at its annotated point.
+    Attributes:
+      localizations: points of stage 1; None for annotated points only.
+      conditions: families to cut crops for.
+      unmirror: whether crops of mirrored axial series show what the pictures show, not what the headers say.
     """
 
     data: Challenge
     config: CropConfig
     localizations: Localizations | None
     conditions: tuple[Condition, ...]
+    unmirror: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,13 +86,14 @@ class CacheJob:
 
     @property
     def looks(self) -> bool:
-        """Whether mirrored axial series are looked for; no other crop depends on it."""
-        return self.config.unmirror and any(map(self.config.sees_axial, self.conditions))
+        """Whether to look for mirrored axial series. Crops of sagittal series do not depend on it."""
+        return self.unmirror and any(map(self.config.sees_axial, self.conditions))
 
     @property
     def key(self) -> str:
         """Digest of everything that the patches depend on."""
-        digest = hashlib.sha256(f"{VERSION} {self.data.fingerprint} {self.config!r} {self.conditions}".encode())
+        head = f"{VERSION} {self.data.fingerprint} {self.config!r} {self.unmirror} {self.conditions}"
+        digest = hashlib.sha256(head.encode())
         for study_id, of_study in sorted((self.localizations or {}).items()):
             for finding in sorted(of_study, key=lambda f: f.index):
                 point = of_study[finding]
@@ -104,20 +107,35 @@ class CacheJob:
         found.update((self.localizations or {}).get(study.study_id, {}))
         return {f: point for f, point in found.items() if f.condition in self.conditions}
 
+    def of_study(self, study_id: str) -> "CacheJob":
+        """The part of the job that concerns one study, small enough to travel to a worker process."""
+        data, found = self.data, self.localizations
+        own = replace(
+            data, study_ids=(study_id,), grades=None, submission_row_ids=None,
+            series={study_id: data.series[study_id]} if study_id in data.series else {},
+            points={study_id: data.points[study_id]} if study_id in data.points else {},
+        )  # fmt: skip
+        localizations = None if found is None else {study_id: found[study_id]} if study_id in found else {}
+        return replace(self, data=own, localizations=localizations)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _StudyDone:
-    """One line of the build's log."""
+class _StudyTask:
+    """One study to cache: its index in the patches of `folder`, and its part of the job."""
+
+    folder: Path
+    index: int
+    job: CacheJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StudyRecord:
+    """One line of the build's log: a study that is in the cache."""
 
     study_id: str
     present: list[int]
     annotated: list[int]
     problems: list[str]
-
-
-def remembering(read: ReadPixels = slice_pixels) -> ReadPixels:
-    """A slice reader that decodes each file once; use one per study and drop it."""
-    return functools.cache(read)
 
 
 def cut_crops(
@@ -126,11 +144,18 @@ def cut_crops(
     spec: Callable[[Finding], CropSpec],
     read: ReadPixels = slice_pixels,
 ) -> tuple[dict[Finding, NDArray[np.uint8]], list[str]]:
-    """Crops of one study, and a message for each that could not be cut. # [slices, or twice as many, size, size]
+    """Cuts the crops of one study. Never raises for a bad series or slice.
 
-    A second view that cannot be read is black, with a message. Never raises for a bad series or slice.
+    Args:
+      points: where the crops lie.
+      spec: the shape of a finding's crop.
+      read: decodes a slice; each slice is decoded once.
+
+    Returns:
+      Crops [channels, size, size], and a message for each one that could not be cut. A second view that cannot be read
+      is black, with a message.
     """
-    read = remembering(read)
+    read = functools.cache(read)
     crops: dict[Finding, NDArray[np.uint8]] = {}
     problems: list[str] = []
     for finding in sorted(points, key=lambda f: f.index):
@@ -153,37 +178,41 @@ def cut_crops(
 
 @contextmanager
 def using_cache(folder: Path, *, lock: Path, keep: bool) -> Iterator[None]:
-    """Keeps other processes from deleting the cache in `folder` during the block, and deletes it after one that ended
-    well, unless `keep` or another process uses it. `lock` is a file that outlives the cache."""
+    """Protects the cache in `folder` from deletion by other processes, and deletes it when the block ends well.
+
+    Args:
+      lock: a file that outlives the cache.
+      keep: leaves the cache in place. It also stays while another process uses it.
+    """
     with lock.open("r+") as file:
-        _locked(file, fcntl.LOCK_SH)
+        _lock(file, fcntl.LOCK_SH)
         yield
-        if not keep and _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not keep and _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(file: IO[str], operation: int) -> bool:
-    """Takes a lock until the file is closed; False when it was not to wait and another process holds one."""
+def _lock(file: IO[str], operation: int) -> bool:
+    """Locks the file until it is closed; False if another process holds the lock and the operation does not wait."""
     try:
         fcntl.flock(file, operation)
     except BlockingIOError:
         return False
     except OSError as error:
-        log(f"warning: {file.name}: cannot be locked ({error}); let only one process train this run at a time")
+        log(f"warning: {file.name}: cannot be locked ({error}); train this run with one process at a time")
     return True
 
 
 def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
-    """Builds the cache in `folder`, or opens it when it is already there; continues an unfinished one.
+    """Builds the cache in `folder`, continues an unfinished one, or opens a finished one.
 
-    A second process waits for the first to end.
+    If another process is building it, this waits for that process.
 
     Raises:
-      InputError: when not one crop could be cut, or the disk has no room.
+      InputError: when no crop could be cut, the disk has no room, or a worker process died.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        _locked(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX)
         return _build(job, folder, workers)
 
 
@@ -195,16 +224,21 @@ def _build(job: CacheJob, folder: Path, workers: int) -> CropCache:
             (folder / name).unlink(missing_ok=True)
         np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=job.shape).flush()
         write_json(head, {"version": VERSION, "key": key, "shape": list(job.shape)})
-    done = {d.study_id: d for d in _read_log(folder / "done.jsonl")}
+    done = {record.study_id: record for record in _read_log(folder / "done.jsonl")}
     todo = [i for i, s in enumerate(job.data.study_ids) if s not in done]
     findings = sum(f.condition in job.conditions for f in FINDINGS)
     _check_space(folder, len(todo) * findings * int(np.prod(job.shape[2:])))
-    with (folder / "done.jsonl").open("a", encoding="utf-8") as file:
+    tasks = (_StudyTask(folder=folder, index=i, job=job.of_study(job.data.study_ids[i])) for i in todo)
+    count = min(workers, len(todo)) if len(todo) >= 4 else 1
+    with (
+        (folder / "done.jsonl").open("a", encoding="utf-8") as file,
+        processes(count, advice="try again with --resume and fewer --workers") as spread,
+    ):
         if done and todo:
-            file.write("\n")  # a line cut short by a kill must not swallow the next one
-        for item in track(_work(job, folder, todo, workers), "crops", total=len(todo)):
-            done[item.study_id] = item
-            file.write(json.dumps({name: getattr(item, name) for name in _StudyDone.__slots__}) + "\n")
+            file.write("\n")  # a line that an interruption cut short must not run into the next one
+        for record in track(spread(_cache_study, tasks, chunk=2), "crops", total=len(todo)):
+            done[record.study_id] = record
+            file.write(json.dumps({name: getattr(record, name) for name in _StudyRecord.__slots__}) + "\n")
             file.flush()
     return _open(job, folder, done)
 
@@ -219,7 +253,7 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyDone]) -> CropCache:
+def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyRecord]) -> CropCache:
     ordered = [done[s] for s in job.data.study_ids]
     cache = CropCache(
         study_ids=job.data.study_ids,
@@ -231,58 +265,35 @@ def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyDone]) -> CropCa
     for problem in cache.problems[:5]:
         log(f"warning: {problem}")
     if len(cache.problems) > 5:
-        log(f"warning: {len(cache.problems) - 5} more problems, all in run.json")
+        log(f"warning: {len(cache.problems) - 5} more problems; run.json lists all of them")
     if not cache.present.any():
         where = "localizations" if job.localizations is not None else f"{job.data.part}_label_coordinates.csv"
         raise InputError(f"{job.data.root}: no crop could be cut from {len(job.data.study_ids)} studies; check {where}")
     return cache
 
 
-def _read_log(path: Path) -> Iterator[_StudyDone]:
+def _read_log(path: Path) -> Iterator[_StudyRecord]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            yield _StudyDone(**json.loads(line))
-        except (ValueError, TypeError):  # the line that a kill cut short: its study is cut again
+            yield _StudyRecord(**json.loads(line))
+        except (ValueError, TypeError):  # the line was cut short by an interruption; its study is cached again
             continue
 
 
-def _work(job: CacheJob, folder: Path, todo: list[int], workers: int) -> Iterator[_StudyDone]:
-    if workers <= 1 or len(todo) < 4:
-        yield from (_cache_study(job, folder, i) for i in todo)
-        return
-    # Fresh processes: a fork would inherit torch's threads in an undefined state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=context, initializer=_set_job, initargs=(job, folder)
-    ) as pool:
-        yield from pool.map(_cache_in_worker, todo, chunksize=2)
-
-
-_worker_job: list[tuple[CacheJob, Path]] = []  # set once per worker process, so that the tables travel once
-
-
-def _set_job(job: CacheJob, folder: Path) -> None:
-    cv2.setNumThreads(1)  # the processes share the cores
-    _worker_job[:] = [(job, folder)]
-
-
-def _cache_in_worker(index: int) -> _StudyDone:
-    return _cache_study(*_worker_job[0], index)
-
-
-def _cache_study(job: CacheJob, folder: Path, index: int) -> _StudyDone:
-    loaded = job.data.load_study(job.data.study_ids[index])
+def _cache_study(task: _StudyTask) -> _StudyRecord:
+    job = task.job
+    loaded = job.data.load_study(job.data.study_ids[0])
     shown = as_shown(loaded.study, look=job.looks)
     points = job.points(shown.study)
     crops, problems = cut_crops(shown.study, points, lambda f: CropSpec.cached(job.config, f))
-    patches = np.load(folder / "patches.npy", mmap_mode="r+")
+    patches = np.load(task.folder / "patches.npy", mmap_mode="r+")
     present, annotated = [0] * len(FINDINGS), [0] * len(FINDINGS)
     for finding, pixels in crops.items():
-        patches[index, finding.index] = pixels
+        patches[task.index, finding.index] = pixels
         present[finding.index] = 1
         annotated[finding.index] = int(points[finding].source is Source.ANNOTATED)
     patches.flush()
-    return _StudyDone(
+    return _StudyRecord(
         study_id=loaded.study.study_id, present=present, annotated=annotated,
         problems=[*loaded.problems, *shown.problems, *problems],
     )  # fmt: skip

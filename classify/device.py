@@ -1,39 +1,26 @@
-"""Where torch computes, and in which precision."""
+"""Where torch computes, in which precision, and how to make its results repeatable."""
 
 import os
 
 import torch
 
-from shared.runtime.errors import InputError
+from shared.runtime.device import resolve_device
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` takes the first CUDA device, else the CPU, and a number N is cuda:N.
-
-    Raises:
-      InputError: for a device that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or N") from error
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(
-            f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
-    return device
+def pick_device(text: str) -> torch.device:
+    """The device that `--device` names; raises `InputError` as `shared.runtime.device.resolve_device`."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.device(resolve_device(text, gpus=gpus, mps=torch.backends.mps.is_available()))
 
 
 def use_all_cores(processes: int = 1) -> None:
-    """Gives torch the cores this process may use, shared by `processes`; other libraries set it to one on import."""
+    """Divides the available cores among `processes`. Needed because other libraries limit torch to one on import."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(cores // processes, 1))
 
 
 def use_deterministic(device: torch.device) -> None:
-    """Makes a GPU give the same results again, where it has an algorithm for that; a CPU does with as many threads."""
+    """Asks a GPU for deterministic algorithms where it has them. A CPU is deterministic for a fixed thread count."""
     if device.type != "cuda":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
@@ -43,7 +30,7 @@ def use_deterministic(device: torch.device) -> None:
 
 
 def use_bf16(amp: str, device: torch.device) -> bool:
-    """Whether bf16 autocast pays: where the device has native bf16 arithmetic (emulated, it is slower)."""
+    """Whether to autocast to bf16. "auto" does so on devices with native bf16 arithmetic; emulated bf16 is slower."""
     if amp != "auto":
         return amp == "bf16"
     if device.type == "cuda":

@@ -59,10 +59,13 @@ class Held:
     def crop(self, place: tuple[int, int]) -> NDArray[np.uint8] | None:
         """The finding's crop as its fold's network sees it; None when it cannot be cut. # [channels, px, px]"""
         config = self.config
-        job = CacheJob(data=self.data, config=config, localizations=self.localizations, conditions=tuple(Condition))
         finding, given = FINDINGS[place[1]], self.data.load_study(self.table.study_ids[place[0]]).study
-        look = config.unmirror and config.sees_axial(finding.condition)
-        study = as_shown(given, look=look).study
+        card = load_card(self.run / f"fold{self.fold_of(place)}")
+        job = CacheJob(
+            data=self.data, config=config, localizations=self.localizations, conditions=(finding.condition,),
+            unmirror=card.unmirror,
+        )  # fmt: skip
+        study = as_shown(given, look=job.looks).study
         point = job.points(study).get(finding)
         crops, _ = cut_crops(study, {finding: point} if point else {}, lambda f: CropSpec.final(config, f))
         return crops.get(finding)

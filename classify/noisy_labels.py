@@ -1,8 +1,7 @@
-"""Labels that the fold which never saw them finds very unlikely: read them again, or train without them.
+"""Grades that the held-out prediction finds very unlikely, to be read again or left out of training.
 
-A grade is flagged when the probability that the held-out fold gives it is below 1 - `THRESHOLD`, that is when
-|one-hot - out-of-fold| exceeds `THRESHOLD`. The probabilities carry the metric's class weights, which spares rare
-grades.
+A grade is flagged when its out-of-fold probability is below 1 - `THRESHOLD`. The probabilities carry the metric's class
+weights, so rare grades are flagged less often.
 """
 
 from pathlib import Path
@@ -25,10 +24,12 @@ Flags = frozenset[tuple[str, Finding]]
 
 
 def write_noisy(path: Path, table: ProbabilityTable, grades: NDArray[np.int8]) -> int:
-    """Writes the flagged grades, least likely first, and returns how many there are. # grades [n, 25]
+    """Writes the flagged grades, least likely first, and returns their number.
 
-    Columns: study_id, finding, grade, the three out-of-fold probabilities. Rows that only the prior answers do not
-    count.
+    Columns are study_id, finding, grade and the three out-of-fold probabilities. Prior rows are never flagged.
+
+    Args:
+      grades: [studies, 25] grades of the table's studies, -1 where not graded.
     """
     true = grades.clip(min=0).astype(np.intp)
     p_true = np.take_along_axis(table.values, true[..., None], axis=-1)[..., 0]
@@ -44,7 +45,7 @@ def write_noisy(path: Path, table: ProbabilityTable, grades: NDArray[np.int8]) -
 
 
 def read_noisy(path: Path, data: Challenge) -> Flags:
-    """The flagged findings of a file that `write_noisy` wrote.
+    """Reads the findings that `write_noisy` flagged.
 
     Raises:
       InputError: for a missing or malformed file, or a study or grade that is not in `data`.

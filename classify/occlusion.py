@@ -1,7 +1,6 @@
-"""Occlusion maps (Zeiler and Fergus, ECCV 2014): where a crop may not be covered without changing the answer.
+"""Occlusion maps (Zeiler and Fergus, ECCV 2014) show which parts of a crop the prediction depends on.
 
-They ask any network the same question, whatever its layers; class activation maps of a ResNet50 on a 64 px crop would
-have four cells.
+They work for any network. Class activation maps of a ResNet50 on a 64 px crop would have only four cells.
 """
 
 from typing import Final
@@ -25,9 +24,16 @@ _BATCH: Final = 32
 
 @torch.no_grad()
 def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], finding: int) -> NDArray[np.float64]:
-    """How much the probability of Severe falls when a patch is covered in all slices of its own view with their mean.
+    """How much the probability of Severe falls when a patch is covered with the mean of the crop.
 
-    Probabilities are calibrated and unweighted. # [channels, px, px] 8-bit, index into `FINDINGS` -> [px, px]
+    The patch is covered in all slices of the finding's own view. Probabilities are calibrated and unweighted.
+
+    Args:
+      crop: [channels, px, px] 8-bit.
+      finding: index into `FINDINGS`.
+
+    Returns:
+      [px, px] drop in probability.
     """
     size = crop.shape[1]
     edges = np.linspace(0, size, _CELLS + 1).round().astype(int)
@@ -45,7 +51,7 @@ def occlusion_map(card: ModelCard, model: SeverityNet, crop: NDArray[np.uint8], 
     logits = []
     for start in range(0, len(covered), _BATCH):
         x = torch.from_numpy(covered[start : start + _BATCH]).to(device).float() / 255
-        x = standardise(x, card.config.crop.views)
+        x = standardise(x, card.config.crop.channel_groups)
         x = x.contiguous(memory_format=torch.channels_last)
         logits.append(model(x, family[: len(x)], level[: len(x)]).double().cpu().numpy())
     severe = unweighted(card.calibration[FINDINGS[finding].condition](np.concatenate(logits)))[:, Severity.SEVERE]

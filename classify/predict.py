@@ -1,7 +1,7 @@
-"""Grades studies with the trained folds: crops at localizations in, 25 probability rows out."""
+"""Grades studies with the trained folds: crops at localizations in, 25 rows of probabilities per study out."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from classify.crop_cache import cut_crops
 from classify.crops import CropSpec
 from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
-from classify.network.checkpoint import MODEL_FILE, ModelCard, load_card, load_model
+from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
 from classify.network.model import SeverityNet
 from classify.network.tta import network_inputs
 from classify.samples import family_and_level
@@ -20,22 +20,23 @@ from shared.data.challenge import Challenge
 from shared.detections import Localization, Localizations
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
+from shared.out_of_fold import FoldModels, OutOfFold, fold_by_study
 from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.progress import track
-from shared.runtime.run import read_run, write_run
+from shared.runtime.run import write_run
 from shared.splits import read_splits
 from shared.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
-    """One study's probabilities.
+class StudyGrades:
+    """Probabilities of one study.
 
     Attributes:
       values: [25, 3].
-      from_model: [25]; False where the training prior stands in.
-      problems: crops that could not be cut, one message each.
+      from_model: [25], False where the training prior stands in.
+      problems: one message for each crop that could not be cut.
     """
 
     values: NDArray[np.float64]
@@ -43,72 +44,66 @@ class Graded:
     problems: tuple[str, ...] = ()
 
 
-class Grader:
+class Classifier:
     """The trained folds of a run. Probabilities are the mean over folds, each with its own calibration.
 
-    With `tta` they are also the mean over views of each crop (`classify.network.tta`).
+    With `tta` they are also averaged over variants of each crop (`classify.network.tta`).
     """
 
     def __init__(
         self, members: Sequence[tuple[ModelCard, SeverityNet]], device: torch.device, *, tta: bool = False
     ) -> None:
         if not members:
-            raise ValueError("a grader needs at least one fold")
-        self._members = tuple(members)
-        self._device = device
-        self._tta = tta
+            raise ValueError("a classifier needs at least one fold")
+        self._members, self._device, self._tta = tuple(members), device, tta
         first = members[0][0]
-        # Shifted and turned views need a border, slices beyond the crop's own none of them.
+        # Shifted and rotated variants need the border in pixels. Nothing here needs the margin in slices.
         self._crop = first.config.crop.model_copy(update={"margin_slices": 0} | ({} if tta else {"margin_px": 0}))
         self._bf16 = use_bf16(first.config.train.amp, device)
         for card, _ in members[1:]:
-            if card.config.crop != first.config.crop or card.data_fingerprint != first.data_fingerprint:
+            if (card.config.crop, card.unmirror, card.data_fingerprint) != (
+                first.config.crop, first.unmirror, first.data_fingerprint,
+            ):  # fmt: skip
                 raise InputError(
-                    f"folds {first.fold} and {card.fold} were trained on other data or crops; train them in one run"
+                    f"folds {first.fold} and {card.fold} were trained on different data or crops; train them in one run"
                 )
         self.prior: NDArray[np.float64] = floored(np.mean([card.prior for card, _ in members], axis=0))  # [25, 3]
         self.families: frozenset[Condition] = frozenset(first.families)
+        self.unmirror: bool = first.unmirror
 
     @classmethod
     def load(cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto", tta: bool = False) -> Self:
-        """Loads the given folds of a run, or all that are trained.
+        """Loads the given folds of a run, or all trained folds.
 
         Raises:
           InputError: for a missing, empty or unfinished run, a missing fold, or a checkpoint of another version.
         """
-        read_run(run, expected_kind="classify")
-        there = trained_folds(run)
-        missing = sorted(set(folds or ()) - set(there))
-        if missing or not there:
-            raise InputError(f"{run}: fold {missing[0] if missing else 0} is not trained; trained: {there or 'none'}")
+        folder = run_folder(run)
+        folder.facts()
+        trained = folder.finished_folds()
+        missing = sorted(set(folds or ()) - set(trained))
+        if missing or not trained:
+            raise InputError(f"{run}: fold {missing[0] if missing else 0} is not trained; trained: {trained or 'none'}")
         chosen = pick_device(device)
         use_all_cores()
         use_deterministic(chosen)
-        members = []
-        for k in there if folds is None else folds:
-            card = load_card(run / f"fold{k}")
-            members.append((card, load_model(run / f"fold{k}", card, chosen)))
-        return cls(members, chosen, tta=tta)
+        cards = [(folder.fold(k), load_card(folder.fold(k))) for k in (trained if folds is None else folds)]
+        return cls([(card, load_model(path, card, chosen)) for path, card in cards], chosen, tta=tta)
 
     @property
     def data_fingerprint(self) -> str:
-        """Of the data the folds were trained on."""
+        """Fingerprint of the training data."""
         return self._members[0][0].data_fingerprint
-
-    @property
-    def unmirror(self) -> bool:
-        """Whether crops show what an axial series' picture shows, or what its header says."""
-        return self._crop.unmirror
 
     @property
     def folds(self) -> tuple[int, ...]:
         return tuple(card.fold for card, _ in self._members)
 
-    def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Graded:
+    def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
 
-        The crops believe the planes of `study`; `shared.mirror` corrects them unless `unmirror` is off.
-        A finding without a localization, of an untrained family, or whose crop cannot be cut gets the training prior.
+        A finding gets the training prior if it has no localization, its family is not trained, or its crop cannot be
+        cut. Crops are cut by the planes of `study`; pass it through `shared.mirror.correct.as_shown` if `unmirror`.
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}
         crops, problems = cut_crops(study, points, lambda f: CropSpec.cached(self._crop, f))
@@ -117,38 +112,94 @@ class Grader:
             findings = np.array([f.index for f in crops], dtype=np.intp)
             values[findings] = floored(self._predict(np.stack(list(crops.values())), findings))
             from_model[findings] = True
-        return Graded(values=values, from_model=from_model, problems=tuple(problems))
+        return StudyGrades(values=values, from_model=from_model, problems=tuple(problems))
 
     @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Mean probabilities over folds and views. # [b, cached channels, cached px, cached px], [b] -> [b, 3]"""
+        """Mean probabilities [b, 3] over folds and variants of crops [b, cached channels, cached px, cached px]."""
         inputs = network_inputs(torch.from_numpy(crops).to(self._device), findings, self._crop, tta=self._tta)
         family, level = family_and_level(findings, self._device)
         total = np.zeros((len(crops), 3))
         for card, model in self._members:
             for x in inputs:
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                    logits = model(x, family, level).double().cpu().numpy()
+                    logits = model(x, family, level).cpu().double().numpy()
                 total += [card.calibration[FINDINGS[f].condition](row) for f, row in zip(findings, logits, strict=True)]
         return total / (len(self._members) * len(inputs))
 
 
-def trained_folds(run: Path) -> list[int]:
-    """Folds of a run that have finished training, ascending."""
-    return sorted(int(p.parent.name.removeprefix("fold")) for p in run.glob(f"fold[0-9]*/{MODEL_FILE}"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """Studies to grade with a run.
+
+    Training studies are graded by the fold that held them out, at out-of-fold points; studies of untrained folds are
+    left out. Other studies are graded by the mean of all folds.
+
+    Attributes:
+      data: the part of a challenge directory to grade.
+      run: of `lumbar classify train`.
+      points: localizations of the studies; `OutOfFold` for the training part.
+      device: any form of `--device`.
+      tta: whether to average over variants of each crop.
+      fold_of: the fold that held each training study out; None when the studies are new.
+
+    Raises:
+      InputError: for an unfinished run, points of other data, or training studies of other splits.
+      TypeError: for points of the training part that are not `OutOfFold`.
+    """
+
+    data: Challenge
+    run: Path
+    points: Localizations | OutOfFold
+    device: str = "auto"
+    tta: bool = False
+    fold_of: Mapping[str, int] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        folder, fold_of = run_folder(self.run), None
+        folder.facts()
+        if self.data.part == "train":
+            if not isinstance(self.points, OutOfFold):
+                raise TypeError(f"points of training studies: expected OutOfFold, got {type(self.points).__name__}")
+            splits = read_splits(self.run / "splits.json")
+            splits.check_covers(self.data.study_ids)
+            self.points.check_fits(self.data, splits)
+            fold_of = fold_by_study(splits, folder.finished_folds())
+        object.__setattr__(self, "fold_of", fold_of)
+        if not set(self.data.study_ids) & set(self.localizations):
+            raise InputError(
+                f"--localizations: none of the {len(self.data.study_ids)} {self.data.part} studies of {self.data.root} "
+                "has any; they are of other data"
+            )
+        if not folder.finished_folds():
+            raise InputError(f"{self.run}: no fold is trained; train one with `lumbar classify train`")
+
+    @property
+    def localizations(self) -> Localizations:
+        return self.points.localizations if isinstance(self.points, OutOfFold) else self.points
+
+    @property
+    def study_ids(self) -> tuple[str, ...]:
+        return self.data.study_ids if self.fold_of is None else tuple(self.fold_of)
+
+    def models(self) -> FoldModels[Classifier]:
+        """The classifier for each study."""
+        return FoldModels(
+            lambda folds: Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta), self.fold_of
+        )
 
 
 def predict_studies(
-    grader: Grader, data: Challenge, study_ids: Iterable[str], localizations: Localizations
+    models: Callable[[str], Classifier], data: Challenge, study_ids: Iterable[str], localizations: Localizations
 ) -> tuple[ProbabilityTable, tuple[str, ...]]:
-    """Probabilities of many studies, and what could not be read of them. A bad study never stops the others."""
+    """Grades studies, each by `models(study_id)`; returns their probabilities and what could not be read."""
     ids = tuple(study_ids)
-    graded: list[Graded] = []
+    graded: list[StudyGrades] = []
     problems: list[str] = []
     for study_id in track(ids, "grading"):
-        loaded = data.load_study(study_id)
-        shown = as_shown(loaded.study, look=grader.unmirror)
-        result = grader.grade(shown.study, localizations.get(study_id, {}))
+        classifier, loaded = models(study_id), data.load_study(study_id)
+        shown = as_shown(loaded.study, look=classifier.unmirror)
+        result = classifier.grade(shown.study, localizations.get(study_id, {}))
         graded.append(result)
         problems += [*loaded.problems, *shown.problems, *result.problems]
     table = ProbabilityTable(
@@ -159,46 +210,15 @@ def predict_studies(
     return table, tuple(problems)
 
 
-def predict_out_of_fold(
-    run: Path, data: Challenge, localizations: Localizations, *, device: str = "auto", tta: bool = False
-) -> tuple[ProbabilityTable, tuple[str, ...]]:
-    """Probabilities of training studies, each by the fold that held it out; studies of untrained folds are left out.
-
-    Raises:
-      InputError: when the run's splits are not of these data, or as `Grader.load`.
-    """
-    splits = read_splits(run / "splits.json")
-    splits.check_covers(data.study_ids)
-    tables: list[ProbabilityTable] = []
-    problems: list[str] = []
-    for k in trained_folds(run):
-        grader = Grader.load(run, folds=[k], device=device, tta=tta)
-        table, bad = predict_studies(grader, data, splits.held_out(k), localizations)
-        tables.append(table)
-        problems += bad
-    if not tables:
-        raise InputError(f"{run}: no fold is trained")
-    pooled = ProbabilityTable(
-        study_ids=tuple(s for t in tables for s in t.study_ids),
-        values=np.concatenate([t.values for t in tables]),
-        from_model=np.concatenate([t.from_model for t in tables]),
-    )
-    return pooled, tuple(problems)
-
-
 def write_predictions(
-    out: Path,
-    table: ProbabilityTable,
-    problems: Sequence[str],
-    *,
-    row_ids: Sequence[str] | None,
-    started: float,
-    run: Path,
+    request: PredictRequest, out: Path, table: ProbabilityTable, problems: Sequence[str], *, started: float
 ) -> None:
     """Writes OUT/{probabilities.csv, submission.csv, run.json}."""
     write_probabilities(out / "probabilities.csv", table)
-    write_submission(out / "submission.csv", table, row_ids)
+    write_submission(
+        out / "submission.csv", table, request.data.submission_row_ids if request.fold_of is None else None
+    )
     write_run(
         out, command="classify predict", started=started, kind="classify-prediction", studies=len(table.study_ids),
-        prior_rows=int((~table.from_model).sum()), problems=list(problems), classifier=run.name,
+        prior_rows=int((~table.from_model).sum()), problems=list(problems), classifier=request.run.name,
     )  # fmt: skip

@@ -5,14 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from classify.calibrate import IDENTITY
-from classify.cross_fit import cross_calibrated
+from classify.calibrate import IDENTITY, cross_calibrated
 from classify.evaluate import evaluate, worst_mistakes
 from classify.figures import add_details
 from classify.gallery import Held, gallery_figure, occlusion_figure, surest_severe
-from classify.network.checkpoint import load_card
+from classify.network.checkpoint import load_card, run_folder
 from classify.noisy_labels import NOISY_FILE, THRESHOLD
-from classify.predict import trained_folds
 from shared.data.challenge import Challenge
 from shared.detections import Localizations
 from shared.figures.report import Report
@@ -50,12 +48,12 @@ def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Locali
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
     truth = data.grades_of(table.study_ids)
     written = table
+    cards = {k: load_card(run / f"fold{k}") for k in run_folder(run).finished_folds()}
     if facts.get("points") == "localized":
-        table = cross_calibrated(table, truth, run, splits)
+        table = cross_calibrated(table, truth, splits, {k: card.calibration for k, card in cards.items()})
     figures = evaluate(table, grades, splits, written=None if written is table else written)
-    figures["folds_trained"] = trained_folds(run)
+    figures["folds_trained"] = list(cards)
     figures["points"] = facts.get("points")
-    cards = {k: load_card(run / f"fold{k}") for k in figures["folds_trained"]}
     figures["calibration"] = {
         str(k): {c.short: asdict(card.calibration[c]) for c in card.families} for k, card in cards.items()
     }
@@ -127,7 +125,7 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
             for f in figures["folds"]
         ],
         "Temperature: above 1 the network was too sure, below 1 too unsure; none where it did not help studies that it "
-        "was not fitted on. A bias by vector scaling is marked so.",
+        "was not fitted on.",
     )
 
 
@@ -137,7 +135,7 @@ def _temperature(calibration: Mapping[str, Any], condition: Condition) -> str:
         return "not trained"
     if own == asdict(IDENTITY):
         return "none"
-    return f"{own['temperature']:.2f}" + (" and bias" if any(own["bias"]) else "")
+    return f"{own['temperature']:.2f}"
 
 
 def _agreement(report: Report, figures: dict[str, Any]) -> None:

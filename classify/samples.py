@@ -1,5 +1,6 @@
-"""Rows to train on or to predict: crops of a cache, each of a study and a finding, with its grade."""
+"""Rows to train on or to grade: crops selected from the cache, each with its study, finding and grade."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classify.crop_cache import CropCache
 from classify.network.model import FAMILIES
+from classify.noisy_labels import Flags
+from shared.data.challenge import Challenge
 from shared.labels import FINDINGS
 
 FAMILY_OF = np.array([FAMILIES.index(f.condition) for f in FINDINGS], dtype=np.intp)
@@ -16,14 +20,14 @@ LEVEL_OF = np.array([f.level.value for f in FINDINGS], dtype=np.intp)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops:
-    """Rows to train on or to predict.
+    """Rows to train on or to grade.
 
     Attributes:
-      patches: [studies, 25, slices, px, px] cached patches, in memory or memory-mapped.
-      study: first index into `patches`. # [n]
-      finding: second index, into `FINDINGS`. # [n]
-      label: severity, -1 where not graded. # [n]
-      annotated: whether the crop lies at an annotated point. # [n]
+      patches: [studies, 25, channels, px, px] cached patches, in memory or memory-mapped.
+      study: [n] first index into `patches`.
+      finding: [n] second index, into `FINDINGS`.
+      label: [n] severity, -1 where not graded.
+      annotated: [n] whether the crop lies at an annotated point.
     """
 
     patches: NDArray[np.uint8]
@@ -37,16 +41,46 @@ class Crops:
 
     @property
     def family(self) -> NDArray[np.intp]:
+        """Index [n] of each row's condition family."""
         return FAMILY_OF[self.finding]
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Patches of the given rows, copied. # [b, channels, px, px]"""
+        """Copies the patches [b, channels, px, px] of the given rows [b]."""
         out = np.empty((len(rows), *self.patches.shape[2:]), np.uint8)
         for i, row in enumerate(rows):
             out[i] = self.patches[self.study[row], self.finding[row]]
         return out
 
 
+def select_crops(
+    cache: CropCache, data: Challenge, study_ids: Sequence[str], *,
+    graded_only: bool = False, localized_only: bool = False, without: Flags = frozenset(),
+) -> Crops:  # fmt: skip
+    """Crops of some studies.
+
+    Args:
+      graded_only: leaves out findings without a grade.
+      localized_only: leaves out crops at annotated points.
+      without: findings to leave out.
+    """
+    rows = cache.rows_of(study_ids)
+    grades = data.grades_of(list(study_ids))
+    wanted = cache.present[rows].copy()
+    if graded_only:
+        wanted &= grades >= 0
+    if localized_only:
+        wanted &= ~cache.annotated[rows]
+    position_of = {study_id: i for i, study_id in enumerate(study_ids)}
+    for study_id, finding in without:
+        if study_id in position_of:
+            wanted[position_of[study_id], finding.index] = False
+    position, place = np.nonzero(wanted)
+    return Crops(
+        patches=cache.patches, study=rows[position], finding=place, label=grades[position, place],
+        annotated=cache.annotated[rows][position, place],
+    )  # fmt: skip
+
+
 def family_and_level(findings: NDArray[np.intp], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices of family and level of indices into `FINDINGS`, as the network takes them. # [b] -> [b], [b]"""
+    """Family and level indices [b], as the network takes them, of indices [b] into `FINDINGS`."""
     return torch.from_numpy(FAMILY_OF[findings]).to(device), torch.from_numpy(LEVEL_OF[findings]).to(device)

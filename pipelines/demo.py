@@ -19,9 +19,9 @@ from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import read_localizations
-from shared.jitter import read_jitter
 from shared.metric import study_losses
 from shared.mirror.correct import with_turned
+from shared.out_of_fold import OutOfFold
 from shared.probabilities import ProbabilityTable
 from shared.runtime.config import Config, shipped_config
 from shared.runtime.errors import InputError
@@ -206,17 +206,17 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     if (run / RUN_FILE).is_file():
         return
     from classify.config import ClassifyConfig
+    from classify.train.request import TrainingResources, TrainRequest
     from classify.train.run import train
 
     config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
     prepare_output(run, resume=resume)
     # Held-out studies are graded, and temperatures fitted, at points that stage 1 found without having seen them.
-    localizations = read_localizations(run.parent / "localizer" / "localizations.csv")
-    jitter = read_jitter(run.parent / "localizer" / "errors.json")
-    train(
-        data, run, config, folds=parse_folds(options.fold, splits), splits=splits, localizations=localizations,
-        jitter=jitter, device=options.device, workers=options.workers, resume=resume,
+    request = TrainRequest(
+        data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold, splits)),
+        points=OutOfFold(run.parent / "localizer"),
     )  # fmt: skip
+    train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))
 
 
 def _predict(out: Path, device: str) -> list[StudyResult]:
@@ -230,7 +230,7 @@ def _predict(out: Path, device: str) -> list[StudyResult]:
 
 def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> ProbabilityTable:
     """What the classifier says where a reader marked the findings: the score that localization costs is beside it."""
-    from classify.predict import Grader as Classifier
+    from classify.predict import Classifier
 
     classifier = Classifier.load(out / "classifier", device=device)
     points = read_points(out / "truth" / "test_label_coordinates.csv")

@@ -22,7 +22,7 @@ from shared.study import LoadedStudy, Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from classify.predict import Grader as Classifier
+    from classify.predict import Classifier
     from localize.predict import Localizer
 
 
@@ -148,7 +148,7 @@ class Grader:
           InputError: when a run is missing, unfinished or changed, a fold or the device is not there, or the two were
             trained on different data or read mirrored series differently.
         """
-        from classify.predict import Grader as Classifier
+        from classify.predict import Classifier
         from localize.predict import Localizer
 
         check_same_data(localizer, classifier)

@@ -5,9 +5,10 @@
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from shared.data.challenge import Challenge
 from shared.detections import Localizations, read_localizations
@@ -68,6 +69,28 @@ class OutOfFold:
         }
         for name, value in loaded.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Opens the run that `--localizations RUN/localizations.csv` names.
+
+        Raises:
+          InputError: as for the class; also for a file of another name.
+        """
+        try:
+            if path.name != LOCALIZATIONS_FILE:
+                raise InputError(f"got {path.name}")
+            return cls(run=path.parent)
+        except InputError as error:
+            raise InputError(
+                f"--localizations {path}: expected RUN/{LOCALIZATIONS_FILE} of `lumbar localize train` ({error})"
+            ) from error
+
+    def only(self, study_ids: Collection[str]) -> Self:
+        """The same points, restricted to the given studies."""
+        kept = copy(self)
+        object.__setattr__(kept, "localizations", {s: x for s, x in self.localizations.items() if s in study_ids})
+        return kept
 
     def check_fits(self, data: Challenge, splits: Splits) -> None:
         """Raises `InputError` unless the points belong to these data and were found under these splits."""

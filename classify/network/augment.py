@@ -1,4 +1,7 @@
-"""Training crops out of cached patches: jitter, rotation, scale and intensity, drawn per crop, applied per batch."""
+"""Cuts training crops from cached patches with random jitter, rotation, scale and intensity.
+
+Changes are drawn per crop and applied per batch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +17,11 @@ from classify.config import AugmentConfig, CropConfig
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Side
 
-# From slice to slice, in either plane of the usual lumbar protocols.
+# Distance between slices in common lumbar protocols, sagittal and axial.
 _SLICE_MM: Final = 4.0
-# Where the second view's x, y and slices lie among the first one's (see `crops`).
+# The axes of the first view that become x, y and slices of the second one (see `classify.crops`).
 _SECOND_AXES: Final = {Condition.CANAL: [2, 0, 1], Condition.SUBARTICULAR: [1, 2, 0]}
-# Crops as they are.
+# No random change.
 UNCHANGED: Final = AugmentConfig(
     rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
 )
@@ -26,16 +29,19 @@ UNCHANGED: Final = AugmentConfig(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Random numbers of one batch.
+    """Random numbers of one batch of b crops.
 
     Attributes:
-      shift_px: where the crop's centre moves in the patch (x, y). # [b, 2]
-      slice_offset: channels the crop moves by. # [b]
-      rotation_rad, scale: of the field of view. # [b]
-      brightness, contrast, gamma, noise: see `AugmentConfig`. # [b]
-      second_shift_px, second_offset: the same in a second view. # [b, 2], [b]
-      blur, mirror: whether to smooth, and to show the mirrored patient. # [b]
-      noise_seed: of the noise image.
+      shift_px: [b, 2] shift (x, y) of the crop's centre in the patch.
+      slice_offset: [b] number of slices by which the crop moves.
+      second_shift_px: [b, 2] shift in a second view.
+      second_offset: [b] offset in slices in a second view.
+      rotation_rad: [b] rotation of the field of view.
+      scale: [b] scale of the field of view.
+      brightness, contrast, gamma, noise: [b] see `AugmentConfig`.
+      blur: [b] whether to blur.
+      mirror: [b] whether to show the mirrored patient.
+      noise_seed: seed of the noise image.
     """
 
     shift_px: NDArray[np.float32]
@@ -62,7 +68,7 @@ class Draw:
         scale: NDArray[np.float32],
         mirror: NDArray[np.bool_],
     ) -> "Draw":
-        """Chosen geometry, and neither another intensity nor other slices."""
+        """The given geometry, with intensity and slices unchanged."""
         zero, one, no = np.zeros(count, np.float32), np.ones(count, np.float32), np.zeros(count, bool)
         return cls(
             shift_px=shift_px, slice_offset=np.zeros(count, np.int64), second_shift_px=shift_px,
@@ -76,8 +82,8 @@ class Augmenter:
     """Draws and applies the random changes of training crops.
 
     Attributes:
-      jitter: error of localizations per condition.
-      detected_share: share of it for crops that already lie at detected points, per condition.
+      jitter: localization error per condition.
+      detected_share: share of it for crops at detected points, per condition.
     """
 
     crop: CropConfig
@@ -87,15 +93,20 @@ class Augmenter:
 
     @classmethod
     def still(cls, crop: CropConfig) -> "Augmenter":
-        """One that draws no change at all; its `apply` serves for changes that are not random."""
+        """An augmenter without random changes, used to apply chosen ones."""
         return cls(crop=crop, augment=UNCHANGED, jitter={}, detected_share={})
 
     def only_jitter(self) -> "Augmenter":
-        """The same without any change but the error of localizations."""
+        """The same augmenter with localization error as its only change."""
         return replace(self, augment=UNCHANGED)
 
     def draw(self, rng: np.random.Generator, finding: NDArray[np.intp], annotated: NDArray[np.bool_]) -> Draw:
-        """Random numbers for crops of the given findings (indices into `FINDINGS`). # [b], [b]"""
+        """Draws random numbers for crops.
+
+        Args:
+          finding: [b] indices into `FINDINGS`.
+          annotated: [b] whether the crop lies at an annotated point.
+        """
         b, a = len(finding), self.augment
 
         def normal(deviation: float) -> NDArray[np.float32]:
@@ -136,7 +147,7 @@ class Augmenter:
             picked = values[np.searchsorted(edges, uniform * edges[-1], side="right").clip(max=len(values) - 1)]
             offset[of] = picked[of]
         offset[rng.random(len(finding)) >= share] = 0
-        # Offsets count along the series; these channels run against it (see `crops`).
+        # Offsets count along the series. The channels of these crops run against it (see `classify.crops`).
         against = np.array(
             [FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding],
             dtype=bool,
@@ -150,7 +161,7 @@ class Augmenter:
     def _in_second_view(
         self, finding: NDArray[np.intp], shift_px: NDArray[np.float32], offset: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The same displacement in the patient, along the axes that `crops` gives the second view."""
+        """The same displacement in the patient, along the axes of the second view."""
         mm_per_px = np.array([self.crop.mm_per_px.of(FINDINGS[f].condition) for f in finding])[:, None]
         moved = np.column_stack([shift_px, offset[:, None] * _SLICE_MM / mm_per_px])  # x, y, across slices, in px
         for condition, axes in _SECOND_AXES.items():
@@ -163,9 +174,15 @@ class Augmenter:
         )
 
     def apply(self, patches: Tensor, draw: Draw) -> Tensor:
-        """[b, cached channels, cached px, cached px] 8-bit -> [b, channels, size, size] in 0..1, before `standardise`.
+        """Cuts the crops that were drawn.
 
-        Only the canal is mirrored: across the slices of its sagittal view, from side to side in its axial one.
+        Only the canal is mirrored: across the slices of its sagittal view, and from side to side in its axial view.
+
+        Args:
+          patches: [b, cached channels, cached px, cached px] 8-bit.
+
+        Returns:
+          [b, channels, size, size], about 0 to 1, not yet standardised.
         """
         own = patches[:, : self.crop.cached_slices]
         mirror = torch.from_numpy(draw.mirror).to(patches.device)[:, None, None, None]
@@ -176,12 +193,12 @@ class Augmenter:
         other = patches[:, self.crop.cached_slices :]
         second = self._cut(torch.where(mirror, other.flip(3), other), draw, draw.second_shift_px, draw.second_offset)
         x = self._intensity(torch.cat([x, second], dim=1), draw)
-        # A view that the study does not have stays black: prediction shows it so, without noise.
+        # A view that the study does not have stays black, as in prediction; noise must not fill it.
         x[:, self.crop.slices :] *= other.flatten(1).any(1)[:, None, None, None]
         return x
 
     def _cut(self, patches: Tensor, draw: Draw, shift_px: NDArray[np.float32], offset: NDArray[np.int64]) -> Tensor:
-        """One view: slices moved, then shifted, turned and scaled in plane. # [b, slices, size, size]"""
+        """Crops [b, slices, size, size] of one view: offset in slices, then shifted, rotated and scaled in plane."""
         channel = torch.arange(self.crop.slices, device=patches.device)[None] + self.crop.margin_slices
         channel = channel + torch.from_numpy(offset).to(patches.device)[:, None]
         x = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:])).float() / 255
@@ -190,7 +207,7 @@ class Augmenter:
         )
 
     def _grid(self, draw: Draw, shift_px: NDArray[np.float32]) -> Tensor:
-        """Sampling positions in the patch, in units where it spans -1..1. # [b, size, size, 2]"""
+        """Sampling positions [b, size, size, 2] in units where the patch spans -1 to 1."""
         size, patch = self.crop.size_px, self.crop.cached_px
         cos, sin = np.cos(draw.rotation_rad) * draw.scale, np.sin(draw.rotation_rad) * draw.scale
         theta = np.empty((len(draw.scale), 2, 3), np.float32)
@@ -204,7 +221,7 @@ class Augmenter:
             return torch.from_numpy(values).to(x.device)[:, None, None, None]
 
         x = x.clamp(0, 1) ** column(draw.gamma)
-        # Saturated as by another 8-bit window: `standardise` would undo a brightness and contrast that clip nothing.
+        # Clipped as by another 8-bit window; without clipping, `standardise` would undo brightness and contrast.
         x = ((x - 0.5) * column(draw.contrast) + 0.5 + column(draw.brightness)).clamp(0, 1)
         if draw.blur.any():
             rows = torch.from_numpy(np.flatnonzero(draw.blur)).to(x.device)
@@ -215,18 +232,20 @@ class Augmenter:
 
 
 def center(patches: Tensor, crop: CropConfig) -> Tensor:
-    """The crop without any change, as in prediction: [b, cached ...] 8-bit -> [b, channels, size, size] in 0..1."""
+    """Crops [b, channels, size, size] in 0 to 1 at the centre of 8-bit patches, as prediction sees them."""
     s, p = crop.margin_slices, crop.margin_px
     patches = patches[:, :, p : p + crop.size_px, p : p + crop.size_px]
-    each = [patches[:, v * crop.cached_slices :][:, s : s + crop.slices] for v in range(crop.views)]
+    each = [patches[:, v * crop.cached_slices :][:, s : s + crop.slices] for v in range(crop.channel_groups)]
     return torch.cat(each, dim=1).float() / 255
 
 
-def standardise(x: Tensor, views: int = 1) -> Tensor:
-    """Zero mean and unit deviation per crop and view: scanners and coils differ in brightness, anatomy does not.
+def standardise(x: Tensor, groups: int = 1) -> Tensor:
+    """Gives each crop zero mean and unit deviation, because brightness differs between scanners and coils.
 
-    # [b, views * slices, size, size], same shape
+    Args:
+      x: [b, groups * slices, size, size].
+      groups: of channels that are standardised separately (`CropConfig.channel_groups`).
     """
-    each = x.reshape(len(x), views, -1, *x.shape[2:])
+    each = x.reshape(len(x), groups, -1, *x.shape[2:])
     deviation, mean = torch.std_mean(each, dim=(2, 3, 4), keepdim=True, correction=0)
     return ((each - mean) / deviation.clamp_min(0.02)).flatten(1, 2)

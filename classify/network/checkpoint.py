@@ -1,4 +1,4 @@
-"""Classifier checkpoints: safetensors for the weights, JSON for everything needed to use them. No pickle."""
+"""Classifier checkpoints, without pickle: safetensors for weights, JSON for everything needed to use them."""
 
 import shutil
 from dataclasses import dataclass
@@ -19,44 +19,34 @@ from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json, written_beside
+from shared.runtime.run import RunFolder
 
 VERSION: Final = 2
 WEIGHTS_FILE: Final = "model.safetensors"
 MODEL_FILE: Final = "model.json"
-# How pixels become input; changes whenever the cropper or the normalisation does.
+# How pixels become network input. It changes whenever the cropper or the normalisation does.
 PREPROCESSING: Final = {
     "intensity": "8 bit per slice between percentiles (shared.dicom), then zero mean and unit deviation per crop",
     "sagittal": "x to posterior, y to foot, slices medial to lateral; the canal's right to left",
     "axial": "x to the finding's side, y to posterior, slices head to foot; never across a gap between blocks",
     "version": 2,
 }
-_KEYS: Final = frozenset(
-    {
-        "version",
-        "config",
-        "preprocessing",
-        "families",
-        "prior",
-        "calibration",
-        "fold",
-        "data_fingerprint",
-        "held_out_points",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What model.json holds.
+    """Contents of model.json.
 
     Attributes:
-      families: condition families the model was trained for; the others stay with the prior.
-      prior: weighted prior of the training studies. # [25, 3]
-      calibration: per family, from logits to calibrated logits.
+      unmirror: whether crops of mirrored axial series show what the pictures show, not what the headers say.
+      families: condition families that the model was trained for; the others get the prior.
+      prior: [25, 3] weighted prior of the training studies.
+      calibration: temperature per family.
       held_out_points: whether the held-out studies were scored at "localized" or "annotated" points.
     """
 
     config: ClassifyConfig
+    unmirror: bool = True
     families: tuple[Condition, ...]
     prior: NDArray[np.float64]
     calibration: dict[Condition, Calibration]
@@ -65,25 +55,32 @@ class ModelCard:
     held_out_points: str
 
 
+_KEYS: Final = frozenset({"version", "preprocessing", *ModelCard.__slots__})
+
+
+def run_folder(path: Path) -> RunFolder:
+    """The folder of a training run of stage 2. A fold is finished once it has its model card."""
+    return RunFolder(path=path, kind="classify", last_file=MODEL_FILE)
+
+
 def save_weights(path: Path, state: dict[str, Tensor]) -> None:
-    """Writes a state dict as safetensors, at once or not at all."""
+    """Writes a state dict as safetensors, completely or not at all."""
     with written_beside(path) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary)
 
 
 def save_card(folder: Path, card: ModelCard) -> None:
-    """Writes model.json. It comes last: a fold with this file is finished."""
+    """Writes model.json, the last file of a fold."""
     write_json(
         folder / MODEL_FILE,
         {
             "version": VERSION,
             "config": card.config.model_dump(mode="json"),
+            "unmirror": card.unmirror,
             "preprocessing": PREPROCESSING,
             "families": [c.short for c in card.families],
             "prior": prior_to_json(card.prior),
-            "calibration": {
-                c.short: {"temperature": x.temperature, "bias": list(x.bias)} for c, x in card.calibration.items()
-            },
+            "calibration": {c.short: {"temperature": x.temperature} for c, x in card.calibration.items()},
             "fold": card.fold,
             "data_fingerprint": card.data_fingerprint,
             "held_out_points": card.held_out_points,
@@ -92,11 +89,11 @@ def save_card(folder: Path, card: ModelCard) -> None:
 
 
 def load_card(folder: Path) -> ModelCard:
-    """Raises `InputError` for a missing file, another version, unknown or missing keys, or calibrations."""
+    """Reads model.json; raises `InputError` when it is missing, malformed or of another version."""
     path = folder / MODEL_FILE
     value = read_json(path)
-    if not isinstance(value, dict) or set(value) != _KEYS:
-        strange = sorted(set(value) ^ _KEYS) if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict) or {"unmirror", *value} != _KEYS:
+        strange = sorted({"unmirror", *value} ^ _KEYS) if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path}: keys differ from version {VERSION}'s in {strange}; train again with this release")
     if value["version"] != VERSION or value["preprocessing"] != PREPROCESSING:
         raise InputError(
@@ -111,6 +108,7 @@ def load_card(folder: Path) -> ModelCard:
             raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
         return ModelCard(
             config=ClassifyConfig.model_validate(value["config"]),
+            unmirror=bool(value.get("unmirror", True)),
             families=families,
             prior=prior_from_json(value["prior"]),
             calibration=calibration,
@@ -119,18 +117,18 @@ def load_card(folder: Path) -> ModelCard:
             held_out_points=str(value["held_out_points"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
-        raise InputError(f"{path}: malformed ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"{path}: malformed ({type(error).__name__}: {str(error).splitlines()[0]}); train again with this release"
+        ) from error
 
 
 def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:
-    """The network of a fold, ready to predict; raises `InputError` when the weights are missing or do not fit."""
+    """Loads a fold's network for prediction; raises `InputError` when its weights are missing or do not fit."""
     path = folder / WEIGHTS_FILE
     model = empty_model(card.config.model, slices=card.config.crop.channels)
     try:
         model.load_state_dict(load_file(path))
-    except (
-        Exception
-    ) as error:  # missing, truncated or foreign: safetensors and torch raise errors without a common base
+    except Exception as error:  # missing, truncated or foreign; safetensors and torch share no base class of errors
         raise InputError(
             f"{path}: no usable weights ({type(error).__name__}: {str(error).splitlines()[0][:160]})"
         ) from error
@@ -139,7 +137,7 @@ def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """An unfinished fold: finished epochs, steps of the one begun, tensors by network, and the optimizer's state."""
+    """State of an unfinished fold: finished epochs, steps of the next one, tensors by network, and optimizer state."""
 
     epoch: int
     step: int
@@ -148,7 +146,7 @@ class Progress:
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
-    """Keeps the newest state: a folder renamed into place, so a kill leaves the one before."""
+    """Replaces the saved state by renaming a folder into place, so that a kill leaves the previous one."""
     with written_beside(folder / f"epoch-{progress.epoch:04d}-step-{progress.step:06d}") as temporary:
         temporary.mkdir()
         for name, tensors in progress.tensors.items():
@@ -159,7 +157,7 @@ def save_progress(folder: Path, progress: Progress) -> None:
 
 
 def load_progress(folder: Path) -> Progress | None:
-    """The newest state; None when there is none. Raises `InputError` when it cannot be read."""
+    """The newest saved state, or None; raises `InputError` when it cannot be read."""
     saved = _saved(folder)
     if not saved:
         return None
@@ -168,11 +166,11 @@ def load_progress(folder: Path) -> Progress | None:
         tensors = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}
         state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # as in `load_model`
-        raise InputError(f"{newest}: cannot be resumed from ({error}); delete it to start the fold anew") from error
+        raise InputError(f"{newest}: cannot be resumed from ({error}); delete it to restart the fold") from error
     _, epoch, _, step = newest.name.split("-")
     return Progress(epoch=int(epoch), step=int(step), tensors=tensors, state=state)
 
 
 def _saved(folder: Path) -> list[Path]:
-    """Oldest first: the names sort by epoch, then by step."""
+    """Saved states, oldest first; names sort by epoch, then by step."""
     return sorted(folder.glob("epoch-[0-9]*-step-[0-9]*")) if folder.is_dir() else []

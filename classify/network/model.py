@@ -1,4 +1,4 @@
-"""The network: one ResNet50 trunk, one linear head per condition family, and the metric's loss."""
+"""The network, a ResNet50 trunk with one linear head per condition family, and the metric's loss."""
 
 from pathlib import Path
 from typing import Final
@@ -15,15 +15,16 @@ from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity
 from shared.runtime.errors import InputError
 
 FAMILIES: Final = tuple(Condition)
+CANAL: Final = FAMILIES.index(Condition.CANAL)
 FEATURES: Final = 2048
 
 
 class SeverityNet(nn.Module):
-    """Crops -> severity logits.
+    """Maps crops to severity logits.
 
-    Each family has a linear head over the trunk's features plus a bias per level, which starts at the log of the
-    training prior: an untrained network already predicts the weighted prior and has to learn what the image adds.
-    With `attention` the trunk sees one slice at a time and `SliceAttention` pools its features.
+    Each family has a linear head over the trunk's features and a bias per level. The bias starts at the log of the
+    training prior, so an untrained network already predicts the weighted prior and learns what the image adds to it.
+    With `attention` the trunk sees one slice at a time, and `SliceAttention` pools the features.
     """
 
     def __init__(self, *, slices: int, dropout: float, attention: bool = False) -> None:
@@ -39,7 +40,16 @@ class SeverityNet(nn.Module):
         self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
 
     def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:
-        """[b, slices, size, size], [b], [b] (indices of family and level) -> logits [b, 3]."""
+        """Computes logits.
+
+        Args:
+          x: [b, channels, size, size] standardised crops.
+          family: [b] indices into `FAMILIES`.
+          level: [b] indices into `Level`.
+
+        Returns:
+          [b, 3] logits.
+        """
         if self.attention is None:
             features = self.trunk(x)
         else:
@@ -52,9 +62,9 @@ class SeverityNet(nn.Module):
 
 
 class SliceAttention(nn.Module):
-    """Weighted mean of slices' features, the weights learned per family (Ilse et al., ICML 2018, without the gate).
+    """Weighted mean of slice features, with weights learned per family (Ilse et al., ICML 2018, without the gate).
 
-    A bias per family and slice position lets it prefer the localized slice; all weights start equal.
+    A bias per family and slice position allows a preference for the localized slice. All weights start equal.
     """
 
     def __init__(self, slices: int, hidden: int = 128) -> None:
@@ -64,31 +74,30 @@ class SliceAttention(nn.Module):
         nn.init.zeros_(self.scores.weight)
         self.position_bias = nn.Parameter(torch.zeros(len(FAMILIES), slices))
 
-    def weights(self, features: Tensor, family: Tensor) -> Tensor:
-        """[b, slices, features], [b] -> [b, slices], each row summing to 1."""
+    def forward(self, features: Tensor, family: Tensor) -> Tensor:
+        """Pools features [b, slices, features] of the given families [b] to [b, features]."""
         every = self.scores(torch.tanh(self.hidden(features))).transpose(1, 2).float()  # [b, families, slices]
         own = every[torch.arange(len(features), device=features.device), family] + self.position_bias[family]
-        return torch.softmax(own, dim=1)
-
-    def forward(self, features: Tensor, family: Tensor) -> Tensor:
-        """[b, slices, features], [b] -> [b, features]."""
-        return (self.weights(features, family)[:, :, None] * features).sum(1)
+        return (torch.softmax(own, dim=1)[:, :, None] * features).sum(1)
 
 
 def empty_model(config: ModelConfig, *, slices: int) -> SeverityNet:
-    """A network of the configured shape, its weights to be loaded or trained."""
+    """A network of the configured shape, before its weights are loaded."""
     return SeverityNet(slices=slices, dropout=config.dropout, attention=config.slices_as == "attention")
 
 
 def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64]) -> SeverityNet:
-    """A network ready to train; `prior` is the weighted training prior. # [25, 3]
+    """A network that is ready to train.
+
+    Args:
+      prior: [25, 3] weighted prior of the training studies.
 
     Raises:
-      InputError: when the pretrained weights cannot be had.
+      InputError: when the starting weights cannot be loaded.
     """
     model = empty_model(config, slices=slices)
-    if config.pretrained != "none":
-        load_trunk(model.trunk, config.pretrained)
+    if config.weights != "none":
+        load_trunk(model.trunk, config.weights)
     bias = torch.zeros_like(model.level_bias)
     for c, condition in enumerate(FAMILIES):
         for level in Level:
@@ -99,34 +108,34 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
     return model
 
 
-def load_trunk(trunk: nn.Module, pretrained: str) -> None:
-    """Loads ImageNet weights, downloaded ("imagenet") or from the path of a ResNet50 state dict.
+def load_trunk(trunk: nn.Module, weights: str) -> None:
+    """Loads starting weights: "imagenet" downloads them, anything else is the path of a ResNet50 state dict.
 
     Raises:
-      InputError: when the download fails or the file is no ResNet50 state dict.
+      InputError: when the download fails or the file is not a ResNet50 state dict.
     """
     try:
-        if pretrained == "imagenet":
+        if weights == "imagenet":
             state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
-        elif pretrained.endswith(".safetensors"):
+        elif weights.endswith(".safetensors"):
             from safetensors.torch import load_file
 
-            state = load_file(Path(pretrained))
+            state = load_file(Path(weights))
         else:
-            state = torch.load(Path(pretrained), map_location="cpu", weights_only=True)
+            state = torch.load(Path(weights), map_location="cpu", weights_only=True)
         state = {k: v for k, v in state.items() if not k.startswith("fc.")}
         kernel = trunk.get_parameter("conv1.weight")
         state["conv1.weight"] = _spread(state["conv1.weight"], kernel.shape[1])
         trunk.load_state_dict(state, strict=True)
-    except Exception as error:  # a foreign file or a failed download: every loader has its own errors
+    except Exception as error:  # a foreign file or a failed download; the loaders share no base class of errors
         raise InputError(
-            f"pretrained weights {pretrained!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
-            "give --weights none, imagenet, or the path of a torchvision ResNet50 state dict"
+            f"starting weights {weights!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
+            "expected --weights none, imagenet or the path of a torchvision ResNet50 state dict"
         ) from error
 
 
 def _adapt_input(trunk: nn.Module, slices: int) -> None:
-    """Gives conv1 as many input channels as there are slices."""
+    """Gives conv1 one input channel per slice."""
     if slices != 3:
         conv = nn.Conv2d(slices, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
@@ -134,7 +143,7 @@ def _adapt_input(trunk: nn.Module, slices: int) -> None:
 
 
 def _spread(kernel: Tensor, slices: int) -> Tensor:
-    """RGB kernels for another number of channels: their mean in each, scaled to keep the response."""
+    """Adapts RGB kernels to another number of channels: each gets the mean, scaled to keep the response."""
     if kernel.shape[1] == slices:
         return kernel
     return kernel.mean(1, keepdim=True).repeat(1, slices, 1, 1) * (kernel.shape[1] / slices)
@@ -143,10 +152,18 @@ def _spread(kernel: Tensor, slices: int) -> Tensor:
 def row_weights(
     label: NDArray[np.int8], family: NDArray[np.intp], *, balance: float, canal_emphasis: float
 ) -> NDArray[np.float32]:
-    """Weight of each training row in the loss, mean 1; 0 where there is no grade (-1). # [n], [n] -> [n]
+    """Weights of training rows in the loss, with mean 1.
 
-    Rows weigh 1/2/4 by grade, as in the metric. With `balance` 1 every family's total is equal, because the metric
-    averages the families; `canal_emphasis` multiplies the canal's, whose rows the any-severe term counts once more.
+    Rows weigh 1, 2 or 4 by grade, as in the metric. With `balance` 1 every family has the same total weight, because
+    the metric averages over families. `canal_emphasis` multiplies the canal's total, because the any-severe term counts
+    its rows again.
+
+    Args:
+      label: [n] grades, -1 where not graded.
+      family: [n] indices into `FAMILIES`.
+
+    Returns:
+      [n] weights, 0 where not graded.
     """
     weight = np.where(label >= 0, np.asarray(SEVERITY_WEIGHTS)[label.clip(min=0)], 0.0)
     for c, condition in enumerate(FAMILIES):
@@ -157,17 +174,31 @@ def row_weights(
 
 
 def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean of weight * cross-entropy. Rows without a grade (-1) count nothing. # [b, 3], [b], [b] -> []"""
+    """Mean over the batch of weight times cross-entropy, a scalar; rows without a grade (-1) contribute zero.
+
+    Args:
+      logits: [b, 3].
+      label: [b] grades.
+      weight: [b].
+    """
     graded = label >= 0
     loss = functional.cross_entropy(logits, label.clamp_min(0), reduction="none", label_smoothing=label_smoothing)
     return torch.where(graded, loss * weight, 0.0).mean()
 
 
 def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor) -> tuple[Tensor, Tensor]:
-    """The metric's any-severe term, study by study, from all graded canal rows of some studies.
+    """The metric's any-severe term per study, from all graded canal rows of some studies.
 
-    The prediction is the largest of a study's probabilities of Severe, the label whether any row is severe, the weight
-    the largest row weight. # [n, 3], [n], [n] -> weighted losses [studies], weights [studies]
+    The prediction is the study's largest probability of Severe, the label is whether any row is severe, and the weight
+    is the largest row weight.
+
+    Args:
+      logits: [n, 3].
+      label: [n] grades.
+      study: [n] which study each row belongs to.
+
+    Returns:
+      [studies] weighted losses and [studies] weights.
     """
     log_p = torch.log_softmax(logits, dim=1)
     severe, other = log_p[:, Severity.SEVERE], log_p[:, : Severity.SEVERE].logsumexp(1)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the same crop seen slightly shifted, turned, scaled and, for the canal, mirrored."""
+"""Test-time augmentation: variants of a crop that are shifted, rotated, scaled and, for the canal, mirrored."""
 
 from typing import Final
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from classify.config import CropConfig
 from classify.network.augment import Augmenter, Draw, center, standardise
+from classify.network.model import CANAL
 from classify.samples import FAMILY_OF
-from classify.train.batches import CANAL
 
-_SHIFT: Final = 0.05  # of the crop's side
+_SHIFT: Final = 0.05  # as a fraction of the crop's side
 _TURN_DEG: Final = 6.0
 _SCALE: Final = 1.07
 
-# Shift x, shift y (shares of the side), rotation in degrees, scale, mirrored.
-_VIEWS: Final = (
+# Shift x, shift y (fractions of the side), rotation in degrees, scale, mirrored.
+_VARIANTS: Final = (
     (0.0, 0.0, 0.0, 1.0, False),
     (_SHIFT, 0.0, 0.0, 1.0, False),
     (-_SHIFT, 0.0, 0.0, 1.0, False),
@@ -32,10 +32,17 @@ _VIEWS: Final = (
 
 
 def network_inputs(patches: Tensor, findings: NDArray[np.intp], crop: CropConfig, *, tta: bool) -> list[Tensor]:
-    """Inputs whose probabilities are to be averaged: the centre alone, or every view of it.
+    """Network inputs whose probabilities are to be averaged.
 
-    Mirroring reverses the slices of canal crops: the mirrored patient has the same grade. A side's crop has no such
-    mirror image, so it is seen from the centre once more. # [b, cached channels, cached px, cached px] 8-bit, [b]
+    The mirrored variant reverses the slices of canal crops, because a mirrored patient has the same grade. Crops of a
+    side have no such mirror image, so their last variant is the unchanged crop.
+
+    Args:
+      patches: [b, cached channels, cached px, cached px] 8-bit.
+      findings: [b] indices into `FINDINGS`.
+
+    Returns:
+      [b, channels, size, size] for the centre crop or, with `tta`, for each variant.
     """
     if not tta:
         return [_ready(center(patches, crop), crop)]
@@ -47,7 +54,7 @@ def _draws(findings: NDArray[np.intp], crop: CropConfig) -> list[Draw]:
     b = len(findings)
     canal = FAMILY_OF[findings] == CANAL
     draws = []
-    for x, y, degrees, scale, mirrored in _VIEWS:
+    for x, y, degrees, scale, mirrored in _VARIANTS:
         shift = np.array([x, y]) * crop.size_px
         draws.append(
             Draw.unchanged(
@@ -62,4 +69,4 @@ def _draws(findings: NDArray[np.intp], crop: CropConfig) -> list[Draw]:
 
 
 def _ready(x: Tensor, crop: CropConfig) -> Tensor:
-    return standardise(x, crop.views).contiguous(memory_format=torch.channels_last)
+    return standardise(x, crop.channel_groups).contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,6 @@
 
 import sys
 
-from classify.cli import main_train
+from classify.train.command import main
 
-sys.exit(main_train(sys.argv[1:]))
+sys.exit(main())

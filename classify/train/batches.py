@@ -1,4 +1,4 @@
-"""Batches of an epoch: which rows go together, and their patches read ahead."""
+"""Divides an epoch into batches and reads their patches ahead."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,33 +8,30 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.network.model import FAMILIES
+from classify.network.model import CANAL
 from classify.samples import Crops
-from shared.labels import Condition
 
-CANAL: Final = FAMILIES.index(Condition.CANAL)
 _BATCHES_AHEAD: Final = 4
 
 Rows = NDArray[np.intp]
 
 
 def step_count(rows: int, batch: int) -> int:
-    """Batches of an epoch; the remainder of a row count that does not divide sits this epoch out."""
+    """Number of batches in an epoch. Rows that do not fill a batch are skipped in that epoch."""
     return max(rows // batch, 1)
 
 
 def plain_batches(crops: Crops, batch: int, rng: np.random.Generator) -> list[Rows]:
-    """Rows in random order, cut into batches."""
+    """Batches of rows in random order."""
     order = rng.permutation(len(crops))
     return [order[i * batch : (i + 1) * batch] for i in range(step_count(len(crops), batch))]
 
 
 def study_batches(crops: Crops, batch: int, rng: np.random.Generator) -> list[Rows]:
-    """Batches that hold all canal crops of some studies, so that a loss can look at a study's worst canal level.
+    """Batches that hold all canal crops of their studies, so that the loss can use a study's worst canal level.
 
-    Studies are dealt to the batches in turn, so each has the same share of canal crops as the whole; other crops fill
-    them up at random. Where canal crops alone exceed `batch` (training on the canal family only), batches are a study
-    larger or smaller.
+    Studies are dealt to the batches in turn, so that every batch has about the same share of canal crops. Other crops
+    fill the batches at random. If only the canal family is trained, batch sizes vary by one study.
     """
     steps = step_count(len(crops), batch)
     together = canal_groups(crops)
@@ -50,7 +47,7 @@ def study_batches(crops: Crops, batch: int, rng: np.random.Generator) -> list[Ro
 
 
 def canal_groups(crops: Crops) -> list[Rows]:
-    """The canal rows of each study that has any."""
+    """Canal rows of each study that has any."""
     rows = np.flatnonzero(crops.family == CANAL)
     rows = rows[np.argsort(crops.study[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(crops.study[rows])) + 1
@@ -58,7 +55,7 @@ def canal_groups(crops: Crops) -> list[Rows]:
 
 
 def prefetched(crops: Crops, batches: list[Rows]) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
-    """Reads batches ahead in a thread, so that a slow disk does not hold up the network."""
+    """Yields each batch with its patches, read ahead in a thread so that a slow disk does not stall the network."""
     with ThreadPoolExecutor(1) as pool:
         ahead: deque[tuple[Rows, Future[NDArray[np.uint8]]]] = deque()
         for rows in batches:

@@ -1,52 +1,48 @@
-"""A fold's crops out of the cache, and its held-out probabilities."""
+"""What a fold's network says of the studies that it held out: logits, loss, calibration and probabilities."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from classify.calibrate import Calibration, fit_where_it_helps, softmax, weighted_log_loss
-from classify.config import CalibrationConfig
-from classify.crop_cache import CropCache
-from classify.network.model import FAMILIES
-from classify.noisy_labels import Flags
-from classify.samples import Crops
-from shared.data.challenge import Challenge
+from classify.config import CropConfig
+from classify.network.augment import Augmenter, center, standardise
+from classify.network.model import FAMILIES, SeverityNet
+from classify.samples import Crops, family_and_level
 from shared.labels import FINDINGS, Condition
 from shared.probabilities import ProbabilityTable, constant_table, floored
 
+_BATCH: Final = 128
 
-def select_crops(
-    cache: CropCache,
-    data: Challenge,
-    study_ids: Sequence[str],
-    *,
-    graded_only: bool = False,
-    localized_only: bool = False,
-    without: Flags = frozenset(),
-) -> Crops:
-    """Crops of some studies; without a grade only where `graded_only` is off, at annotated points only where
-    `localized_only` is off. Findings in `without` are left out."""
-    rows = cache.rows_of(study_ids)
-    grades = data.grades_of(list(study_ids))
-    wanted = cache.present[rows].copy()
-    if graded_only:
-        wanted &= grades >= 0
-    if localized_only:
-        wanted &= ~cache.annotated[rows]
-    for i, study_id in enumerate(study_ids):
-        for finding in FINDINGS:
-            if (study_id, finding) in without:
-                wanted[i, finding.index] = False
-    position, place = np.nonzero(wanted)
-    return Crops(
-        patches=cache.patches, study=rows[position], finding=place, label=grades[position, place],
-        annotated=cache.annotated[rows][position, place],
-    )  # fmt: skip
+
+@torch.no_grad()
+def predict_logits(
+    model: SeverityNet, crops: Crops, crop: CropConfig, *,
+    device: torch.device, bf16: bool, augmenter: Augmenter | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Logits [n, 3] of every row before calibration, at the crop's centre or as `augmenter` draws it from seed 0."""
+    model.eval()
+    rng = np.random.default_rng(0)
+    out = np.zeros((len(crops), 3))
+    for start in range(0, len(crops), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(crops)))
+        patches = torch.from_numpy(crops.read(rows)).to(device)
+        if augmenter is None:
+            x = center(patches, crop)
+        else:
+            x = augmenter.apply(patches, augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]))
+        x = standardise(x, crop.channel_groups).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = model(x, *family_and_level(crops.finding[rows], device))
+        out[rows] = logits.cpu().double().numpy()
+    return out
 
 
 def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:
-    """Mean over families of the weighted log loss; NaN when nothing is graded. # [n, 3]"""
+    """Mean over families of the weighted log loss of logits [n, 3]; NaN when nothing is graded."""
     probabilities = softmax(logits)
     losses = [
         weighted_log_loss(probabilities[crops.family == c], crops.label[crops.family == c])
@@ -56,28 +52,22 @@ def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:
     return float(np.mean(present)) if present else float("nan")
 
 
-def fit_calibrations(
-    logits: NDArray[np.float64], crops: Crops, config: CalibrationConfig
-) -> dict[Condition, Calibration]:
-    calibrations = {}
-    for c, condition in enumerate(FAMILIES):
-        own = crops.family == c
-        calibrations[condition] = fit_where_it_helps(logits[own], crops.label[own], crops.study[own], config.method)
-    return calibrations
+def fit_calibrations(logits: NDArray[np.float64], crops: Crops) -> dict[Condition, Calibration]:
+    """The calibration of each family, fitted on logits [n, 3]."""
+    families = {condition: crops.family == c for c, condition in enumerate(FAMILIES)}
+    return {c: fit_where_it_helps(logits[own], crops.label[own], crops.study[own]) for c, own in families.items()}
 
 
 def held_out_table(
-    logits: NDArray[np.float64],
-    crops: Crops,
-    calibration: Mapping[Condition, Calibration],
-    prior: NDArray[np.float64],
-    *,
-    study_ids: Sequence[str],
-    rows: NDArray[np.intp],
-) -> ProbabilityTable:
+    logits: NDArray[np.float64], crops: Crops, calibration: Mapping[Condition, Calibration],
+    prior: NDArray[np.float64], *, study_ids: Sequence[str], rows: NDArray[np.intp],
+) -> ProbabilityTable:  # fmt: skip
     """Probabilities of the held-out studies: the model's where there is a crop, the prior elsewhere.
 
-    `rows` says which index of `crops.study` each of `study_ids` has. # [n, 3] logits, [25, 3] prior, [studies] rows
+    Args:
+      logits: [n, 3] of `crops`.
+      prior: [25, 3].
+      rows: [studies] value of `crops.study` for each of `study_ids`.
     """
     table = constant_table(study_ids, prior)
     values, from_model = table.values.copy(), table.from_model.copy()

@@ -1,4 +1,4 @@
-"""Trains one network: loop, schedule, averaged weights, resume. Knows arrays and tensors, not folders of studies."""
+"""Training loop of one network: schedule, averaged weights and resume. Works on arrays, not on folders of studies."""
 
 import json
 import math
@@ -17,14 +17,14 @@ from classify.config import ClassifyConfig, TrainConfig
 from classify.device import use_bf16
 from classify.network.augment import Augmenter, standardise
 from classify.network.checkpoint import Progress, load_progress, save_progress
-from classify.network.model import SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
+from classify.network.model import CANAL, SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
 from classify.samples import Crops, family_and_level
-from classify.train.batches import CANAL, canal_groups, plain_batches, prefetched, step_count, study_batches
+from classify.train.batches import canal_groups, plain_batches, prefetched, step_count, study_batches
 from shared.labels import SEVERITY_WEIGHTS
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
 
-# An epoch that takes longer is also saved on the way, so that a kill costs no more than this.
+# Longer epochs are also saved on the way, so that a kill loses no more work than this.
 SAVE_EVERY_SECONDS: Final = 600.0
 
 
@@ -33,10 +33,9 @@ class EpochResult:
     """One line of a fold's log.
 
     Attributes:
-      train_loss: mean over the epoch's steps of what is minimised: rows weighted as in `row_weights`, on augmented
-        crops and with label smoothing, and the any-severe term where it is on. It is not comparable with the next.
-      held_out_loss: what `fit`'s `evaluate` gives for the averaged weights; here the mean over families of the
-        metric's weighted log loss, without the any-severe term.
+      train_loss: mean of the minimised loss over the epoch's steps: on augmented crops, weighted as in `row_weights`,
+        with label smoothing and, where it is on, the any-severe term. It is not comparable with `held_out_loss`.
+      held_out_loss: result of `fit`'s `evaluate` for the averaged weights.
     """
 
     epoch: int
@@ -47,8 +46,8 @@ class EpochResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """An epoch stopped on its way: steps done, their summed loss, and both random streams as they stood."""
+class PartialEpoch:
+    """State in the middle of an epoch: finished steps, their summed loss, and both random number generators."""
 
     step: int
     total: float
@@ -59,38 +58,34 @@ class Begun:
 Evaluate = Callable[[SeverityNet], float]
 
 
-def fit(
-    model: SeverityNet,
-    crops: Crops,
-    config: ClassifyConfig,
-    augmenter: Augmenter,
-    evaluate: Evaluate,
-    *,
-    fold: int,
-    progress: Path,
-    device: torch.device,
-) -> tuple[SeverityNet, list[EpochResult]]:
-    """Trains `model` and returns the network to keep and the log; continues from `progress` when something is there.
+def fit(trainer: "Trainer", evaluate: Evaluate, progress: Path) -> tuple[SeverityNet, list[EpochResult]]:
+    """Trains a network, continuing from `progress` if a state is saved there.
 
-    `evaluate` gives the held-out loss of a network. A run that was killed and continued, also within an epoch, gives
-    the weights of one that was not, on one device and with as many threads (on a GPU as far as torch has deterministic
-    algorithms). `progress` stays; the caller deletes it once the network is kept.
+    A run that was killed and continued, even within an epoch, gives the same weights as one that was not, on one device
+    and with the same number of threads (on a GPU as far as torch has deterministic algorithms).
+
+    Args:
+      evaluate: returns the held-out loss of a network.
+      progress: folder for the state of an unfinished run. It is left in place, to be deleted once the network is saved.
+
+    Returns:
+      The network to keep, and the log.
 
     Raises:
       InputError: when training diverges.
     """
-    trainer = Trainer(model, crops, config, augmenter, fold=fold, device=device)
-    history, begun = trainer.resume(progress)
-    while len(history) < config.train.epochs and not stops_early(history, config.train.patience):
+    config, fold = trainer.config, trainer.fold
+    history, partial = trainer.resume(progress)
+    while len(history) < config.epochs and not stops_early(history, config.patience):
         started, epoch = time.monotonic(), len(history)
         train_loss, rate = trainer.run_epoch(
-            epoch, begun=begun, save=lambda state: trainer.save(progress, history, state)
+            epoch, partial=partial, save=lambda state: trainer.save(progress, history, state)
         )
-        begun = None
+        partial = None
         if not math.isfinite(train_loss):
             raise InputError(
-                f"fold {fold} epoch {epoch + 1}: training diverged, its loss is {train_loss}; "
-                f"lower train.learning_rate (now {config.train.learning_rate:g}) and start again with --overwrite"
+                f"fold {fold} epoch {epoch + 1}: training diverged with loss {train_loss}; "
+                f"lower train.learning_rate (now {config.learning_rate:g}) and restart with --overwrite"
             )
         held_out_loss = evaluate(trainer.averaged)
         result = EpochResult(
@@ -100,7 +95,7 @@ def fit(
         history.append(result)
         trainer.remember_best(history)
         log(
-            f"fold {fold} epoch {result.epoch}/{config.train.epochs}: loss {train_loss:.4f}, "
+            f"fold {fold} epoch {result.epoch}/{config.epochs}: loss {train_loss:.4f}, "
             f"held out {held_out_loss:.4f} ({result.seconds:.0f} s)"
         )
         trainer.save(progress, history)
@@ -108,7 +103,7 @@ def fit(
 
 
 def stops_early(history: list[EpochResult], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no lower held-out loss than those before; never for 0."""
+    """Whether the last `patience` epochs did not lower the held-out loss; never for 0."""
     if not patience or len(history) <= patience:
         return False
     losses = [h.held_out_loss for h in history]
@@ -119,15 +114,9 @@ class Trainer:
     """Network, averaged network and optimizer of one fold."""
 
     def __init__(
-        self,
-        model: SeverityNet,
-        crops: Crops,
-        config: ClassifyConfig,
-        augmenter: Augmenter,
-        *,
-        fold: int,
-        device: torch.device,
-    ) -> None:
+        self, model: SeverityNet, crops: Crops, config: ClassifyConfig, augmenter: Augmenter, *,
+        fold: int, device: torch.device,
+    ) -> None:  # fmt: skip
         train = config.train
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
@@ -136,7 +125,7 @@ class Trainer:
         self.averaged = self.averaged.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
         self.best: dict[str, Tensor] | None = None
         self.crops, self.config, self.augmenter, self.fold, self.device = crops, train, augmenter, fold, device
-        self.views = config.crop.views
+        self.channel_groups = config.crop.channel_groups
         self.bf16 = use_bf16(train.amp, device)
         self.weights = row_weights(
             crops.label, crops.family, balance=train.balance, canal_emphasis=train.canal_emphasis
@@ -146,22 +135,23 @@ class Trainer:
         self.optimizer = _optimizer(self.model, train)
 
     def run_epoch(
-        self, epoch: int, *, begun: Begun | None = None, save: Callable[[Begun], None] | None = None
+        self, epoch: int, *, partial: PartialEpoch | None = None, save: Callable[[PartialEpoch], None] | None = None
     ) -> tuple[float, float]:
-        """One pass, or the rest of one; returns the mean loss and the last learning rate.
+        """Runs one epoch, or the rest of a partial one; returns the mean loss and the last learning rate.
 
-        `save` is called on the way with what `begun` wants, every `SAVE_EVERY_SECONDS`.
+        `save` is called every `SAVE_EVERY_SECONDS` with the state to continue from.
         """
         rng = np.random.default_rng([self.config.seed, self.fold, epoch])
         torch.manual_seed(int(rng.integers(2**31)))
         compose = study_batches if self.any_scale > 0 else plain_batches
         batches = compose(self.crops, self.config.batch, rng)
-        # Summed where it is computed: reading each loss would make a GPU wait for the next batch.
-        total, rate, first = torch.zeros((), dtype=torch.float64, device=self.device), 0.0, 0
-        if begun is not None:
-            first, total = begun.step, total + begun.total
-            rng.bit_generator.state = json.loads(begun.numpy_state)
-            self._set_torch_state(begun.torch_state)
+        # The sum stays on the device, because reading each loss would make a GPU wait. Apple GPUs have no float64.
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        total, rate, first = torch.zeros((), dtype=exact, device=self.device), 0.0, 0
+        if partial is not None:
+            first, total = partial.step, total + partial.total
+            rng.bit_generator.state = json.loads(partial.numpy_state)
+            self._set_torch_state(partial.torch_state)
         self.model.train()
         saved = time.monotonic()
         stream = track(prefetched(self.crops, batches[first:]), f"epoch {epoch + 1}", total=len(batches) - first)
@@ -172,19 +162,21 @@ class Trainer:
             total = total + self.update(self.prepare(rows, patches, rng), rows, epoch * self.steps + step)
             if save is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS and step + 1 < len(batches):
                 state = json.dumps(rng.bit_generator.state)
-                save(Begun(step=step + 1, total=float(total), numpy_state=state, torch_state=self._torch_state()))
+                save(
+                    PartialEpoch(step=step + 1, total=float(total), numpy_state=state, torch_state=self._torch_state())
+                )
                 saved = time.monotonic()
         return float(total) / len(batches), rate
 
     def prepare(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        """The network's input of some rows, augmented on the device. # [b, channels, size, size]"""
+        """The network's input [b, channels, size, size] for some rows, augmented on the device."""
         draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
         x = self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw)
-        x = standardise(x, self.views)
+        x = standardise(x, self.channel_groups)
         return x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x
 
     def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
-        """One step of the optimizer on prepared input; `step` counts over all epochs. Returns the loss. # []"""
+        """Runs one step of the optimizer on prepared input and returns the loss; `step` counts over all epochs."""
         crops = self.crops
         family, level = family_and_level(crops.finding[rows], self.device)
         label = torch.from_numpy(crops.label[rows].astype(np.int64)).to(self.device)
@@ -202,11 +194,11 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self._average(step)
-        return loss.detach().double()
+        return loss.detach()
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        # The average forgets faster at first, or the random start would weigh on it for long.
+        # The average forgets faster at first; otherwise the random start would weigh on it for a long time.
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
         for kept, new in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
             if kept.dtype.is_floating_point:
@@ -219,26 +211,26 @@ class Trainer:
             self.best = {k: v.detach().clone() for k, v in self.averaged.state_dict().items()}
 
     def kept(self) -> SeverityNet:
-        """The network to keep, as `TrainConfig.keep` says."""
+        """The network to keep, according to `TrainConfig.keep`."""
         if self.best is not None:
             self.averaged.load_state_dict(self.best)
         return self.averaged
 
-    def save(self, folder: Path, history: list[EpochResult], begun: Begun | None = None) -> None:
-        """Writes everything a killed run needs, after whole epochs or within one."""
+    def save(self, folder: Path, history: list[EpochResult], partial: PartialEpoch | None = None) -> None:
+        """Saves the state to continue from, after whole epochs or within one."""
         tensors = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict()}
         if self.best is not None:
             tensors["best"] = self.best
         state: dict[str, Any] = {
             "optimizer": self.optimizer.state_dict(),
             "history": [[h.epoch, h.train_loss, h.held_out_loss, h.learning_rate, h.seconds] for h in history],
-            "begun": None if begun is None else [begun.total, begun.numpy_state, begun.torch_state],
+            "partial": None if partial is None else [partial.total, partial.numpy_state, partial.torch_state],
         }
-        step = 0 if begun is None else begun.step
+        step = 0 if partial is None else partial.step
         save_progress(folder, Progress(epoch=len(history), step=step, tensors=tensors, state=state))
 
-    def resume(self, folder: Path) -> tuple[list[EpochResult], Begun | None]:
-        """The finished epochs and what is done of the next one; nothing where there is no progress."""
+    def resume(self, folder: Path) -> tuple[list[EpochResult], PartialEpoch | None]:
+        """Loads a saved state, if there is one; returns the finished epochs and the started one."""
         loaded = load_progress(folder)
         if loaded is None:
             return [], None
@@ -247,13 +239,13 @@ class Trainer:
         self.averaged.load_state_dict(tensors["averaged"])
         self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
         self.optimizer.load_state_dict(state["optimizer"])
-        log(f"fold {self.fold}: continues after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
+        log(f"fold {self.fold}: continuing after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
         names = ("epoch", "train_loss", "held_out_loss", "learning_rate", "seconds")
         history = [EpochResult(**dict(zip(names, values, strict=True))) for values in state["history"]]
-        if state["begun"] is None:
+        if state["partial"] is None:
             return history, None
-        total, numpy_state, torch_state = state["begun"]
-        return history, Begun(step=loaded.step, total=total, numpy_state=numpy_state, torch_state=torch_state)
+        total, numpy_state, torch_state = state["partial"]
+        return history, PartialEpoch(step=loaded.step, total=total, numpy_state=numpy_state, torch_state=torch_state)
 
     def _torch_state(self) -> list[Tensor]:
         states = [torch.get_rng_state()]
@@ -266,10 +258,10 @@ class Trainer:
 
 
 def _any_severe_scale(crops: Crops, weights: NDArray[np.float32], config: TrainConfig, steps: int) -> float:
-    """What a batch's summed any-severe losses are multiplied with, so that `any_severe` 1 counts them like a family.
+    """Factor on a batch's summed any-severe losses, chosen so that `any_severe` 1 counts the term like one family.
 
-    An epoch's sum of weighted study losses over their weights is the metric's term; a family's share of the row loss is
-    its share of the row weights.
+    The metric's term is an epoch's sum of weighted study losses divided by their weights. A family's share of the row
+    loss is its share of the row weights.
     """
     if config.any_severe == 0:
         return 0.0
@@ -286,7 +278,7 @@ def _graded(crops: Crops) -> list[NDArray[np.intp]]:
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Rate of a step: linear warm-up, then a cosine to zero at the end of training."""
+    """Learning rate of a step: linear warm-up, then cosine decay to zero at the end of training."""
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
@@ -295,7 +287,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; biases, normalisation gains and the prior are not decayed."""
+    """AdamW without weight decay on biases, normalisation gains and the prior."""
     free_names = ("level_bias", "attention.position_bias")
     named = list(model.named_parameters())
     decayed = [p for name, p in named if p.ndim > 1 and name not in free_names]

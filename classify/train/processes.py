@@ -1,7 +1,7 @@
-"""Several processes that train one run together, as `torchrun` starts them: one process per GPU, each its own folds.
+"""Training one run with several processes, as `torchrun` starts them: one process per GPU, each with its own folds.
 
-Networks of this size gain more from a fold per GPU than from one fold spread over several (the advice of nnU-Net), and
-a fold's result does not depend on how many processes there are.
+Networks of this size gain more from one fold per GPU than from spreading a fold over several GPUs, as nnU-Net advises.
+The result of a fold does not depend on the number of processes.
 """
 
 import os
@@ -15,7 +15,7 @@ from shared.runtime.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process's place among all of the launch: `rank` of `world`, `local_rank` of `local_world` on its machine."""
+    """Place of this process in the launch: `rank` of `world` overall, `local_rank` of `local_world` on its machine."""
 
     rank: int = 0
     world: int = 1
@@ -24,7 +24,7 @@ class Processes:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] | None = None) -> "Processes":
-        """As `torchrun` tells by RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; alone without it."""
+        """Reads what `torchrun` sets: RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Without it, `ALONE`."""
         given = os.environ if environment is None else environment
         if "TORCHELASTIC_RUN_ID" not in given:
             return ALONE
@@ -34,19 +34,19 @@ class Processes:
         )  # fmt: skip
 
     def share(self, folds: Sequence[int]) -> list[int]:
-        """The folds this process trains: dealt in turn."""
+        """The folds that this process trains."""
         return list(folds)[self.rank :: self.world]
 
     def check(self, folds: Sequence[int]) -> None:
         """Raises `InputError` when there are more processes than folds."""
         if self.world > len(folds):
             raise InputError(
-                f"{self.world} processes for {len(folds)} folds: each trains whole folds; "
+                f"{self.world} processes for {len(folds)} folds, but each process trains whole folds; "
                 f"start torchrun with --nproc-per-node {len(folds)} at most"
             )
 
     def device(self, name: str) -> str:
-        """`auto` becomes this process's own GPU where there is one."""
+        """Gives this process its own GPU for `auto`, if there is one."""
         if self.world == 1 or name != "auto":
             return name
         import torch
@@ -55,7 +55,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Lets the first process pass the block before any other enters it."""
+        """Runs the block in the first process before any other process enters it."""
         if self.rank > 0:
             self._meet()
         yield

@@ -1,5 +1,7 @@
 """A tiny challenge directory with crude phantoms, and a grader trained on it once per session."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from classify.config import ClassifyConfig
+from classify.train.request import TrainingResources, TrainRequest
 from classify.train.run import train
+from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, write_grades
-from shared.labels import FINDINGS, Side, View
-from shared.splits import Splits, make_splits
+from shared.detections import Source, write_localizations
+from shared.jitter import Jitter, write_jitter
+from shared.labels import FINDINGS, Condition, Side, View
+from shared.runtime.run import sha256_of, write_run
+from shared.splits import Splits, make_splits, write_splits
 
 STUDIES = 12
 SIZE_PX = 48
@@ -112,8 +119,51 @@ def splits(challenge: Challenge) -> Splits:
 
 
 @pytest.fixture(scope="session")
-def run(challenge, tiny_config, splits, tmp_path_factory) -> Path:
+def one_fold(challenge, tiny_config, splits) -> TrainRequest:
+    """Fold 0 at annotated points."""
+    return TrainRequest(data=challenge, config=tiny_config, folds=(0,), splits=splits)
+
+
+@pytest.fixture(scope="session")
+def run(one_fold, tmp_path_factory) -> Path:
     """Folds 0 and 1, trained at annotated points without interruption; the cache is kept."""
     folder = tmp_path_factory.mktemp("run")
-    train(challenge, folder, tiny_config, folds=[0, 1], splits=splits, device="cpu", keep_cache=True)
+    train(replace(one_fold, folds=(0, 1)), folder, TrainingResources(device="cpu", keep_cache=True))
     return folder
+
+
+@pytest.fixture(scope="session")
+def points_of(challenge) -> Callable[[], dict]:
+    """A fresh copy of the true points, as if stage 1 had detected them."""
+
+    def points() -> dict:
+        lifted = {s: annotated_localizations(challenge.load_study(s).study, p) for s, p in challenge.points.items()}
+        return {
+            s: {f: replace(x, source=Source.DETECTED) for f, x in of_study.items()} for s, of_study in lifted.items()
+        }
+
+    return points
+
+
+@pytest.fixture
+def write_localizer(challenge, splits) -> Callable[..., Path]:
+    """Writes what `lumbar localize train` leaves: out-of-fold points and their error, the splits, run.json."""
+
+    def write(folder: Path, points: dict, *, unmirror: bool = True) -> Path:
+        write_localizations(folder / "localizations.csv", points)
+        write_jitter(folder / "errors.json", {c: Jitter(in_plane_sd_mm=1.5, slice_offsets={0: 1.0}) for c in Condition})
+        write_splits(folder / "splits.json", splits)
+        write_run(
+            folder, command="localize train", started=0, kind="localize", data_fingerprint=challenge.fingerprint,
+            folds={"0": {}, "1": {}, "2": {}}, unmirror=unmirror,
+            localizations_sha256=sha256_of(folder / "localizations.csv"),
+        )  # fmt: skip
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def localizer(write_localizer, points_of, tmp_path) -> Path:
+    """A finished localizer's run folder."""
+    return write_localizer(tmp_path / "localizer", points_of())

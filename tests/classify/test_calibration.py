@@ -24,73 +24,64 @@ def drawn(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     return logits, (rng.random(n)[:, None] > truth.cumsum(1)[:, :2]).sum(1).astype(np.int8)
 
 
-def test_vector_scaling_recovers_temperature_and_bias():
+def test_a_temperature_undoes_overconfidence():
     logits, label = drawn(0, 6000)
-    wrong = Calibration(temperature=0.6, bias=(0.0, 0.5, -0.8))
-    shifted = np.log(wrong(logits))  # a network that is too sure and favours Moderate
-    found = fit_calibration(shifted, label, "vector")
-    assert found(shifted) == pytest.approx(softmax(logits), abs=0.04)
-    error = calibration_error(unweighted(found(shifted)), label)
+    sharp = np.log(Calibration(temperature=0.6)(logits))
+    found = fit_calibration(sharp, label)
+    assert found(sharp) == pytest.approx(softmax(logits), abs=0.04)
+    error = calibration_error(unweighted(found(sharp)), label)
     assert error < 0.03
-    assert error < 0.5 * calibration_error(unweighted(softmax(shifted)), label)
+    assert error < 0.5 * calibration_error(unweighted(softmax(sharp)), label)
 
 
-@pytest.mark.parametrize("method", ["temperature", "vector"])
-def test_without_severe_cases_nothing_becomes_surer(method):
+def test_without_severe_cases_nothing_becomes_surer():
     """A held-out fold of normal discs asks for ever sharper probabilities; the first severe one would cost dearly."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(60, 3)) + np.array([2.0, 0.0, 0.0])
-    assert fit_calibration(logits, np.zeros(60, np.int8), method) == Calibration()
-    softened = fit_calibration(np.where(np.arange(60)[:, None] < 30, 4, -4) * logits, np.zeros(60, np.int8), method)
+    assert fit_calibration(logits, np.zeros(60, np.int8)) == Calibration()
+    softened = fit_calibration(np.where(np.arange(60)[:, None] < 30, 4, -4) * logits, np.zeros(60, np.int8))
     assert softened.temperature > 1
-    assert softened.bias == (0, 0, 0)
 
 
 def test_undoing_a_calibration_gives_logits_that_it_maps_back():
     logits, _ = drawn(1, 50)
-    calibration = Calibration(temperature=1.7, bias=(0.0, 0.3, -0.4))
+    calibration = Calibration(temperature=1.7)
     p = calibration(logits)
     assert calibration(calibration.undo(p)) == pytest.approx(p)
 
 
-@pytest.mark.parametrize("method", ["temperature", "vector"])
-def test_a_studys_own_grades_do_not_calibrate_it(method):
+def test_a_studys_own_grades_do_not_calibrate_it():
     logits, label = drawn(2, 400)
     study = np.repeat(np.arange(20), 20)
     changed = label.copy()
     changed[study == 3] = 2 - changed[study == 3]
-    before, after = (cross_fitted(1.5 * logits, y, study, method) for y in (label, changed))
+    before, after = (cross_fitted(1.5 * logits, y, study) for y in (label, changed))
     assert np.array_equal(before[study == 3], after[study == 3])
     assert not np.array_equal(before, after)
-    assert cross_fitted(logits, label, study, "none") == pytest.approx(softmax(logits))
 
 
-@pytest.mark.parametrize("method", ["temperature", "vector"])
-def test_a_calibration_is_kept_only_where_it_helps_other_studies(method):
+def test_a_calibration_is_kept_only_where_it_helps_other_studies():
     study = np.repeat(np.arange(40), 10)
     kept = {"too sure": 0, "sound": 0}
     for seed in range(20):
         logits, label = drawn(seed, 400)
-        kept["too sure"] += fit_where_it_helps(2.5 * logits, label, study, method) != IDENTITY
-        kept["sound"] += fit_where_it_helps(logits, label, study, method) != IDENTITY
-        assert fit_where_it_helps(2.5 * logits, label, study, "none") == IDENTITY
+        kept["too sure"] += fit_where_it_helps(2.5 * logits, label, study) != IDENTITY
+        kept["sound"] += fit_where_it_helps(logits, label, study) != IDENTITY
     assert kept["too sure"] == 20
     assert kept["sound"] <= 2  # chance alone passes two standard errors in one of forty cases
     logits, label = drawn(0, 60)
-    assert fit_where_it_helps(2.5 * logits, label, np.zeros(60, np.intp), method) == IDENTITY
+    assert fit_where_it_helps(2.5 * logits, label, np.zeros(60, np.intp)) == IDENTITY
 
 
-@pytest.mark.parametrize("method", ["temperature", "vector"])
-def test_a_few_severe_studies_in_one_group_do_not_let_the_rest_be_sharpened(method):
+def test_a_few_severe_studies_in_one_group_do_not_let_the_rest_be_sharpened():
     """Five severe rows, all of studies that are left out together: no fit without them knows what missing one costs."""
     logits, label = drawn(5, 1000)
     label = np.minimum(label, 1).astype(np.int8)
     study = np.repeat(np.arange(50), 20)
     group = next(own for own in _groups(study) if own[0])
     label[np.flatnonzero(group)[:5]] = 2
-    found = fit_where_it_helps(0.5 * logits, label, study, method)
+    found = fit_where_it_helps(0.5 * logits, label, study)
     assert found.temperature >= 1
-    assert found.bias == (0, 0, 0)
 
 
 def test_chance_alone_leaves_an_error_that_falls_with_more_rows():

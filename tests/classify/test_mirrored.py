@@ -1,5 +1,6 @@
 """Which way round crops of a mirrored axial series lie: in the training cache and in prediction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,12 @@ def test_crops_of_a_mirrored_series_lie_the_right_way_round(sound: Challenge, mi
 
 @pytest.mark.parametrize("unmirror", [True, False])
 def test_the_cache_follows_the_switch(sound: Challenge, mirrored: Challenge, tmp_path: Path, unmirror: bool) -> None:
-    config = CROP.model_copy(update={"unmirror": unmirror})
-    cached = [
-        build_cache(CacheJob(data=c, config=config, localizations=None, conditions=RECESSES), tmp_path / str(k))
-        for k, c in enumerate((sound, mirrored))
+    jobs = [
+        CacheJob(data=c, config=CROP, localizations=None, conditions=RECESSES, unmirror=unmirror)
+        for c in (sound, mirrored)
     ]
+    cached = [build_cache(job, tmp_path / str(k)) for k, job in enumerate(jobs)]
+    assert jobs[0].key != replace(jobs[0], unmirror=not unmirror).key
     alike = [_alike(cached[0].patches[0, f], cached[1].patches[0, f]) for f in np.flatnonzero(cached[0].present[0])]
     assert (min(alike) > 0.99) is unmirror
     assert any("is mirrored" in p for p in cached[1].problems) is unmirror
@@ -94,12 +96,12 @@ def test_prediction_grades_the_study_as_shown(mirrored: Challenge, unmirror: boo
         def __init__(self) -> None:
             self.unmirror, self.studies = unmirror, []
 
-        def grade(self, study: Study, points: dict) -> predict_module.Graded:
+        def grade(self, study: Study, points: dict) -> predict_module.StudyGrades:
             self.studies.append(study)
-            return predict_module.Graded(values=np.full((25, 3), 1 / 3), from_model=np.zeros(25, bool))
+            return predict_module.StudyGrades(values=np.full((25, 3), 1 / 3), from_model=np.zeros(25, bool))
 
-    grader = Seen()
-    _, problems = predict_module.predict_studies(grader, mirrored, mirrored.study_ids, {})
+    classifier = Seen()
+    _, problems = predict_module.predict_studies(lambda _: classifier, mirrored, mirrored.study_ids, {})
     given = mirrored.load_study(mirrored.study_ids[0]).study
-    assert (grader.studies[0] != given) is unmirror
+    assert (classifier.studies[0] != given) is unmirror
     assert any("is mirrored" in text for text in problems) is unmirror

@@ -13,7 +13,7 @@ import pytest
 from classify.crop_cache import CacheJob, build_cache
 from classify.network.checkpoint import load_card
 from classify.noisy_labels import read_noisy, write_noisy
-from classify.train.held_out import select_crops
+from classify.samples import select_crops
 from classify.train.processes import ALONE, Processes
 from shared.labels import FINDINGS, Condition
 from shared.probabilities import read_probabilities
@@ -65,7 +65,7 @@ def test_two_processes_train_two_folds_of_one_run(challenge, run, tmp_path):
     """Started as `torchrun` starts them, on the CPU: each trains a fold, and one run folder holds both."""
     folds = read_splits(run / "splits.json").folds
     write_splits(tmp_path / "two.json", Splits(seed=0, folds=(folds[0] + folds[2], folds[1])))
-    words = [sys.executable, "-m", "classify.train.run", str(challenge.root), str(tmp_path / "run")]
+    words = [sys.executable, "-m", "classify.train", str(challenge.root), str(tmp_path / "run")]
     words += ["--config", str(run / "config.toml"), "--set", "train.epochs=1", "--condition", "canal"]
     words += ["--splits", str(tmp_path / "two.json"), "--device", "cpu", "--workers", "1"]
     with socket.socket() as probe:

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify.calibrate import IDENTITY, fit_calibration, softmax, weighted_log_loss
-from classify.cli import main_train
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, JitterConfig, PerFamily, TrainConfig
 from classify.device import pick_device
 from classify.evaluate import calibration_error, confusion
 from classify.network.augment import UNCHANGED, Augmenter, center, standardise
-from classify.network.infer import predict_logits
 from classify.network.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
 from classify.samples import Crops
+from classify.train.command import main
+from classify.train.held_out import predict_logits
 from classify.train.loop import learning_rate
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
@@ -206,12 +206,8 @@ def test_temperature_recovers_overconfidence():
     # Labels drawn so that the weighted-optimal prediction is softmax(logits).
     truth = unweighted(softmax(logits))
     label = np.array([rng.choice(3, p=p) for p in truth], dtype=np.int8)
-    for method in ("temperature", "vector"):
-        found = fit_calibration(logits * 2, label, method)
-        assert found.temperature == pytest.approx(2, rel=0.1)
-        assert found.bias == pytest.approx((0, 0, 0), abs=0.15)
-        assert fit_calibration(logits[:5], label[:5], method) == IDENTITY
-    assert fit_calibration(logits * 2, label, "none") == IDENTITY
+    assert fit_calibration(logits * 2, label).temperature == pytest.approx(2, rel=0.1)
+    assert fit_calibration(logits[:5], label[:5]) == IDENTITY
     assert np.isnan(weighted_log_loss(softmax(logits[:2]), np.array([-1, -1], np.int8)))
 
 
@@ -255,11 +251,9 @@ def test_devices_by_name_and_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("1") == torch.device("cuda", 1)
     assert pick_device("cuda:0") == torch.device("cuda", 0)
-    for name in ("2", "cuda:2"):
-        with pytest.raises(InputError, match="2 CUDA devices"):
+    for name in ("2", "cuda:2", "0,1"):
+        with pytest.raises(InputError, match=r"expected auto.*2 CUDA devices"):
             pick_device(name)
-    with pytest.raises(InputError, match="expected auto"):
-        pick_device("0,1")
 
 
 def test_an_even_number_of_slices_is_refused():
@@ -272,12 +266,12 @@ def test_an_even_number_of_slices_is_refused():
     [
         (["absent", "run"], "no such folder"),
         (["absent", "run", "--set", "train.epoch=3"], "did you mean 'train.epochs'"),
-        (["absent", "run", "--weights", "none", "--set", "model.pretrained=none"], "keep one"),
+        (["absent", "run", "--weights", "none", "--set", "model.weights=none"], "keep one"),
     ],
 )
 def test_bad_arguments_give_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main_train(arguments) == 1
+    assert main(arguments) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert message in err
@@ -292,11 +286,12 @@ def test_importable_without_ultralytics():
         "        if name.split('.')[0] in ('ultralytics', 'localize', 'pipelines'): raise ImportError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
         "import classify\n"
-        "for m in pkgutil.iter_modules(classify.__path__): importlib.import_module('classify.' + m.name)\n"
+        "for m in pkgutil.walk_packages(classify.__path__, 'classify.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_command_line_loads_no_torch():
-    code = "import sys, classify.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, classify.cli, classify.train.command; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

@@ -11,12 +11,13 @@ from classify.config import AugmentConfig, CropConfig, PerFamily
 from classify.crop_cache import cut_crops
 from classify.crops import CropSpec, _slice_at
 from classify.network.augment import UNCHANGED, Augmenter, center, standardise
-from classify.predict import predict_out_of_fold
+from classify.predict import PredictRequest, predict_studies
+from classify.train.request import TrainingResources
 from classify.train.run import train
-from shared.annotations import annotated_localizations
 from shared.detections import Localization, Source
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View
+from shared.out_of_fold import OutOfFold
 from shared.probabilities import read_probabilities
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, order_slices
@@ -115,7 +116,7 @@ def test_where_the_view_shows_nothing_of_the_place_it_is_black():
         assert channels[:3].any()
         assert not channels[3:].any()
         assert problems == []
-    assert torch.isfinite(standardise(torch.from_numpy(channels[None]).float() / 255, views=2)).all()
+    assert torch.isfinite(standardise(torch.from_numpy(channels[None]).float() / 255, groups=2)).all()
 
 
 def test_of_two_series_the_first_that_is_near_enough_is_taken():
@@ -179,7 +180,7 @@ def test_a_view_that_is_not_there_stays_black_in_training():
     rng = np.random.default_rng(0)
     patches = torch.from_numpy(rng.integers(0, 256, (8, 10, 40, 40)).astype(np.uint8))
     patches[:4, 5:] = 0
-    x = standardise(changing.apply(patches, changing.draw(rng, np.full(8, CANAL.index), np.ones(8, bool))), views=2)
+    x = standardise(changing.apply(patches, changing.draw(rng, np.full(8, CANAL.index), np.ones(8, bool))), groups=2)
     assert not x[:4, 3:].any()
     assert x[4:, 3:].flatten(1).any(1).all()
     assert x[:, :3].flatten(1).any(1).all()
@@ -187,21 +188,21 @@ def test_a_view_that_is_not_there_stays_black_in_training():
 
 def test_each_view_is_standardised_by_itself():
     x = torch.rand(4, 6, 8, 8) * torch.tensor([1.0, 1, 1, 9, 9, 9])[None, :, None, None]
-    out = standardise(x, views=2)
+    out = standardise(x, groups=2)
     assert torch.allclose(out[:, :3], standardise(x[:, :3]))
     assert torch.allclose(out[:, 3:], standardise(x[:, 3:]))
 
 
-def test_training_and_prediction_see_the_same_two_views(challenge, tiny_config, splits, tmp_path):
+def test_training_and_prediction_see_the_same_two_views(challenge, tiny_config, one_fold, localizer, tmp_path):
     crop_config = tiny_config.crop.model_copy(update={"second_view": True})
     one_epoch = tiny_config.train.model_copy(update={"epochs": 1})
     config = tiny_config.model_copy(update={"crop": crop_config, "train": one_epoch})
-    train(challenge, tmp_path, config, folds=[0], splits=splits, device="cpu")
-    points = {
-        s: annotated_localizations(challenge.load_study(s).study, challenge.points[s]) for s in challenge.study_ids
-    }
-    table, problems = predict_out_of_fold(tmp_path, challenge, points, device="cpu")
+    run = tmp_path / "run"
+    run.mkdir()
+    train(replace(one_fold, config=config), run, TrainingResources(device="cpu"))
+    request = PredictRequest(data=challenge, run=run, points=OutOfFold(localizer), device="cpu")
+    table, problems = predict_studies(request.models(), challenge, request.study_ids, request.localizations)
     assert problems == ()
     assert table.values.shape[1] == len(FINDINGS)
-    written = read_probabilities(tmp_path / "out_of_fold.csv").select(table.study_ids)
+    written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
     assert np.allclose(table.values, written.values, atol=1e-6)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from classify.config import ClassifyConfig
 from classify.network.augment import Augmenter
-from classify.network.model import any_severe_loss, build_model
+from classify.network.model import CANAL, any_severe_loss, build_model
 from classify.samples import Crops
-from classify.train.batches import CANAL, plain_batches, study_batches
+from classify.train.batches import plain_batches, study_batches
 from classify.train.loop import EpochResult, Trainer, stops_early
 from shared.labels import FINDINGS, Condition, findings_of
 from shared.metric import study_losses

@@ -13,41 +13,43 @@ import torch
 
 import classify.crop_cache as data_module
 import classify.report as report_module
+import classify.train.fold as fold_module
 import classify.train.loop as fit_module
 import classify.train.run as train_module
 from classify.calibrate import IDENTITY
-from classify.cli import add_parsers, main_train, run_handler
+from classify.cli import add_parsers
 from classify.config import ClassifyConfig
 from classify.crop_cache import CacheJob, build_cache, using_cache
 from classify.device import use_deterministic
 from classify.evaluate import evaluate
 from classify.network.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
-from classify.predict import Grader, predict_out_of_fold, predict_studies
+from classify.predict import Classifier, PredictRequest, predict_studies
 from classify.report import evaluate_run
 from classify.samples import Crops
+from classify.train.command import main
 from classify.train.held_out import held_out_table
-from classify.train.run import FoldStudies, train
+from classify.train.request import TrainingResources, TrainRequest
+from classify.train.run import train
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
-from shared.detections import Localization, Source, write_localizations
+from shared.detections import write_localizations
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
+from shared.out_of_fold import OutOfFold
 from shared.probabilities import FLOOR, read_probabilities
-from shared.runtime.errors import InputError
-from shared.runtime.run import write_run
+from shared.runtime.errors import InputError, exit_code
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
-
-def localizations_of(challenge: Challenge) -> dict[str, dict]:
-    return {s: annotated_localizations(challenge.load_study(s).study, challenge.points[s]) for s in challenge.study_ids}
-
-
-def detected(localizations: dict[str, dict]) -> dict[str, dict]:
-    return {s: {f: _replaced(x, source=Source.DETECTED) for f, x in of.items()} for s, of in localizations.items()}
+CPU = TrainingResources(device="cpu")
+RESUME = TrainingResources(device="cpu", resume=True)
 
 
-def _replaced(localization: Localization, **changes: object) -> Localization:
-    return replace(localization, **changes)
+def command(*words: object) -> int:
+    """Exit code of `lumbar classify ...`."""
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers())
+    arguments = parser.parse_args(list(map(str, words)))
+    return exit_code(lambda: arguments.func(arguments))
 
 
 def test_run_folder_explains_itself(run, challenge, splits):
@@ -64,7 +66,7 @@ def test_run_folder_explains_itself(run, challenge, splits):
     assert pooled.from_model.all()
 
 
-def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config, splits, tmp_path, monkeypatch):
+def test_a_killed_run_continues_to_the_same_weights(run, one_fold, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 
@@ -82,51 +84,60 @@ def test_a_killed_run_continues_to_the_same_weights(run, challenge, tiny_config,
     shutil.copytree(run / "cache", tmp_path / "cache")
     monkeypatch.setattr(fit_module, "save_progress", save_then_die)
     with pytest.raises(KilledError):
-        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu")
+        train(one_fold, tmp_path, CPU)
     assert [p.name for p in (tmp_path / "fold0" / "progress").iterdir()] == ["epoch-0000-step-000001"]
     assert not (tmp_path / "fold0" / MODEL_FILE).exists()
     with pytest.raises(InputError, match="unfinished"):
-        Grader.load(tmp_path)
+        Classifier.load(tmp_path)
     monkeypatch.setattr(fit_module, "save_progress", save)
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save_card", die)
+        patch.setattr(fold_module, "save_card", die)
         with pytest.raises(KilledError):  # after the last epoch, before the model card
-            train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+            train(one_fold, tmp_path, RESUME)
     monkeypatch.setattr(fit_module.Trainer, "run_epoch", die)  # the epochs are not run again
-    train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    train(one_fold, tmp_path, RESUME)
     for name in ("model.safetensors", "probabilities.csv", "log.csv", "model.json"):
         assert (tmp_path / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
     assert not (tmp_path / "fold0" / "progress").exists()
     assert not (tmp_path / "cache").exists()
 
 
-def test_another_config_cannot_resume(run, challenge, tiny_config, splits):
-    other = ClassifyConfig.model_validate(tiny_config.model_dump() | {"jitter": {"slice_shift": 0.0}})
+def test_another_config_cannot_resume(run, one_fold):
+    other = ClassifyConfig.model_validate(one_fold.config.model_dump() | {"jitter": {"slice_shift": 0.0}})
     with pytest.raises(InputError, match="config changed"):
-        train(challenge, run, other, folds=[0], splits=splits, resume=True)
+        train(replace(one_fold, config=other), run, RESUME)
 
 
-def test_leaks_raise(challenge, tiny_config, splits, tmp_path):
-    with pytest.raises(InputError, match="both trained on and held out"):
-        FoldStudies(training=("1", "2"), held_out=("2", "3"))
-    fewer = Splits(seed=0, folds=(splits.folds[0], splits.folds[1]))
+def test_leaking_splits_cannot_be_handed_in(one_fold, splits, points_of, localizer):
+    """Every way to train at points that a detector may have seen: none of them gets as far as a request."""
+    with pytest.raises(ValueError, match="held out by more than one fold"):
+        Splits(seed=0, folds=(("1", "2"), ("2", "3")))
     with pytest.raises(InputError, match="only in the data"):
-        train(challenge, tmp_path, tiny_config, folds=[0], splits=fewer)
+        replace(one_fold, splits=Splits(seed=0, folds=splits.folds[:2]))
+    with pytest.raises(TypeError, match="expected OutOfFold or None, got dict"):
+        replace(one_fold, points=points_of())
+    points = OutOfFold(localizer)
+    assert replace(one_fold, points=points).measured == points.jitter
+    other = make_splits(one_fold.data.study_ids, one_fold.data.grades, folds=3, seed=7)
+    with pytest.raises(InputError, match="other folds"):
+        replace(one_fold, points=points, splits=other)
+    with pytest.raises(InputError, match="trained on other data"):
+        replace(one_fold, points=points, data=replace(one_fold.data, points={}))
+    write_localizations(localizer / "localizations.csv", dict(list(points_of().items())[1:]))
+    with pytest.raises(InputError, match="the file was changed"):
+        OutOfFold(localizer)
 
 
-@pytest.fixture
-def localizer(challenge, splits, tmp_path) -> Path:
-    """What `lumbar localize train` leaves: out-of-fold points and their error, the splits, run.json."""
-    folder = tmp_path / "localizer"
-    write_localizations(folder / "localizations.csv", detected(localizations_of(challenge)))
-    write_jitter(folder / "errors.json", {c: Jitter(in_plane_sd_mm=1.5, slice_offsets={0: 1.0}) for c in Condition})
-    write_splits(folder / "splits.json", splits)
-    write_run(folder, command="localize train", started=0, kind="localize", data_fingerprint=challenge.fingerprint)
-    return folder
+@pytest.mark.parametrize("unmirror", [True, False])
+def test_mirrored_series_are_read_as_the_localizer_read_them(one_fold, write_localizer, points_of, tmp_path, unmirror):
+    points = OutOfFold(write_localizer(tmp_path, points_of(), unmirror=unmirror))
+    assert replace(one_fold, points=points).unmirror is unmirror
+    assert one_fold.unmirror
 
 
-def test_only_out_of_fold_localizations_train_a_grader(challenge, splits, localizer, tmp_path, capsys, monkeypatch):
-    """A detector must not have trained on a study that validates the grader."""
+def test_a_request_is_checked_before_anything_is_deleted(
+    challenge, splits, localizer, points_of, write_localizer, tmp_path, capsys, monkeypatch
+):
     run = tmp_path / "run"
     run.mkdir()
     (run / "kept.txt").touch()
@@ -135,68 +146,68 @@ def test_only_out_of_fold_localizations_train_a_grader(challenge, splits, locali
     arguments += ["--splits", str(localizer / "splits.json")]
 
     def refused() -> str:
-        assert main_train(arguments) == 1
-        assert (run / "kept.txt").exists()  # nothing is deleted before everything is known to be right
+        assert main(arguments) == 1
+        assert (run / "kept.txt").exists()
         return capsys.readouterr().err
 
-    other = make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7)
-    write_splits(tmp_path / "other.json", other)
+    write_splits(tmp_path / "other.json", make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7))
     arguments[-1] = str(tmp_path / "other.json")
     assert "other folds" in refused()
     arguments[-1] = str(localizer / "splits.json")
-    arguments[3] = str(localizer / "fold0" / "localizations.csv")
-    write_localizations(Path(arguments[3]), localizations_of(challenge))
-    assert "expected RUN/localizations.csv of `lumbar localize train`" in refused()
+    for elsewhere in (localizer / "fold0" / "localizations.csv", localizer / "points.csv"):
+        write_localizations(elsewhere, points_of())
+        arguments[3] = str(elsewhere)
+        assert "expected RUN/localizations.csv of `lumbar localize train`" in refused()
     arguments[3] = str(csv)
     arguments[6] = "gpu"
-    assert "--device 'gpu'" in refused()
+    assert "--device gpu: expected auto" in refused()
     arguments[6] = "cpu"
-    write_localizations(csv, {s: x for s, x in localizations_of(challenge).items() if s in splits.held_out(1)})
+    write_localizer(localizer, {s: x for s, x in points_of().items() if s in splits.held_out(1)})
     assert "fold 0: none of its 4 held-out studies has localizations" in refused()
 
     calls = []
-    monkeypatch.setattr(train_module, "train", lambda *_, **options: calls.append(options))
-    assert main_train([*arguments, "--fold", "1"]) == 0
-    assert calls[0]["jitter"][Condition.CANAL].in_plane_sd_mm == 1.5  # errors.json beside the points
+    monkeypatch.setattr(train_module, "train", lambda request, *_: calls.append(request))
+    assert main([*arguments, "--fold", "1"]) == 0
+    assert calls[0].measured[Condition.CANAL].in_plane_sd_mm == 1.5  # errors.json beside the points
+    write_jitter(tmp_path / "e.json", {c: Jitter(in_plane_sd_mm=0.5, slice_offsets={0: 1.0}) for c in Condition})
+    assert main([*arguments, "--fold", "1", "--errors", str(tmp_path / "e.json")]) == 0
+    assert calls[1].measured[Condition.CANAL].in_plane_sd_mm == 0.5
     facts = json.loads((localizer / "run.json").read_text())
     (localizer / "run.json").write_text(json.dumps(facts | {"data_fingerprint": "0"}))
     (run / "kept.txt").touch()
     assert "other data" in refused()
 
 
-def test_localizations_of_other_studies_are_refused(challenge, tiny_config, splits, tmp_path):
-    points = localizations_of(challenge)
-    points["999"] = points[challenge.study_ids[0]]
-    with pytest.raises(InputError, match="study 999 is not in"):
-        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, localizations=points, device="cpu")
-
-
-def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, tmp_path):
+def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, write_localizer, tmp_path):
     out = tmp_path / "out"
-    parser = argparse.ArgumentParser()
-    add_parsers(parser.add_subparsers())
-    csv = str(localizer / "localizations.csv")
-    words = ["predict", str(challenge.root), str(run), str(out), "--part", "train", "--device", "cpu"]
-    assert run_handler(parser.parse_args([*words, "--localizations", csv])) == 0
+    words = ["predict", challenge.root, run, out, "--part", "train", "--device", "cpu"]
+    words += ["--localizations", localizer / "localizations.csv"]
+    assert command(*words) == 0
     assert sorted(p.name for p in out.iterdir()) == ["probabilities.csv", "run.json", "submission.csv"]
-    write_localizations(localizer / "localizations.csv", {})
-    assert run_handler(parser.parse_args([*words, "--localizations", csv, "--overwrite"])) == 1
+    write_localizer(localizer, {})
+    assert command(*words, "--overwrite") == 1
     assert (out / "submission.csv").exists()
 
 
-def test_a_foreign_folder_is_not_resumed(challenge, tiny_config, splits, localizer):
+def test_training_studies_are_graded_at_out_of_fold_points_alone(challenge, run, points_of):
+    with pytest.raises(TypeError, match="expected OutOfFold, got dict"):
+        PredictRequest(data=challenge, run=run, points=points_of())
+
+
+def test_a_foreign_folder_is_not_resumed(one_fold, localizer):
     before = sorted(localizer.iterdir())
     with pytest.raises(InputError, match="cannot resume"):
-        train(challenge, localizer, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+        train(one_fold, localizer, RESUME)
     assert sorted(localizer.iterdir()) == before
 
 
-def test_a_resumed_run_keeps_problems_and_seconds_of_before(challenge, tiny_config, splits, run, tmp_path):
+def test_a_resumed_run_keeps_problems_and_seconds_of_before(one_fold, run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     facts = json.loads((copy / "run.json").read_text())
     earlier = facts | {"problems": ["study 7: lost"], "seconds": 20.0, "earlier_seconds": 100.0}
+    earlier["started"] = "2000-01-01T00:00:00Z"
     (copy / "run.json").write_text(json.dumps(earlier))
-    train(challenge, copy, tiny_config, folds=[0], splits=splits, device="cpu", resume=True)
+    train(one_fold, copy, RESUME)
     again = json.loads((copy / "run.json").read_text())
     assert again["problems"] == ["study 7: lost"]
     assert again["earlier_seconds"] == 120.0
@@ -218,11 +229,7 @@ def test_evaluate_empties_nothing_for_a_run_of_other_data(challenge, localizer, 
     out = tmp_path / "report"
     out.mkdir()
     (out / "kept.txt").touch()
-    parser = argparse.ArgumentParser()
-    add_parsers(parser.add_subparsers())
-    assert (
-        run_handler(parser.parse_args(["evaluate", str(challenge.root), str(localizer), str(out), "--overwrite"])) == 1
-    )
+    assert command("evaluate", challenge.root, localizer, out, "--overwrite") == 1
     assert (out / "kept.txt").exists()
 
 
@@ -239,11 +246,11 @@ def test_gpus_are_asked_for_deterministic_algorithms(monkeypatch):
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
 
 
-def test_divergence_is_named(challenge, tiny_config, splits, run, tmp_path, monkeypatch):
+def test_divergence_is_named(one_fold, run, tmp_path, monkeypatch):
     shutil.copytree(run / "cache", tmp_path / "cache")
     monkeypatch.setattr(fit_module, "weighted_loss", lambda logits, *_, **__: logits.sum() * float("nan"))
     with pytest.raises(InputError, match=r"fold 0 epoch 1: .* train\.learning_rate"):
-        train(challenge, tmp_path, tiny_config, folds=[0], splits=splits, device="cpu")
+        train(one_fold, tmp_path, CPU)
 
 
 def test_the_last_process_deletes_the_cache(tmp_path):
@@ -277,7 +284,8 @@ def test_checkpoint_round_trip_and_versions(run, tmp_path):
         {"version": 99},
         {"preprocessing": {**PREPROCESSING, "version": 0}},
         {"calibration": 3},
-        {"calibration": {"canal": {"temperature": 1.0, "bias": [0, 0, 0]}}},
+        {"calibration": {"canal": {"temperature": 1.0}}},
+        {"calibration": {name: {"temperature": 0} for name in value["calibration"]}},
     ):
         (tmp_path / "fold0" / MODEL_FILE).write_text(json.dumps(value | change))
         with pytest.raises(InputError, match=MODEL_FILE):
@@ -287,9 +295,10 @@ def test_checkpoint_round_trip_and_versions(run, tmp_path):
         load_model(tmp_path / "fold0", card, torch.device("cpu"))
 
 
-def test_prediction_equals_the_held_out_probabilities(run, challenge, splits):
+def test_prediction_equals_the_held_out_probabilities(run, challenge, localizer):
     """One cropper: grading a held-out study from its DICOM files gives what training wrote for it."""
-    table, problems = predict_out_of_fold(run, challenge, localizations_of(challenge), device="cpu")
+    request = PredictRequest(data=challenge, run=run, points=OutOfFold(localizer), device="cpu")
+    table, problems = predict_studies(request.models(), challenge, request.study_ids, request.localizations)
     assert problems == ()
     written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
     assert np.allclose(table.values, written.values, atol=1e-6)
@@ -298,50 +307,54 @@ def test_prediction_equals_the_held_out_probabilities(run, challenge, splits):
 def test_fold_ensemble_is_the_mean(run, challenge):
     study = challenge.load_study(challenge.study_ids[0]).study
     points = annotated_localizations(study, challenge.points[study.study_id])
-    one, two, both = (Grader.load(run, folds=f, device="cpu").grade(study, points) for f in ([0], [1], None))
+    one, two, both = (Classifier.load(run, folds=f, device="cpu").grade(study, points) for f in ([0], [1], None))
     assert np.allclose((one.values + two.values) / 2, both.values)
-    views = Grader.load(run, folds=[0], device="cpu", tta=True).grade(study, points)
-    assert views.from_model.all()
-    assert views.values.sum(1) == pytest.approx(np.ones(25))
-    assert not np.allclose(views.values, one.values, atol=1e-4)
+    averaged = Classifier.load(run, folds=[0], device="cpu", tta=True).grade(study, points)
+    assert averaged.from_model.all()
+    assert averaged.values.sum(1) == pytest.approx(np.ones(25))
+    assert not np.allclose(averaged.values, one.values, atol=1e-4)
     with pytest.raises(InputError, match="fold 2 is not trained"):
-        Grader.load(run, folds=[2])
+        Classifier.load(run, folds=[2])
 
 
-def test_missing_or_unreadable_findings_get_the_prior(run, challenge, tmp_path):
+def test_missing_or_unreadable_findings_get_the_prior(run, challenge, points_of, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(challenge.root, root)
     study_id, other = challenge.study_ids[:2]
-    localizations = localizations_of(challenge)
+    localizations = points_of()
     del localizations[study_id][FINDINGS[0]]
     broken = localizations[study_id][FINDINGS[20]]
     path = root / "train_images" / study_id / broken.series_id / f"{broken.instance_number}.dcm"
     path.write_bytes(path.read_bytes()[:-2000])
-    grader = Grader.load(run, device="cpu")
-    table, problems = predict_studies(grader, Challenge.open(root), [study_id, other], localizations)
+    classifier = Classifier.load(run, device="cpu")
+    table, problems = predict_studies(lambda _: classifier, Challenge.open(root), [study_id, other], localizations)
     assert not table.from_model[0, [0, 20]].any()
-    assert np.allclose(table.values[0, 0], grader.prior[0])
+    assert np.allclose(table.values[0, 0], classifier.prior[0])
     assert table.from_model[1].all()
     assert problems
     assert all(study_id in p for p in problems)
 
 
-def test_trained_on_localizations(challenge, tiny_config, splits, run, tmp_path):
+def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_localizer, tmp_path):
     """Held-out studies are graded at localizations alone; without one the row is the prior's."""
-    points = detected(localizations_of(challenge))
+    points = points_of()
     study_id = splits.held_out(0)[0]
     del points[study_id][FINDINGS[7]]
-    one_epoch = ClassifyConfig.model_validate(
-        tiny_config.model_dump() | {"train": tiny_config.train.model_dump() | {"epochs": 1}}
-    )
-    train(challenge, tmp_path, one_epoch, folds=[0], splits=splits, localizations=points, device="cpu",
-          conditions=(Condition.CANAL, Condition.FORAMINAL))  # fmt: skip
-    table = read_probabilities(tmp_path / "fold0" / "probabilities.csv").select([study_id])
+    one_epoch = one_fold.config.model_copy(update={"train": one_fold.config.train.model_copy(update={"epochs": 1})})
+    request = TrainRequest(
+        data=challenge, config=one_epoch, folds=(0,), splits=splits, conditions=(Condition.CANAL, Condition.FORAMINAL),
+        points=OutOfFold(write_localizer(tmp_path / "localizer", points, unmirror=False)),
+    )  # fmt: skip
+    run = tmp_path / "run"
+    run.mkdir()
+    train(request, run, CPU)
+    table = read_probabilities(run / "fold0" / "probabilities.csv").select([study_id])
     trained = np.array([f.condition is not Condition.SUBARTICULAR for f in FINDINGS])
     trained[7] = False
     assert np.array_equal(table.from_model[0], trained)
-    assert load_card(tmp_path / "fold0").held_out_points == "localized"
-    evaluate_run(challenge, tmp_path, tmp_path / "report")
+    card = load_card(run / "fold0")
+    assert (card.held_out_points, card.unmirror) == ("localized", False)
+    evaluate_run(challenge, run, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Not shown" in page
     assert page.count("<img") == 2

@@ -1,4 +1,4 @@
-"""Ways to look at a crop: views at prediction, slices by attention, sides unmirrored, and what occlusion shows."""
+"""Test-time augmentation, attention over slices, and occlusion maps."""
 
 import numpy as np
 import torch
@@ -18,19 +18,19 @@ CANAL = Finding(condition=Condition.CANAL, side=None, level=Level.L1_L2).index
 FORAMEN = Finding(condition=Condition.FORAMINAL, side=Side.LEFT, level=Level.L1_L2).index
 
 
-def test_views_surround_the_centre_and_mirror_the_canal_alone():
+def test_variants_surround_the_centre_and_mirror_the_canal_alone():
     patches = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 48, 48)).astype(np.uint8))
     findings = np.array([CANAL, FORAMEN])
     plain = network_inputs(patches, findings, CROP, tta=False)
-    views = network_inputs(patches, findings, CROP, tta=True)
+    variants = network_inputs(patches, findings, CROP, tta=True)
     assert len(plain) == 1
-    assert len(views) == 10
+    assert len(variants) == 10
     assert torch.equal(plain[0], standardise(center(patches, CROP)))
-    assert torch.allclose(views[0], plain[0], atol=1e-3)
-    mirrored = views[-1]
+    assert torch.allclose(variants[0], plain[0], atol=1e-3)
+    mirrored = variants[-1]
     assert torch.allclose(mirrored[0], plain[0][0].flip(0), atol=1e-3)
     assert torch.allclose(mirrored[1], plain[0][1], atol=1e-3)
-    assert all(not torch.allclose(v, plain[0], atol=0.1) for v in views[1:-1])
+    assert all(not torch.allclose(v, plain[0], atol=0.1) for v in variants[1:-1])
 
 
 def test_attention_starts_as_the_mean_and_learns_which_slice_counts():

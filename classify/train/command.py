@@ -1,0 +1,104 @@
+"""`lumbar classify train` and `python -m classify.train`. Light to import: torch is loaded when the work starts."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shared.labels import Condition
+from shared.runtime import arguments as args
+from shared.runtime.errors import InputError, exit_code
+
+if TYPE_CHECKING:
+    from classify.config import ClassifyConfig
+
+DESCRIPTION = (
+    "Trains the ResNet50 classifier on crops around localized findings, one network per fold. Writes the networks, "
+    "their logs and the out-of-fold probabilities to RUN."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of training and its handler."""
+    args.add_paths(parser, data=args.CHALLENGE, run="run folder to write to")
+    parser.add_argument("--fold", default="all", metavar="K|all", help="fold to train (default: %(default)s)")
+    args.add_path(
+        parser, "--localizations", "CSV", "RUN/localizations.csv of `lumbar localize train` with the same splits "
+        "(default: crops at annotated points, jittered)",
+    )  # fmt: skip
+    args.add_path(
+        parser, "--errors", "JSON", "measured localization error for the jitter of training (default: errors.json "
+        "beside --localizations, otherwise [jitter] of the config)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--condition", action="append", choices=[c.short for c in Condition],
+        help="train only this family of conditions; may be repeated (default: all)",
+    )  # fmt: skip
+    args.add_config(parser, "train.epochs=3")
+    args.add_splits(parser)
+    parser.add_argument("--weights", metavar="none|imagenet|PATH", help="starting weights; imagenet downloads")
+    args.add_workers(parser, "processes that decode images")
+    args.add_device(parser)
+    args.add_path(
+        parser, "--drop-noisy", "CSV", "noisy_labels.csv of an earlier run: grades to leave out of training (they are "
+        "still scored)",
+    )  # fmt: skip
+    parser.add_argument("--keep-cache", action="store_true", help="keep RUN/cache for another call with --resume")
+    args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds to a finished one")
+    parser.set_defaults(func=run)
+
+
+def run(a: argparse.Namespace) -> int:
+    """Trains as the arguments say."""
+    from classify.noisy_labels import read_noisy
+    from classify.train.processes import Processes
+    from classify.train.request import TrainingResources, TrainRequest
+    from classify.train.run import train
+    from shared.data.challenge import Challenge
+    from shared.jitter import read_jitter
+    from shared.out_of_fold import OutOfFold
+    from shared.runtime.files import prepare_output
+    from shared.splits import chosen_splits, parse_folds
+
+    config = _config(a)
+    data = Challenge.open(a.data)
+    splits = chosen_splits(data, a.run, a.splits, resume=a.resume)
+    # All checks come before --overwrite deletes anything.
+    request = TrainRequest(
+        data=data, config=config, splits=splits, folds=tuple(parse_folds(a.fold, splits)),
+        points=OutOfFold.of_file(a.localizations) if a.localizations else None,
+        jitter=read_jitter(a.errors) if a.errors else None,
+        conditions=tuple(c for c in Condition if a.condition is None or c.short in a.condition),
+        without=read_noisy(a.drop_noisy, data) if a.drop_noisy else frozenset(),
+    )  # fmt: skip
+    processes = Processes.of_environment()
+    processes.check(request.folds)
+    resources = TrainingResources(
+        device=a.device, workers=a.workers, resume=a.resume, keep_cache=a.keep_cache, processes=processes
+    )
+    first = processes.rank == 0  # this process prepares the folder for the others
+    inputs = [a.data, a.localizations, a.drop_noisy]
+    with processes.first_alone():
+        prepare_output(a.run, overwrite=a.overwrite and first, resume=a.resume or not first, inputs=inputs)
+    train(request, a.run, resources)
+    sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(request.folds)))} -> {a.run}\n")
+    return 0
+
+
+def _config(a: argparse.Namespace) -> "ClassifyConfig":
+    from classify.config import ClassifyConfig
+
+    overrides = list(a.overrides)
+    if a.weights is not None:
+        if any(o.split("=")[0].strip() == "model.weights" for o in overrides):
+            raise InputError("--weights and --set model.weights are both given; keep one")
+        overrides.append(f'model.weights="{a.weights}"')
+    return ClassifyConfig.load(a.config, tuple(overrides))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `python -m classify.train` and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m classify.train", description=DESCRIPTION)
+    add_arguments(parser)
+    a = parser.parse_args(argv)
+    return exit_code(lambda: run(a), resumable=True)

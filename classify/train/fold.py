@@ -1,0 +1,83 @@
+"""Trains one fold: its network, its calibration and the probabilities of the studies that it holds out."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from classify.crop_cache import CropCache
+from classify.device import use_bf16
+from classify.network.augment import Augmenter
+from classify.network.checkpoint import WEIGHTS_FILE, ModelCard, save_card, save_weights
+from classify.network.model import SeverityNet, build_model
+from classify.samples import select_crops
+from classify.train.held_out import family_mean_loss, fit_calibrations, held_out_table, predict_logits
+from classify.train.loop import Trainer, fit
+from classify.train.request import TrainRequest
+from shared.labels import Condition
+from shared.probabilities import weighted_prior, write_probabilities
+from shared.runtime.errors import InputError
+from shared.runtime.files import write_csv
+
+PROBABILITIES_FILE: Final = "probabilities.csv"
+_PROGRESS: Final = "progress"
+
+
+def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, device: torch.device) -> None:
+    """Trains fold `k` into `folder`, continuing from an earlier, interrupted call.
+
+    Raises:
+      InputError: when there is nothing to train on, or training diverges.
+    """
+    data, config, held_out_ids = request.data, request.config, request.splits.held_out(k)
+    training_ids, localized = request.splits.training(k), request.points is not None
+    prior = weighted_prior(data.grades_of(training_ids))
+    training = select_crops(cache, data, training_ids, graded_only=True, without=request.without)
+    held_out = select_crops(cache, data, held_out_ids, localized_only=localized)
+    if not len(training):
+        raise InputError(f"fold {k}: no graded crop to train on; are the grades of {data.root} empty?")
+    torch.manual_seed(config.train.seed * 1000 + k)
+    model = build_model(config.model, slices=config.crop.channels, prior=prior)
+    augmenter = _augmenter(request)
+    bf16 = use_bf16(config.train.amp, device)
+
+    def logits_of(network: SeverityNet, jitter: Augmenter | None = None) -> NDArray[np.float64]:
+        return predict_logits(network, held_out, config.crop, device=device, bf16=bf16, augmenter=jitter)
+
+    trainer = Trainer(model, training, config, augmenter, fold=k, device=device)
+    network, history = fit(trainer, lambda net: family_mean_loss(logits_of(net), held_out), folder / _PROGRESS)
+    logits = logits_of(network)
+    # Prediction has no true points, so the calibration is fitted at points with stage 1's error.
+    off_center = logits if localized else logits_of(network, augmenter.only_jitter())
+    calibration = fit_calibrations(off_center, held_out)
+    rows = cache.rows_of(held_out_ids)
+    table = held_out_table(logits, held_out, calibration, prior, study_ids=held_out_ids, rows=rows)
+    write_probabilities(folder / PROBABILITIES_FILE, table)
+    write_csv(folder / "log.csv", pd.DataFrame([asdict(h) for h in history]).drop(columns="seconds"))
+    save_weights(folder / WEIGHTS_FILE, network.state_dict())
+    card = ModelCard(
+        config=config, unmirror=request.unmirror, families=request.conditions, prior=prior, calibration=calibration,
+        fold=k, data_fingerprint=data.fingerprint, held_out_points=request.held_out_points,
+    )  # fmt: skip
+    save_card(folder, card)
+    drop_progress(folder)
+
+
+def drop_progress(folder: Path) -> None:
+    """Deletes the state that an unfinished fold continues from."""
+    shutil.rmtree(folder / _PROGRESS, ignore_errors=True)
+
+
+def _augmenter(request: TrainRequest) -> Augmenter:
+    config, measured = request.config, request.measured
+    return Augmenter(
+        crop=config.crop,
+        augment=config.augment,
+        jitter={c: config.jitter.of_annotated(c, measured.get(c)) for c in Condition},
+        detected_share={c: config.jitter.share_of_detected(c, measured.get(c)) for c in Condition},
+    )
