@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -19,8 +19,8 @@ def write_dicom(
     pixels = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) if pixels is None else pixels
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
     values: dict[str, Any] = {
         "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "InstanceNumber": 1, "SeriesDescription": "SAG T2",

@@ -49,9 +49,9 @@ def test_axial_places_are_discs_and_pedicles_and_may_be_missing() -> None:
     canal = {level: np.array([0, 0, -35.0 * level]) for level in Level}
     assert numbers_at(subject(View.AXIAL_T2, 40, canal), View.AXIAL_T2) == [7, 10, 14, 17, 21, 24, 28]
     assert numbers_at(subject(View.AXIAL_T2, 16, canal), View.AXIAL_T2) == [7, 10, 14, None, None, None, None]
-    blind = numbers_at(subject(View.AXIAL_T2, 25), View.AXIAL_T2)
-    assert None not in blind[:5]
-    assert blind[:5] == sorted(blind[:5])
+    blind = [n for n in numbers_at(subject(View.AXIAL_T2, 25), View.AXIAL_T2)[:5] if n is not None]
+    assert len(blind) == 5
+    assert blind == sorted(blind)
 
 
 def test_a_place_beyond_the_series_is_missing() -> None:

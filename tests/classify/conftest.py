@@ -9,7 +9,7 @@ import pandas as pd
 import pydicom
 import pytest
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from classify.config import ClassifyConfig
 from classify.train.request import TrainingResources, TrainRequest
@@ -36,7 +36,7 @@ def write_dicom(path: Path, pixels: np.ndarray, origin_mm: tuple[float, float, f
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.{number}")
     dataset.InstanceNumber = number
     dataset.ImagePositionPatient = list(origin_mm)
     dataset.ImageOrientationPatient = [v for axis in AXES[view.is_sagittal] for v in axis]
@@ -115,7 +115,7 @@ def tiny_config() -> ClassifyConfig:
 
 @pytest.fixture(scope="session")
 def splits(challenge: Challenge) -> Splits:
-    return make_splits(challenge.study_ids, challenge.grades, folds=3)
+    return make_splits(challenge.study_ids, challenge.grades_of(challenge.study_ids), folds=3)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -100,7 +101,7 @@ def test_prediction_grades_the_study_as_shown(mirrored: Challenge, unmirror: boo
             self.studies.append(study)
             return predict_module.StudyGrades(values=np.full((25, 3), 1 / 3), from_model=np.zeros(25, bool))
 
-    classifier = Seen()
+    classifier: Any = Seen()
     _, problems = predict_module.predict_studies(lambda _: classifier, mirrored, mirrored.study_ids, {})
     given = mirrored.load_study(mirrored.study_ids[0]).study
     assert (classifier.studies[0] != given) is unmirror

@@ -6,12 +6,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import classify.crop_cache as data_module
 import classify.report as report_module
 import classify.train.fold as fold_module
 import classify.train.loop as fit_module
@@ -70,9 +70,9 @@ def test_a_killed_run_continues_to_the_same_weights(run, one_fold, tmp_path, mon
     class KilledError(Exception):
         pass
 
-    save = fit_module.save_progress
+    save = fit_module.save_progress  # type: ignore[attr-defined]
 
-    def save_then_die(*arguments: object) -> None:
+    def save_then_die(*arguments: Any) -> None:
         save(*arguments)
         raise KilledError
 
@@ -266,7 +266,7 @@ def test_the_last_process_deletes_the_cache(tmp_path):
 
 def test_a_full_disk_is_refused_before_anything_is_cut(challenge, tiny_config, tmp_path, monkeypatch):
     job = CacheJob(data=challenge, config=tiny_config.crop, localizations=None, conditions=tuple(Condition))
-    monkeypatch.setattr(data_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="GiB are free"):
         build_cache(job, tmp_path / "cache")
 

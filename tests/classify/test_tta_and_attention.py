@@ -78,7 +78,7 @@ def test_occlusion_points_at_what_the_network_reads():
     )  # fmt: skip
     crop = np.random.default_rng(0).integers(0, 160, (3, 32, 32)).astype(np.uint8)
     crop[:, :8, :8] = 220
-    drop = occlusion_map(card, _CornerReader(), crop, CANAL)
+    drop = occlusion_map(card, _CornerReader(), crop, CANAL)  # type: ignore[arg-type]
     assert drop.shape == (32, 32)
     row, column = np.unravel_index(drop.argmax(), drop.shape)
     assert row < 10

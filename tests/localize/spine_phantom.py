@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from shared.data.challenge import write_grades
 from shared.detections import Detection, Localization, Source
@@ -85,7 +85,7 @@ def truth_of(study: Study) -> dict[Finding, Localization]:
         x, y = item.plane.to_pixel(point)
         truth[finding] = Localization(
             study_id=study.study_id, finding=finding, series_id=series.series_id, instance_number=item.instance_number,
-            x_px=float(x), y_px=float(y), point_mm=tuple(float(v) for v in item.plane.to_patient([x, y])),
+            x_px=float(x), y_px=float(y), point_mm=triple(item.plane.to_patient([x, y])),
             source=Source.ANNOTATED, score=1.0,
         )  # fmt: skip
     return truth
@@ -116,7 +116,7 @@ def perfect_detections(
                             instance_number=item.instance_number,
                             view=series.view,
                             level=level,
-                            box_xyxy_px=tuple(float(v) for v in box),
+                            box_xyxy_px=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                             score=score,
                         )
                     )
@@ -134,18 +134,23 @@ def jittered_truths(count: int = 40, seed: int = 0) -> list[dict[Finding, Locali
     return truths
 
 
+def triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
+
+
 def localization(finding: Finding, point_mm: NDArray[np.float64]) -> Localization:
     """A true point that lies on no particular slice."""
     return Localization(
         study_id="1", finding=finding, series_id="1", instance_number=1, x_px=0.0, y_px=0.0,
-        point_mm=tuple(float(v) for v in point_mm), source=Source.ANNOTATED, score=1.0,
+        point_mm=triple(point_mm), source=Source.ANNOTATED, score=1.0,
     )  # fmt: skip
 
 
 def write_dicom(path: Path, pixels: NDArray[np.uint16], plane: Plane, number: int) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = MRImageStorage, ExplicitVRLittleEndian
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     data.InstanceNumber, data.PixelSpacing = number, list(plane.spacing_mm)
     data.ImagePositionPatient, data.ImageOrientationPatient = list(plane.origin_mm), [*plane.row_dir, *plane.col_dir]

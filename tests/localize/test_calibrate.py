@@ -36,7 +36,7 @@ def test_calibration_mends_scores_that_are_too_low() -> None:
     odds = truth / (1 - truth) / 6
     scores = odds / (1 + odds)
     calibration = fit_calibration(scores.tolist(), right.tolist())
-    before, after = (reliability(s, right)["ece"] for s in (scores, calibration.apply(scores)))
+    before, after = (reliability(s.tolist(), right.tolist())["ece"] for s in (scores, calibration.apply(scores)))
     assert before > 0.15
     assert after < 0.03
     assert calibration.failures == int((~right).sum())

@@ -26,7 +26,7 @@ from shared.detections import Localization, Source, read_localizations, write_lo
 from shared.labels import Condition, Finding, Level, View
 from shared.numbering import Numbering, read_numbering
 from shared.runtime.errors import InputError
-from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections, truth_of
+from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections, triple, truth_of
 
 STUDY = model_study()
 TRUTH = truth_of(STUDY)
@@ -41,7 +41,7 @@ def moved_down(step: int) -> dict[Finding, Localization]:
     for finding, loc in TRUTH.items():
         target = min(max(finding.level + step, 0), len(Level) - 1)
         shift = CANAL_MM[Level(target)] - CANAL_MM[finding.level]
-        point = tuple(float(v) for v in np.array(loc.point_mm) + shift)
+        point = triple(np.array(loc.point_mm) + shift)
         moved[finding] = replace(loc, point_mm=point, source=Source.DETECTED, score=0.8, raw_score=0.5)
     return moved
 

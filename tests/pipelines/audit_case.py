@@ -5,7 +5,7 @@ Sagittal slices lie at x = -24, -16, ... 24 mm, axial ones at z = 90, 80, ... -9
 z = 70 mm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ def tissue(points_mm: np.ndarray) -> np.ndarray:
     return (300 + 70 * waves).astype(np.uint16)
 
 
-def picture(origin: list[float], orientation: list[int]) -> np.ndarray:
+def picture(origin: Sequence[float], orientation: Sequence[float]) -> np.ndarray:
     rows, columns = np.mgrid[0:100, 0:100]
     row_dir, col_dir = np.array(orientation[:3]), np.array(orientation[3:])
     return tissue(np.array(origin) + 2 * columns[..., None] * row_dir + 2 * rows[..., None] * col_dir)
 
 
-def write_slice(folder: Path, number: int, origin: list[float], orientation: list[int], **tags: Any) -> Path:
+def write_slice(folder: Path, number: int, origin: list[float], orientation: Sequence[float], **tags: Any) -> Path:
     pixels = tags.pop("pixels", None)
     return write_dicom(
         folder / f"{number}.dcm", picture(origin, orientation) if pixels is None else pixels,

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def grade(column: str, value: str) -> Spoil:
     return lambda root: edit_table(root / "train.csv", change)
 
 
-def add_series(view: View, series_id: str, **tags: object) -> Spoil:
+def add_series(view: View, series_id: str, **tags: Any) -> Spoil:
     def spoil(root: Path) -> None:
         folder = root / "train_images" / STUDY / series_id
         (write_axial if view is AX else write_sagittal)(folder, **tags)

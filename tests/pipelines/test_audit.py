@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -35,7 +36,7 @@ from tests.pipelines.audit_faults import (
 )
 
 # All but those of the place, so that nothing is said of tags that are absent.
-TAGS_OF_ALL = {name: value for name, value in TAGS.items() if name != "PixelSpacing"}
+TAGS_OF_ALL: dict[str, Any] = {name: value for name, value in TAGS.items() if name != "PixelSpacing"}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_a_plain_folder(tmp_path: Path) -> None:
     for n in range(2):
         write_dicom(tmp_path / "b" / str(n), SeriesInstanceUID="1.5", ImagePositionPatient=[4 * n, 0, 0])
     write_dicom(tmp_path / "b" / "broken", NumberOfFrames=20)
-    bare = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
+    bare: dict[str, Any] = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
     write_dicom(tmp_path / "DICOMDIR", sop_class="1.2.840.10008.1.3.10", **bare)
     write_dicom(tmp_path / "b" / "lost", **bare)
     found = inspect(tmp_path, AuditOptions()).issues

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,8 +74,13 @@ class ConstantClassifier:
         return GradedStub(values, model)
 
 
+def grader_of(localizer: Any, classifier: Any) -> Grader:
+    """Takes stand-ins of both stages."""
+    return Grader(localizer=localizer, classifier=classifier)
+
+
 def stand_ins(study_id: str) -> Grader:
-    return Grader(localizer=CanalLocalizer(), classifier=ConstantClassifier())
+    return grader_of(CanalLocalizer(), ConstantClassifier())
 
 
 def write_test_part(root: Path) -> Path:
@@ -213,7 +219,7 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     looks: list[str] = []
     monkeypatch.setattr("shared.mirror.correct.unmirrored", turn)
     loaded = open_source(write_test_part(tmp_path)).load("5")
-    prediction = Grader(localizer=TurnedLocalizer(), classifier=SeeingClassifier()).predict(loaded)
+    prediction = grader_of(TurnedLocalizer(), SeeingClassifier()).predict(loaded)
     assert looks == ["5"]
     assert seen[0] is seen[1]
     assert seen[0] != loaded.study
@@ -222,5 +228,5 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     for found in prediction.localizations.values():
         assert found.point_mm == pytest.approx(plane.to_patient((found.x_px, found.y_px)))
     assert any("is mirrored" in text for text in prediction.problems)
-    again = Grader(localizer=CanalLocalizer(unmirror=False), classifier=ConstantClassifier()).predict(loaded)
+    again = grader_of(CanalLocalizer(unmirror=False), ConstantClassifier()).predict(loaded)
     assert (looks, again.turned) == (["5"], ())

@@ -211,9 +211,9 @@ def test_overwrite_waits_for_nobody_and_empties_nothing_in_use(tmp_path: Path) -
     whole, inode = tree(store), (store / "lock").stat().st_ino
     with (store / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for options in ({"overwrite": True}, {"resume": True}):
+        for overwrite in (True, False):
             with pytest.raises(InputError, match="another process"):
-                prepare(data, store, **options)
+                prepare(data, store, overwrite=overwrite, resume=not overwrite)
     assert tree(store) == whole
     (store / "stray.txt").write_text("old")
     assert "3 new" in prepare(data, store, overwrite=True)
@@ -266,7 +266,7 @@ def test_bad_usage_leaves_everything_as_it_is(tmp_path: Path) -> None:
         (data, data, {"overwrite": True}, "would delete"),
     ):
         with pytest.raises(InputError, match=message):
-            prepare(source, out, **options)
+            prepare(source, out, None, **options)
     with pytest.raises(InputError, match="--png-size 0"):
         prepare(data, tmp_path / "again", PrepareOptions(png_size=0))
     with pytest.raises(InputError, match=r"test_series_descriptions\.csv"):

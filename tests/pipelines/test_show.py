@@ -154,7 +154,9 @@ def near_color(image: np.ndarray, x: float, y: float, color: str, radius: int = 
 
 
 def read_png(path: Path) -> np.ndarray:
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    image = cv2.imread(str(path))
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def on_page(sheet: Sheet, series_id: str, number: int, point_px: tuple[float, float]) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 import os
+import stat
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -80,7 +82,7 @@ def test_a_flat_image_is_black() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_bad_headers_name_the_file(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+def test_bad_headers_name_the_file(tmp_path: Path, tags: dict[str, Any], message: str) -> None:
     path = write_dicom(tmp_path / "bad.dcm", **tags)
     with pytest.raises(InputError, match=message) as caught:
         read_header(path)
@@ -216,7 +218,7 @@ def test_stored_pixels_are_pydicoms_whatever_lies_in_the_unused_bits(
     if compressed:
         dataset.PixelData = pydicom.encaps.encapsulate([encode_pixel_data(dataset.PixelData, dataset, "<")])
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
-    got, expected = stored_pixels(dataset), pydicom.pixels.pixel_array(dataset)
+    got, expected = stored_pixels(dataset), dataset.pixel_array
     assert got.dtype == expected.dtype
     np.testing.assert_array_equal(got, expected)
 
@@ -234,7 +236,7 @@ def test_a_file_that_grows_is_read_to_the_bound(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(dicom, "MAX_FILE_BYTES", path.stat().st_size - 1)
     with pytest.raises(InputError, match="expected at most"):
         read_header(path)
-    monkeypatch.setattr(dicom.stat, "S_ISREG", lambda mode: True)
+    monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
     with pytest.raises(InputError, match="expected at most"):
         read_header(Path("/dev/zero"))
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from shared.runtime.errors import InputError
 from tests.dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
 
-def write_series(folder: Path, uid: str, slices: int = 6, **tags: object) -> None:
+def write_series(folder: Path, uid: str, slices: int = 6, **tags: Any) -> None:
     for i in range(slices):
         write_dicom(
             folder / f"{uid}-{i}",
@@ -37,7 +38,7 @@ def write_series(folder: Path, uid: str, slices: int = 6, **tags: object) -> Non
     ],
 )
 def test_view_from_description_orientation_and_echo_time(
-    tmp_path: Path, tags: dict[str, object], view: View | None
+    tmp_path: Path, tags: dict[str, Any], view: View | None
 ) -> None:
     write_series(tmp_path, "1.5", **tags)
     (loaded,) = discover_studies(tmp_path)

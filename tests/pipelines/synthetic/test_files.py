@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,7 @@ def _plane(ds: pydicom.Dataset) -> Plane:
 
 def _points_mm(root: Path, points: pd.DataFrame) -> dict[tuple[str, Finding], np.ndarray]:
     found = {}
+    row: Any
     for row in points.itertuples():
         path = root / "data" / "train_images" / row.study_id / row.series_id / f"{row.instance_number}.dcm"
         plane = _plane(pydicom.dcmread(path, stop_before_pixels=True))
@@ -131,7 +133,7 @@ def test_points_of_a_level_agree_between_views(root: Path, points: pd.DataFrame)
             sides = [at.get(Finding(condition=Condition.SUBARTICULAR, side=side, level=level)) for side in Side]
             if canal is None or any(p is None for p in sides):
                 continue
-            assert np.linalg.norm(canal - np.mean(sides, axis=0)) < 9
+            assert np.linalg.norm(canal - np.mean([p for p in sides if p is not None], axis=0)) < 9
             foramina = [at.get(Finding(condition=Condition.FORAMINAL, side=side, level=level)) for side in Side]
             for point in foramina:
                 assert point is None or 8 < np.linalg.norm(canal - point) < 35
@@ -164,7 +166,7 @@ def test_left_is_plus_x(root: Path, points: pd.DataFrame) -> None:
     assert pairs > 12
     subarticular = points[points.condition.str.contains("Subarticular")]
     for _, group in subarticular.groupby(["study_id", "level"]):
-        x = {row.condition.split()[0]: row.x for row in group.itertuples()}
+        x = {name.split()[0]: x for name, x in zip(group.condition, group.x, strict=True)}
         assert len(x) < 2 or x["Left"] > x["Right"]
 
 
