@@ -2,7 +2,7 @@
 
     python benchmarks/record_demo.py demo results/demo.json
 
-Prints the tables that README quotes.
+Prints the tables that docs/results.md and README quote.
 """
 
 import json
