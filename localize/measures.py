@@ -85,27 +85,19 @@ def _error(study: Study, finding: Finding, truth: Mapping[Finding, Localization]
     point, true_point = np.array(got.point_mm), np.array(true.point_mm)
     off_px = item.plane.to_pixel(point) - [true.x_px, true.y_px]
     off_mm = off_px * np.array(item.plane.spacing_mm)[::-1]
-    peers = {
-        f.level: np.array(loc.point_mm)
-        for f, loc in truth.items()
-        if (f.condition, f.side) == (finding.condition, finding.side)
-    }
+    alike = {f: loc for f, loc in truth.items() if (f.condition, f.side) == (finding.condition, finding.side)}
+    peers = {f.level: np.array(loc.point_mm) for f, loc in alike.items()}
     other = None
     if finding.side is not None:
         other = truth.get(Finding(condition=finding.condition, side=finding.side.opposite, level=finding.level))
     distance = float(np.linalg.norm(point - true_point))
     return FindingError(
-        study_id=study.study_id,
-        finding=finding,
-        distance_mm=distance,
-        in_plane_mm=float(np.hypot(*off_mm)),
+        study_id=study.study_id, finding=finding, distance_mm=distance, in_plane_mm=float(np.hypot(*off_mm)),
         slices=_slice_error(series.slices.index(item), series, got),
         nearest_level=min(peers, key=lambda level: float(np.linalg.norm(peers[level] - point))),
         wrong_side=other is not None and float(np.linalg.norm(np.array(other.point_mm) - point)) < distance,
-        source=got.source,
-        score=got.score,
-        raw_score=got.score if got.raw_score is None else got.raw_score,
-    )
+        source=got.source, score=got.score, raw_score=got.score if got.raw_score is None else got.raw_score,
+    )  # fmt: skip
 
 
 def _slice_error(true_index: int, series: Series, got: Localization) -> int:
@@ -146,13 +138,10 @@ def evaluate(errors: Sequence[FindingError], *, own_calibration: bool = False) -
         then that of calibrations refitted without each study.
     """
     of_view = {view: [e for e in errors if e.finding.view is view] for view in View}
-    levels = {level.slug: measures_of([e for e in errors if e.finding.level is level]) for level in Level}
-    cells = {
-        condition.short: {
-            level.slug: measures_of([e for e in of_view[condition.view] if e.finding.level is level]) for level in Level
-        }
-        for condition in Condition
-    }
+
+    def by_level(members: Sequence[FindingError]) -> dict[str, Any]:
+        return {level.slug: measures_of([e for e in members if e.finding.level is level]) for level in Level}
+
     found = [e for e in errors if e.score is not None and e.raw_score is not None]
     right, raw = [e.right for e in found], [e.raw_score for e in found if e.raw_score is not None]
     scores = [e.score for e in found if e.score is not None]
@@ -163,8 +152,8 @@ def evaluate(errors: Sequence[FindingError], *, own_calibration: bool = False) -
         "studies": len({e.study_id for e in errors}),
         "overall": measures_of(errors),
         "by_view": {view.slug: measures_of(members) for view, members in of_view.items()},
-        "by_level": levels,
-        "by_condition_and_level": cells,
+        "by_level": by_level(errors),
+        "by_condition_and_level": {c.short: by_level(of_view[c.view]) for c in Condition},
         "level_confusion": level_confusion(errors).tolist(),
         "level_confusion_by_view": {v.slug: level_confusion(members).tolist() for v, members in of_view.items()},
         "by_source": {

@@ -200,10 +200,8 @@ class Localizer:
         return StudyLocalization(
             detections=tuple(_stored_detection(study, d) for d in seen.detections),
             localizations={f: _stored_localization(study, x) for f, x in decoding.localizations.items()},
-            numbering=decoding.numbering,
-            problems=tuple(seen.problems),
-            slices=len(seen.slices),
-        )
+            numbering=decoding.numbering, problems=tuple(seen.problems), slices=len(seen.slices),
+        )  # fmt: skip
 
     def _localize_focused(self, study: Study, seen: _Observations) -> StudyDecoding | None:
         """Looks at the slices that matter; None when they leave a doubt."""
@@ -224,11 +222,8 @@ class Localizer:
         for series in study.series:
             if series.view not in self._detectors:
                 continue
-            new = [
-                item
-                for item in selection.get(series.series_id, ())
-                if (series.series_id, item.instance_number) not in seen.slices
-            ]
+            wanted = selection.get(series.series_id, ())
+            new = [item for item in wanted if (series.series_id, item.instance_number) not in seen.slices]
             seen.slices.update((series.series_id, item.instance_number) for item in new)
             detections, problems = self._detect(study.study_id, series, new)
             seen.detections.extend(detections)
@@ -254,17 +249,11 @@ class Localizer:
                 for (left, top, right, bottom), level, score in zip(xyxy, boxes.level, boxes.score, strict=True):
                     if not (left < right and top < bottom):
                         continue
-                    detections.append(
-                        Detection(
-                            study_id=study_id,
-                            series_id=series.series_id,
-                            instance_number=number,
-                            view=series.view,
-                            level=Level(int(level)),
-                            box_xyxy_px=(float(left), float(top), float(right), float(bottom)),
-                            score=float(score),
-                        )
-                    )
+                    detections.append(Detection(
+                        study_id=study_id, series_id=series.series_id, instance_number=number, view=series.view,
+                        level=Level(int(level)), box_xyxy_px=(float(left), float(top), float(right), float(bottom)),
+                        score=float(score),
+                    ))  # fmt: skip
         return detections, problems
 
 

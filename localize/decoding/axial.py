@@ -189,16 +189,11 @@ def _place(
     else:
         return None
     return Localization(
-        study_id=study_id,
-        finding=finding,
-        series_id=chosen.series.series_id,
-        instance_number=chosen.item.instance_number,
-        x_px=x_px,
-        y_px=y_px,
+        study_id=study_id, finding=finding, series_id=chosen.series.series_id,
+        instance_number=chosen.item.instance_number, x_px=x_px, y_px=y_px, source=source,
         point_mm=tuple(float(v) for v in plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
-        source=source,
         score=float(np.clip(trust * (0.7 + 0.3 * strength), 0, 1)),
-    )
+    )  # fmt: skip
 
 
 def _box(chosen: AxialSlice, level: Level) -> Detection | None:

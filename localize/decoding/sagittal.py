@@ -169,17 +169,12 @@ def _on_series(
     if level.source is Source.INTERPOLATED:
         source = Source.INTERPOLATED
     x_px, y_px = _pixel(slices[chosen], np.array([x_mm[chosen], *yz]))
+    item = slices[chosen]
     return Localization(
-        study_id=study_id,
-        finding=target.finding,
-        series_id=series.series_id,
-        instance_number=slices[chosen].instance_number,
-        x_px=x_px,
-        y_px=y_px,
-        point_mm=tuple(float(v) for v in slices[chosen].plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
-        source=source,
-        score=float(np.clip(level.score * (0.7 + 0.3 * strength), 0, 1)),
-    )
+        study_id=study_id, finding=target.finding, series_id=series.series_id, instance_number=item.instance_number,
+        x_px=x_px, y_px=y_px, source=source, score=float(np.clip(level.score * (0.7 + 0.3 * strength), 0, 1)),
+        point_mm=tuple(float(v) for v in item.plane.to_patient([x_px, y_px])),  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def _pixel(item: Slice, point_mm: FloatArray) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from localize.decoding.sagittal import Spine
 from localize.detector.boxes import slice_gap_mm
 from shared.detections import Source
 from shared.geometry import FloatArray
-from shared.labels import Condition, Finding, Level, Side, View
+from shared.labels import Condition, Level, View, findings_of
 from shared.study import Series, Slice, Study
 
 SliceSelection = Mapping[str, Sequence[Slice]]  # series id -> slices
@@ -44,7 +44,9 @@ def _middle(series: Series, reach_mm: float) -> list[Slice]:
 def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: LocalizeConfig) -> SliceSelection:
     """Selects T1 slices through a foramen and axial slices through a level or a disc beyond the chain's ends."""
     chosen: dict[str, Sequence[Slice]] = {}
-    foramina = np.array([spine.point_mm[f.level] + prior.offset_mean[f] for f in _foramina()])
+    foramina = np.array([
+        spine.point_mm[f.level] + prior.offset_mean[f] for f in findings_of(Condition.FORAMINAL)
+    ])  # fmt: skip
     for series in study.of_view(View.SAGITTAL_T1):
         reach = config.slices.foramen_mm + slice_gap_mm(series)
         chosen[series.series_id] = _passing(series, foramina, reach)
@@ -53,10 +55,6 @@ def further_slices(study: Study, spine: Spine, prior: ChainPrior, config: Locali
         reach = config.slices.level_mm + slice_gap_mm(series)
         chosen[series.series_id] = _passing(series, levels, reach)
     return chosen
-
-
-def _foramina() -> list[Finding]:
-    return [Finding(condition=Condition.FORAMINAL, side=side, level=level) for side in Side for level in Level]
 
 
 def _beyond(spine: Spine, prior: ChainPrior) -> FloatArray:  # [2, 3]

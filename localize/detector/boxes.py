@@ -43,9 +43,6 @@ class LabelledSlice:
     boxes: tuple[LevelBox, ...]
 
 
-VIEW_CONDITION = {condition.view: condition for condition in Condition}
-
-
 def label_series(
     series: Series, truth: Mapping[Finding, Localization], config: ViewConfig
 ) -> tuple[LabelledSlice, ...]:
@@ -85,15 +82,17 @@ def level_spots(truth: Mapping[Finding, Localization], view: View) -> list[tuple
     Returns:
       Levels with [1, 3] points on sagittal views, [2, 3] points (left, right) on axial ones.
     """
-    condition = VIEW_CONDITION[view]
-    points = {f: np.array(loc.point_mm) for f, loc in truth.items() if f.condition is condition}
+    points = {f: np.array(loc.point_mm) for f, loc in truth.items() if f.view is view}
     if view is not View.AXIAL_T2:
         return [(f.level, p[None]) for f, p in sorted(points.items(), key=lambda item: item[0].index)]
     spots = []
     for level in Level:
-        sides = [points.get(Finding(condition=condition, side=side, level=level)) for side in (Side.LEFT, Side.RIGHT)]
-        if sides[0] is not None and sides[1] is not None:
-            spots.append((level, np.stack([sides[0], sides[1]])))
+        left, right = (
+            points.get(Finding(condition=Condition.SUBARTICULAR, side=side, level=level))
+            for side in (Side.LEFT, Side.RIGHT)
+        )
+        if left is not None and right is not None:
+            spots.append((level, np.stack([left, right])))
     return spots
 
 

@@ -124,9 +124,8 @@ def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.
     section = request.config.of_view(request.view)
     pictures, problems = [], list(loaded.problems)
     for series in loaded.study.upright().of_view(request.view):
-        for labelled in choose_slices(
-            label_series(series, truth, section), section.negatives, study_id, request.config.optim.seed
-        ):
+        every = label_series(series, truth, section)
+        for labelled in choose_slices(every, section.negatives, study_id, request.config.optim.seed):
             try:
                 pixels = slice_pixels(labelled.item)
             except InputError as error:

@@ -152,12 +152,8 @@ def _train_detectors(
 def _expected_cost(request: TrainRequest, view: View) -> float:
     """Roughly the number of pixels that a view's training sees: annotated slices, their neighbours and negatives."""
     section = request.config.of_view(view)
-    annotated = {
-        (p.study_id, p.series_id, p.instance_number)
-        for points in request.data.points.values()
-        for p in points
-        if p.finding.view is view
-    }
+    points = [p for of_study in request.data.points.values() for p in of_study if p.finding.view is view]
+    annotated = {(p.study_id, p.series_id, p.instance_number) for p in points}
     images = len(annotated) * (2 * section.neighbours + 1) * (1 + section.negatives)
     return images * section.epochs * math.prod(section.image_px)
 
@@ -234,14 +230,11 @@ def _finish(training: _TrainingRun, started: float) -> None:
     while pooled != (folds := _trained_folds(run)):
         _pool(training, [int(fold) for fold in folds])
         run.record(
-            started=started,
-            data_fingerprint=request.data.fingerprint,
+            started=started, data_fingerprint=request.data.fingerprint,
             seeds={"splits": request.splits.seed, "training": request.config.optim.seed},
-            device=training.resources.device,
-            unmirror=request.config.axial.unmirror,
-            localizations_sha256=sha256_of(run.path / LOCALIZATIONS_FILE),
-            folds=folds,
-        )
+            device=training.resources.device, unmirror=request.config.axial.unmirror,
+            localizations_sha256=sha256_of(run.path / LOCALIZATIONS_FILE), folds=folds,
+        )  # fmt: skip
         pooled = folds
     with suppress(OSError):  # not empty while another fold trains
         (run.path / "work").rmdir()
@@ -249,11 +242,11 @@ def _finish(training: _TrainingRun, started: float) -> None:
 
 def _trained_folds(run: RunFolder) -> dict[str, Any]:
     """The finished folds with the SHA-256 of the detectors that they were measured with."""
-    folders = {fold: run.fold(fold) for fold in run.finished_folds()}
-    return {
-        str(fold): {"models": {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)}}
-        for fold, folder in folders.items()
-    }
+
+    def models(folder: Path) -> dict[str, str]:
+        return {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)}
+
+    return {str(fold): {"models": models(run.fold(fold))} for fold in run.finished_folds()}
 
 
 def _pool(training: _TrainingRun, folds: Sequence[int]) -> None:
