@@ -27,6 +27,7 @@ from shared.data.challenge import Challenge
 from shared.detections import read_detections, read_localizations
 from shared.jitter import read_jitter
 from shared.labels import Condition, View
+from shared.out_of_fold import OutOfFold
 from shared.runtime.errors import InputError
 from shared.runtime.run import read_run, sha256_of
 from shared.splits import Splits
@@ -119,6 +120,9 @@ def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
         assert manifest["folds"]["0"]["models"][view.slug] == sha256_of(path)
         assert str(challenge.root).encode() not in path.read_bytes()
         assert str(run).encode() not in path.read_bytes()
+    assert manifest["localizations_sha256"] == sha256_of(run / "localizations.csv")
+    assert manifest["unmirror"] is True
+    assert OutOfFold(run).localizations == read_localizations(run / "localizations.csv")
     metrics = json.loads((run / "fold0" / "metrics.json").read_text())
     assert set(metrics["map"]) == {view.slug for view in View}
     assert metrics["overall"]["expected"] == 50
