@@ -49,7 +49,8 @@ class _Faultless(Localizer):
                 ]  # fmt: skip
                 if not near:
                     continue
-                points = np.array([(p.x_px, p.y_px) for p in near])
+                # Detectors see the upright picture; a series that is read as mirrored is turned for that.
+                points = item.orientation.to_upright([(p.x_px, p.y_px) for p in near], item.stored_shape)
                 dy, dx = item.plane.spacing_mm
                 aside = self.config.axial_t2.margin_mm if series.view is View.AXIAL_T2 else 14.0
                 left, right = points[:, 0].min() - aside / dx, points[:, 0].max() + aside / dx
