@@ -6,6 +6,7 @@ per study over its graded canal rows: label = any Severe, prediction = the large
 largest row weight.
 
 This module also defines what the challenge's own code leaves open:
+
 - Rows must sum to 1; otherwise it raises, where scikit-learn only warns.
 - Probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04.
 - Ungraded rows never count.
