@@ -63,8 +63,8 @@ def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
     }
 
 
-def uncalibrated(table: ProbabilityTable, card: ModelCard) -> NDArray[np.float64]:
-    """One fold's answers as they were before its calibration. # [n, 25, 3]"""
+def uncalibrated(table: ProbabilityTable, card: ModelCard) -> NDArray[np.float64]:  # [n, 25, 3]
+    """One fold's answers as they were before its calibration."""
     values = table.values.copy()
     for condition in Condition:
         columns = np.array([f.index for f in findings_of(condition)])

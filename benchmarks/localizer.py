@@ -128,8 +128,8 @@ def intervals(errors: Sequence[FindingError], seed: int = 0) -> dict[str, dict[s
     return {name: {"low": float(a), "high": float(b)} for name, a, b in zip(FIGURES, low, high, strict=True)}
 
 
-def _columns(errors: Sequence[FindingError]) -> np.ndarray:
-    """Each finding's 3-D distance, in-plane distance, slice error and level error; NaN where not found. # [n, 4]"""
+def _columns(errors: Sequence[FindingError]) -> np.ndarray:  # [n, 4]
+    """Each finding's 3-D distance, in-plane distance, slice error and level error; NaN where not found."""
     missing = (np.nan,) * 4
     return np.array([
         missing if not e.found or e.nearest_level is None

@@ -84,8 +84,8 @@ DISGUISES: Final = (
 )
 
 
-def _turn(shape: Sequence[int], degrees: float) -> NDArray[np.float64]:
-    """Rotation about the image's centre as an affine pixel map. # [2, 3]"""
+def _turn(shape: Sequence[int], degrees: float) -> NDArray[np.float64]:  # [2, 3]
+    """Rotation about the image's centre as an affine pixel map."""
     center = ((shape[1] - 1) / 2, (shape[0] - 1) / 2)
     return np.asarray(cv2.getRotationMatrix2D(center, degrees, 1.0), np.float64)
 

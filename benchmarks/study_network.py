@@ -74,8 +74,8 @@ class Trained:
     held_out_scores: tuple[float, ...]
 
 
-def study_image(loaded: LoadedStudy, size_px: int) -> NDArray[np.uint8]:
-    """The 30 channels of a study; black where a view is missing. # [30, size, size]"""
+def study_image(loaded: LoadedStudy, size_px: int) -> NDArray[np.uint8]:  # [30, size, size]
+    """The 30 channels of a study; black where a view is missing."""
     out = np.zeros((CHANNELS, size_px, size_px), np.uint8)
     for v, view in enumerate(VIEWS):
         series = loaded.study.of_view(view)
@@ -88,8 +88,8 @@ def study_image(loaded: LoadedStudy, size_px: int) -> NDArray[np.uint8]:
     return out
 
 
-def study_images(data: Challenge, study_ids: Sequence[str], size_px: int) -> NDArray[np.uint8]:
-    """The images of many studies. # [n, 30, size, size]"""
+def study_images(data: Challenge, study_ids: Sequence[str], size_px: int) -> NDArray[np.uint8]:  # [n, 30, size, size]
+    """The images of many studies."""
     return np.stack([study_image(data.load_study(s), size_px) for s in track(study_ids, "study images")])
 
 
@@ -184,8 +184,8 @@ def _calibrations(logits: NDArray[np.float64], grades: NDArray[np.int8]) -> dict
     return calibrations
 
 
-def _output(features: int, prior: NDArray[np.float64]) -> nn.Linear:
-    """The last layer, which at first answers the weighted training prior. # [25, 3]"""
+def _output(features: int, prior: NDArray[np.float64]) -> nn.Linear:  # [25, 3]
+    """The last layer, which at first answers the weighted training prior."""
     layer = nn.Linear(features, 3 * len(FINDINGS))
     nn.init.normal_(layer.weight, std=0.005)
     with torch.no_grad():
@@ -212,8 +212,8 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
             kept.copy_(new)
 
 
-def _loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Weighted cross-entropy over graded findings, as torch averages it: by the sum of weights. # [b, 75], [b, 25]"""
+def _loss(logits: Tensor, label: Tensor) -> Tensor:  # [b, 75], [b, 25]
+    """Weighted cross-entropy over graded findings, as torch averages it: by the sum of weights."""
     weight = torch.tensor(SEVERITY_WEIGHTS, device=logits.device)
     return functional.cross_entropy(logits.view(-1, 3), label.view(-1), weight=weight, ignore_index=-1)
 

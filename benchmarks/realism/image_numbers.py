@@ -96,8 +96,8 @@ def _grain(image: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> float | None:
     return float(np.median(response[inside]) / 0.6745 / 6) if inside.any() else None
 
 
-def spectrum(image: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> FloatArray:
-    """Power by spatial frequency, mean over directions, summing to 1 over `FREQUENCIES`. # [12]
+def spectrum(image: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> FloatArray:  # [12]
+    """Power by spatial frequency, mean over directions, summing to 1 over `FREQUENCIES`.
 
     Frequencies beyond what the pixels hold have none.
     """

@@ -143,8 +143,8 @@ def _synthetic_subjects(data: Path) -> list[Subject]:
     return subjects
 
 
-def canal_points(points: dict[Finding, Localization]) -> dict[Level, FloatArray]:
-    """Patient mm of the canal at each level: its own point, else the middle between a level's other points. # [3]"""
+def canal_points(points: dict[Finding, Localization]) -> dict[Level, FloatArray]:  # [3]
+    """Patient mm of the canal at each level: its own point, else the middle between a level's other points."""
     found = {}
     for level in Level:
         here = [p for f, p in points.items() if f.level is level]

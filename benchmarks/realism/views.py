@@ -95,8 +95,8 @@ def _sagittal_mm(subject: Subject, positions: Sequence[float]) -> float:
     return float(np.median(known)) if known else float(np.mean(positions))
 
 
-def _axial_point(subject: Subject, place: Place) -> FloatArray | None:
-    """Where the canal passes an axial place; None where the study's levels are unknown. # [3]"""
+def _axial_point(subject: Subject, place: Place) -> FloatArray | None:  # [3]
+    """Where the canal passes an axial place; None where the study's levels are unknown."""
     if place.level is None or place.level not in subject.canal_mm:
         return None
     start = subject.canal_mm[place.level]

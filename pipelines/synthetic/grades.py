@@ -81,8 +81,8 @@ def latent_scale(finding: Finding) -> tuple[float, float]:
     return THRESHOLDS[0] - deviation * low, deviation
 
 
-def latent_correlation() -> FloatArray:
-    """Correlation of the latents in `FINDINGS` order. # [25, 25]"""
+def latent_correlation() -> FloatArray:  # [25, 25]
+    """Correlation of the latents in `FINDINGS` order."""
     gap = np.abs(np.subtract.outer(np.arange(len(Level)), np.arange(len(Level))))
     levels = _LEVEL_FLOOR + (1 - _LEVEL_FLOOR) * _LEVEL_DECAY**gap
     # FINDINGS runs through the columns and within them through the levels, so the Kronecker order matches.
@@ -104,14 +104,14 @@ class Labels:
     """Labels of n studies, columns in `FINDINGS` order.
 
     Attributes:
-      latent: stenosis on the absolute scale. # [n, 25]
-      grade: recorded `Severity`, or MISSING. # [n, 25]
-      degeneration: standard normal general degeneration of the patient, which follows age. # [n]
+      latent: stenosis on the absolute scale.
+      grade: recorded `Severity`, or MISSING.
+      degeneration: standard normal general degeneration of the patient, which follows age.
     """
 
-    latent: FloatArray
-    grade: IntArray
-    degeneration: FloatArray
+    latent: FloatArray  # [n, 25]
+    grade: IntArray  # [n, 25]
+    degeneration: FloatArray  # [n]
 
 
 def sample_labels(n: int, seed: int | np.random.SeedSequence) -> Labels:
@@ -130,8 +130,8 @@ def sample_labels(n: int, seed: int | np.random.SeedSequence) -> Labels:
     return Labels(latent=latent, grade=grade, degeneration=0.85 * mean + np.sqrt(1 - 0.85**2) * own)
 
 
-def _reader_noise(n: int, rng: np.random.Generator) -> FloatArray:
-    """Standard normal noise of every judgement; a level's canal and recesses share some. # [n, 25]"""
+def _reader_noise(n: int, rng: np.random.Generator) -> FloatArray:  # [n, 25]
+    """Standard normal noise of every judgement; a level's canal and recesses share some."""
     own = rng.standard_normal((n, len(FINDINGS)))
     common = rng.standard_normal((n, len(Level)))
     for f in FINDINGS:
@@ -141,8 +141,8 @@ def _reader_noise(n: int, rng: np.random.Generator) -> FloatArray:
     return own
 
 
-def _sample_missing(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which findings nobody graded; left and right go together. # [n, 25]"""
+def _sample_missing(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:  # [n, 25]
+    """Which findings nobody graded; left and right go together."""
     study = rng.random(n) < _MISSING_STUDIES
     side_blind = rng.random((n, len(Condition), len(Level)))
     missing = np.zeros((n, len(FINDINGS)), dtype=bool)
@@ -153,8 +153,8 @@ def _sample_missing(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return result
 
 
-def grade_probabilities(latent: FloatArray) -> FloatArray:
-    """P(recorded grade | latent), the best any reader of the image can know. # [n, 25] -> [n, 25, 3]"""
+def grade_probabilities(latent: FloatArray) -> FloatArray:  # [n, 25, 3]
+    """P(recorded grade | latent), the best any reader of the image can know."""
     noise = np.array([READER_NOISE[f.condition] for f in FINDINGS])
     above = [ndtr((latent - threshold) / noise) for threshold in THRESHOLDS]
     probabilities = np.stack([1 - above[0], above[0] - above[1], above[1]], axis=-1)

@@ -33,13 +33,13 @@ class StudyRecord:
     """What the tables need to know of a written study.
 
     Attributes:
-      grade: what `train.csv` records, after traps. # [25]
+      grade: what `train.csv` records, after traps.
       traps: name and detail of what was planted.
     """
 
     study_id: str
     points: tuple[Point, ...]
-    grade: NDArray[np.int64]
+    grade: NDArray[np.int64]  # [25]
     series: tuple[tuple[str, View], ...]
     traps: tuple[tuple[str, str], ...]
     summary: dict[str, Any]

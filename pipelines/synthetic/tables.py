@@ -72,8 +72,8 @@ def wide_grades(study_ids: Sequence[str], texts: Sequence[Sequence[str]]) -> pd.
     return table
 
 
-def probability_rows(study_ids: Sequence[str], probabilities: NDArray[np.float64]) -> pd.DataFrame:
-    """Submission format, sorted by row_id. probabilities: # [n, 25, 3]"""
+def probability_rows(study_ids: Sequence[str], probabilities: NDArray[np.float64]) -> pd.DataFrame:  # [n, 25, 3]
+    """Submission format, sorted by row_id. probabilities:"""
     row_ids = [f.row_id(study) for study in study_ids for f in FINDINGS]
     table = pd.DataFrame(probabilities.reshape(-1, 3), columns=list(SEVERITY_COLUMNS))
     table.insert(0, "row_id", row_ids)

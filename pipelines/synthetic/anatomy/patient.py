@@ -35,8 +35,8 @@ class Case:
     build: Build
     profiles: Profiles
 
-    def point_mm(self, finding: Finding, shift_mm: float = 0.0) -> FloatArray:
-        """Where a reader marks the finding, patient mm (LPS): the centre of canal, foramen or recess. # [3]
+    def point_mm(self, finding: Finding, shift_mm: float = 0.0) -> FloatArray:  # [3]
+        """Where a reader marks the finding, patient mm (LPS): the centre of canal, foramen or recess.
 
         `shift_mm` moves the mark down along the spine.
         """
@@ -102,8 +102,8 @@ def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator)
     return Case(spine=spine, patient=patient, build=build, profiles=build_profiles(spine, patient))
 
 
-def _worst_by_level(latent: FloatArray) -> FloatArray:
-    """Largest narrowing at each level, 0..1. # [5]"""
+def _worst_by_level(latent: FloatArray) -> FloatArray:  # [5]
+    """Largest narrowing at each level, 0..1."""
     worst = np.zeros(len(Level))
     for f in FINDINGS:
         worst[f.level] = max(worst[f.level], float(narrowing(latent[f.index], f.condition)))
@@ -119,8 +119,8 @@ def _draw_slips(worst: FloatArray, rng: np.random.Generator) -> tuple[float, ...
     return tuple(float(v) for v in slip)
 
 
-def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> FloatArray:
-    """Health of all discs: the lower lumbar ones wear first, and with stenosis. # [17]"""
+def _draw_health(worst: FloatArray, age: float, rng: np.random.Generator) -> FloatArray:  # [17]
+    """Health of all discs: the lower lumbar ones wear first, and with stenosis."""
     count = len(VERTEBRAE) - 1
     load = np.full(count, 0.05)
     load[FIRST_DISC : FIRST_DISC + len(Level)] = 0.05 + 0.35 * worst + np.array([0.0, 0.02, 0.08, 0.18, 0.16])
@@ -161,8 +161,8 @@ def _draw_arches(age: float, rng: np.random.Generator) -> dict[str, FloatArray]:
     }
 
 
-def _draw_modic(count: int, worst: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Marrow change beside the discs, rare without degeneration. # [17]"""
+def _draw_modic(count: int, worst: FloatArray, rng: np.random.Generator) -> FloatArray:  # [17]
+    """Marrow change beside the discs, rare without degeneration."""
     modic = np.zeros(count)
     chance = 0.03 + 0.22 * worst
     found = rng.random(len(Level)) < chance

@@ -39,54 +39,54 @@ class Patient:
     """What shapes the soft parts of one patient.
 
     Attributes:
-      latent: stenosis of the 25 findings on the absolute scale. # [25]
+      latent: stenosis of the 25 findings on the absolute scale.
       age: 0 young to 1 old.
-      disc_health: Pfirrmann-like health of each disc, 1 bright to 0 black. # [17]
+      disc_health: Pfirrmann-like health of each disc, 1 bright to 0 black.
       conus_s: where the cord ends, mm along the spine.
       canal_size: factor on the canal's diameter.
-      modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis. # [17]
+      modic: marrow change beside each disc: > 0 fatty, < 0 oedema or sclerosis.
       sac_end_s: where the thecal sac ends, mm along the spine.
       sac_taper_mm: over which length it narrows to its end.
       epidural: factor on the fat in front of the sacral sac.
       waist: how much narrower a body is at its middle than at its endplates.
-      concavity_mm: how far the endplates of each disc are hollowed. # [17]
-      front_bulge_mm: how far each disc stands in front of its endplates. # [17]
-      spur_mm: length of the osteophytes at the front rims of each disc. # [17]
-      node_mm: depth of a Schmorl's node beside each disc, > 0 into the vertebra below, < 0 above. # [17]
-      node_v_mm: where it lies behind the middle of the body. # [17]
-      marrow: factor on each vertebra's marrow signal. # [18]
-      spinous: factor on the height of each vertebra's spinous process. # [18]
-      spinous_aside_mm: how far left of the midline its tip lies. # [18]
+      concavity_mm: how far the endplates of each disc are hollowed.
+      front_bulge_mm: how far each disc stands in front of its endplates.
+      spur_mm: length of the osteophytes at the front rims of each disc.
+      node_mm: depth of a Schmorl's node beside each disc, > 0 into the vertebra below, < 0 above.
+      node_v_mm: where it lies behind the middle of the body.
+      marrow: factor on each vertebra's marrow signal.
+      spinous: factor on the height of each vertebra's spinous process.
+      spinous_aside_mm: how far left of the midline its tip lies.
       crest_mm: height of the median crest over the laminae of the first sacral segment.
-      lamina_mm: half the thickness of the laminae, left and right. # [2]
-      facet_size: factor on the facet joints beside each disc. # [2, 17]
-      facet_deg: angle of these joints to the frontal plane. # [2, 17]
-      facet_fluid: how much of what lies in them is fluid, 0..1. # [2, 17]
+      lamina_mm: half the thickness of the laminae, left and right.
+      facet_size: factor on the facet joints beside each disc.
+      facet_deg: angle of these joints to the frontal plane.
+      facet_fluid: how much of what lies in them is fluid, 0..1.
     """
 
-    latent: FloatArray
+    latent: FloatArray  # [25]
     age: float
-    disc_health: FloatArray
+    disc_health: FloatArray  # [17]
     conus_s: float
     canal_size: float
-    modic: FloatArray
+    modic: FloatArray  # [17]
     sac_end_s: float
     sac_taper_mm: float
     epidural: float
     waist: float
-    concavity_mm: FloatArray
-    front_bulge_mm: FloatArray
-    spur_mm: FloatArray
-    node_mm: FloatArray
-    node_v_mm: FloatArray
-    marrow: FloatArray
-    spinous: FloatArray
-    spinous_aside_mm: FloatArray
+    concavity_mm: FloatArray  # [17]
+    front_bulge_mm: FloatArray  # [17]
+    spur_mm: FloatArray  # [17]
+    node_mm: FloatArray  # [17]
+    node_v_mm: FloatArray  # [17]
+    marrow: FloatArray  # [18]
+    spinous: FloatArray  # [18]
+    spinous_aside_mm: FloatArray  # [18]
     crest_mm: float
-    lamina_mm: FloatArray
-    facet_size: FloatArray
-    facet_deg: FloatArray
-    facet_fluid: FloatArray
+    lamina_mm: FloatArray  # [2]
+    facet_size: FloatArray  # [2, 17]
+    facet_deg: FloatArray  # [2, 17]
+    facet_fluid: FloatArray  # [2, 17]
 
 
 def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
@@ -142,16 +142,16 @@ class Profiles:
     foramen_height: Float32Array
 
 
-def _by_level(patient: Patient, condition: Condition, side: Side | None) -> FloatArray:
-    """Narrowing of one column of findings. # [5]"""
+def _by_level(patient: Patient, condition: Condition, side: Side | None) -> FloatArray:  # [5]
+    """Narrowing of one column of findings."""
     latent = [patient.latent[f.index] for f in FINDINGS if f.condition is condition and f.side is side]
     return narrowing(np.array(latent), condition)
 
 
 def _bumps(
     spine: Spine, amounts: FloatArray, *, half_mm: float, shift_mm: float = 0.0, rest: float = 0.0
-) -> FloatArray:
-    """Sum over the five levels of amount * flat-topped bump at the disc; `rest` elsewhere. # [S]"""
+) -> FloatArray:  # [S]
+    """Sum over the five levels of amount * flat-topped bump at the disc; `rest` elsewhere."""
     out = np.full_like(spine.s, rest)
     for level, amount in zip(Level, amounts, strict=True):
         t = (spine.s - spine.segments.level_s(level) - shift_mm) / (half_mm * spine.shape.scale)
@@ -159,14 +159,14 @@ def _bumps(
     return out
 
 
-def by_vertebra(spine: Spine, nodes: dict[str, float]) -> FloatArray:
-    """Values given at named vertebrae, linear in between. # [S]"""
+def by_vertebra(spine: Spine, nodes: dict[str, float]) -> FloatArray:  # [S]
+    """Values given at named vertebrae, linear in between."""
     at = [float(spine.segments.vertebra_s[VERTEBRAE.index(name)]) for name in nodes]
     return np.interp(spine.s, at, list(nodes.values()))
 
 
-def _disc_offsets(spine: Spine) -> tuple[NDArray[np.intp], FloatArray, FloatArray]:
-    """Nearest disc, signed mm below its centre, signed mm below the nearest vertebra's centre. # [S] each"""
+def _disc_offsets(spine: Spine) -> tuple[NDArray[np.intp], FloatArray, FloatArray]:  # [S]
+    """Nearest disc, signed mm below its centre, signed mm below the nearest vertebra's centre."""
     seg = spine.segments
     disc = np.searchsorted(seg.vertebra_s[1:-1], spine.s)
     vertebra = np.searchsorted(seg.disc_s, spine.s)
@@ -179,8 +179,8 @@ def build_profiles(spine: Spine, patient: Patient) -> Profiles:
     return Profiles(**{name: np.ascontiguousarray(values, dtype=np.float32) for name, values in curves.items()})
 
 
-def _bodies(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
-    """Vertebral bodies and discs. # [S] each"""
+def _bodies(spine: Spine, patient: Patient) -> dict[str, FloatArray]:  # [S]
+    """Vertebral bodies and discs."""
     seg = spine.segments
     disc, to_disc, to_vertebra = _disc_offsets(spine)
     edge = np.abs(to_disc) - seg.disc_half[disc]
@@ -208,8 +208,8 @@ def _bodies(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
     }
 
 
-def _arches(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
-    """Vertebral arches and the back of the sacrum. # [S] or [2, S] each"""
+def _arches(spine: Spine, patient: Patient) -> dict[str, FloatArray]:  # [S] or [2, S]
+    """Vertebral arches and the back of the sacrum."""
     seg, k = spine.segments, spine.shape.scale
     disc = _disc_offsets(spine)[0]
     # Arches hang below their bodies: a vertebra's own begins some way below the disc above it.
@@ -230,8 +230,8 @@ def _arches(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
     }
 
 
-def _canal(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
-    """Canal, recesses and foramina, and what narrows them. # [S] or [2, S] each"""
+def _canal(spine: Spine, patient: Patient) -> dict[str, FloatArray]:  # [S] or [2, S]
+    """Canal, recesses and foramina, and what narrows them."""
     disc = _disc_offsets(spine)[0]
     canal = _by_level(patient, Condition.CANAL, None)
     recess = np.stack([_by_level(patient, Condition.SUBARTICULAR, side) for side in SIDES])
@@ -254,16 +254,16 @@ def _canal(spine: Spine, patient: Patient) -> dict[str, FloatArray]:
     }
 
 
-def _nearest_level(spine: Spine, disc: NDArray[np.intp], values: FloatArray) -> FloatArray:
-    """A value per level, constant over the disc's stretch of spine; open elsewhere. # [S]"""
+def _nearest_level(spine: Spine, disc: NDArray[np.intp], values: FloatArray) -> FloatArray:  # [S]
+    """A value per level, constant over the disc's stretch of spine; open elsewhere."""
     table = np.full(len(spine.segments.disc_s), 0.05)
     table[FIRST_DISC : FIRST_DISC + len(Level)] = values
     result: FloatArray = table[disc]
     return result
 
 
-def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, FloatArray]:
-    """Thecal sac, the disc bulge in front of it and the wall behind it. # [S] each"""
+def _sac(spine: Spine, patient: Patient, crowding: FloatArray) -> dict[str, FloatArray]:  # [S]
+    """Thecal sac, the disc bulge in front of it and the wall behind it."""
     k = spine.shape.scale
     # The canal's size follows the body's only weakly.
     size = patient.canal_size * k**0.3

@@ -53,12 +53,12 @@ class SpineShape:
       scale: size relative to an average adult.
       sacral_slope_deg, lordosis_deg: tilt of the S1 endplate; sum of the angles from L1 to S1.
       scoliosis_mm, scoliosis_phase: amplitude and position of the sideways bend.
-      slip_mm: forward slip of the vertebra above each lumbar disc (spondylolisthesis). # [5]
-      disc_height: factor on the height of each lumbar disc. # [5]
+      slip_mm: forward slip of the vertebra above each lumbar disc (spondylolisthesis).
+      disc_height: factor on the height of each lumbar disc.
       lumbar_count: lumbar-type vertebrae: 4 (L5 fused to the sacrum), 5 or 6 (S1 free).
       remnant: how much of a disc is left between S1 and S2, from 0 (a thin line) to 1 (it could be taken for L5/S1).
-      heading_deg: what each vertebra leans back beyond the average curve. # [18]
-      body_height: factor on the height of each vertebra. # [18]
+      heading_deg: what each vertebra leans back beyond the average curve.
+      body_height: factor on the height of each vertebra.
       sacral_curve: how strongly the sacrum bends, 0 straight to 1.5.
       sacral_taper: factor on the sacrum's depth below its first endplate.
       warp_seed, warp_mm: smooth irregularity and its size.
@@ -70,12 +70,12 @@ class SpineShape:
     lordosis_deg: float
     scoliosis_mm: float
     scoliosis_phase: float
-    slip_mm: tuple[float, ...]
-    disc_height: tuple[float, ...]
+    slip_mm: tuple[float, ...]  # [5]
+    disc_height: tuple[float, ...]  # [5]
     lumbar_count: int
     remnant: float
-    heading_deg: tuple[float, ...]
-    body_height: tuple[float, ...]
+    heading_deg: tuple[float, ...]  # [18]
+    body_height: tuple[float, ...]  # [18]
     sacral_curve: float
     sacral_taper: float
     warp_seed: int
@@ -88,19 +88,19 @@ class Segments:
     """Where vertebrae and discs lie along the curve.
 
     Attributes:
-      vertebra_s: centre of each body. # [18]
-      vertebra_half: half its height. # [18]
-      disc_s: centre of each disc. # [17]
-      disc_half: half its height. # [17]
-      depth, width: of the endplates at each disc. # [17]
+      vertebra_s: centre of each body.
+      vertebra_half: half its height.
+      disc_s: centre of each disc.
+      disc_half: half its height.
+      depth, width: of the endplates at each disc.
     """
 
-    vertebra_s: FloatArray
-    vertebra_half: FloatArray
-    disc_s: FloatArray
-    disc_half: FloatArray
-    depth: FloatArray
-    width: FloatArray
+    vertebra_s: FloatArray  # [18]
+    vertebra_half: FloatArray  # [18]
+    disc_s: FloatArray  # [17]
+    disc_half: FloatArray  # [17]
+    depth: FloatArray  # [17]
+    width: FloatArray  # [17]
 
     def level_s(self, level: Level) -> float:
         """Disc centre of a graded level."""
@@ -132,8 +132,8 @@ def _segments(shape: SpineShape) -> Segments:
     )
 
 
-def _heading_deg(shape: SpineShape) -> FloatArray:
-    """Backward lean of each vertebra's upward axis. # [18]"""
+def _heading_deg(shape: SpineShape) -> FloatArray:  # [18]
+    """Backward lean of each vertebra's upward axis."""
     slope, lordosis = shape.sacral_slope_deg, shape.lordosis_deg
     heading = np.zeros(len(VERTEBRAE))
     for name, share in _LORDOSIS_SHARE.items():
@@ -177,8 +177,8 @@ class Spine:
         self._map: tuple[Float32Array, Float32Array] | None = None
         self._map_origin = (shape.origin_mm[1] - 230.0, shape.origin_mm[2] - 270.0)
 
-    def _slips(self) -> FloatArray:
-        """Forward shift along the curve: every slipped vertebra takes all above it along. # [S]"""
+    def _slips(self) -> FloatArray:  # [S]
+        """Forward shift along the curve: every slipped vertebra takes all above it along."""
         slip = np.zeros_like(self.s)
         for level, amount in zip(Level, self.shape.slip_mm, strict=True):
             slip += amount / (1 + np.exp((self.s - self.segments.level_s(level)) / 1.5))
@@ -192,8 +192,8 @@ class Spine:
         """Backward lean of the upward axis at s."""
         return self.at(self._heading, s)
 
-    def to_patient(self, s: float, u: float, v: float) -> FloatArray:
-        """Spine coordinates to patient mm (LPS). # [3]"""
+    def to_patient(self, s: float, u: float, v: float) -> FloatArray:  # [3]
+        """Spine coordinates to patient mm (LPS)."""
         s, u, v = self.warp.undo(s, u, v)
         on_curve = s
         for _ in range(6):  # endplates tilt with the sideways bend: s is read u * slope further down
@@ -212,8 +212,8 @@ class Spine:
         s = self.s[i] - (dy * sin + dz * cos)
         return s.reshape(y.shape), (dy * cos - dz * sin).reshape(y.shape)
 
-    def plane_map(self) -> tuple[Float32Array, Float32Array, tuple[float, float], float]:
-        """(s, v) on a grid over y and z, its origin (y, z) and its step: slices interpolate in it. # [Z, Y]"""
+    def plane_map(self) -> tuple[Float32Array, Float32Array, tuple[float, float], float]:  # [Z, Y]
+        """(s, v) on a grid over y and z, its origin (y, z) and its step: slices interpolate in it."""
         if self._map is None:
             y = self._map_origin[0] + np.arange(0, 420, _MAP_MM)
             z = self._map_origin[1] + np.arange(0, 540, _MAP_MM)
@@ -223,16 +223,16 @@ class Spine:
         return *self._map, self._map_origin, _MAP_MM
 
     @property
-    def lateral(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Profiles along s: sideways position x, its slope, and the forward slip. # [S] each"""
+    def lateral(self) -> tuple[FloatArray, FloatArray, FloatArray]:  # [S]
+        """Profiles along s: sideways position x, its slope, and the forward slip."""
         return self._x, self._x_slope, self._slip
 
     @property
-    def headings_rad(self) -> FloatArray:
-        """Backward lean of the upward axis along the curve. # [S]"""
+    def headings_rad(self) -> FloatArray:  # [S]
+        """Backward lean of the upward axis along the curve."""
         return self._heading
 
     @property
-    def path_mm(self) -> FloatArray:
-        """Curve in patient mm. # [S, 3]"""
+    def path_mm(self) -> FloatArray:  # [S, 3]
+        """Curve in patient mm."""
         return np.stack([self._x, self._y, self._z], axis=1)

@@ -46,16 +46,16 @@ def _transverse(r: Region) -> None:
     paint_bone(r, np.minimum(process, r.a - 18), 1 - r.get("sacral"))
 
 
-def _lamina(r: Region) -> Float32Array:
-    """A curved plate on the canal's roof: its lower edge lies further back, over the next one's upper edge. # [n]"""
+def _lamina(r: Region) -> Float32Array:  # [n]
+    """A curved plate on the canal's roof: its lower edge lies further back, over the next one's upper edge."""
     tv = r.get("to_arch")
     middle = back_wall(r) + 3.4 + 0.14 * (tv - 6) + 0.035 * (r.a - 6) ** 2
     half = r.get("lamina") * (1 - 0.012 * (tv - 7.5) ** 2)
     return np.minimum(half - 0.85 * np.abs(r.v - middle), 15.0 - r.a)
 
 
-def _spinous(r: Region) -> Float32Array:
-    """Spinous process: a rounded plate tilted down, rarely straight, with a broad base and a thick free edge. # [n]"""
+def _spinous(r: Region) -> Float32Array:  # [n]
+    """Spinous process: a rounded plate tilted down, rarely straight, with a broad base and a thick free edge."""
     back = r.get("canal_back")
     out = r.v - back - 14.5
     drop = r.get("to_arch") - 9.5 - 0.20 * (out + 14.5)

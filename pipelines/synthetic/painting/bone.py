@@ -38,12 +38,12 @@ def paint_bone(r: Region, distance: Float32Array, cover: Float32Array | float = 
     r.paint(r.inside(distance - cortex, r.soft + 0.6) * cover, marrow(r))
 
 
-def marrow(r: Region) -> Float32Array:
-    """Marrow signal with its mottling. # [C, n]"""
+def marrow(r: Region) -> Float32Array:  # [C, n]
+    """Marrow signal with its mottling."""
     mottle = r.get("marrow") * (1 + 0.06 * r.fine + 0.08 * r.coarse)
     return r.palette[Tissue.MARROW] * mottle.astype(np.float32)
 
 
-def back_wall(r: Region) -> Float32Array:
-    """Where the canal ends behind: laminae and flavum meet in a roof. # [n]"""
+def back_wall(r: Region) -> Float32Array:  # [n]
+    """Where the canal ends behind: laminae and flavum meet in a roof."""
     return r.get("canal_back") - _ROOF_SLOPE * np.maximum(r.a - 1.5, 0)

@@ -19,20 +19,20 @@ class Points:
     """Points of one sampling plane, flattened.
 
     Attributes:
-      x, y, z: patient mm (LPS). # [N]
-      u, v: mm to the left of the spine's curve, mm behind it. # [N]
-      s: arc position, mm. # [N]
-      i: its index into the profiles. # [N]
+      x, y, z: patient mm (LPS).
+      u, v: mm to the left of the spine's curve, mm behind it.
+      s: arc position, mm.
+      i: its index into the profiles.
       soft: width over which an edge fades, mm: about a pixel.
     """
 
-    x: Float32Array
-    y: Float32Array
-    z: Float32Array
-    u: Float32Array
-    v: Float32Array
-    s: Float32Array
-    i: NDArray[np.int32]
+    x: Float32Array  # [N]
+    y: Float32Array  # [N]
+    z: Float32Array  # [N]
+    u: Float32Array  # [N]
+    v: Float32Array  # [N]
+    s: Float32Array  # [N]
+    i: NDArray[np.int32]  # [N]
     soft: float
 
     def take(self, at: IndexArray) -> "Points":
@@ -124,54 +124,54 @@ class Region:
     """Some points of a slice that is being painted: where they lie, what is painted with, and on what.
 
     Attributes:
-      canvas: signal of all points of the slice. # [C, N]
+      canvas: signal of all points of the slice.
       texture: of all points of the slice.
-      at: which points of the slice these are. # [n]
-      u, v: spine coordinates, u signed. # [n]
-      a: |u|. # [n]
-      side: 0 left, 1 right. # [n]
-      i: profile index. # [n]
+      at: which points of the slice these are.
+      u, v: spine coordinates, u signed.
+      a: |u|.
+      side: 0 left, 1 right.
+      i: profile index.
       soft: width over which an edge fades, mm.
     """
 
-    canvas: Float32Array
+    canvas: Float32Array  # [C, N]
     profiles: Profiles
     palette: Palette
     texture: Texture
-    at: IndexArray
-    u: Float32Array
-    v: Float32Array
-    a: Float32Array
-    side: NDArray[np.int8]
-    i: NDArray[np.int32]
+    at: IndexArray  # [n]
+    u: Float32Array  # [n]
+    v: Float32Array  # [n]
+    a: Float32Array  # [n]
+    side: NDArray[np.int8]  # [n]
+    i: NDArray[np.int32]  # [n]
     soft: float
 
     @property
-    def fine(self) -> Float32Array:
-        """Grain of a few mm at every point. # [n]"""
+    def fine(self) -> Float32Array:  # [n]
+        """Grain of a few mm at every point."""
         return self.texture.fine[self.at]
 
     @property
-    def coarse(self) -> Float32Array:
-        """Blobs of one or two cm at every point. # [n]"""
+    def coarse(self) -> Float32Array:  # [n]
+        """Blobs of one or two cm at every point."""
         return self.texture.coarse[self.at]
 
     @property
-    def streak(self) -> Float32Array:
-        """Muscle fibres at every point. # [n]"""
+    def streak(self) -> Float32Array:  # [n]
+        """Muscle fibres at every point."""
         return self.texture.streak[self.at]
 
-    def get(self, name: str) -> Float32Array:
-        """A profile at every point; two-sided ones give the value of the point's side. # [n]"""
+    def get(self, name: str) -> Float32Array:  # [n]
+        """A profile at every point; two-sided ones give the value of the point's side."""
         values: Float32Array = getattr(self.profiles, name)
         return values[self.i] if values.ndim == 1 else values[self.side, self.i]
 
-    def sided(self, values: tuple[float, float]) -> Float32Array:
-        """The left or the right value, by each point's side. # [n]"""
+    def sided(self, values: tuple[float, float]) -> Float32Array:  # [n]
+        """The left or the right value, by each point's side."""
         return np.where(self.u < 0, np.float32(values[1]), np.float32(values[0]))
 
-    def mix(self, base: Tissue, other: Tissue, share: Float32Array | float) -> Float32Array:
-        """Signal between two tissues. # [C, n]"""
+    def mix(self, base: Tissue, other: Tissue, share: Float32Array | float) -> Float32Array:  # [C, n]
+        """Signal between two tissues."""
         result: Float32Array = self.palette[base] + share * (self.palette[other] - self.palette[base])
         return result
 
@@ -184,8 +184,8 @@ class Region:
         u, v, a = (x[keep] for x in (self.u, self.v, self.a))
         return replace(self, at=self.at[keep], u=u, v=v, a=a, side=self.side[keep], i=self.i[keep])
 
-    def inside(self, distance: Float32Array, soft: float | None = None) -> Float32Array:
-        """Coverage 0..1 from a signed distance in mm, positive inside. # [n]"""
+    def inside(self, distance: Float32Array, soft: float | None = None) -> Float32Array:  # [n]
+        """Coverage 0..1 from a signed distance in mm, positive inside."""
         alpha = distance * np.float32(1 / (soft or self.soft)) + np.float32(0.5)
         return np.clip(alpha, 0, 1, out=alpha)
 
@@ -202,8 +202,8 @@ class Region:
 
 def region_of(
     canvas: Float32Array, points: Points, at: IndexArray, *, profiles: Profiles, palette: Palette, texture: Texture
-) -> Region:
-    """The points `at` of a canvas, whose coordinates are `points`. # [n] both"""
+) -> Region:  # [n]
+    """The points `at` of a canvas, whose coordinates are `points`."""
     return Region(
         canvas=canvas,
         profiles=profiles,
@@ -221,8 +221,8 @@ def region_of(
 
 def ellipse(
     a: Float32Array, b: Float32Array, half_a: Float32Array | float, half_b: Float32Array | float
-) -> Float32Array:
-    """About the signed distance in mm to an ellipse centred at (0, 0), positive inside. # [n]"""
+) -> Float32Array:  # [n]
+    """About the signed distance in mm to an ellipse centred at (0, 0), positive inside."""
     p, q = a / half_a, b / half_b
     radius = np.sqrt(p * p + q * q) + np.float32(1e-6)
     # (1 - r) / |grad r|: exact at the boundary, which is where it matters.

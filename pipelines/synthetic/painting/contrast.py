@@ -73,8 +73,8 @@ class Palette:
     signal: Float32Array
     weightings: tuple[Weighting, ...]
 
-    def __getitem__(self, tissue: Tissue) -> Float32Array:
-        """Signal of one tissue. # [C, 1]"""
+    def __getitem__(self, tissue: Tissue) -> Float32Array:  # [C, 1]
+        """Signal of one tissue."""
         result: Float32Array = self.signal[tissue][:, None]
         return result
 

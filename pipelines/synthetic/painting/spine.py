@@ -117,8 +117,8 @@ def _epidural(r: Region) -> None:
     )
 
 
-def _sac_frame(r: Region) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Middle of the sac, half its depth, half its width. # [n] each"""
+def _sac_frame(r: Region) -> tuple[Float32Array, Float32Array, Float32Array]:  # [n]
+    """Middle of the sac, half its depth, half its width."""
     front, rear = r.get("sac_front"), r.get("sac_back")
     return (front + rear) / 2, np.maximum((rear - front) / 2, 0.3), np.maximum(r.get("sac_half_width"), 0.3)
 
@@ -157,8 +157,8 @@ def _nerves(r: Region) -> None:
     r.paint(covered, r.palette[Tissue.NERVE])
 
 
-def _outline(r: Region, grow: Float32Array | float) -> tuple[Float32Array, Float32Array]:
-    """Axial outline of body or disc: distance in mm (positive inside) and squared relative radius. # [n] each"""
+def _outline(r: Region, grow: Float32Array | float) -> tuple[Float32Array, Float32Array]:  # [n]
+    """Axial outline of body or disc: distance in mm (positive inside) and squared relative radius."""
     half_a, half_b = r.get("half_width") + grow, r.get("depth") / 2 + grow
     dent = 1.8 * (r.u / half_a) ** 2
     p, q = (r.u / half_a) ** 2, ((r.v - dent + half_b - grow) / half_b) ** 2
@@ -167,8 +167,8 @@ def _outline(r: Region, grow: Float32Array | float) -> tuple[Float32Array, Float
     return ((1 - squared) / slope).astype(np.float32), squared
 
 
-def _bulge(r: Region) -> Float32Array:
-    """How far the disc stands behind the bodies, blended from centre, recess and foramen. # [n]"""
+def _bulge(r: Region) -> Float32Array:  # [n]
+    """How far the disc stands behind the bodies, blended from centre, recess and foramen."""
     to_recess, to_foramen = smoothstep((r.a - 4.5) / 4.5), smoothstep((r.a - 11.5) / 4)
     side = r.get("bulge_recess") + to_foramen * (r.get("bulge_foramen") - r.get("bulge_recess"))
     return r.get("bulge") + to_recess * (side - r.get("bulge"))

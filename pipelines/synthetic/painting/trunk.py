@@ -52,11 +52,11 @@ class Trunk:
         self._wing = np.where(spine.s < spine.segments.disc_s[VERTEBRAE.index("L5")] + 5, 0, wing).astype(np.float32)
         self._pelvis = table({"L4": -8.0, "L5": 6.0, "S1": 30.0, "S4": 24.0, "Co": 0.0})
 
-    def paint(self, r: Region, points: Points) -> Float32Array:
+    def paint(self, r: Region, points: Points) -> Float32Array:  # [N]
         """Paints what lies around the spine on a whole slice, in place.
 
         Returns:
-          How far each point belongs to the body, 0..1. # [N]
+          How far each point belongs to the body, 0..1.
         """
         row = np.clip(((points.z - self._z0) / _LOOKUP_MM).astype(np.int32), 0, len(self._skin) - 1)
         x, y, low = points.x - np.float32(self._mid_x), points.y, self._low[row]

@@ -55,8 +55,8 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
 
 def acquire(
     signal: Float32Array, stack: Stack, artefacts: Artefacts, back_mm: float, rng: np.random.Generator
-) -> NDArray[np.uint16]:
-    """Magnitude images as stored: 12 bits. # [slices, rows, columns]"""
+) -> NDArray[np.uint16]:  # [slices, rows, columns]
+    """Magnitude images as stored: 12 bits."""
     rows, columns = stack.shape
     out = np.empty(signal.shape, dtype=np.uint16)
     shading = cv2.resize(

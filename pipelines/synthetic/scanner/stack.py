@@ -49,8 +49,8 @@ def _jitter(rng: np.random.Generator, low: int, high: int, step: int = 16) -> in
     return int(rng.integers(low // step, high // step + 1)) * step
 
 
-def _disc_center(spine: Spine, level: Level) -> NDArray[np.float64]:
-    """Centre of a disc in patient mm (LPS), half its depth in front of the spine's curve. # [3]"""
+def _disc_center(spine: Spine, level: Level) -> NDArray[np.float64]:  # [3]
+    """Centre of a disc in patient mm (LPS), half its depth in front of the spine's curve."""
     return spine.to_patient(spine.segments.level_s(level), 0, -float(spine.segments.depth[FIRST_DISC + level]) / 2)
 
 
