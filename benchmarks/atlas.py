@@ -230,7 +230,7 @@ def _axial_at(study: Study, point: Localization) -> Slice | None:
 
 
 def _crop(item: Slice, point: Localization, axes: Finding, condition: Condition | None = None) -> NDArray[np.uint8]:
-    """Around the true point, right sides mirrored, as the network sees it. # [size, size]"""
+    """Around the true point, right sides mirrored, as the network sees it."""
     condition = condition or axes.condition
     size = _CROP_PX[condition]
     spec = CropSpec(size_px=size, slices=1, mm_per_px=_CROP_MM[condition] / size)

@@ -260,7 +260,7 @@ def measured(studies: StudySet, folder: Path) -> ErrorCollection:
 
 def by_trap(sets: Sequence[StudySet], folders: Sequence[Path]) -> dict[str, Any]:
     """Measures of each trap over all trap sets, and of studies without a series by the series."""
-    in_tables = {trap.__name__ for trap in LABEL_TRAPS}
+    in_tables = set(LABEL_TRAPS)
     errors: list[FindingError] = []
     members: dict[str, set[str]] = {}
     lacking: dict[str, set[str]] = {}

@@ -99,7 +99,7 @@ def train_study_network(
     options: StudyNetworkOptions,
     device: torch.device,
 ) -> Trained:
-    """Trains for `options.seconds` on images [n, 30, s, s] and grades [n, 25], -1 not graded."""
+    """Trains for `options.seconds` on images (n, 30, s, s) and grades (n, 25), where -1 means not graded."""
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     model = resnet50(weights=None, zero_init_residual=True)
@@ -149,7 +149,7 @@ def train_study_network(
 
 
 def predict_study_network(trained: Trained, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.float64]:
-    """Probabilities of images [n, 30, s, s]. # [n, 25, 3]"""
+    """Probabilities (n, 25, 3) of images (n, 30, s, s)."""
     logits = study_logits(trained.model, images, device)
     out = np.empty_like(logits)
     for condition, calibration in trained.calibration.items():
@@ -160,7 +160,7 @@ def predict_study_network(trained: Trained, images: NDArray[np.uint8], device: t
 
 @torch.no_grad()
 def study_logits(model: nn.Module, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.float64]:
-    """Outputs for images [n, 30, s, s]. # [n, 25, 3]"""
+    """Outputs (n, 25, 3) for images (n, 30, s, s)."""
     model.eval()
     out = []
     for start in range(0, len(images), 16):
@@ -175,7 +175,7 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _calibrations(logits: NDArray[np.float64], grades: NDArray[np.int8]) -> dict[Condition, Calibration]:
-    """A temperature per family, as ours. # [n, 25, 3], [n, 25]"""
+    """A temperature per family, as ours has; logits (n, 25, 3), grades (n, 25)."""
     calibrations = {}
     for condition in Condition:
         own = [f.index for f in findings_of(condition)]

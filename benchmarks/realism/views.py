@@ -22,12 +22,12 @@ _REACH_MM: Final = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One study on the page. `canal_mm`: where the canal passes each disc, as far as known. # [3] each"""
+    """One study on the page. `canal_mm`: where the canal passes each disc, as far as known."""
 
     name: str
     real: bool
     study: Study
-    canal_mm: Mapping[Level, FloatArray]
+    canal_mm: Mapping[Level, FloatArray]  # [3] each
 
     def series(self, view: View) -> Series:
         """The longest series of a view."""

@@ -63,7 +63,7 @@ _LEVEL_DECAY: Final = 0.42
 # Canal stenosis at L5/S1 has less to do with everything else: the sac is small and lies in fat there.
 _CANAL_L5_S1_COMMUNALITY: Final = 0.90
 _CANAL_L5_S1_SUBARTICULAR: Final = 0.80
-# One reader grades a level's canal and recesses in one look: this share of the noise is common to them, L1/L2 to L5/S1.
+# A reader grades a level's canal and recesses together, so they share this part of the noise, L1/L2 to L5/S1.
 _SHARED_NOISE: Final = (0.8, 0.6, 0.2, 0.1, 0.0)
 
 

@@ -13,20 +13,12 @@ from shared.labels import FINDINGS, SEVERITY_COLUMNS
 
 
 def _points_table(records: Iterable[StudyRecord]) -> pd.DataFrame:
+    columns = ["study_id", "series_id", "instance_number", "condition", "level", "x", "y"]
+    points = [(r.study_id, p, p.finding) for r in records for p in r.points]
     rows = [
-        (
-            r.study_id,
-            p.series_id,
-            p.instance_number,
-            p.finding.condition_display,
-            p.finding.level.display,
-            p.x_px,
-            p.y_px,
-        )
-        for r in records
-        for p in r.points
+        (s, p.series_id, p.instance_number, f.condition_display, f.level.display, p.x_px, p.y_px) for s, p, f in points
     ]
-    return pd.DataFrame(rows, columns=["study_id", "series_id", "instance_number", "condition", "level", "x", "y"])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _series_table(records: Iterable[StudyRecord]) -> pd.DataFrame:

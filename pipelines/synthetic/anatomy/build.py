@@ -19,10 +19,10 @@ class Build:
       back_muscle: factor on the width of the muscles of the back, left and right.
       aorta_mm: radius.
       bowel: how much of the abdomen is bowel rather than fat, 0..1.
-      haze: how far bowel and fat differ: motion and distance blur them, 0..1.
-      organs_mm: kidneys' and liver's height above L2.
+      haze: how much motion and distance blur the difference between bowel and fat, 0..1.
+      organs_mm: height of kidneys and liver above L2.
       split_mm: how far below L4 the aorta divides.
-      aorta_u_mm: how far left of the midline it runs.
+      aorta_u_mm: how far left of the midline the aorta runs.
       pelvis_mm: how far the soft parts of the pelvis lie below their usual place.
       gas: how much gas the bowel holds, 0..1.
       presacral_mm: thickness of the fat in front of the sacrum.
@@ -80,6 +80,6 @@ def draw_build(rng: np.random.Generator, scale: float, age: float) -> Build:
 
 
 def _draw_sides(rng: np.random.Generator, usual: float, spread: float) -> tuple[float, float]:
-    """A value of the left and one of the right that differ a little."""
+    """Values of the left and the right, which differ a little."""
     left, right = usual * np.exp(spread * rng.standard_normal(2))
     return float(left), float(right)

@@ -1,4 +1,4 @@
-"""One synthetic patient: spine, soft parts and build drawn around given latents, and the points readers would mark."""
+"""One synthetic patient, drawn around given latents, and the points that readers would mark."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -44,18 +44,18 @@ class Case:
         i = int(np.argmin(np.abs(self.spine.s - disc_s)))
         s = disc_s + shift_mm
         if finding.condition is Condition.CANAL:
-            return self.spine.to_patient(s, 0.0, float(p.sac_front[i] + p.sac_back[i]) / 2)
+            return self.spine.to_patient(s, 0.0, float(p["sac_front"][i] + p["sac_back"][i]) / 2)
         sign = 1.0 if finding.side is Side.LEFT else -1.0
         g = float(narrowing(self.patient.latent[finding.index], finding.condition))
         if finding.condition is Condition.FORAMINAL:
-            u = float(p.canal_half_width[i]) + FORAMEN_SIDE_MM
-            return self.spine.to_patient(s - float(p.foramen_height[i]) - 2.0, sign * u, FORAMEN_BACK_MM)
-        u = float(p.sac_half_width[i]) + RECESS_SIDE_MM - 0.8 * g
+            u = float(p["canal_half_width"][i]) + FORAMEN_SIDE_MM
+            return self.spine.to_patient(s - float(p["foramen_height"][i]) - 2.0, sign * u, FORAMEN_BACK_MM)
+        u = float(p["sac_half_width"][i]) + RECESS_SIDE_MM - 0.8 * g
         return self.spine.to_patient(s, sign * u, RECESS_BACK_MM + 0.9 * g)
 
 
 def draw_case(latent: FloatArray, degeneration: float, rng: np.random.Generator) -> Case:
-    """Draws everything about a patient that the latents (# [25]) leave open."""
+    """Draws everything about a patient that the 25 latents leave open."""
     age = float(1 / (1 + np.exp(-1.1 * degeneration + rng.normal(0, 0.5))))
     scale = float(np.clip(rng.normal(1.0, 0.065), 0.84, 1.16))
     slope = float(np.clip(rng.normal(38, 8), 18, 60))

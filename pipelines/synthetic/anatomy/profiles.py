@@ -1,11 +1,12 @@
-"""Profiles along the spine: where discs, canal, sac, flavum, recesses and foramina lie and how narrow they are.
+"""Profiles along the spine: where discs, canal, sac, flavum, recesses and foramina lie, and how narrow they are.
 
-Severity becomes shape here, as published grading criteria describe it. Canal: CSF in front of the cauda equina effaced,
-then roots crowded (Lee et al., Skeletal Radiol 2011). Foraminal: fat around the root lost in part, all around, root
-deformed (Lee et al., AJR 2010). Subarticular: recess narrowed, root deviated, root compressed (Bartynski & Lin, AJNR
-2003). Disc degeneration: signal and height lost (Pfirrmann et al., Spine 2001).
+This is where severity becomes shape, following published grading criteria. Canal: CSF in front of the cauda equina
+effaced, then roots crowded (Lee et al., Skeletal Radiol 2011). Foraminal: fat around the root lost in part, all around,
+root deformed (Lee et al., AJR 2010). Subarticular: recess narrowed, root deviated, root compressed (Bartynski & Lin,
+AJNR 2003). Disc degeneration: signal and height lost (Pfirrmann et al., Spine 2001).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +17,11 @@ from pipelines.synthetic.anatomy.spine import FIRST_DISC, S1, VERTEBRAE, Float32
 from shared.labels import FINDINGS, Condition, Level, Side
 
 FloatArray = NDArray[np.float64]
+Profiles = Mapping[str, Float32Array]
 
 SIDES: Final = (Side.LEFT, Side.RIGHT)
 # Latent scale over which the anatomy goes from wide to closed, centred between the two thresholds. A part of the
-# change is spread over all of the population, so that wide and very wide differ too.
+# change is spread over the whole population, so that wide and very wide differ too.
 _SPREAD: Final = {Condition.CANAL: 1.2, Condition.FORAMINAL: 0.70, Condition.SUBARTICULAR: 0.75}
 _SLOW_SHARE: Final = 0.4
 _SLOW: Final = 2.6
@@ -95,53 +97,6 @@ def narrowing(latent: FloatArray | float, condition: Condition) -> FloatArray:
     return np.asarray((1 - _SLOW_SHARE) / (1 + np.exp(-x)) + _SLOW_SHARE / (1 + np.exp(-x / _SLOW)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profiles:
-    """Functions of s on `Spine.s`, in mm where not said otherwise. Index 0 is left, 1 right. # [S] or [2, S]"""
-
-    to_disc: Float32Array
-    to_vertebra: Float32Array
-    to_arch: Float32Array
-    edge: Float32Array
-    half_width: Float32Array
-    depth: Float32Array
-    health: Float32Array
-    modic: Float32Array
-    concavity: Float32Array
-    front_bulge: Float32Array
-    spur: Float32Array
-    node: Float32Array
-    node_v: Float32Array
-    marrow: Float32Array
-    spinous: Float32Array
-    spinous_aside: Float32Array
-    crest: Float32Array
-    lamina: Float32Array
-    facet_size: Float32Array
-    facet_cos: Float32Array
-    facet_sin: Float32Array
-    facet_fluid: Float32Array
-    bulge: Float32Array
-    bulge_recess: Float32Array
-    bulge_foramen: Float32Array
-    sac_front: Float32Array
-    sac_back: Float32Array
-    sac_half_width: Float32Array
-    sac_triangle: Float32Array
-    canal_back: Float32Array
-    canal_half_width: Float32Array
-    flavum: Float32Array
-    at_disc: Float32Array
-    crowding: Float32Array
-    recess: Float32Array
-    foramen: Float32Array
-    sacral: Float32Array
-    sacral_arch: Float32Array
-    thoracic: Float32Array
-    to_conus: Float32Array
-    foramen_height: Float32Array
-
-
 def _by_level(patient: Patient, condition: Condition, side: Side | None) -> FloatArray:  # [5]
     """Narrowing of one column of findings."""
     latent = [patient.latent[f.index] for f in FINDINGS if f.condition is condition and f.side is side]
@@ -174,9 +129,12 @@ def _disc_offsets(spine: Spine) -> tuple[NDArray[np.intp], FloatArray, FloatArra
 
 
 def build_profiles(spine: Spine, patient: Patient) -> Profiles:
-    """All profiles of one patient."""
+    """All profiles of one patient by name, in mm where they are lengths.
+
+    Each is a function of the arc position, sampled at `Spine.s`: (S,), or (2, S) with left first and right second.
+    """
     curves = {**_bodies(spine, patient), **_arches(spine, patient), **_canal(spine, patient)}
-    return Profiles(**{name: np.ascontiguousarray(values, dtype=np.float32) for name, values in curves.items()})
+    return {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in curves.items()}
 
 
 def _bodies(spine: Spine, patient: Patient) -> dict[str, FloatArray]:  # [S]

@@ -1,6 +1,6 @@
 """Vertebral arches: laminae, articular, transverse and spinous processes, and the back of the sacrum.
 
-Distances are mm; see `anatomy` for the coordinates.
+Distances are mm; see `anatomy.spine` for the coordinates.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def _spinous(r: Region) -> Float32Array:  # [n]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facets:
-    """Signed distances to both processes of the facet joints and to the space between them. # [n] each"""
+    """Signed distances to both processes of the facet joints and to the space between them, each of shape (n,)."""
 
     upper: Float32Array
     lower: Float32Array

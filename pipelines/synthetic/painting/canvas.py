@@ -1,4 +1,4 @@
-"""Sample points of one slice in patient and spine coordinates, and painting with soft edges."""
+"""The points of one slice in patient and spine coordinates, and painting on them with soft edges."""
 
 from dataclasses import dataclass, replace
 
@@ -37,8 +37,8 @@ class Points:
 
     def take(self, at: IndexArray) -> "Points":
         """Some of the points."""
-        x, y, z, u, v, s, i = (a[at] for a in (self.x, self.y, self.z, self.u, self.v, self.s, self.i))
-        return Points(x=x, y=y, z=z, u=u, v=v, s=s, i=i, soft=self.soft)
+        x, y, z, u, v, s = (a[at] for a in (self.x, self.y, self.z, self.u, self.v, self.s))
+        return replace(self, x=x, y=y, z=z, u=u, v=v, s=s, i=self.i[at])
 
 
 class SpineGrid:
@@ -79,19 +79,11 @@ class SpineGrid:
         sin, cos = self._sin[points.i], self._cos[points.i]
         s = points.s - (dy * sin + dz * cos)
         v = points.v + (dy * cos - dz * sin)
-        return Points(
-            x=points.x + dx,
-            y=points.y + dy,
-            z=points.z + dz,
-            u=points.u + dx,
-            v=v,
-            s=s,
-            i=self._index(s),
-            soft=points.soft,
-        )
+        x, y, z, u = points.x + dx, points.y + dy, points.z + dz, points.u + dx
+        return replace(points, x=x, y=y, z=z, u=u, v=v, s=s, i=self._index(s))
 
     def _irregular(self, s: Float32Array, u: Float32Array, v: Float32Array) -> tuple[Float32Array, ...]:
-        """Coordinates displaced by the patient's warp, which is smooth enough for a coarse grid. # [rows, columns]"""
+        """Coordinates displaced by the patient's warp, which is smooth enough for a coarse grid."""
         rows, columns = s.shape
         coarse = [
             cv2.resize(a, ((columns + 2) // 3, (rows + 2) // 3), interpolation=cv2.INTER_LINEAR) for a in (s, u, v)
@@ -106,17 +98,17 @@ class SpineGrid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texture:
-    """Smooth noise of one slice, about unit variance. # [N] each
+    """Smooth noise of one slice, about unit variance.
 
     Attributes:
       fine: grain of a few mm.
       coarse: blobs of one or two cm.
-      streak: drawn out along the muscle fibres.
+      streak: drawn out along muscle fibres.
     """
 
-    fine: Float32Array
-    coarse: Float32Array
-    streak: Float32Array
+    fine: Float32Array  # [N]
+    coarse: Float32Array  # [N]
+    streak: Float32Array  # [N]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,22 +140,19 @@ class Region:
 
     @property
     def fine(self) -> Float32Array:  # [n]
-        """Grain of a few mm at every point."""
         return self.texture.fine[self.at]
 
     @property
     def coarse(self) -> Float32Array:  # [n]
-        """Blobs of one or two cm at every point."""
         return self.texture.coarse[self.at]
 
     @property
     def streak(self) -> Float32Array:  # [n]
-        """Muscle fibres at every point."""
         return self.texture.streak[self.at]
 
     def get(self, name: str) -> Float32Array:  # [n]
         """A profile at every point; two-sided ones give the value of the point's side."""
-        values: Float32Array = getattr(self.profiles, name)
+        values = self.profiles[name]
         return values[self.i] if values.ndim == 1 else values[self.side, self.i]
 
     def sided(self, values: tuple[float, float]) -> Float32Array:  # [n]
@@ -222,7 +211,7 @@ def region_of(
 def ellipse(
     a: Float32Array, b: Float32Array, half_a: Float32Array | float, half_b: Float32Array | float
 ) -> Float32Array:  # [n]
-    """About the signed distance in mm to an ellipse centred at (0, 0), positive inside."""
+    """Approximate signed distance in mm to an ellipse centred at (0, 0), positive inside."""
     p, q = a / half_a, b / half_b
     radius = np.sqrt(p * p + q * q) + np.float32(1e-6)
     # (1 - r) / |grad r|: exact at the boundary, which is where it matters.

@@ -1,4 +1,4 @@
-"""Signal of tissues in the three contrasts, and how it differs between scanners.
+"""Signal of each tissue in the three contrasts, and how it differs between scanners.
 
 Values are relative signal (CSF on T2 and subcutaneous fat on T1 near 1) read off ordinary lumbar spine protocols:
 T1 and T2 fast spin echo at 1.5 T, and short-tau inversion recovery, which nulls fat.
@@ -68,9 +68,9 @@ _SIGNAL: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Palette:
-    """Signal of each tissue in the channels rendered together. # [tissues, C]"""
+    """Signal of each tissue in the channels that are rendered together."""
 
-    signal: Float32Array
+    signal: Float32Array  # [tissues, C]
     weightings: tuple[Weighting, ...]
 
     def __getitem__(self, tissue: Tissue) -> Float32Array:  # [C, 1]

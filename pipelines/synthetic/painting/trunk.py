@@ -1,7 +1,6 @@
-"""Everything around the spine: skin, fat, muscles, pelvis, vessels and abdomen.
+"""Paints everything around the spine: skin, fat, muscles, pelvis, vessels and abdomen.
 
-These follow the spine loosely: muscles, vessels and pelvis in spine coordinates, the rest in patient mm around a
-smoothed version of the curve.
+Muscles, vessels and pelvis are drawn in spine coordinates, the rest in patient mm around the smoothed curve.
 """
 
 from typing import Final
@@ -116,7 +115,7 @@ class Trunk:
         palette, fine, coarse, streak = r.palette, r.fine, r.coarse, r.streak
         near, depth = r.a / r.sided(self._build.back_muscle), r.v
         fatty = self._build.muscle_fat * (0.6 + 0.7 * low)
-        # Two rounded masses a side between vertebrae and fascia: multifidus, and the erector beside it.
+        # Two rounded masses per side between vertebrae and fascia: multifidus, and the erector beside it.
         half = np.maximum((depth + fascia - y - 6) / 2, 4)
         from_middle = depth - 6 - half
         erector = np.maximum(
@@ -187,7 +186,7 @@ class Trunk:
 
 
 def _outlines(curve: FloatArray, low: FloatArray, build: Build) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Fascia of the back, skin of the back and muscle wall in front, as y over z. # [Z] each"""
+    """Fascia of the back, skin of the back and muscle wall in front, as y over z, each of shape (Z,)."""
     smooth = gaussian_filter1d(curve, 45 / _TABLE_MM, mode="nearest")
     # The back is straighter than the spine, and the buttocks stand out behind the lower sacrum.
     fascia = 0.7 * smooth + 0.3 * smooth.mean() + build.back_mm - 6 * low

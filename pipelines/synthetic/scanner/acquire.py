@@ -39,7 +39,7 @@ class Artefacts:
 
 
 def draw_artefacts(rng: np.random.Generator) -> Artefacts:
-    """A random scanner's state."""
+    """The state of a random scanner."""
     return Artefacts(
         noise=float(rng.uniform(0.004, 0.03)),
         coil_mm=float(rng.choice([rng.uniform(55, 110), rng.uniform(110, 200), 600.0], p=[0.45, 0.35, 0.2])),

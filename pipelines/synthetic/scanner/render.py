@@ -19,7 +19,7 @@ _SUBPLANES: Final = (-0.25, 0.25)
 
 
 def render(stack: Stack, case: Case, palette: Palette, rng: np.random.Generator) -> Float32Array:
-    """Noise-free signal of every slice, slice thickness included. # [C, slices, rows, columns]"""
+    """Noise-free signal of every slice, slice thickness included: (C, slices, rows, columns)."""
     channels = len(palette.weightings)
     out = np.zeros((channels, len(stack.planes), *stack.shape), dtype=np.float32)
     grid, trunk = SpineGrid(case.spine), Trunk(case.spine, case.build)

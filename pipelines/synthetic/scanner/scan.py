@@ -1,4 +1,4 @@
-"""A study as it leaves the scanner: three series and the points readers mark on them."""
+"""Scans a patient: three series, and the points that readers mark on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +29,12 @@ _READER_MM: Final = {Condition.CANAL: 0.8, Condition.FORAMINAL: 1.0, Condition.S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
-    """What a study starts from. latent, grade: # [25]"""
+    """What a study starts from."""
 
     study_id: str
     seed: np.random.SeedSequence
-    latent: NDArray[np.float64]
-    grade: NDArray[np.int64]
+    latent: NDArray[np.float64]  # [25]
+    grade: NDArray[np.int64]  # [25]
     degeneration: float
     preset: Preset
 
@@ -85,7 +85,7 @@ def _series_ids(rng: np.random.Generator) -> dict[View, str]:
 
 
 def scan_stack(case: Case, stack: Stack, palette: Palette, rng: np.random.Generator) -> list[NDArray[np.uint16]]:
-    """Images of a stack as stored, one array per channel of the palette. # C x [slices, rows, columns]"""
+    """Stored images of a stack: one array (slices, rows, columns) per channel of the palette."""
     signal = render(stack, case, palette, rng)
     back_mm = float(case.spine.to_patient(case.spine.segments.level_s(Level.L3_L4), 0, 60)[1])
     return [acquire(channel, stack, draw_artefacts(rng), back_mm, rng) for channel in signal]

@@ -15,11 +15,11 @@ from shared.labels import Finding, View
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSlice:
-    """One image as it goes to disk. pixels: # [rows, columns]"""
+    """One image as it goes to disk."""
 
     instance_number: int
     plane: Plane
-    pixels: NDArray[Any]
+    pixels: NDArray[Any]  # [rows, columns]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class StoredSeries:
     """One series as it goes to disk.
 
     Attributes:
-      header: further or changed elements of every slice, keyword -> value; None leaves the element out.
+      header: elements to add or change in every slice, keyword -> value; None removes the element.
       syntax: transfer syntax UID.
       damaged: instance numbers of files that are cut off in the middle.
     """
@@ -57,11 +57,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A study before it is written: its series, the recorded grades (# [25]) and where readers marked them."""
+    """A study before it is written: its series, the recorded grades and where readers marked them."""
 
     study_id: str
     case: Case
     series: tuple[StoredSeries, ...]
     points: tuple[Point, ...]
-    grade: NDArray[np.int64]
+    grade: NDArray[np.int64]  # [25]
     summary: dict[str, Any]

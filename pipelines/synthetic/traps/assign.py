@@ -1,8 +1,8 @@
-"""The known traps of the real data set: which study gets which, by name.
+"""The known faults of the real data set, by name, and which study gets which.
 
-Every trap is a function of a scan; it returns the changed scan and a sentence for the manifest, or None where the scan
-offers no place for it. File traps change pictures and headers and may also befall test studies, label traps change what
-the training tables say.
+Every trap is a function of a scan. It returns the changed scan and a sentence for the manifest, or None where the scan
+offers no place for it. File traps change pictures and headers, in test studies too. Label traps change the training
+tables.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,19 @@ from pipelines.synthetic.traps.edits import Trap
 from pipelines.synthetic.traps.file_traps import FILE_TRAPS
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
 
-TRAPS: Final[Mapping[str, Trap]] = {trap.__name__: trap for trap in (*FILE_TRAPS, *LABEL_TRAPS)}
+TRAPS: Final[Mapping[str, Trap]] = {**FILE_TRAPS, **LABEL_TRAPS}
 # In a large data set no more than about this share of studies carries a trap.
 _SHARE: Final = 0.4
 
 
 def assign_traps(studies: int, test_studies: int, seed: int) -> dict[int, tuple[str, ...]]:
-    """Which traps each study gets, by its position: every training trap at least once where there are studies."""
+    """Which traps each study gets, by its position; with any training studies, every trap is used at least once."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
     planned: dict[int, tuple[str, ...]] = {}
-    for first, count, traps in (
-        (0, studies, (*FILE_TRAPS, *LABEL_TRAPS)),
-        (studies, test_studies, FILE_TRAPS),
-    ):
+    for first, count, traps in ((0, studies, tuple(TRAPS)), (studies, test_studies, tuple(FILE_TRAPS))):
         order = rng.permutation(count)
         wanted = max(len(traps), int(_SHARE * count)) if first == 0 else int(_SHARE * count)
         for k in range(wanted if count else 0):
             study = first + int(order[k % count])
-            planned[study] = (*planned.get(study, ()), traps[k % len(traps)].__name__)
+            planned[study] = (*planned.get(study, ()), traps[k % len(traps)])
     return planned

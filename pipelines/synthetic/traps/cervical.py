@@ -1,4 +1,4 @@
-"""A sagittal T2 series of the neck: the foreign anatomy that some real studies hold among their lumbar series."""
+"""A sagittal T2 series of the neck, the foreign anatomy that some real studies contain."""
 
 from dataclasses import replace
 

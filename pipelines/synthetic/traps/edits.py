@@ -1,4 +1,4 @@
-"""Edits of a scan that the traps are made of; a scan is never changed in place."""
+"""The edits that traps are made of. Each returns a changed copy of the scan."""
 
 from collections.abc import Callable
 from dataclasses import replace

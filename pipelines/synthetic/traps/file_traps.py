@@ -1,6 +1,6 @@
-"""Traps in pictures and headers: order and numbering, series, stacks, and encodings."""
+"""Traps in pictures and headers: order and numbering, series, stacks, encodings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -130,21 +130,6 @@ def duplicate_positions(scan: Scan, rng: np.random.Generator) -> Planted:
     return swap(scan, series, replace(series, slices=(*series.slices, copy))), detail
 
 
-def missing_t1(scan: Scan, rng: np.random.Generator) -> Planted:
-    """No sagittal T1."""
-    return without(scan, View.SAGITTAL_T1)
-
-
-def missing_t2(scan: Scan, rng: np.random.Generator) -> Planted:
-    """No sagittal T2."""
-    return without(scan, View.SAGITTAL_T2)
-
-
-def missing_axial(scan: Scan, rng: np.random.Generator) -> Planted:
-    """No axial T2."""
-    return without(scan, View.AXIAL_T2)
-
-
 def two_t1(scan: Scan, rng: np.random.Generator) -> Planted:
     """A repeated sagittal T1."""
     series = series_of(scan, View.SAGITTAL_T1)
@@ -172,77 +157,6 @@ def flipped_axial(scan: Scan, rng: np.random.Generator) -> Planted:
     return moved, f"pixels of series {axial.series_id} are mirrored"
 
 
-def _encoded(scan: Scan, series: StoredSeries, pixels: Callable[[NDArray[Any]], NDArray[Any]], **changes: Any) -> Scan:
-    """Another encoding of a series: changed stored values, header elements and syntax."""
-    slices = tuple(replace(s, pixels=np.ascontiguousarray(pixels(s.pixels))) for s in series.slices)
-    header = {**series.header, **changes.pop("header", {})}
-    return swap(scan, series, replace(series, slices=slices, header=header, **changes))
-
-
-def monochrome1(scan: Scan, rng: np.random.Generator) -> Planted:
-    """Dark is bright."""
-    series = any_series(scan, rng)
-    header = {"PhotometricInterpretation": "MONOCHROME1"}
-    return _encoded(
-        scan, series, lambda p: np.uint16(4095) - p, header=header
-    ), f"series {series.series_id} is MONOCHROME1"
-
-
-def signed_pixels(scan: Scan, rng: np.random.Generator) -> Planted:
-    """Signed stored values with a rescale intercept."""
-    series = any_series(scan, rng)
-    header = {"BitsStored": 16, "HighBit": 15, "RescaleIntercept": "600", "RescaleSlope": "1"}
-    changed = _encoded(scan, series, lambda p: p.astype(np.int16) - np.int16(600), header=header)
-    return changed, f"series {series.series_id} has signed pixels"
-
-
-def rescaled(scan: Scan, rng: np.random.Generator) -> Planted:
-    """A rescale slope and intercept that are not 1 and 0."""
-    series = any_series(scan, rng)
-    header = {"RescaleIntercept": "-120", "RescaleSlope": "2.5"}
-    return _encoded(scan, series, lambda p: p, header=header), f"series {series.series_id} is rescaled by 2.5 and -120"
-
-
-def jpeg_2000(scan: Scan, rng: np.random.Generator) -> Planted:
-    """JPEG 2000 lossless."""
-    series = any_series(scan, rng)
-    return _encoded(scan, series, lambda p: p, syntax=JPEG2000Lossless), f"series {series.series_id} is JPEG 2000"
-
-
-def jpeg_ls(scan: Scan, rng: np.random.Generator) -> Planted:
-    """JPEG-LS lossless."""
-    series = any_series(scan, rng)
-    return _encoded(scan, series, lambda p: p, syntax=JPEGLSLossless), f"series {series.series_id} is JPEG-LS"
-
-
-def big_endian(scan: Scan, rng: np.random.Generator) -> Planted:
-    """Explicit VR big endian."""
-    series = any_series(scan, rng)
-    return _encoded(scan, series, lambda p: p, syntax=ExplicitVRBigEndian), f"series {series.series_id} is big-endian"
-
-
-def multi_window(scan: Scan, rng: np.random.Generator) -> Planted:
-    """Several window centres and widths."""
-    series = any_series(scan, rng)
-    header = {"WindowCenter": ["300", "500"], "WindowWidth": ["600", "1000"]}
-    return _encoded(scan, series, lambda p: p, header=header), f"series {series.series_id} has two windows"
-
-
-def missing_tags(scan: Scan, rng: np.random.Generator) -> Planted:
-    """No window, thickness, spacing between slices or patient position."""
-    series = any_series(scan, rng)
-    gone = (
-        "WindowCenter",
-        "WindowWidth",
-        "SliceThickness",
-        "SpacingBetweenSlices",
-        "PatientPosition",
-        "SeriesDescription",
-    )
-    changed = _encoded(scan, series, lambda p: p, header=dict.fromkeys(gone))
-    return changed, f"series {series.series_id} lacks {', '.join(gone)}"
-
-
 def damaged_file(scan: Scan, rng: np.random.Generator) -> Planted:
     """A file cut off in the middle."""
     series = any_series(scan, rng)
@@ -251,25 +165,55 @@ def damaged_file(scan: Scan, rng: np.random.Generator) -> Planted:
     return swap(scan, series, replace(series, damaged=frozenset({number}))), detail
 
 
-FILE_TRAPS: Final[tuple[Trap, ...]] = (
-    reversed_axial,
-    huge_instance_numbers,
-    split_axial,
-    mixed_stacks,
-    duplicate_positions,
-    missing_t1,
-    missing_t2,
-    missing_axial,
-    two_t1,
-    cervical_extra,
-    flipped_axial,
-    monochrome1,
-    signed_pixels,
-    rescaled,
-    jpeg_2000,
-    jpeg_ls,
-    big_endian,
-    multi_window,
-    missing_tags,
-    damaged_file,
+def _encoded(
+    what: str,
+    *,
+    pixels: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
+    header: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Trap:
+    """A trap that stores a random series otherwise: changed values, header elements or transfer syntax."""
+
+    def trap(scan: Scan, rng: np.random.Generator) -> Planted:
+        series = any_series(scan, rng)
+        slices = tuple(replace(s, pixels=np.ascontiguousarray(pixels(s.pixels))) for s in series.slices)
+        other = replace(series, slices=slices, header={**series.header, **(header or {})}, **changes)
+        return swap(scan, series, other), f"series {series.series_id} {what}"
+
+    return trap
+
+
+def _missing(view: View) -> Trap:
+    return lambda scan, rng: without(scan, view)
+
+
+_SIGNED: Final = {"BitsStored": 16, "HighBit": 15, "RescaleIntercept": "600", "RescaleSlope": "1"}
+_WINDOWS: Final = {"WindowCenter": ["300", "500"], "WindowWidth": ["600", "1000"]}
+_LOST_TAGS: Final = (
+    *("WindowCenter", "WindowWidth", "SliceThickness"),
+    *("SpacingBetweenSlices", "PatientPosition", "SeriesDescription"),
 )
+FILE_TRAPS: Final[Mapping[str, Trap]] = {
+    "reversed_axial": reversed_axial,
+    "huge_instance_numbers": huge_instance_numbers,
+    "split_axial": split_axial,
+    "mixed_stacks": mixed_stacks,
+    "duplicate_positions": duplicate_positions,
+    "missing_t1": _missing(View.SAGITTAL_T1),
+    "missing_t2": _missing(View.SAGITTAL_T2),
+    "missing_axial": _missing(View.AXIAL_T2),
+    "two_t1": two_t1,
+    "cervical_extra": cervical_extra,
+    "flipped_axial": flipped_axial,
+    "monochrome1": _encoded(
+        "is MONOCHROME1", pixels=lambda p: np.uint16(4095) - p, header={"PhotometricInterpretation": "MONOCHROME1"}
+    ),
+    "signed_pixels": _encoded("has signed pixels", pixels=lambda p: p.astype(np.int16) - np.int16(600), header=_SIGNED),
+    "rescaled": _encoded("is rescaled by 2.5 and -120", header={"RescaleIntercept": "-120", "RescaleSlope": "2.5"}),
+    "jpeg_2000": _encoded("is JPEG 2000", syntax=JPEG2000Lossless),
+    "jpeg_ls": _encoded("is JPEG-LS", syntax=JPEGLSLossless),
+    "big_endian": _encoded("is big-endian", syntax=ExplicitVRBigEndian),
+    "multi_window": _encoded("has two windows", header=_WINDOWS),
+    "missing_tags": _encoded(f"lacks {', '.join(_LOST_TAGS)}", header=dict.fromkeys(_LOST_TAGS)),
+    "damaged_file": damaged_file,
+}

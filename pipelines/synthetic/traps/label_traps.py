@@ -1,5 +1,6 @@
 """Traps in the tables: grades and points that are missing, misplaced or mixed up."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -130,14 +131,14 @@ def foramina_on_one_slice(scan: Scan, rng: np.random.Generator) -> Planted:
     return replace(scan, points=tuple(change(p) for p in scan.points)), "left and right foramina lie on the left slices"
 
 
-LABEL_TRAPS: Final[tuple[Trap, ...]] = (
-    missing_grades,
-    missing_points,
-    points_without_grade,
-    no_points_no_t2,
-    canal_points_on_t1,
-    swapped_sides,
-    off_by_one_level,
-    corner_point,
-    foramina_on_one_slice,
-)
+LABEL_TRAPS: Final[Mapping[str, Trap]] = {
+    "missing_grades": missing_grades,
+    "missing_points": missing_points,
+    "points_without_grade": points_without_grade,
+    "no_points_no_t2": no_points_no_t2,
+    "canal_points_on_t1": canal_points_on_t1,
+    "swapped_sides": swapped_sides,
+    "off_by_one_level": off_by_one_level,
+    "corner_point": corner_point,
+    "foramina_on_one_slice": foramina_on_one_slice,
+}

@@ -76,8 +76,8 @@ def test_a_facet_joint_is_bright_between_dark_surfaces(cases: list[Case]) -> Non
         spine, profiles = case.spine, case.profiles
         s = spine.segments.level_s(Level.L3_L4)
         i = int(np.argmin(np.abs(spine.s - s)))
-        cos, sin = float(profiles.facet_cos[0, i]), float(profiles.facet_sin[0, i])
-        grown = float(profiles.recess[0, i] * profiles.at_disc[i])
+        cos, sin = float(profiles["facet_cos"][0, i]), float(profiles["facet_sin"][0, i])
+        grown = float(profiles["recess"][0, i] * profiles["at_disc"][i])
         middle = spine.to_patient(s, 15.8 - 0.9 * grown + 1.3 * sin, 15.0 - 0.8 * grown - 1.3 * cos)
         tilt = spine.heading_rad(s)
         back = np.array([0.0, np.cos(tilt), -np.sin(tilt)])
