@@ -26,10 +26,9 @@ from shared.data.challenge import Challenge
 from shared.detections import Localization
 from shared.dicom.pixels import slice_pixels
 from shared.figures.grid import Cell, Grid, Row, draw_grid, padded
+from shared.figures.marks import SEVERITY_COLORS, LegendEntry, Marks, point_marks
 from shared.figures.page import png_bytes
-from shared.figures.sheet import LegendEntry, Section, Sheet, Tile, draw_sheet
-from shared.figures.study_picture import SEVERITY_COLORS
-from shared.figures.study_sheet import Marks, point_marks
+from shared.figures.sheet import Section, Sheet, Tile, draw_sheet
 from shared.figures.tiles import Window, image_left
 from shared.labels import Condition, Finding, Level, Severity, Side, View
 from shared.runtime.errors import InputError, exit_code
@@ -116,8 +115,8 @@ class _Library:
                 x, y = (item.shape[1] - 1) / 2, (item.shape[0] - 1) / 2
             window = Window(center_px=(x, y), size_px=(size, size), px_per_mm=size / _VIEW_MM)
             tile = Tile(
-                item=item, window=window, number=series.view.value, place="", side="", edge=image_left(item.plane),
-                points=point_marks(series, item, marks, None),
+                item=item, window=window, title=series.view.value, note="", side="", edge=image_left(item.plane),
+                points=point_marks(series, item, marks),
             )  # fmt: skip
             tiles.append(tile)
         section = Section(

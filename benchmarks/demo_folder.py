@@ -16,11 +16,10 @@ import localize
 import pipelines
 import shared
 from classify.device import pick_device
-from classify.evaluate import describe
 from classify.predict import Classifier, predict_studies
 from pipelines.predict import PredictRequest, predict
-from pipelines.scoring import read_oracle
 from pipelines.synthetic import SynthOptions, generate
+from shared.agreement import describe
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
@@ -28,6 +27,7 @@ from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.files import read_json, write_json
 from shared.runtime.run import read_run, sha256_of
+from shared.scores import read_oracle
 from shared.splits import Splits, read_splits
 
 # Of further unseen studies; no other part of the project uses it.

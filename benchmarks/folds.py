@@ -23,17 +23,16 @@ from benchmarks.demo_folder import Demo, demo_command, paired_gains, score_line
 from benchmarks.results import header, parser
 from classify.calibrate import IDENTITY, cross_calibrated
 from classify.device import pick_device, use_all_cores
-from classify.evaluate import evaluate, fold_priors
+from classify.evaluate import evaluate
 from classify.network.checkpoint import ModelCard, load_card, run_folder
 from classify.predict import Classifier
 from pipelines.demo import AT_TRUE_POINTS
-from pipelines.evaluate import ORACLE, PRIOR, baselines
-from pipelines.scoring import read_oracle
 from shared.labels import Condition, findings_of
 from shared.metric import Interval, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.files import read_json, write_json
 from shared.runtime.run import read_run
+from shared.scores import ORACLE, PRIOR, baselines, out_of_fold_baselines, read_oracle
 
 ENSEMBLE: Final = "mean of all folds"
 
@@ -99,10 +98,8 @@ def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.flo
     grades = dict(zip(demo.training.study_ids, demo.training.grades_of(demo.training.study_ids), strict=True))
     report = evaluate(table, grades, demo.splits, written=written)
     oracle = read_oracle(demo.folder / "truth" / "oracle.csv").select(table.study_ids).values
-    prior = fold_priors(table.study_ids, grades, demo.splits)
-    figures = {
-        key: report[key] for key in ("studies", "graded_rows", "scores", "gain_over_prior", "folds", "fold_spread")
-    }
+    prior = out_of_fold_baselines(table.study_ids, grades, demo.splits)[PRIOR].values
+    figures = {key: report[key] for key in ("studies", "graded_rows", "comparison", "folds", "fold_spread")}
     figures["oracle"] = score(oracle, truth).score
     figures["ece"] = {c: row["ece"] for c, row in report["conditions"].items()}
     return figures, closed([table.values], prior, oracle, truth, seed=1)

@@ -31,10 +31,10 @@ from classify.device import pick_device, use_all_cores
 from classify.network.checkpoint import run_folder
 from classify.predict import Classifier
 from pipelines.demo import DEMO_FOLD
-from pipelines.evaluate import ORACLE, as_text, baselines, compare
 from shared.probabilities import ProbabilityTable
 from shared.runtime.files import write_json
 from shared.runtime.run import read_run
+from shared.scores import ORACLE, as_text, baselines, compare
 
 # "filled": missing grades count as Normal/Mild, as in the notebook; "masked": they do not count, as in ours.
 OURS = "ours, end to end"

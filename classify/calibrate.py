@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from shared.labels import SEVERITY_WEIGHTS, Condition, findings_of
+from shared.metric import weighted_log_loss
 from shared.probabilities import ProbabilityTable, floored
 from shared.splits import Splits
 
@@ -66,25 +67,6 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Softmax along the last axis."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True))
-
-
-def weighted_log_loss(probabilities: NDArray[np.float64], label: NDArray[np.int8]) -> float:
-    """The metric's weighted log loss over graded rows.
-
-    Args:
-      probabilities: [n, 3].
-      label: [n] grades, -1 where not graded.
-
-    Returns:
-      NaN when no row is graded.
-    """
-    graded = label >= 0
-    if not graded.any():
-        return float("nan")
-    true = label[graded].astype(np.intp)
-    weight = np.asarray(SEVERITY_WEIGHTS)[true]
-    p = probabilities[graded][np.arange(len(true)), true]
-    return float((weight * -np.log(np.clip(p, 1e-15, 1))).sum() / weight.sum())
 
 
 def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], *, rare: bool = False) -> Calibration:

@@ -69,7 +69,7 @@ def run_predict(a: argparse.Namespace) -> int:
 
 def run_evaluate(a: argparse.Namespace) -> int:
     """Handler of `evaluate`."""
-    from classify.report import check_run, evaluate_run
+    from classify.evaluate import check_run, evaluate_run
     from shared.data.challenge import Challenge
     from shared.detections import read_localizations
     from shared.runtime.files import prepare_output

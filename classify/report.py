@@ -1,25 +1,17 @@
-"""The classifier's report: figures of `classify.evaluate` as HTML and JSON, plots, and the worst mistakes' crops."""
+"""The page of `lumbar classify evaluate`: scores, measures per condition and level, and crops of the worst mistakes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from classify.calibrate import IDENTITY, cross_calibrated
-from classify.evaluate import evaluate, worst_mistakes
-from classify.figures import add_details
-from classify.gallery import Held, gallery_figure, occlusion_figure, surest_severe
-from classify.network.checkpoint import load_card, run_folder
+from classify.calibrate import IDENTITY
+from classify.gallery import Gallery, crops_figure, occlusion_figure
 from classify.noisy_labels import NOISY_FILE, THRESHOLD
-from shared.data.challenge import Challenge
-from shared.detections import Localizations
 from shared.figures.report import Report
+from shared.figures.score_report import add_agreement, add_scores
 from shared.labels import SEVERITY_COLUMNS, Condition, Severity
-from shared.probabilities import read_probabilities
-from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv
-from shared.runtime.run import read_run
-from shared.splits import read_splits
 
 GALLERY: Final = 6
 OCCLUSIONS: Final = 4
@@ -28,93 +20,38 @@ _NOISY_ROWS: Final = 12
 READER_AGREEMENT: Final = {Condition.CANAL: "kappa 0.74 to 0.86", Condition.FORAMINAL: "AC1 0.58 to 0.71"}
 
 
-def check_run(data: Challenge, run: Path) -> Mapping[str, Any]:
-    """The run's facts; raises `InputError` when it is unfinished or was trained on other data."""
-    facts = read_run(run, expected_kind="classify")
-    if facts.get("data_fingerprint") != data.fingerprint:
-        raise InputError(f"{run}: was trained on other data than {data.root}; evaluate it on its own")
-    return facts
-
-
-def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Localizations | None = None) -> str:
-    """Scores a run's out-of-fold probabilities, writes OUT/report.{html,json} and returns a one-line summary.
-
-    Raises:
-      InputError: as `check_run`.
-    """
-    facts = check_run(data, run)
-    table = read_probabilities(run / "out_of_fold.csv")
-    splits = read_splits(run / "splits.json")
-    grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
-    truth = data.grades_of(table.study_ids)
-    written = table
-    cards = {k: load_card(run / f"fold{k}") for k in run_folder(run).finished_folds()}
-    if facts.get("points") == "localized":
-        table = cross_calibrated(table, truth, splits, {k: card.calibration for k, card in cards.items()})
-    figures = evaluate(table, grades, splits, written=None if written is table else written)
-    figures["folds_trained"] = list(cards)
-    figures["points"] = facts.get("points")
-    figures["calibration"] = {
-        str(k): {c.short: asdict(card.calibration[c]) for c in card.families} for k, card in cards.items()
-    }
-    held = Held(table=table, truth=truth, data=data, run=run, splits=splits, localizations=localizations)
-    write_report(out, figures, held)
-    model, prior = figures["scores"]["model"], figures["scores"]["weighted prior"]
-    return (
-        f"out of fold, {figures['studies']} studies: {model['score']:.4f} [{model['low']:.4f}, {model['high']:.4f}], "
-        f"weighted prior {prior['score']:.4f} -> {out / 'report.html'}"
-    )
-
-
-def write_report(out: Path, figures: dict[str, Any], held: Held) -> None:
-    """Writes OUT/report.html and report.json from the figures of `evaluate`."""
-    folds = ", ".join(map(str, figures["folds_trained"]))
+def write_report(out: Path, measures: dict[str, Any], gallery: Gallery) -> None:
+    """Writes OUT/report.html and report.json from the measures of `classify.evaluate.evaluate`."""
+    folds = measures["folds_trained"]
     report = Report(
         title="Classifier, out of fold",
-        summary=f"{figures['studies']} held-out studies of fold {folds}, {figures['graded_rows']} graded rows, "
-        f"{figures['prior_rows']} rows from the training prior. Crops lie at {figures['points']} points.",
-        data=figures,
+        summary=f"{measures['studies']} held-out studies of fold{'s' * (len(folds) > 1)} "
+        f"{', '.join(map(str, folds))}, {measures['graded_rows']} graded rows, {measures['prior_rows']} rows from the "
+        f"training prior. Crops are centred on {measures['points']} points.",
+        data=measures,
     )
-    _scores(report, figures)
-    add_details(
+    add_scores(report, measures["comparison"])
+    _folds(report, measures)
+    add_agreement(
         report,
-        figures,
-        remark="The calibration was refitted without each study it is measured on."
-        if figures["points"] == "localized"
+        measures,
+        remark="For each study, the calibration was refitted without it."
+        if measures["points"] == "localized"
         else "The calibration was fitted on these same studies, so both are slightly optimistic; unseen studies give "
-        "the honest figure.",
+        "an unbiased estimate.",
     )
-    _agreement(report, figures)
-    _noisy(report, held.run)
-    _gallery(report, held)
+    _readers(report, measures)
+    _noisy(report, gallery.run)
+    _crops(report, gallery)
     report.save(out)
 
 
-def _scores(report: Report, figures: dict[str, Any]) -> None:
-    report.heading("Competition metric")
-    columns = ["", "score", "95% low", "95% high", "canal", "foraminal", "subarticular", "any severe"]
-    rows = [
-        [
-            name,
-            s["score"],
-            s["low"],
-            s["high"],
-            *(s["terms"][t] for t in ("canal", "foraminal", "subarticular", "any_severe")),
-        ]
-        for name, s in figures["scores"].items()
-    ]
-    report.table(columns, rows, "Lower is better. Intervals: 2,000 bootstrap samples of whole studies.")
-    gain = figures["gain_over_prior"]
-    report.text(
-        f"Gain over the weighted prior: {gain['gain']:.3f}, paired 95% interval {gain['low']:.3f} to "
-        f"{gain['high']:.3f}."
-    )
-    spread = figures["fold_spread"]
-    if spread is not None:
-        report.text(f"Standard deviation between folds: {spread:.3f}.")
-    calibration = figures["calibration"]
+def _folds(report: Report, measures: Mapping[str, Any]) -> None:
+    if measures["fold_spread"] is not None:
+        report.text(f"Standard deviation between folds: {measures['fold_spread']:.3f}.")
+    calibration = measures["calibration"]
     report.table(
-        ["fold", "studies", "score", *(f"temperature {c.short}" for c in Condition)],
+        ["fold", "studies", "score", *(f"temperature, {c.short}" for c in Condition)],
         [
             [
                 str(f["fold"]),
@@ -122,10 +59,10 @@ def _scores(report: Report, figures: dict[str, Any]) -> None:
                 f["score"],
                 *(_temperature(calibration[str(f["fold"])], c) for c in Condition),
             ]
-            for f in figures["folds"]
+            for f in measures["folds"]
         ],
-        "Temperature: above 1 the network was too sure, below 1 too unsure; none where it did not help studies that it "
-        "was not fitted on.",
+        "Temperature: above 1 the network was overconfident, below 1 underconfident; none where scaling did not help "
+        "on studies that it was not fitted on.",
     )
 
 
@@ -138,17 +75,16 @@ def _temperature(calibration: Mapping[str, Any], condition: Condition) -> str:
     return f"{own['temperature']:.2f}"
 
 
-def _agreement(report: Report, figures: dict[str, Any]) -> None:
-    report.heading("Beside human readers")
-    rows = [
-        [c.display, figures["conditions"][c.short].get("kappa_quadratic"), READER_AGREEMENT.get(c, "none at hand")]
-        for c in Condition
-    ]
+def _readers(report: Report, measures: Mapping[str, Any]) -> None:
+    report.heading("Agreement beside human readers")
     report.table(
-        ["condition", "model, quadratic kappa", "two readers, published"],
-        rows,
-        "The model's kappa is against one reading of these studies, on grades pooled over levels and sides; published "
-        "figures are of other studies and partly other statistics. They say what order of agreement to expect.",
+        ["condition", "model, quadratic kappa", "between two readers, published"],
+        [
+            [c.display, measures["conditions"][c.short].get("kappa_quadratic"), READER_AGREEMENT.get(c, "none known")]
+            for c in Condition
+        ],
+        "The model's kappa is against one reading of these studies, with levels and sides pooled. The published values "
+        "come from other studies and partly from other statistics: take them as an order of magnitude.",
     )
 
 
@@ -160,35 +96,34 @@ def _noisy(report: Report, run: Path) -> None:
         path,
         {"study_id": "string", "finding": "string", "grade": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"),
     )
-    report.heading("Labels to read again")
+    report.heading("Labels to review")
     report.text(
-        f"{len(table)} grades have an out-of-fold probability below {1 - THRESHOLD:.1f} (all in {path.name}): either "
-        "the model or the label is wrong. The least likely ones:"
+        f"{len(table)} grades have an out-of-fold probability below {1 - THRESHOLD:.1f} (all are in {path.name}): "
+        "either the model or the label is wrong. The least probable ones:"
     )
     rows = [list(row) for row in table.head(_NOISY_ROWS).itertuples(index=False, name=None)]
     report.table(["study", "finding", "grade", *(s.display for s in Severity)], rows)
 
 
-def _gallery(report: Report, held: Held) -> None:
+def _crops(report: Report, gallery: Gallery) -> None:
     report.heading("Worst mistakes")
-    if report.data["points"] == "localized" and held.localizations is None:
-        report.text("Not shown: this run's crops lie at localizations; pass their CSV, --localizations.")
+    if report.data["points"] == "localized" and gallery.localizations is None:
+        report.text("Not shown: the crops of this run are centred on localized points; pass --localizations CSV.")
         return
     for condition in Condition:
-        places = worst_mistakes(held.table, held.truth, count=GALLERY, condition=condition)
-        figure = gallery_figure(held, places)
+        figure = crops_figure(gallery, gallery.worst_mistakes(condition, GALLERY))
         if figure is not None:
             report.figure(
                 figure,
-                f"{condition.display}: the costliest rows, middle slice as the network sees it, with the probabilities "
-                "of the grades (the metric's weights divided out).",
+                f"{condition.display}: the rows with the largest weighted log loss. Middle slice as the network sees "
+                "it, with the probabilities of the three grades (class weights divided out).",
             )
     report.heading("What the network looks at")
     report.text(
-        "Surest Severe of each condition. Red: covering a patch there lowers the probability of Severe; blue: it "
-        "raises it."
+        "Occlusion maps of the most confident Severe predictions. Red: covering a patch there lowers the probability "
+        "of Severe; blue: it raises it."
     )
     for condition in Condition:
-        figure = occlusion_figure(held, surest_severe(held, condition, OCCLUSIONS))
+        figure = occlusion_figure(gallery, gallery.surest_severe(condition, OCCLUSIONS))
         if figure is not None:
-            report.figure(figure, f"{condition.display}: occlusion.")
+            report.figure(figure, f"{condition.display}: occlusion maps.")

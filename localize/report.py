@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from localize.figures import WorstCase, confusion, distributions, reliability_curves, study_figure, worst_figure
+import numpy as np
+
 from localize.measures import (
     FindingError,
     by_study_group,
@@ -18,12 +19,17 @@ from localize.measures import (
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import Detection, Localizations
+from shared.dicom.pixels import slice_pixels
+from shared.figures import plots
+from shared.figures.marks import Marks
 from shared.figures.report import Report
+from shared.figures.result_sheet import Miss, example_sheet, misses_sheet
+from shared.figures.sheet import draw_sheet
 from shared.labels import Condition, Level, View
 from shared.numbering import Numbering
 
 _EXAMPLES = 2
-_WORST = 9
+_WORST = 10
 _WORST_PER_STUDY = 3
 _LISTED = 20
 
@@ -69,42 +75,43 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     report = Report(title="Localizer", summary=summary, data={**measures, "map": evaluation.maps})
     _coverage(report, measures)
     _detectors(report, evaluation.maps)
-    report.heading("Errors")
-    report.figure(distributions(errors), "In-plane and slice error by view; the last bar holds everything beyond.")
-    report.figure(confusion(measures["level_confusion_by_view"]), "Wanted level against the one truly nearest.")
+    _errors(report, errors, measures["level_confusion_by_view"])
     _groups(report, measures)
-    _confidence(report, measures)
+    _confidence(report, measures["reliability"])
     _numbering(report, measures["numbering"])
-    _pictures(report, evaluation, errors)
+    _examples(report, evaluation)
+    _worst_cases(report, evaluation, errors)
     return report.save(folder)
 
 
 _COLUMNS: Final = {
     "findings": "expected", "≤ 5 mm": "within_5_mm", "≤ 8 mm": "within_8_mm", "≤ 10 mm": "within_10_mm",
     "median mm": "in_plane_median_mm", "95% mm": "in_plane_p95_mm", "slice exact": "slice_exact",
-    "or next": "slice_exact_or_next", "level off": "level_off_by_one", "side wrong": "wrong_side",
+    "±1 slice": "slice_exact_or_next", "level off": "level_off_by_one", "side wrong": "wrong_side",
 }  # fmt: skip
 
 
-def _row(name: str, measures: Mapping[str, Any]) -> list[object]:
-    return [name, *(measures[key] for key in _COLUMNS.values())]
+def _row(measures: Mapping[str, Any]) -> list[object]:
+    return [measures[key] for key in _COLUMNS.values()]
 
 
 def _coverage(report: Report, measures: Mapping[str, Any]) -> None:
     report.heading("Coverage and errors")
-    views = [_row(View.from_slug(v).value, m) for v, m in measures["by_view"].items()]
+    views = [[View.from_slug(v).value, *_row(m)] for v, m in measures["by_view"].items()]
     report.table(
-        ["view", *_COLUMNS], [_row("all", measures["overall"]), *views],
-        caption="Shares of the findings with a true point by 3-D distance; median and 95% of the in-plane error; level "
-        "off: nearest to the next level's true point.",
-    )  # fmt: skip
+        ["view", *_COLUMNS],
+        [["all", *_row(measures["overall"])], *views],
+        "Shares of the findings with a true point whose localized point lies within 5, 8 and 10 mm in 3-D; median and "
+        "95th percentile of the in-plane error; shares on the exact slice, and on it or a neighbour. Level off: share "
+        "nearest to the true point of a neighbouring level. Side wrong: count nearest to that of the other side.",
+    )
     levels = measures["by_level"]
-    report.table(["level", *_COLUMNS], [_row(level.display, levels[level.slug]) for level in Level])
+    report.table(["level", *_COLUMNS], [[level.display, *_row(levels[level.slug])] for level in Level])
     cells = measures["by_condition_and_level"]
     report.table(
         ["view and level", *_COLUMNS],
         [
-            _row(f"{condition.view.value}, {level.display}", cells[condition.short][level.slug])
+            [f"{condition.view.value}, {level.display}", *_row(cells[condition.short][level.slug])]
             for condition in Condition
             for level in Level
         ],
@@ -117,113 +124,166 @@ def _detectors(report: Report, maps: Mapping[str, Any]) -> None:
         report.table(
             ["fold", "view", name, *(level.display for level in Level)],
             [
-                [fold, View.from_slug(view).value, m[key], *(_level_map(m, level, key) for level in Level)]
+                [fold, View.from_slug(view).value, m[key],
+                 *(m.get("levels", {}).get(level.slug, {}).get(key) for level in Level)]
                 for fold, views in maps.items()
                 for view, m in views.items()
             ],
-            caption=f"{name} on the slices that training would have used, over all levels and of each.",
+            f"{name} over all levels and per level, on slices selected as for training.",
+        )  # fmt: skip
+
+
+def _errors(report: Report, errors: Sequence[FindingError], confusion: Mapping[str, Any]) -> None:
+    report.heading("Errors")
+    of_view = {view: [e for e in errors if e.finding.view is view] for view in View}
+    in_plane = [
+        plots.Histogram(
+            values=[[e.in_plane_mm for e in found if e.in_plane_mm is not None]],
+            edges=np.arange(0, 15.5, 0.5), xlabel="in-plane error (mm)", title=view.value,
         )
-
-
-def _level_map(measured: Mapping[str, Any], level: Level, key: str) -> float | None:
-    return measured.get("levels", {}).get(level.slug, {}).get(key)
+        for view, found in of_view.items()
+    ]  # fmt: skip
+    slices = [
+        plots.Histogram(
+            values=[[e.slices for e in found if e.slices is not None]],
+            edges=np.arange(-5.5, 6.5), xlabel="slice error (slices)",
+        )
+        for found in of_view.values()
+    ]  # fmt: skip
+    report.figure(
+        plots.histograms([in_plane, slices], ylabel="findings"),
+        "In-plane error and slice error by view; the outermost bars hold everything beyond.",
+    )
+    report.figure(
+        plots.confusion_matrices(
+            {View.from_slug(view).value: counts for view, counts in confusion.items()},
+            [level.display for level in Level], xlabel="level of the nearest true point", ylabel="level of the finding",
+        ),
+        "Level confusion by view: counts, shaded by the share of each row.",
+    )  # fmt: skip
 
 
 def _groups(report: Report, measures: Mapping[str, Any]) -> None:
-    """Sources, missing series and planted traps: the same columns for each."""
+    """Sources, missing series and planted traps, with the same columns."""
     expected = measures["overall"]["expected"]
-    sources = [(name, m) for name, m in measures["by_source"].items() if m["expected"]]
-    report.heading("Where points come from")
+    report.heading("Sources of points")
     report.table(
-        ["source", "share", *_COLUMNS], [[n, m["expected"] / expected, *_row(n, m)[1:]] for n, m in sources],
-        caption="Detected on the series itself, projected from another series, or interpolated between levels.",
-    )  # fmt: skip
+        ["source", "share", *_COLUMNS],
+        [[n, m["expected"] / expected, *_row(m)] for n, m in measures["by_source"].items() if m["expected"]],
+        "Detected on the series itself, projected from another series, or interpolated between levels.",
+    )
     report.heading("Missing series")
     report.table(
         ["without", "studies", *_COLUMNS],
         [
-            [n if n == "none" else View.from_slug(n).value, m["studies"], *_row(n, m)[1:]]
+            [n if n == "none" else View.from_slug(n).value, m["studies"], *_row(m)]
             for n, m in measures["by_missing_series"].items()
         ],
-        caption="Findings that the remaining series can show; none: the studies with all three views.",
+        "Findings that the remaining series can show. None: studies with all three views.",
     )
     if "by_trap" not in measures:
         return
     report.heading("Planted traps")
     report.table(
-        ["trap", "studies", *_COLUMNS], [[n, m["studies"], *_row(n, m)[1:]] for n, m in measures["by_trap"].items()],
-        caption="A study may carry several. Traps in the tables (off_by_one_level, swapped_sides, corner_point, "
-        "foramina_on_one_slice and the like) make the true points wrong, not the localized ones.",
-    )  # fmt: skip
+        ["trap", "studies", *_COLUMNS],
+        [[n, m["studies"], *_row(m)] for n, m in measures["by_trap"].items()],
+        "A study may carry several traps. Traps in the tables (off_by_one_level, swapped_sides, corner_point, "
+        "foramina_on_one_slice and similar ones) make the true points wrong, not the localized ones.",
+    )
 
 
-def _confidence(report: Report, measures: Mapping[str, Any]) -> None:
+_STAGES: Final = {"before calibration": "raw", "after calibration": "calibrated"}
+
+
+def _confidence(report: Report, measured: Mapping[str, Any]) -> None:
     report.heading("Confidence")
-    measured = measures["reliability"]
     report.table(
-        ["score", "ECE", "Brier"],
-        [[name, measured[key]["ece"], measured[key]["brier"]] for name, key in _STAGES],
-        caption=f"A score is meant to be the probability of: {measured['target']}. The calibration was "
+        ["score", "ECE", "Brier score"],
+        [[name, measured[key]["ece"], measured[key]["brier"]] for name, key in _STAGES.items()],
+        f"A score should be the probability that a point is right: {measured['target']}. The calibration was "
         f"{measured['calibration']}.",
     )
-    report.figure(reliability_curves(measured), "Share right against mean score; a dot's area is its count.")
-
-
-_STAGES: Final = (("before calibration", "raw"), ("after calibration", "calibrated"))
+    curves = {
+        name: plots.Curve(
+            predicted=[b["mean_score"] for b in measured[key]["bins"]],
+            observed=[b["right"] for b in measured[key]["bins"]],
+            count=[b["count"] for b in measured[key]["bins"]],
+        )
+        for name, key in _STAGES.items()
+    }
+    lowest = min((v for c in curves.values() for v in (*c.predicted, *c.observed)), default=0.0)
+    report.figure(
+        plots.reliability_curves(
+            {name: {name: curve} for name, curve in curves.items()},
+            xlabel="mean score", ylabel="share right", low=max(0.0, 0.9 * lowest - 0.05),
+        ),
+        "Reliability curves; each dot shows its number of findings.",
+    )  # fmt: skip
 
 
 def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
     report.heading("Numbering")
     report.text(
-        f"In {measures['uncertain']} of {measures['studies']} studies the names of all levels together are less than "
-        f"{measures['certain_from']:.0%} sure. In {measures['shifted']} the chain is a whole level off; "
+        f"In {measures['uncertain']} of {measures['studies']} studies the numbering of the levels is uncertain (less "
+        f"than {measures['certain_from']:.0%} sure). In {measures['shifted']} the chain is off by a whole level; "
         f"{measures['shifted_and_uncertain']} of these were marked uncertain."
     )
     if measures["listed"]:
         parts = ("as_named", "one_higher", "one_lower", "disc_above", "disc_below")
         report.table(
-            ["study", "truly", *(p.replace("_", " ") for p in parts)],
+            ["study", "true levels", *(p.replace("_", " ") for p in parts)],
             [[row["study_id"], row["true_levels"], *(row[p] for p in parts)] for row in measures["listed"][:_LISTED]],
         )
 
 
-def _pictures(report: Report, evaluation: Evaluation, errors: Sequence[FindingError]) -> None:
+def _examples(report: Report, evaluation: Evaluation) -> None:
     report.heading("Examples")
     for study_id in sorted(evaluation.data.points)[:_EXAMPLES]:
-        study = evaluation.data.load_study(study_id).study
-        report.figure(
-            study_figure(
-                study, annotated_localizations(study, evaluation.data.points[study_id]),
-                evaluation.localizations.get(study_id, {}),
-                [d for d in evaluation.detections if d.study_id == study_id],
-            ),
-            f"Study {study_id}: boxes with their scores, true points (circles) and localized points (crosses).",
-        )  # fmt: skip
-    cases = _worst(evaluation, errors)
-    if cases:
-        report.heading("Worst cases")
-        report.figure(
-            worst_figure(cases),
-            "The largest distances in 3-D, at most three of a study: true point (circle) and localized point (cross) "
-            "on the true slice, and on the slice that was found.",
+        study, points = evaluation.data.load_study(study_id).study, evaluation.data.points[study_id]
+        marks = Marks(
+            points=tuple(points),
+            localizations=tuple(evaluation.localizations.get(study_id, {}).values()),
+            detections=tuple(d for d in evaluation.detections if d.study_id == study_id),
+        )
+        sheet = example_sheet(study, marks, list(annotated_localizations(study, points).values()))
+        report.image(draw_sheet(sheet, slice_pixels)[0], "Annotated and localized points, and detector boxes.")
+
+
+def _worst_cases(report: Report, evaluation: Evaluation, errors: Sequence[FindingError]) -> None:
+    report.heading("Worst cases")
+    misses = [_miss(evaluation, error) for error in _worst(errors)]
+    if misses:
+        report.image(
+            draw_sheet(misses_sheet(misses), slice_pixels)[0],
+            f"The largest 3-D errors, at most {_WORST_PER_STUDY} per study.",
         )
     lost = [e for e in errors if not e.found]
     if lost:
         report.table(
-            ["not localized", "finding"], [[e.study_id, e.finding.column] for e in lost[:_LISTED]],
-            caption=f"{len(lost)} findings with a true point have no localization; the first {_LISTED} at most.",
-        )  # fmt: skip
+            ["not localized", "finding"],
+            [[e.study_id, e.finding.column] for e in lost[:_LISTED]],
+            f"{len(lost)} findings with a true point were not localized; at most {_LISTED} are listed.",
+        )
 
 
-def _worst(evaluation: Evaluation, errors: Sequence[FindingError]) -> list[WorstCase]:
+def _worst(errors: Sequence[FindingError]) -> list[FindingError]:
+    """The largest errors, few per study: one misread study must not fill the page."""
     far: list[FindingError] = []
     for error in sorted((e for e in errors if e.distance_mm is not None), key=lambda e: -(e.distance_mm or 0.0)):
-        # One misread study must not fill the page.
         if len(far) < _WORST and sum(e.study_id == error.study_id for e in far) < _WORST_PER_STUDY:
             far.append(error)
-    cases = []
-    for error in far:
-        study = evaluation.data.load_study(error.study_id).study
-        true = annotated_localizations(study, evaluation.data.points[error.study_id])[error.finding]
-        cases.append((study, error, true, evaluation.localizations[error.study_id][error.finding]))
-    return cases
+    return far
+
+
+def _miss(evaluation: Evaluation, error: FindingError) -> Miss:
+    study, finding = evaluation.data.load_study(error.study_id).study, error.finding
+    found = evaluation.localizations[error.study_id][finding]
+    side = "" if finding.side is None else f"{finding.side.value} "
+    return Miss(
+        study=study,
+        true=annotated_localizations(study, evaluation.data.points[error.study_id])[finding],
+        found=found,
+        true_text=f"{error.study_id}\n{finding.condition.short}, {side}{finding.level.display}",
+        found_text=f"{error.distance_mm:.1f} mm off, {error.slices:+d} slices\n{found.source.value}, "
+        f"score {found.score:.2f}",
+    )

@@ -289,10 +289,10 @@ def _add_evaluate(commands: args.Commands) -> None:
 
 
 def _evaluate(a: argparse.Namespace) -> int:
-    from pipelines.scoring import ScoringOptions, evaluate_files
+    from pipelines.evaluate import EvaluateOptions, evaluate
 
-    options = ScoringOptions(part=a.part, train=a.train, against=tuple(a.against), oracle=a.oracle)
-    sys.stdout.write(evaluate_files(a.submission, a.data, a.out, options, overwrite=a.overwrite) + "\n")
+    options = EvaluateOptions(part=a.part, train=a.train, against=tuple(a.against), oracle=a.oracle)
+    sys.stdout.write(evaluate(a.submission, a.data, a.out, options, overwrite=a.overwrite) + "\n")
     return 0
 
 

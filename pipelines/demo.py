@@ -10,11 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipelines.evaluate import ORACLE, Comparison, as_text, baselines, compare
 from pipelines.grader import StudyResult
 from pipelines.predict import PredictRequest, predict, to_table
 from pipelines.report import evaluation_report
-from pipelines.scoring import read_oracle
 from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
@@ -28,6 +26,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json, write_json
 from shared.runtime.progress import log, track
 from shared.runtime.run import RUN_FILE, read_run, sha256_of, write_run
+from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle
 from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 
 OURS: Final = "this pipeline"
@@ -247,7 +246,7 @@ def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> P
 
 def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], device: str) -> None:
     """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
-    from classify.report import evaluate_run
+    from classify.evaluate import evaluate_run
     from localize.evaluate import measure_maps
     from localize.report import Evaluation, write_report
 
@@ -280,5 +279,5 @@ def _score(results: Sequence[StudyResult], at_true_points: ProbabilityTable, dat
     # The study that cost most, the one in the middle and the one that cost least.
     pictures = [by_id[s] for s in dict.fromkeys((order[0], order[len(order) // 2], order[-1]))]
     folder = prepare_output(out / "reports" / "evaluation", overwrite=True)
-    evaluation_report(comparison, ours, study_ids, grades, folder, name=OURS, pictures=pictures)
+    evaluation_report(folder, comparison, OURS, ours.select(study_ids), grades, pictures)
     return comparison

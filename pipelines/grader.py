@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from shared.data.source import open_source
 from shared.detections import Detection, Localization
-from shared.figures.study_picture import study_picture
+from shared.dicom.pixels import slice_pixels
+from shared.figures.marks import Marks
+from shared.figures.page import figure_of
+from shared.figures.result_sheet import graded_sheet
+from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
@@ -75,16 +79,20 @@ class StudyResult:
             )
         return pd.DataFrame(rows).astype({"instance_number": "Int64"})
 
-    def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
-        """The graded slices with every finding marked; true `grades`, where known, stand beside the predicted ones.
+    def picture(self, grades: NDArray[np.int8] | None = None) -> NDArray[np.uint8]:
+        """The graded slices with every finding marked, as RGB [height, width, 3].
+
+        A slice that cannot be decoded becomes a tile that says so.
 
         Args:
-          grades: severity of each finding in the order of `FINDINGS`, -1 where unknown. # [25]
-
-        Raises:
-          InputError: when a slice to be drawn cannot be decoded.
+          grades: [25] true severity of each finding, -1 where unknown; written in brackets behind the predicted one.
         """
-        return study_picture(self.study, self.localizations, self.values, grades)
+        marks = Marks(localizations=tuple(self.localizations.values()), values=self.values, grades=grades)
+        return draw_sheet(graded_sheet(self.study, marks), slice_pixels)[0]
+
+    def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
+        """The same picture as a matplotlib figure, to show in a notebook or save."""
+        return figure_of(self.picture(grades))
 
     def to_json(self) -> dict[str, Any]:
         """The content of studies/<id>.json: every finding with its probabilities and place, and all problems."""

@@ -1,43 +1,37 @@
-"""The HTML and JSON reports of the whole pipeline: a prediction's pictures, and scores against the baselines."""
+"""The pages of the whole pipeline: what was predicted for each study, and scores beside the baselines."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.evaluate import describe
-from classify.figures import add_details
-from pipelines.evaluate import Comparison
 from pipelines.grader import StudyResult
+from shared.agreement import describe
 from shared.figures.report import Report
-from shared.metric import TERMS, Interval, study_losses
+from shared.figures.score_report import add_agreement, add_scores
+from shared.metric import TERMS, study_losses
 from shared.probabilities import ProbabilityTable
-from shared.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from shared.scores import Comparison
 
 MAX_PICTURES: Final = 8
+_COSTLIEST: Final = 5
 
 
 def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
-    """Writes OUT/report.html: what was found in each study (pictures of the first few) and what could not be graded."""
+    """Writes OUT/report.html: pictures of the first studies, and what could not be graded in each."""
     rows = sum(r.from_model.size for r in results)
     prior_rows = rows - sum(int(r.from_model.sum()) for r in results)
     report = Report(
         "Prediction",
-        f"{len(results)} studies, {rows} rows, {prior_rows} of them from the training prior. The number beside a "
-        "mark is the submitted probability of Severe; its colour is the most probable grade.",
+        f"{len(results)} studies, {rows} rows, {prior_rows} of them from the training prior. Each mark has the colour "
+        "of the most probable grade and the submitted probability of Severe beside it.",
         data={"studies": [r.to_json() for r in results]},
     )
     for result in results[:MAX_PICTURES]:
         report.heading(f"Study {result.study_id}")
-        try:
-            report.figure(result.figure(), "Right is on the left.")
-        except InputError as error:
-            report.text(f"No picture: {error}")
+        report.image(result.picture(), "The patient's right is on the left of axial slices.")
         numbering = result.numbering
         if numbering is not None and not numbering.certain:
             report.text(
@@ -52,81 +46,47 @@ def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
 
 
 def evaluation_report(
-    comparison: Comparison,
-    ours: ProbabilityTable,
-    study_ids: Sequence[str],
-    grades: NDArray[np.int8],
     out: Path,
-    *,
+    comparison: Comparison,
     name: str,
+    table: ProbabilityTable,
+    grades: NDArray[np.int8],
     pictures: Sequence[StudyResult] = (),
 ) -> Path:
-    """Writes report.html and report.json: all scores with intervals, and the named submission in detail."""
+    """Writes report.html and report.json: the score table, and one submission in detail.
+
+    Args:
+      name: of the submission in detail.
+      table: its probabilities for the scored studies.
+      grades: [n, 25] in the order of the table's studies, -1 where not graded.
+      pictures: studies to draw.
+    """
+    details = describe(table, grades)
+    scores = comparison.to_json()
     report = Report(
         "Evaluation",
         f"Competition metric on {comparison.studies} studies ({comparison.graded_rows} graded rows), lower is better. "
-        "Intervals are 95% bootstrap intervals over studies.",
-        data={"comparison": comparison.to_json(), "detail_of": name},
+        f"Everything below the score table describes: {name}.",
+        data={"comparison": scores, "detail_of": name, "details": details},
     )
-    report.table(
-        ["submission", "score", "95% interval", f"gain over {comparison.reference}", "paired interval", "gap closed",
-         *TERMS, "prior rows"],
-        [
-            [
-                line.name, line.score.score, _range(line.interval), line.gain, _range(line.gain_interval, "+.3f"),
-                None if line.gap_closed is None else f"{line.gap_closed:.0%}",
-                *(line.score.terms[t] for t in TERMS), line.prior_rows,
-            ]
-            for line in comparison.lines
-        ],
-        "Gap closed: share of the distance from the weighted prior to the oracle, the best score that the generator's "
-        "own reader noise allows.",
-    )  # fmt: skip
-    report.figure(_score_figure(comparison), "Scores with 95% intervals; the line marks the reference.")
-    table = ours.select(study_ids)
-    details = describe(table, grades)
-    report.data["details"] = details
-    report.text(f"Below: {name}.")
-    add_details(report, details)
-    _worst(report, table.values, study_ids, grades)
+    add_scores(report, scores)
+    add_agreement(report, details)
+    _costliest(report, table, grades)
     for result in pictures:
         report.heading(f"Study {result.study_id}")
-        figure = result.figure(grades[list(study_ids).index(result.study_id)])
-        report.figure(figure, "Submitted probability of Severe and, in brackets, the true grade.")
+        picture = result.picture(grades[table.study_ids.index(result.study_id)])
+        report.image(picture, "Submitted probability of Severe, the true grade in brackets.")
     return report.save(out)
 
 
-def _range(bounds: Interval | None, form: str = ".3f") -> str | None:
-    return None if bounds is None else f"{bounds.low:{form}} to {bounds.high:{form}}"
-
-
-def _worst(report: Report, values: NDArray[np.float64], study_ids: Sequence[str], grades: NDArray[np.int8]) -> None:
-    losses = study_losses(values, grades)
+def _costliest(report: Report, table: ProbabilityTable, grades: NDArray[np.int8]) -> None:
+    losses = study_losses(table.values, grades)
     share = losses.losses / losses.weights.sum(0).clip(min=1e-9)
-    order = np.argsort(-share.sum(1))[:5]
+    order = np.argsort(-share.sum(1))[:_COSTLIEST]
     terms = max(int((losses.weights.sum(0) > 0).sum()), 1)  # a family without a grade has no term
-    report.heading("Studies that cost most")
+    report.heading("Costliest studies")
     report.table(
-        ["study", "share of the score", *TERMS],
-        [[study_ids[i], float(share[i].sum() / terms), *(float(v) / terms for v in share[i])] for i in order],
-        "What each study adds to the score.",
+        ["study", "part of the score", *(t.replace("_", " ") for t in TERMS)],
+        [[table.study_ids[i], float(share[i].sum() / terms), *(float(v) / terms for v in share[i])] for i in order],
+        "What each study contributes to the score, in total and by term.",
     )
-
-
-def _score_figure(comparison: Comparison) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 0.5 * len(comparison.lines) + 0.9), layout="constrained")
-    axes = figure.subplots()
-    for y, line in enumerate(reversed(comparison.lines)):
-        axes.plot([line.interval.low, line.interval.high], [y, y], color="#4a7ba6", lw=3, solid_capstyle="round")
-        axes.plot(line.score.score, y, "o", color="#12364f")
-        axes.annotate(f"{line.score.score:.3f}", (line.score.score, y), (0, 7), textcoords="offset points", ha="center")
-    names = [line.name for line in reversed(comparison.lines)]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-0.6, len(names) - 0.3)
-    if comparison.reference in names:
-        axes.axvline(comparison.line(comparison.reference).score.score, color="#999", lw=1, ls=":")
-    axes.set_xlabel("competition metric")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -8,9 +8,10 @@ from shared.data.challenge import Part, read_grades, read_points
 from shared.data.source import StudySource, open_parts
 from shared.detections import Localization, read_detections, read_localizations
 from shared.dicom.pixels import slice_pixels
+from shared.figures.marks import Marks
 from shared.figures.page import png_bytes
 from shared.figures.sheet import draw_sheet
-from shared.figures.study_sheet import Marks, level_sheet, overview_sheet
+from shared.figures.study_sheet import level_sheet, overview_sheet
 from shared.labels import Finding, Level
 from shared.probabilities import read_probabilities
 from shared.runtime.errors import InputError

@@ -93,6 +93,17 @@ def score(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> Score
     return Score(score=float(np.mean([v for v in terms.values() if v is not None])), terms=terms)
 
 
+def weighted_log_loss(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -> float:
+    """A family's term over rows of any kind, [n, 3] and [n] (-1: not graded); NaN when none is graded."""
+    graded = grades >= 0
+    if not graded.any():
+        return float("nan")
+    true = grades[graded].astype(np.intp)
+    weight = np.asarray(SEVERITY_WEIGHTS)[true]
+    p = probabilities[graded][np.arange(len(true)), true]
+    return float((weight * -np.log(np.clip(p, 1e-15, 1))).sum() / weight.sum())
+
+
 def bootstrap(losses: StudyLosses, *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
     """Scores of studies drawn with replacement, one per resample.
 

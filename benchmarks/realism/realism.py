@@ -27,7 +27,6 @@ from shared.dicom.intensity import scale_to_8bit
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_raw_pixels
 from shared.figures.grid import Cell, Grid, Row, draw_grid
-from shared.figures.page import png_bytes
 from shared.figures.report import Report
 from shared.figures.tiles import field_mm, series_gap_mm
 from shared.geometry import FloatArray
@@ -104,9 +103,9 @@ def _write(out: Path, real: Sequence[Subject], synthetic: Sequence[Subject], opt
         if not view.is_sagittal and any(not s.canal_mm for s in subjects):
             report.text("Studies without points: slices around the middle of the series, their level unknown.")
         read = lru_cache(maxsize=256)(_pixels_or_none)
-        report.picture(png_bytes(_pictures(view, subjects, read, whole=True)), "Whole slices.")
+        report.image(_pictures(view, subjects, read, whole=True), "Whole slices.")
         detail = _pictures(view, subjects, read, whole=False)
-        report.picture(png_bytes(detail), f"Details of {DETAIL_MM:.0f} mm.")
+        report.image(detail, f"Details of {DETAIL_MM:.0f} mm.")
         _numbers(report, view, subjects)
     return report.save(out)
 

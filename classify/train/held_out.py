@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classify.calibrate import Calibration, fit_where_it_helps, softmax, weighted_log_loss
+from classify.calibrate import Calibration, fit_where_it_helps, softmax
 from classify.config import CropConfig
 from classify.network.augment import Augmenter, center, standardise
 from classify.network.model import FAMILIES, SeverityNet
 from classify.samples import Crops, family_and_level
 from shared.labels import FINDINGS, Condition
+from shared.metric import weighted_log_loss
 from shared.probabilities import ProbabilityTable, constant_table, floored
 
 _BATCH: Final = 128

@@ -119,9 +119,9 @@ def _counts(report: Report, facts: Json) -> None:
     per_study = facts["series_per_study"]
     most = sorted({int(n) for view in View for n in per_study[view.slug]})
     report.table(
-        ["series of a study", *(view.value for view in View), "challenge, Axial T2"],
+        ["series per study", *(view.value for view in View), "challenge, Axial T2"],
         [[str(n), *(per_study[v.slug].get(str(n), 0) for v in View), CHALLENGE_AXIAL_SERIES.get(n)] for n in most],
-        "Studies by their number of series",
+        "Number of studies by their number of series.",
     )
 
 
@@ -130,35 +130,31 @@ def _grades(report: Report, facts: Json) -> None:
     grades = facts["grades"]
     report.figure(
         figures.prevalence_figure(grades["findings"]),
-        "Share of moderate and severe grades. Black ticks: the challenge's training part.",
+        "Share of moderate and severe grades. Black lines: the challenge's training part.",
     )
-    rows = []
-    for condition in Condition:
-        for side in condition.sides:
-            chosen = [f for f in FINDINGS if (f.condition, f.side) == (condition, side)]
-            cells: list[object] = [figures.column_title(condition, side)]
-            for finding in chosen:
-                of = grades["findings"][finding.column]
-                here = " / ".join(f"{100 * p:.1f}" if p is not None else "–" for p in of["share"][1:])
-                there = " / ".join(f"{100 * p:.1f}" for p in of["challenge_share"][1:])
-                cells.append(f"{here} ({there})")
-            rows.append(cells)
+    rows, missing = [], []
+    for condition, side in figures.COLUMNS:
+        found = [grades["findings"][f.column] for f in FINDINGS if (f.condition, f.side) == (condition, side)]
+        title = figures.column_title(condition, side)
+        rows.append([title, *(f"{_shares(of['share'])} ({_shares(of['challenge_share'])})" for of in found)])
+        missing.append([title, *(of["missing"] for of in found)])
     report.table(
-        ["Moderate / Severe in %", *(level.display for level in Level)], rows,
-        "Of the graded findings; in brackets the challenge's training part",
-    )  # fmt: skip
-    missing = [
-        [figures.column_title(condition, side),
-         *(grades["findings"][f.column]["missing"] for f in FINDINGS if (f.condition, f.side) == (condition, side))]
-        for condition in Condition for side in condition.sides
-    ]  # fmt: skip
-    report.table(["missing grades", *(level.display for level in Level)], missing)
+        ["Moderate / Severe in %", *figures.LEVEL_NAMES],
+        rows,
+        "Of the graded findings. In brackets: the challenge's training part.",
+    )
+    report.table(["missing grades", *figures.LEVEL_NAMES], missing)
     report.text(
         f"{grades['missing']:,} grades are missing in {grades['studies_with_missing']:,} studies "
         f"(challenge: {CHALLENGE['missing_grades']} in 185). Any severe canal: "
         f"{_percent(grades['any_severe_canal'])} of studies (challenge: {CHALLENGE['any_severe_canal']}); "
         f"no severe grade at all: {_percent(grades['no_severe'])} ({CHALLENGE['no_severe']})."
     )
+
+
+def _shares(shares: Sequence[float | None]) -> str:
+    """Moderate and severe in percent."""
+    return " / ".join("–" if p is None else f"{100 * p:.1f}" for p in shares[1:])
 
 
 def _co_occurrence(report: Report, co: Json) -> None:
@@ -179,27 +175,26 @@ def _co_occurrence(report: Report, co: Json) -> None:
     report.table(["", "here", "challenge, training part"], rows)
     report.figure(
         figures.correlation_figure(co["spearman"]),
-        "Every finding against every other, levels L1/L2 to L5/S1 within each block. Grey: too few or equal grades.",
+        "Every finding against every other; L1/L2 to L5/S1 within each block. Grey: too few grades, or all are equal.",
     )
 
 
 def _images(report: Report, facts: Json) -> None:
     report.heading("Images")
-    report.figure(figures.image_figure(facts["images"]), "Series by slices, distances, pixel size and field of view.")
-    names = {
-        "slices": "slices a series", "gap_mm": "distance of slices (mm)", "spacing_mm": "pixel size (mm)",
-        "field_height_mm": "height of the picture (mm)", "field_width_mm": "width of the picture (mm)",
-    }  # fmt: skip
+    report.figure(
+        figures.image_figure(facts["images"]),
+        "Series by number of slices, distance of slices, pixel size and height of the image.",
+    )
     rows = []
     for view in View:
         of = facts["images"][view.slug]
-        for key, name in names.items():
+        for key, name in figures.IMAGE_MEASURES.items():
             if of[key] is not None:
                 digits = 0 if key == "slices" or key.startswith("field") else 2
                 rows.append(
                     [view.value, name, *(f"{of[key][k]:.{digits}f}" for k in ("min", "p5", "median", "p95", "max"))]
                 )
-    report.table(["view", "", "least", "5%", "median", "95%", "most"], rows)
+    report.table(["view", "", "min", "5%", "median", "95%", "max"], rows)
     report.table(
         ["view", "rows x columns (series)"],
         [
@@ -207,7 +202,7 @@ def _images(report: Report, facts: Json) -> None:
             for view in View
             if facts["images"][view.slug]["series"]
         ],
-        "Image sizes, the most frequent ones",
+        "The most frequent image sizes.",
     )
 
 
@@ -235,16 +230,13 @@ def _order(report: Report, order: Json) -> None:
     report.heading("Instance order")
     report.figure(
         figures.order_figure(order),
-        "Sagittal series may run either way and axial ones mostly run from head to foot: order slices by position.",
+        "How instance numbers run. Sagittal series run either way, most axial ones from head to foot: order slices by "
+        "position.",
     )
-    names = {
-        "along": ("right to left, head to foot", CHALLENGE["order_along"]),
-        "against": ("left to right, foot to head", CHALLENGE["order_against"]),
-        "neither": ("neither", None),
-    }
+    known = {"along": CHALLENGE["order_along"], "against": CHALLENGE["order_against"]}
     report.table(
         ["instance numbers run", *(view.value for view in View), "challenge, training part"],
-        [[name, *(order[view.slug][kind] for view in View), known] for kind, (name, known) in names.items()],
+        [[name, *(order[v.slug][kind] for v in View), known.get(kind)] for kind, name in figures.ORDERS.items()],
     )
 
 
@@ -252,18 +244,16 @@ def _points(report: Report, points: Json) -> None:
     report.heading("Points")
     report.figure(
         figures.points_figure(points),
-        "Points as shares of the image's width and height, y downwards. Crosses: the challenge's medians.",
+        "Points in shares of the image's width and height, y downwards. Crosses: the challenge's medians.",
     )
-    report.figure(figures.heat_figure(points), "The same as density.")
+    report.figure(figures.density_figure(points), "The same points as density.")
     rows = []
-    for condition in Condition:
-        for side in condition.sides:
-            key = condition.short if side is None else f"{side.value} {condition.short}"
-            for axis, name in enumerate("xy"):
-                cells: list[object] = [f"{figures.column_title(condition, side)}, {name}"]
-                for level in Level:
-                    of = points[key][level.slug]
-                    here = "–" if of["median"] is None else f"{of['median'][axis]:.2f}"
-                    cells.append(f"{here} ({of['challenge_median'][axis]:.2f})")
-                rows.append(cells)
-    report.table(["median of", *(level.display for level in Level)], rows, "In brackets the challenge's training part")
+    for condition, side in figures.COLUMNS:
+        for axis, name in enumerate("xy"):
+            cells: list[object] = [f"{figures.column_title(condition, side)}, {name}"]
+            for level in Level:
+                of = points[figures.point_key(condition, side)][level.slug]
+                here = "–" if of["median"] is None else f"{of['median'][axis]:.2f}"
+                cells.append(f"{here} ({of['challenge_median'][axis]:.2f})")
+            rows.append(cells)
+    report.table(["median of", *figures.LEVEL_NAMES], rows, "In brackets: the challenge's training part.")

@@ -4,11 +4,14 @@ The pictures are laid on a canvas of their own and never resampled; matplotlib d
 """
 
 import io
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI: Final = 110
 INK: Final = "#f2f4f6"
@@ -75,6 +78,18 @@ class Page:
         alpha = over[inked, 3:].astype(np.float32) / 255
         result[inked] = np.rint(over[inked, :3] * alpha + result[inked] * (1 - alpha)).astype(np.uint8)
         return result
+
+
+def figure_of(image: NDArray[np.uint8]) -> "Figure":
+    """An RGB image [height, width, 3] as a matplotlib figure of the same size in pixels."""
+    from matplotlib.figure import Figure
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(image, interpolation="none", aspect="auto")
+    return figure
 
 
 def png_bytes(image: NDArray[np.uint8], compression: int = 4) -> bytes:

@@ -1,4 +1,4 @@
-"""Self-contained HTML reports: text, tables and figures in one file, and the same numbers as JSON beside it."""
+"""Self-contained HTML reports: text, tables and figures in one file, with the same numbers as JSON beside it."""
 
 import base64
 import io
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import numpy as np
+from numpy.typing import NDArray
 
+from shared.figures.page import png_bytes
 from shared.runtime.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -20,12 +23,12 @@ DISCLAIMER = "Research software. Not a medical device: no report of it may guide
 
 @dataclass(slots=True)
 class Report:
-    """A page built top to bottom; `save` writes `<stem>.html` and `<stem>.json`.
+    """A page that is built from top to bottom; `save` writes it.
 
     Attributes:
-      title: the page's heading.
-      summary: one or two sentences below it: what was measured on which data.
-      data: what goes into the JSON file.
+      title: the heading of the page.
+      summary: one or two sentences below the heading: what was measured, on which data.
+      data: content of the JSON file.
     """
 
     title: str
@@ -40,25 +43,28 @@ class Report:
         self._blocks.append({"kind": "text", "text": text})
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> None:
-        """Numbers are right-aligned and shown to three decimals, None as a dash."""
+        """Adds a table. Numbers are right-aligned, floats have three decimals, None is a dash."""
         cells = [[_cell(value) for value in row] for row in rows]
-        self._blocks.append({"kind": "table", "columns": list(columns), "rows": cells, "caption": caption})
+        # The heading of a column of numbers stands above them, at the right.
+        numbers = [bool(cells) and all(row[i]["number"] for row in cells) for i in range(len(columns))]
+        heads = [{"text": c, "number": n} for c, n in zip(columns, numbers, strict=True)]
+        self._blocks.append({"kind": "table", "columns": heads, "rows": cells, "caption": caption})
 
     def figure(self, figure: "Figure", caption: str) -> None:
-        """Embeds a matplotlib figure as PNG and closes it."""
-        import matplotlib.pyplot as plt
-
+        """Embeds a matplotlib figure."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
-        self.picture(buffer.getvalue(), caption)
+        self._picture(buffer.getvalue(), caption)
 
-    def picture(self, png: bytes, caption: str) -> None:
-        """Embeds a picture that is PNG already, pixel for pixel."""
+    def image(self, image: NDArray[np.uint8], caption: str) -> None:
+        """Embeds an RGB image, [height, width, 3], pixel for pixel."""
+        self._picture(png_bytes(image), caption)
+
+    def _picture(self, png: bytes, caption: str) -> None:
         self._blocks.append({"kind": "figure", "image": base64.b64encode(png).decode(), "caption": caption})
 
     def save(self, folder: Path, stem: str = "report") -> Path:
-        """Writes both files and returns the HTML's path."""
+        """Writes `<stem>.html` and `<stem>.json` and returns the path of the page."""
         template = resources.files("shared.figures").joinpath("report.html.j2").read_text(encoding="utf-8")
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
         page = environment.from_string(template).render(

@@ -1,4 +1,8 @@
-"""Draws a contact sheet: sections of tiles on a dark page, each section at one scale, with marks and a scale bar."""
+"""Draws slices with their marks: sections of tiles on a dark page, with headings, a legend and scale bars.
+
+Every picture of slices in this project is a `Sheet`: the contact sheet of `lumbar show`, the graded studies of
+predictions, the examples and worst cases of the localizer.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.figures.marks import BoxMark, LegendEntry, PointMark
 from shared.figures.page import SOFT, Page
 from shared.figures.tiles import Window
 from shared.runtime.errors import InputError
@@ -23,50 +28,31 @@ ReadPixels = Callable[[Slice], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PointMark:
-    """A ring (annotated) or a diamond (predicted) around pixel (x, y) of the tile's slice, its label beside it."""
-
-    x_px: float
-    y_px: float
-    color: str
-    label: str
-    predicted: bool = False
-    label_left: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxMark:
-    """A detector's box (left, top, right, bottom) in pixels of the tile's slice."""
-
-    box_xyxy_px: tuple[float, float, float, float]
-    color: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One slice or crop.
+    """One slice or a part of it.
 
     Attributes:
-      number: top left, the instance number.
-      place: top right, the position in mm.
+      title: top left, one or more lines.
+      note: top right.
       side: bottom left, large: the side of a sagittal slice, empty for an axial one.
       edge: at the middle of the left edge, the patient direction it faces.
+      linked: whether a dotted line joins the points.
     """
 
     item: Slice
     window: Window
-    number: str
-    place: str
+    title: str
+    note: str
     side: str
     edge: str
     points: tuple[PointMark, ...] = ()
     boxes: tuple[BoxMark, ...] = ()
+    linked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Tiles of one size and one scale under a heading; `columns` of them in a row."""
+    """Tiles of one size under a heading, `columns` of them in a row; tiles of one scale get a scale bar."""
 
     title: str
     detail: str
@@ -75,7 +61,7 @@ class Section:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height of each tile; nothing for a section without tiles."""
+        """Width and height of each tile; zero for a section without tiles."""
         return self.tiles[0].window.size_px if self.tiles else (0, 0)
 
     @property
@@ -95,15 +81,6 @@ class Section:
         row, column = divmod(index, self.columns)
         width, height = self.size_px
         return _MARGIN + column * (width + _GAP), _HEAD + row * (height + _GAP)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegendEntry:
-    """One line of the legend; `kind` is ring, diamond or box."""
-
-    kind: str
-    color: str
-    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +115,18 @@ class Sheet:
 
 
 def tile_size(count: int, *, width_px: int, most: int, largest_px: int) -> tuple[int, int]:
-    """Columns and tile width for `count` tiles: rows as even as they go, at most `most` columns."""
+    """Columns and tile width for `count` tiles in rows as even as possible, with at most `most` columns."""
     columns = min(count, most)
     columns = -(-count // -(-count // columns))
     return columns, min((width_px - 2 * _MARGIN - (columns - 1) * _GAP) // columns, largest_px)
 
 
 def draw_sheet(sheet: Sheet, read: ReadPixels) -> tuple[NDArray[np.uint8], list[str]]:
-    """The page in RGB # [height, width, 3], and what could not be read of it.
+    """Draws the page.
 
-    A slice that `read` refuses with `InputError` becomes a tile that says so.
+    Returns:
+      The page in RGB, [height, width, 3], and why slices could not be read: a slice that `read` refuses with
+      `InputError` becomes a tile that says so.
 
     Raises:
       InputError: when the page would be too tall for a picture.
@@ -192,15 +171,16 @@ def _head(page: Page, section: Section, top: int, width_px: int) -> None:
     page.line([_MARGIN, width_px - _MARGIN], [top + 4, top + 4], color="#3a444d", lw=1)
     page.write(_MARGIN, top + 20, section.title, 12.5, weight="bold")
     page.write(_MARGIN, top + 42, section.detail, 9.5, color=SOFT)
-    if section.tiles:
-        page.bar(width_px - _MARGIN - 4, top + 30, section.tiles[0].window.px_per_mm, section.size_px[0] / 3)
+    scales = {tile.window.px_per_mm for tile in section.tiles}
+    if len(scales) == 1:
+        page.bar(width_px - _MARGIN - 4, top + 30, scales.pop(), section.size_px[0] / 3)
 
 
 def _annotate(page: Page, tile: Tile, corner: tuple[int, int], *, readable: bool) -> None:
     (left, top), (width, height) = corner, tile.window.size_px
     small = 8.0 if width < 240 else 9.5
-    page.write(left + 6, top + 11, tile.number, small)
-    page.write(left + width - 6, top + 11, tile.place, small, ha="right", color=SOFT)
+    page.write(left + 6, top + 4, tile.title, small, va="top")
+    page.write(left + width - 6, top + 4, tile.note, small, ha="right", va="top", color=SOFT)
     if not readable:
         x, y = left + width / 2, top + height / 2
         page.write(x, y, "pixels cannot\nbe read", small + 1, ha="center", color="#ff8a65")
@@ -209,9 +189,13 @@ def _annotate(page: Page, tile: Tile, corner: tuple[int, int], *, readable: bool
         page.write(left + 7, top + height - 15, tile.side, small + 5, weight="bold")
     for box in tile.boxes:
         _box(page, tile, box, corner, small)
+    places = [
+        tile.window.to_tile(tile.item.plane, np.array([p.x_px, p.y_px])) + np.asarray(corner) for p in tile.points
+    ]
+    if tile.linked:
+        page.line([float(x) for x, _ in places], [float(y) for _, y in places], color="white", lw=1, ls=":")
     large = width >= 400
-    for point, label_y in zip(tile.points, _label_heights(tile, 1.5 * small), strict=True):
-        x, y = tile.window.to_tile(tile.item.plane, np.array([point.x_px, point.y_px])) + np.asarray(corner)
+    for point, (x, y), label_y in zip(tile.points, places, _label_heights(tile, 1.5 * small), strict=True):
         size = (7.5 if large else 6.0) if point.predicted else (13.0 if large else 9.0)
         page.mark(float(x), float(y), diamond=point.predicted, color=point.color, size=size)
         shift = 15 if large else 10
@@ -225,10 +209,11 @@ def _annotate(page: Page, tile: Tile, corner: tuple[int, int], *, readable: bool
 def _label_heights(tile: Tile, line_px: float) -> list[float]:
     """Where each point's label stands on the tile, moved down as little as keeps the labels of one side apart."""
     at = [float(tile.window.to_tile(tile.item.plane, np.array([p.x_px, p.y_px]))[1]) for p in tile.points]
+    lines = [1 + p.label.count("\n") for p in tile.points]
     for left in (False, True):
         order = sorted((i for i, p in enumerate(tile.points) if p.label_left is left), key=lambda i: at[i])
         for above, below in pairwise(order):
-            at[below] = max(at[below], at[above] + line_px)
+            at[below] = max(at[below], at[above] + line_px * (lines[above] + lines[below]) / 2)
     return at
 
 

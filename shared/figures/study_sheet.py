@@ -1,52 +1,26 @@
-"""What a contact sheet of a study shows: which slices, how large, and the points, boxes and grades on them."""
+"""Contact sheets of a study for `lumbar show`: which slices, how large, and what is written on them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.challenge import MISSING, Point
-from shared.detections import Detection, Localization
-from shared.figures.sheet import BoxMark, LegendEntry, PointMark, Section, Sheet, Tile, tile_size
-from shared.figures.study_picture import SEVERITY_COLORS, likely_grade
+from shared.data.challenge import Point
+from shared.detections import Localization
+from shared.figures.marks import Marks, box_marks, legend, point_marks
+from shared.figures.sheet import Section, Sheet, Tile, tile_size
 from shared.figures.tiles import Window, field_mm, gap_mm, image_left, middle_px, position_mm, side_letter
-from shared.labels import Condition, Finding, Level, Severity, Side, View
+from shared.labels import Condition, Finding, Level, Side, View
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 
 PAGE_PX: Final = 2200
-# Boxes of lower score are the detector's doubts; they would bury the picture.
-SHOWN_SCORE: Final = 0.25
 LEVEL_FIELD_MM: Final = 90.0
 _LARGEST_PX: Final = {"overview": 420, "series": 720, "level": 520}
 # Most columns for up to so many slices.
 _COLUMNS: Final = {"overview": ((21, 7), (45, 9), (96, 12), (10**9, 16)), "series": ((24, 4), (60, 5), (10**9, 8))}
-_NO_GRADE, _PREDICTED, _BOX = "#ffffff", "#c792ea", "#8fd19e"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """What is known of a study besides its pixels; any part may be missing.
-
-    Attributes:
-      points: annotated points, as they stand in the table.
-      grades: severity values in `FINDINGS` order, -1 where not graded. # [25]
-      localizations: predicted points.
-      detections: predicted boxes.
-      values: submitted probabilities in `FINDINGS` order. # [25, 3]
-    """
-
-    points: tuple[Point, ...] = ()
-    grades: NDArray[np.int8] | None = None
-    localizations: tuple[Localization, ...] = ()
-    detections: tuple[Detection, ...] = ()
-    values: NDArray[np.float64] | None = field(default=None)
-
-    def grade(self, finding: Finding) -> Severity | None:
-        value = MISSING if self.grades is None else int(self.grades[finding.index])
-        return None if value == MISSING else Severity(value)
 
 
 def overview_sheet(study: Study, marks: Marks, series_id: str | None = None) -> Sheet:
@@ -112,28 +86,29 @@ class _Spot:
 
 
 def _spots(study: Study, marks: Marks, level: Level | None = None) -> list[_Spot]:
-    """The study's points that lie on a slice; the predicted ones only where nothing is annotated."""
-    for candidates in (marks.points, marks.localizations):
-        found = []
-        for point in candidates:
-            series = study.get(point.series_id)
-            item = series.by_instance(point.instance_number) if series else None
-            if item is None or not item.contains((point.x_px, point.y_px)):
-                continue
-            if level is None or point.finding.level is level:
-                at = item.plane.to_patient([point.x_px, point.y_px])
-                found.append(
-                    _Spot(
-                        series_id=point.series_id,
-                        instance_number=point.instance_number,
-                        finding=point.finding,
-                        point_mm=at,
-                        annotated=isinstance(point, Point),
-                    )
-                )
-        if found:
-            return found
-    return []
+    """The points that lie on a slice of the study; the predicted ones only where nothing is annotated."""
+
+    def found(points: Iterable[Point | Localization]) -> list[_Spot]:
+        return [
+            _Spot(
+                series_id=point.series_id,
+                instance_number=point.instance_number,
+                finding=point.finding,
+                point_mm=item.plane.to_patient([point.x_px, point.y_px]),
+                annotated=isinstance(point, Point),
+            )
+            for point in points
+            if (item := _slice_of(study, point)) is not None and level in (None, point.finding.level)
+        ]
+
+    return found(marks.points) or found(marks.localizations)
+
+
+def _slice_of(study: Study, point: Point | Localization) -> Slice | None:
+    """The slice that a point lies on; None when it lies on no slice of the study."""
+    series = study.get(point.series_id)
+    item = series.by_instance(point.instance_number) if series else None
+    return item if item is not None and item.contains((point.x_px, point.y_px)) else None
 
 
 def _middle_of(spots: Sequence[_Spot]) -> NDArray[np.float64]:
@@ -184,39 +159,35 @@ def _section(
     columns: int,
     level: Level | None = None,
 ) -> Section:
-    """One series' tiles with everything written on them; marks of one level only, when given."""
+    """The tiles of one series with everything written on them; marks of one level only, when given."""
+    sagittal = series.view.is_sagittal
     midline_mm, source = _midline(study, marks, series, level)
     gaps = [g for stack in series.stacks if (g := gap_mm(stack)) is not None]
     tolerance = float(np.median(gaps)) / 2 if gaps else 0.0
-    drawn = []
-    for item, window in tiles:
-        sagittal = series.view.is_sagittal
-        side = side_letter(item, midline_mm, tolerance) if sagittal else ""
-        drawn.append(
-            Tile(
-                item=item,
-                window=window,
-                number=str(item.instance_number),
-                place=f"{'x' if sagittal else 'z'} {position_mm(item, series.view):.1f} mm".replace(
-                    "-", "\N{MINUS SIGN}"
-                ),
-                side=side,
-                edge=image_left(item.plane),
-                points=point_marks(series, item, marks, level),
-                boxes=_box_marks(series, item, marks, level),
-            )
+    drawn = tuple(
+        Tile(
+            item=item,
+            window=window,
+            title=str(item.instance_number),
+            note=_minus(f"{'x' if sagittal else 'z'} {position_mm(item, series.view):z.1f} mm"),
+            side=side_letter(item, midline_mm, tolerance) if sagittal else "",
+            edge=image_left(item.plane),
+            points=point_marks(series, item, marks, level),
+            boxes=box_marks(series, item, marks, level),
         )
-    order = (
-        f"right to left, midline at x = {midline_mm:.0f} mm ({source})" if series.view.is_sagittal else "head to foot"
+        for item, window in tiles
     )
+    order = f"right to left, midline at x = {midline_mm:z.0f} mm ({source})" if sagittal else "head to foot"
     return Section(
         title=f"{series.view.value}   series {series.series_id}",
-        detail=f"{_matrix(series)},  gap {_span(gaps, '.1f') if gaps else '-'} mm,  {order}".replace(
-            "-", "\N{MINUS SIGN}"
-        ),
-        tiles=tuple(drawn),
+        detail=_minus(f"{_matrix(series)},  gap {_span(gaps, '.1f') if gaps else '-'} mm,  {order}"),
+        tiles=drawn,
         columns=columns,
     )
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _midline(study: Study, marks: Marks, series: Series, level: Level | None) -> tuple[float, str]:
@@ -245,84 +216,10 @@ def _span(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _name(finding: Finding, view: View) -> str:
-    """A finding beside its mark; the condition is named where the view is not its own."""
-    side = "" if finding.side is None else f" {finding.side.value[0].upper()}"
-    return f"{finding.level.display}{side}" + ("" if finding.view is view else f" {finding.condition.short}")
-
-
-def point_marks(series: Series, item: Slice, marks: Marks, level: Level | None) -> tuple[PointMark, ...]:
-    """Annotated points first, then predicted ones."""
-
-    def here(points: Iterable[Point | Localization]) -> list[Point | Localization]:
-        return [
-            p
-            for p in points
-            if (p.series_id, p.instance_number) == (series.series_id, item.instance_number)
-            and level in (None, p.finding.level)
-            and item.contains((p.x_px, p.y_px))
-        ]
-
-    def labelled_left(point: Point | Localization, *, otherwise: bool) -> bool:
-        """Outwards on an axial slice, else annotated and predicted points to different sides."""
-        side = point.finding.side
-        return otherwise if series.view.is_sagittal or side is None else image_left(item.plane) == side.value[0].upper()
-
-    result = []
-    annotated = here(marks.points)
-    for point in annotated:
-        color = grade_color(marks.grade(point.finding))
-        result.append(
-            PointMark(
-                x_px=point.x_px,
-                y_px=point.y_px,
-                color=color,
-                label=_name(point.finding, series.view),
-                label_left=labelled_left(point, otherwise=False),
-            )
-        )
-    named = {p.finding for p in annotated}
-    for point in here(marks.localizations):
-        row = None if marks.values is None else marks.values[point.finding.index]
-        texts = [] if point.finding in named else [_name(point.finding, series.view)]
-        if row is not None:
-            texts.append(f"{row[Severity.SEVERE]:.2f}")
-        result.append(
-            PointMark(
-                x_px=point.x_px,
-                y_px=point.y_px,
-                color=_PREDICTED if row is None else SEVERITY_COLORS[likely_grade(row)],
-                label=" ".join(texts),
-                predicted=True,
-                label_left=labelled_left(point, otherwise=True),
-            )
-        )
-    return tuple(result)
-
-
-def grade_color(grade: Severity | None) -> str:
-    """The colour of an annotated point; white without a grade."""
-    return _NO_GRADE if grade is None else SEVERITY_COLORS[grade]
-
-
-def _box_marks(series: Series, item: Slice, marks: Marks, level: Level | None) -> tuple[BoxMark, ...]:
-    """The best box of each level on this slice."""
-    best: dict[Level, Detection] = {}
-    for box in marks.detections:
-        if (box.series_id, box.instance_number) != (series.series_id, item.instance_number):
-            continue
-        if box.score >= SHOWN_SCORE and level in (None, box.level):
-            best[box.level] = max(best.get(box.level, box), box, key=lambda b: b.score)
-    return tuple(
-        BoxMark(box_xyxy_px=b.box_xyxy_px, color=_BOX, label=f"{b.level.display} {b.score:.2f}") for b in best.values()
-    )
-
-
 def _sheet(study: Study, marks: Marks, sections: Sequence[Section], title: str) -> Sheet:
-    slices = sum(len(s.slices) for s in study.series)
-    texts = [f"{len(study.series)} series, {slices} slices"]
+    texts = [f"{len(study.series)} series, {sum(len(s.slices) for s in study.series)} slices"]
     if marks.points:
-        off = sum(not _lies_on_a_slice(study, p) for p in marks.points)
+        off = sum(_slice_of(study, p) is None for p in marks.points)
         texts.append(
             f"{len(marks.points)} annotated points" + (f" ({off} lie on no slice of the study)" if off else "")
         )
@@ -330,33 +227,7 @@ def _sheet(study: Study, marks: Marks, sections: Sequence[Section], title: str) 
         texts.append(f"{len(marks.localizations)} predicted points")
     return Sheet(
         title=title,
-        subtitle=",  ".join(texts) + ".  Corner: side of a sagittal slice (R, M, L).  Left edge: where it faces.",
+        subtitle=",  ".join(texts) + ".  Corner: side of a sagittal slice (R, M, L).  Left edge: direction it faces.",
         sections=tuple(sections),
-        legend=_legend(marks),
+        legend=legend(marks),
     )
-
-
-def _lies_on_a_slice(study: Study, point: Point) -> bool:
-    series = study.get(point.series_id)
-    item = series.by_instance(point.instance_number) if series else None
-    return item is not None and item.contains((point.x_px, point.y_px))
-
-
-def _legend(marks: Marks) -> tuple[LegendEntry, ...]:
-    """The entries that this study's marks need."""
-    entries = []
-    if marks.points or marks.values is not None:
-        kind = "ring" if marks.points else "diamond"
-        entries += [LegendEntry(kind=kind, color=c, label=s.display) for s, c in SEVERITY_COLORS.items()]
-    if any(marks.grade(p.finding) is None for p in marks.points):
-        entries.append(LegendEntry(kind="ring", color=_NO_GRADE, label="annotated, no grade"))
-    if marks.localizations:
-        text = (
-            "predicted" if marks.values is None else "predicted: colour of the most probable grade, submitted P(Severe)"
-        )
-        color = _PREDICTED if marks.values is None else _NO_GRADE
-        entries.append(LegendEntry(kind="diamond", color=color, label=text))
-    if marks.detections:
-        label = f"detector's best box of a level with its score, from {SHOWN_SCORE}"
-        entries.append(LegendEntry(kind="box", color=_BOX, label=label))
-    return tuple(entries)

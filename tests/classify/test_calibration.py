@@ -12,7 +12,7 @@ from classify.calibrate import (
     fit_where_it_helps,
     softmax,
 )
-from classify.evaluate import by_confidence, calibration_error, error_if_calibrated
+from shared.agreement import by_confidence, calibration_error, error_if_calibrated
 from shared.probabilities import unweighted
 
 

@@ -10,18 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.calibrate import IDENTITY, fit_calibration, softmax, weighted_log_loss
+from classify.calibrate import IDENTITY, fit_calibration, softmax
 from classify.config import AugmentConfig, ClassifyConfig, CropConfig, JitterConfig, PerFamily, TrainConfig
 from classify.device import pick_device
-from classify.evaluate import calibration_error, confusion
 from classify.network.augment import UNCHANGED, Augmenter, center, standardise
 from classify.network.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
 from classify.samples import Crops
 from classify.train.command import main
 from classify.train.held_out import predict_logits
 from classify.train.loop import learning_rate
+from shared.agreement import calibration_error, confusion
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
+from shared.metric import weighted_log_loss
 from shared.probabilities import class_weighted, unweighted
 from shared.runtime.errors import InputError
 

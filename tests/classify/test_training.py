@@ -21,10 +21,9 @@ from classify.cli import add_parsers
 from classify.config import ClassifyConfig
 from classify.crop_cache import CacheJob, build_cache, using_cache
 from classify.device import use_deterministic
-from classify.evaluate import evaluate
+from classify.evaluate import evaluate, evaluate_run
 from classify.network.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.predict import Classifier, PredictRequest, predict_studies
-from classify.report import evaluate_run
 from classify.samples import Crops
 from classify.train.command import main
 from classify.train.held_out import held_out_table
@@ -357,7 +356,7 @@ def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_
     evaluate_run(challenge, run, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Not shown" in page
-    assert page.count("<img") == 2
+    assert page.count("<img") == 3
 
 
 def test_cache_is_continued_not_repeated(challenge, tiny_config, run, tmp_path, monkeypatch):
@@ -381,14 +380,14 @@ def test_evaluate_and_report(run, challenge, tmp_path, monkeypatch):
     grades = dict(zip(challenge.study_ids, challenge.grades, strict=True))
     table = read_probabilities(run / "out_of_fold.csv")
     figures = evaluate(table, grades, read_splits(run / "splits.json"))
-    assert set(figures["scores"]) == {"uniform", "weighted prior", "model"}
+    assert [line["name"] for line in figures["comparison"]["lines"]] == ["uniform", "weighted prior", "model"]
     assert [f["fold"] for f in figures["folds"]] == [0, 1]
     assert sum(row["n"] for row in figures["levels"]) == figures["graded_rows"]
     assert sum(map(sum, figures["conditions"]["canal"]["confusion"])) == figures["conditions"]["canal"]["n"]
     summary = evaluate_run(challenge, run, tmp_path)
     assert "out of fold, 8 studies" in summary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
-    assert (tmp_path / "report.html").read_text().count("<img") == 8
+    assert (tmp_path / "report.html").read_text().count("<img") == 9
     written = json.loads((tmp_path / "report.json").read_text())["calibration"]
     assert sorted(written) == ["0", "1"]
     assert written["1"]["canal"]["temperature"] == load_card(run / "fold1").calibration[Condition.CANAL].temperature

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.evaluate import ORACLE, PRIOR, UNIFORM, as_text, baselines, compare
-from pipelines.scoring import ScoringOptions, evaluate_files, read_oracle
+from pipelines.evaluate import EvaluateOptions, evaluate
 from shared.data.challenge import write_grades
 from shared.probabilities import ProbabilityTable, class_weighted, write_submission
 from shared.runtime.errors import InputError
+from shared.scores import ORACLE, PRIOR, UNIFORM, as_text, baselines, compare, read_oracle
 
 STUDIES = [str(i) for i in range(60)]
 
@@ -55,24 +55,24 @@ def write_files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_files_in_report_out(tmp_path: Path) -> None:
     submission, data = write_files(tmp_path)
-    options = ScoringOptions(oracle=tmp_path / "oracle.csv", against=(f"again={submission}",))
-    text = evaluate_files(submission, data, tmp_path / "out", options)
+    options = EvaluateOptions(oracle=tmp_path / "oracle.csv", against=(f"again={submission}",))
+    text = evaluate(submission, data, tmp_path / "out", options)
     assert "again" in text
     assert "59 studies" in text
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.json"}
     assert read_oracle(tmp_path / "oracle.csv").values.shape == (60, 25, 3)
     with pytest.raises(InputError, match="not empty"):
-        evaluate_files(submission, data, tmp_path / "out")
+        evaluate(submission, data, tmp_path / "out")
 
 
 def test_bad_input_to_evaluate(tmp_path: Path) -> None:
     submission, data = write_files(tmp_path)
     with pytest.raises(InputError, match="expected true grades"):
-        evaluate_files(submission, tmp_path, tmp_path / "out")
+        evaluate(submission, tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="NAME=CSV"):
-        evaluate_files(submission, data, tmp_path / "out", ScoringOptions(against=("nonsense",)))
+        evaluate(submission, data, tmp_path / "out", EvaluateOptions(against=("nonsense",)))
     lines = submission.read_text().splitlines()
     short = [line for line in lines if not line.startswith("3_")]
     submission.write_text("\n".join(short))
     with pytest.raises(InputError, match="study 3 has no probabilities"):
-        evaluate_files(submission, data, tmp_path / "out")
+        evaluate(submission, data, tmp_path / "out")

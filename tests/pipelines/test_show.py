@@ -19,9 +19,9 @@ from shared.detections import (
     write_localizations,
 )
 from shared.dicom.discover import discover_studies
+from shared.figures.marks import SEVERITY_COLORS, Marks
 from shared.figures.sheet import Sheet
-from shared.figures.study_picture import SEVERITY_COLORS
-from shared.figures.study_sheet import LEVEL_FIELD_MM, Marks, level_sheet, overview_sheet
+from shared.figures.study_sheet import LEVEL_FIELD_MM, level_sheet, overview_sheet
 from shared.figures.tiles import Window, gap_mm, image_left
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Severity, Side, View
@@ -75,8 +75,8 @@ def test_sides_follow_the_patient_whatever_the_instance_order(numbers: list[int]
     sheet = overview_sheet(sagittal([-10, -5, 0, 5, 10], numbers), Marks())
     (section,) = sheet.sections
     assert [t.side for t in section.tiles] == ["R", "R", "M", "L", "L"]
-    assert [t.number for t in section.tiles] == [str(n) for n in numbers]
-    assert section.tiles[0].place == "x \N{MINUS SIGN}10.0 mm"
+    assert [t.title for t in section.tiles] == [str(n) for n in numbers]
+    assert section.tiles[0].note == "x \N{MINUS SIGN}10.0 mm"
 
 
 def test_the_midline_is_where_the_canal_is_marked() -> None:
@@ -288,7 +288,7 @@ def test_any_folder_of_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["show", str(folder), loaded.study.study_id, str(out)]) == 0
     assert "6 slices of 1 series" in capsys.readouterr().out
     (section,) = overview_sheet(loaded.study, Marks()).sections
-    assert [t.number for t in section.tiles] == ["6", "5", "4", "3", "2", "1"]  # head to foot
+    assert [t.title for t in section.tiles] == ["6", "5", "4", "3", "2", "1"]  # head to foot
     assert {(t.side, t.edge) for t in section.tiles} == {("", "R")}
 
 
