@@ -13,7 +13,7 @@ test studies give the unbiased figure.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +56,6 @@ class Calibration:
 
 
 IDENTITY: Final = Calibration()
-
-
-def calibration_from_json(value: Mapping[str, Any]) -> Calibration:
-    """Raises `KeyError`, `TypeError` or `ValueError` for anything but a positive temperature."""
-    return Calibration(temperature=float(value["temperature"]))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

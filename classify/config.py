@@ -135,7 +135,6 @@ class TrainConfig(Config):
     keep = "best"."""
     amp: Literal["auto", "bf16", "none"] = "auto"
     """Mixed precision. "auto" uses bf16 autocast on devices with native bf16 arithmetic."""
-    channels_last: bool = True
 
     @model_validator(mode="after")
     def _patience_keeps_the_best(self) -> "TrainConfig":

@@ -1,17 +1,17 @@
-"""The one cropper: what the network sees of a finding, in training and in prediction.
+"""The cropper: cuts what the network sees of a finding, in training and in prediction alike.
 
-A crop is square, in mm, centred on the localization, and always shows the anatomy the same way round, in its own view
-and, where wanted, after it in a second one:
+A crop is a square of fixed size in mm around the localization. It always shows the anatomy in the same orientation, in
+the finding's own view and, where configured, in a second view after it:
 
 - sagittal: x to posterior, y to foot; slices medial to lateral for a side, right to left for the canal;
 - axial: x to the finding's side (to the patient's left for the canal), y to posterior; slices head to foot.
 
-Directions are taken from each slice's own plane, so neither the storage order nor the in-plane orientation of a series
-matters, and a right side becomes the mirror image of a left one.
+Directions come from the plane of each slice, so the storage order and in-plane orientation of a series do not matter,
+and a right side becomes the mirror image of a left one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -28,23 +28,25 @@ from shared.study import Series, Slice, Study
 ReadPixels = Callable[[Slice], NDArray[np.uint8]]
 Axes = tuple[FloatArray, FloatArray]
 
-# A point farther from every slice of a view is not shown there: gaps between slices' middles are 3 to 6 mm.
+# A view shows a point if one of its slices is this near. Slices are 3 to 6 mm apart, centre to centre.
 _WITHIN_MM: Final = 5.0
-# Series of one view whose slices lie about as near: the study's first, so that T2 and STIR do not alternate.
+# If several series of a view are about equally near, the study's first is taken, so that T2 and STIR do not alternate.
 _AS_NEAR_MM: Final = 1.0
-
 # Slices nearer than this along the normal are one position stored twice.
 _SAME_POSITION_MM: Final = 0.1
-# A gap this many times a stack's median gap parts two blocks of one tilt, which show different discs.
+# A gap this many times the median gap separates two blocks of one tilt, which show different discs.
 _WIDE_GAP: Final = 1.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
-    """Shape of a crop: `size_px` square, `slices` channels (odd), `mm_per_px` resolution.
+    """Shape of a crop.
 
-    With `mirror` right sides become the mirror image of left ones; without it they are seen as they lie. A
-    `second` view gives as many channels of the same place.
+    Attributes:
+      size_px: side of the square.
+      slices: number of channels per view, odd.
+      mirror: whether right sides become the mirror image of left ones.
+      second: a second view, with as many channels of the same place.
     """
 
     size_px: int
@@ -58,7 +60,7 @@ class CropSpec:
 
     @classmethod
     def final(cls, config: CropConfig, finding: Finding) -> "CropSpec":
-        """What the network sees."""
+        """The crop that the network sees."""
         return cls(
             size_px=config.size_px, slices=config.slices, mm_per_px=config.mm_per_px.of(finding.condition),
             mirror=config.mirror_right, second=config.second_view_of(finding.condition),
@@ -66,19 +68,18 @@ class CropSpec:
 
     @classmethod
     def cached(cls, config: CropConfig, finding: Finding) -> "CropSpec":
-        """What training keeps: the same with a margin for jitter."""
-        return cls(
-            size_px=config.cached_px, slices=config.cached_slices, mm_per_px=config.mm_per_px.of(finding.condition),
-            mirror=config.mirror_right, second=config.second_view_of(finding.condition),
-        )  # fmt: skip
+        """The crop that training keeps, with a margin for jitter."""
+        return replace(cls.final(config, finding), size_px=config.cached_px, slices=config.cached_slices)
 
 
 def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
-    """In-plane unit directions of a crop's x and y, in patient space (LPS), `mirrored` for a right side shown as a left
-    one. # [3], [3]
+    """In-plane unit directions [3] of a crop's x and y in patient space (LPS).
+
+    Args:
+      mirrored: whether a right side is shown like a left one.
 
     Raises:
-      InputError: when the plane is no sagittal (or axial) one at all, so that the directions do not exist in it.
+      InputError: when the plane is not sagittal (or axial) at all, so that the directions do not exist in it.
     """
     if view.is_sagittal:
         x_wish, y_wish = POSTERIOR, -HEAD
@@ -87,7 +88,7 @@ def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
     x_dir = x_wish - (x_wish @ plane.normal) * plane.normal
     length = float(np.linalg.norm(x_dir))
     if length < 0.5:  # more than 60 degrees off: another view under this name
-        raise InputError(f"plane with normal {np.round(plane.normal, 2).tolist()} is no {view.value} plane")
+        raise InputError(f"a plane with normal {np.round(plane.normal, 2).tolist()} is no {view.value} plane")
     x_dir = x_dir / length
     y_dir = np.cross(plane.normal, x_dir)
     return x_dir, y_dir if y_dir @ y_wish >= 0 else -y_dir
@@ -96,7 +97,7 @@ def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
 def channel_slices(
     series: Series, instance_number: int, count: int, view: View, *, mirrored: bool = False
 ) -> tuple[Slice, ...]:
-    """The `count` slices of a crop in canonical order, the given one in the middle, its block's ends repeated.
+    """The `count` slices of a crop in canonical order around the given one; the ends of its block are repeated.
 
     Raises:
       InputError: when the series has no slice of that instance number.
@@ -110,11 +111,13 @@ def channel_slices(
             kept, center = kept[::-1], len(kept) - 1 - center
         half = count // 2
         return tuple(kept[min(max(center + k, 0), len(kept) - 1)] for k in range(-half, half + 1))
-    raise InputError(f"series {series.series_id}: no slice {instance_number}; the localizations belong to other data")
+    raise InputError(
+        f"series {series.series_id} has no slice {instance_number}; the localizations belong to other data"
+    )
 
 
 def _without_duplicates(stack: tuple[Slice, ...], middle: int) -> tuple[list[Slice], int]:
-    """The stack with one slice per position, keeping slice `middle`; and where that slice now is."""
+    """The stack with one slice per position, always with slice `middle`, and the new index of that slice."""
     normal = stack[middle].plane.normal
     kept: list[int] = []
     position = [float(np.asarray(s.plane.origin_mm) @ normal) for s in stack]
@@ -128,7 +131,7 @@ def _without_duplicates(stack: tuple[Slice, ...], middle: int) -> tuple[list[Sli
 
 
 def _block(stack: list[Slice], middle: int) -> tuple[list[Slice], int]:
-    """The stack up to the next wide gap on either side of slice `middle`; and where that slice now is."""
+    """The stack up to the next wide gap on either side of slice `middle`, and the new index of that slice."""
     if len(stack) < 3:
         return stack, middle
     gaps = np.abs(np.diff([np.asarray(s.plane.origin_mm) @ stack[middle].plane.normal for s in stack]))
@@ -139,7 +142,7 @@ def _block(stack: list[Slice], middle: int) -> tuple[list[Slice], int]:
 
 
 def _reversed(stack: list[Slice], view: View, *, mirrored: bool) -> bool:
-    """Whether the canonical channel order runs against the stack's order in `stack`."""
+    """Whether canonical order is the reverse of the stack's order."""
     step = np.asarray(stack[-1].plane.origin_mm) - np.asarray(stack[0].plane.origin_mm)
     along = float(step @ stack[0].plane.normal) * stack[0].plane.normal
     if not view.is_sagittal:
@@ -148,16 +151,17 @@ def _reversed(stack: list[Slice], view: View, *, mirrored: bool) -> bool:
 
 
 def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPixels) -> NDArray[np.uint8]:
-    """Cuts one crop in the finding's own view. # [slices, size_px, size_px]
+    """Cuts one crop [slices, size_px, size_px] in the finding's own view. It is black outside the image.
 
-    Outside the image is black. `read` gives a slice's 8-bit pixels [rows, columns]; pass one that remembers.
+    Args:
+      read: returns a slice's 8-bit pixels [rows, columns]. It is called often, so it should cache.
 
     Raises:
-      InputError: when series or slice is not there, or a slice cannot be read.
+      InputError: when the series or slice does not exist, or a slice cannot be read.
     """
     series = study.get(localization.series_id)
     if series is None:
-        raise InputError(f"series {localization.series_id} is not there; the localizations belong to other data")
+        raise InputError(f"there is no series {localization.series_id}; the localizations belong to other data")
     slices = channel_slices(
         series, localization.instance_number, spec.slices, localization.finding.view,
         mirrored=spec.shows_mirrored(localization.finding),
@@ -169,7 +173,7 @@ def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPix
 def second_crop(
     study: Study, localization: Localization, view: View, spec: CropSpec, read: ReadPixels
 ) -> NDArray[np.uint8]:
-    """The same place in another view, black where the study has no slice of it there; else as `crop`."""
+    """As `crop`, at the same place in another view. It is black if the study has no slice of that place."""
     series = study.get(localization.series_id)
     own = series.by_instance(localization.instance_number) if series else None
     shown = None
@@ -185,7 +189,7 @@ def second_crop(
 def _channels(
     slices: Sequence[Slice], center_mm: FloatArray, finding: Finding, view: View, spec: CropSpec, read: ReadPixels
 ) -> NDArray[np.uint8]:
-    """Each slice around the projection of `center_mm`. # [slices, size, size]"""
+    """Crops [slices, size, size] of each slice around the projection of `center_mm`."""
     out: dict[int, NDArray[np.uint8]] = {}
     for item in slices:
         if id(item) not in out:
@@ -200,7 +204,7 @@ def _shows(item: Slice, point_mm: FloatArray) -> bool:
 
 
 def _slice_at(study: Study, view: View, point_mm: FloatArray) -> tuple[Series, int] | None:
-    """The series of a view that shows a point, the first of those as near as any, and its nearest slice's number."""
+    """The first of the nearest series of a view that show a point, and the number of its nearest slice."""
     nearest: list[tuple[float, Series, int]] = []
     for series in study.of_view(view):
         showing = [s for s in series.slices if _shows(s, point_mm)]
@@ -217,7 +221,7 @@ def _slice_at(study: Study, view: View, point_mm: FloatArray) -> tuple[Series, i
 def resample(
     pixels: NDArray[np.uint8], plane: Plane, center_mm: FloatArray, axes: Axes, spec: CropSpec
 ) -> NDArray[np.uint8]:
-    """One channel: the plane's image around the projection of `center_mm`, along `axes`. # [size, size]"""
+    """One channel [size, size]: the plane's image around the projection of `center_mm`, along `axes`."""
     x_dir, y_dir = axes
     origin = plane.to_pixel(center_mm)
     step_x = (plane.to_pixel(center_mm + x_dir) - origin) * spec.mm_per_px  # source px per crop px, along crop x
@@ -225,7 +229,7 @@ def resample(
     middle = (spec.size_px - 1) / 2
     matrix = np.column_stack([step_x, step_y, origin - middle * (step_x + step_y)])
     source, matrix = _region(pixels, matrix, spec.size_px)
-    # Coarser than the image: low-pass first, or fine detail folds into the crop.
+    # A crop that is coarser than the image needs a low-pass first, or fine detail would alias.
     ratio = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if ratio > 1.05:
         sigma = 0.5 * float(np.sqrt(ratio**2 - 1))
@@ -239,7 +243,7 @@ def resample(
 
 
 def _region(pixels: NDArray[np.uint8], matrix: FloatArray, size_px: int) -> tuple[NDArray[np.uint8], FloatArray]:
-    """The part of the image that the crop needs, plus a border for the low-pass, and the matrix into that part."""
+    """The part of the image that the crop needs with a border for the low-pass, and the matrix into that part."""
     last = size_px - 1
     corners = matrix @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]], dtype=np.float64)
     height, width = pixels.shape

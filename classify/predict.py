@@ -90,15 +90,6 @@ class Classifier:
         cards = [(folder.fold(k), load_card(folder.fold(k))) for k in (trained if folds is None else folds)]
         return cls([(card, load_model(path, card, chosen)) for path, card in cards], chosen, tta=tta)
 
-    @property
-    def data_fingerprint(self) -> str:
-        """Fingerprint of the training data."""
-        return self._members[0][0].data_fingerprint
-
-    @property
-    def folds(self) -> tuple[int, ...]:
-        return tuple(card.fold for card, _ in self._members)
-
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
 

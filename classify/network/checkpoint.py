@@ -1,7 +1,7 @@
 """Classifier checkpoints, without pickle: safetensors for weights, JSON for everything needed to use them."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from classify.calibrate import Calibration, calibration_from_json
+from classify.calibrate import Calibration
 from classify.config import ClassifyConfig
 from classify.network.model import SeverityNet, empty_model
 from shared.labels import Condition
@@ -80,7 +80,7 @@ def save_card(folder: Path, card: ModelCard) -> None:
             "preprocessing": PREPROCESSING,
             "families": [c.short for c in card.families],
             "prior": prior_to_json(card.prior),
-            "calibration": {c.short: {"temperature": x.temperature} for c, x in card.calibration.items()},
+            "calibration": {c.short: asdict(x) for c, x in card.calibration.items()},
             "fold": card.fold,
             "data_fingerprint": card.data_fingerprint,
             "held_out_points": card.held_out_points,
@@ -103,7 +103,7 @@ def load_card(folder: Path) -> ModelCard:
     by_name = {c.short: c for c in Condition}
     try:
         families = tuple(by_name[name] for name in value["families"])
-        calibration = {by_name[name]: calibration_from_json(x) for name, x in value["calibration"].items()}
+        calibration = {by_name[name]: Calibration(**x) for name, x in value["calibration"].items()}
         if not set(families) <= set(calibration):
             raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
         return ModelCard(

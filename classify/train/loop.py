@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,11 +118,11 @@ class Trainer:
         fold: int, device: torch.device,
     ) -> None:  # fmt: skip
         train = config.train
-        layout = torch.channels_last if train.channels_last else torch.contiguous_format
-        self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
+        layout = {"device": device, "memory_format": torch.channels_last}
+        self.model = model.to(**layout)  # type: ignore[call-overload]  # torch's stub lacks this form
         self.averaged = empty_model(config.model, slices=config.crop.channels)
         self.averaged.load_state_dict(model.state_dict())
-        self.averaged = self.averaged.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+        self.averaged = self.averaged.to(**layout).eval()  # type: ignore[call-overload]
         self.best: dict[str, Tensor] | None = None
         self.crops, self.config, self.augmenter, self.fold, self.device = crops, train, augmenter, fold, device
         self.channel_groups = config.crop.channel_groups
@@ -172,8 +172,7 @@ class Trainer:
         """The network's input [b, channels, size, size] for some rows, augmented on the device."""
         draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
         x = self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw)
-        x = standardise(x, self.channel_groups)
-        return x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x
+        return standardise(x, self.channel_groups).contiguous(memory_format=torch.channels_last)
 
     def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
         """Runs one step of the optimizer on prepared input and returns the loss; `step` counts over all epochs."""
@@ -223,8 +222,8 @@ class Trainer:
             tensors["best"] = self.best
         state: dict[str, Any] = {
             "optimizer": self.optimizer.state_dict(),
-            "history": [[h.epoch, h.train_loss, h.held_out_loss, h.learning_rate, h.seconds] for h in history],
-            "partial": None if partial is None else [partial.total, partial.numpy_state, partial.torch_state],
+            "history": [asdict(h) for h in history],
+            "partial": None if partial is None else asdict(partial),
         }
         step = 0 if partial is None else partial.step
         save_progress(folder, Progress(epoch=len(history), step=step, tensors=tensors, state=state))
@@ -240,12 +239,8 @@ class Trainer:
         self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
         self.optimizer.load_state_dict(state["optimizer"])
         log(f"fold {self.fold}: continuing after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
-        names = ("epoch", "train_loss", "held_out_loss", "learning_rate", "seconds")
-        history = [EpochResult(**dict(zip(names, values, strict=True))) for values in state["history"]]
-        if state["partial"] is None:
-            return history, None
-        total, numpy_state, torch_state = state["partial"]
-        return history, PartialEpoch(step=loaded.step, total=total, numpy_state=numpy_state, torch_state=torch_state)
+        history = [EpochResult(**values) for values in state["history"]]
+        return history, None if state["partial"] is None else PartialEpoch(**state["partial"])
 
     def _torch_state(self) -> list[Tensor]:
         states = [torch.get_rng_state()]
@@ -265,16 +260,13 @@ def _any_severe_scale(crops: Crops, weights: NDArray[np.float32], config: TrainC
     """
     if config.any_severe == 0:
         return 0.0
-    study_weight = sum(max(SEVERITY_WEIGHTS[int(v)] for v in crops.label[rows]) for rows in _graded(crops))
+    study_weight = 0.0
+    for rows in canal_groups(crops):
+        study_weight += max((SEVERITY_WEIGHTS[int(v)] for v in crops.label[rows] if v >= 0), default=0.0)
     if study_weight == 0:
         return 0.0
     share = float(weights[crops.family == CANAL].sum() / len(crops)) / config.canal_emphasis
     return config.any_severe * share * steps / study_weight
-
-
-def _graded(crops: Crops) -> list[NDArray[np.intp]]:
-    groups = [rows[crops.label[rows] >= 0] for rows in canal_groups(crops)]
-    return [rows for rows in groups if len(rows)]
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
