@@ -117,6 +117,8 @@ def test_leaking_splits_cannot_be_handed_in(one_fold, splits, points_of, localiz
         replace(one_fold, points=points_of())
     points = OutOfFold(localizer)
     assert replace(one_fold, points=points).measured == points.jitter
+    assert set(points.only(splits.held_out(0)).localizations) == set(splits.held_out(0))
+    assert set(points.localizations) == set(one_fold.data.study_ids)
     other = make_splits(one_fold.data.study_ids, one_fold.data.grades, folds=3, seed=7)
     with pytest.raises(InputError, match="other folds"):
         replace(one_fold, points=points, splits=other)
