@@ -69,14 +69,13 @@ def run_predict(a: argparse.Namespace) -> int:
 
 def run_evaluate(a: argparse.Namespace) -> int:
     """Handler of `evaluate`."""
-    from classify.evaluate import check_run, evaluate_run
+    from classify.evaluate import EvaluateRequest, evaluate_run
     from shared.data.challenge import Challenge
     from shared.detections import read_localizations
     from shared.runtime.files import prepare_output
 
-    data = Challenge.open(a.data)
     localizations = read_localizations(a.localizations) if a.localizations else None
-    check_run(data, a.run)
+    request = EvaluateRequest(data=Challenge.open(a.data), run=a.run, localizations=localizations)
     out = prepare_output(a.out, overwrite=a.overwrite, inputs=[a.data, a.run, a.localizations])
-    sys.stdout.write(evaluate_run(data, a.run, out, localizations=localizations) + "\n")
+    sys.stdout.write(evaluate_run(request, out) + "\n")
     return 0

@@ -1,7 +1,7 @@
 """`lumbar classify evaluate`: scores a run's out-of-fold probabilities and writes report.json and report.html."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from shared.detections import Localizations
 from shared.metric import score
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.errors import InputError
-from shared.runtime.run import read_run
 from shared.scores import PRIOR, compare, out_of_fold_baselines
 from shared.splits import Splits, read_splits
 
@@ -26,44 +25,53 @@ OURS: Final = "model"
 AS_WRITTEN: Final = "model, calibration fitted on these studies"
 
 
-def check_run(data: Challenge, run: Path) -> Mapping[str, Any]:
-    """The run's facts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateRequest:
+    """A run to score.
+
+    Attributes:
+      data: what the run was trained on.
+      run: of `lumbar classify train`.
+      localizations: where the crops lay, for the pictures of a run that was trained at localized points.
+      points: whether the run was trained at "localized" or "annotated" points.
 
     Raises:
       InputError: when the run is unfinished or was trained on other data.
     """
-    facts = read_run(run, expected_kind="classify")
-    if facts.get("data_fingerprint") != data.fingerprint:
-        raise InputError(f"{run}: was trained on other data than {data.root}; pass the data that it was trained on")
-    return facts
+
+    data: Challenge
+    run: Path
+    localizations: Localizations | None = None
+    points: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = run_folder(self.run).facts()
+        if facts.get("data_fingerprint") != self.data.fingerprint:
+            raise InputError(
+                f"{self.run}: was trained on other data than {self.data.root}; pass the data that it was trained on"
+            )
+        object.__setattr__(self, "points", str(facts.get("points")))
 
 
-def evaluate_run(data: Challenge, run: Path, out: Path, *, localizations: Localizations | None = None) -> str:
-    """Scores a run's out-of-fold probabilities, writes OUT/report.{html,json} and returns a one-line summary.
-
-    Args:
-      localizations: where the crops lay, for the pictures of a run that was trained at localized points.
-
-    Raises:
-      InputError: as `check_run`.
-    """
-    facts = check_run(data, run)
+def evaluate_run(request: EvaluateRequest, out: Path) -> str:
+    """Scores a run's out-of-fold probabilities, writes OUT/report.{html,json} and returns a one-line summary."""
+    data, run = request.data, request.run
     written = read_probabilities(run / "out_of_fold.csv")
     splits = read_splits(run / "splits.json")
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
     truth = data.grades_of(written.study_ids)
-    localized = facts.get("points") == "localized"
+    localized = request.points == "localized"
     cards = {k: load_card(run / f"fold{k}") for k in run_folder(run).finished_folds()}
     table = written
     if localized:
         table = cross_calibrated(written, truth, splits, {k: card.calibration for k, card in cards.items()})
     measures = evaluate(table, grades, splits, written=written if localized else None)
     measures["folds_trained"] = list(cards)
-    measures["points"] = facts.get("points")
+    measures["points"] = request.points
     measures["calibration"] = {
         str(k): {c.short: asdict(card.calibration[c]) for c in card.families} for k, card in cards.items()
     }
-    gallery = Gallery(table=table, truth=truth, data=data, run=run, splits=splits, localizations=localizations)
+    gallery = Gallery(table=table, truth=truth, data=data, run=run, splits=splits, localizations=request.localizations)
     write_report(out, measures, gallery)
     scores = {line["name"]: line for line in measures["comparison"]["lines"]}
     model, prior = scores[OURS], scores[PRIOR]

@@ -246,7 +246,7 @@ def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> P
 
 def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], device: str) -> None:
     """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
-    from classify.evaluate import evaluate_run
+    from classify.evaluate import EvaluateRequest, evaluate_run
     from localize.evaluate import measure_maps
     from localize.report import Evaluation, write_report
 
@@ -263,7 +263,7 @@ def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], d
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), evaluation)
     found = read_localizations(out / "localizer" / "localizations.csv")
     folder = prepare_output(out / "reports" / "classify", overwrite=True)
-    evaluate_run(data, out / "classifier", folder, localizations=found)
+    evaluate_run(EvaluateRequest(data=data, run=out / "classifier", localizations=found), folder)
 
 
 def _score(results: Sequence[StudyResult], at_true_points: ProbabilityTable, data: Challenge, out: Path) -> Comparison:

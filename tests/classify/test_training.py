@@ -21,7 +21,7 @@ from classify.cli import add_parsers
 from classify.config import ClassifyConfig
 from classify.crop_cache import CacheJob, build_cache, using_cache
 from classify.device import use_deterministic
-from classify.evaluate import evaluate, evaluate_run
+from classify.evaluate import EvaluateRequest, evaluate, evaluate_run
 from classify.network.checkpoint import MODEL_FILE, PREPROCESSING, load_card, load_model
 from classify.predict import Classifier, PredictRequest, predict_studies
 from classify.samples import Crops
@@ -355,7 +355,7 @@ def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_
     assert np.array_equal(table.from_model[0], trained)
     card = load_card(run / "fold0")
     assert (card.held_out_points, card.unmirror) == ("localized", False)
-    evaluate_run(challenge, run, tmp_path / "report")
+    evaluate_run(EvaluateRequest(data=challenge, run=run), tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Not shown" in page
     assert page.count("<img") == 3
@@ -386,7 +386,7 @@ def test_evaluate_and_report(run, challenge, tmp_path, monkeypatch):
     assert [f["fold"] for f in figures["folds"]] == [0, 1]
     assert sum(row["n"] for row in figures["levels"]) == figures["graded_rows"]
     assert sum(map(sum, figures["conditions"]["canal"]["confusion"])) == figures["conditions"]["canal"]["n"]
-    summary = evaluate_run(challenge, run, tmp_path)
+    summary = evaluate_run(EvaluateRequest(data=challenge, run=run), tmp_path)
     assert "out of fold, 8 studies" in summary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
     assert (tmp_path / "report.html").read_text().count("<img") == 9
