@@ -28,7 +28,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_raw_pixels
 from shared.figures.grid import Cell, Grid, Row, draw_grid
 from shared.figures.report import Report
-from shared.figures.tiles import field_mm, series_gap_mm
+from shared.figures.tiles import field_mm
 from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, View
 from shared.runtime.errors import InputError, exit_code
@@ -251,7 +251,7 @@ def _record(sample: _Sample, view: View) -> dict[str, Any]:
         "matrix": "{} x {}".format(*series.slices[0].shape),
         "spacing_mm": f"{spacing[0]:.3g} x {spacing[1]:.3g}",
         "field_mm": f"{width:.0f} x {height:.0f}",
-        "gap_mm": series_gap_mm(series),
+        "gap_mm": series.gap_mm,
         "background_noise_percent": None if numbers.background_noise is None else 100 * numbers.background_noise,
         "grain_grey_values": numbers.grain,
         "tissue_share": numbers.tissue_share,

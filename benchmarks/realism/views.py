@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.figures.tiles import Window, middle_px, position_mm, series_gap_mm
+from shared.figures.tiles import Window, middle_px, position_mm
 from shared.geometry import FloatArray
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study
@@ -85,7 +85,7 @@ def slice_at(subject: Subject, view: View, place: Place) -> Slice | None:
             target = (max(positions) + min(positions)) / 2 - place.blind_mm
         distances = [abs(p - target) for p in positions]
     nearest = int(np.argmin(distances))
-    reach = max(series_gap_mm(series) or 0.0, _REACH_MM)
+    reach = max(series.gap_mm or 0.0, _REACH_MM)
     return series.slices[nearest] if distances[nearest] <= reach else None
 
 

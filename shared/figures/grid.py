@@ -14,7 +14,11 @@ _EMPTY = 0x1A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One picture, grey values # [height, width] or None where there is none, with a line of text in its corner."""
+    """A picture with a line of text in its corner.
+
+    Attributes:
+      picture: grey values, [height, width]; None where there is none.
+    """
 
     picture: NDArray[np.uint8] | None
     text: str = ""
@@ -22,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Cells side by side under a heading; `color` is the heading's."""
+    """Cells side by side under a heading of the given colour."""
 
     heading: str
     cells: tuple[Cell, ...]
@@ -31,13 +35,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Rows of equally many cells.
+    """Rows with the same number of cells.
 
     Attributes:
-      columns: a heading a column, possibly empty.
+      columns: one heading per column, possibly empty.
       size_px: width and height of every cell.
       px_per_mm: the scale all pictures share.
-      rule_every: a wider gap stands after every so many columns; 0 for none.
+      rule_every: number of columns between wider gaps; 0 for none.
     """
 
     columns: tuple[str, ...]
@@ -47,7 +51,7 @@ class Grid:
     rule_every: int = 0
 
     def left(self, column: int) -> int:
-        """Where a column starts."""
+        """Left edge of a column in pixels."""
         groups = column // self.rule_every if self.rule_every else 0
         return _MARGIN + column * (self.size_px[0] + _GAP) + groups * 3 * _GAP
 
@@ -57,7 +61,7 @@ class Grid:
 
 
 def draw_grid(grid: Grid) -> NDArray[np.uint8]:
-    """The grid in RGB # [height, width, 3]. Cells without a picture say so."""
+    """The grid as RGB, [height, width, 3]; cells without a picture say so."""
     width, height = grid.size_px
     head = _TOP if any(grid.columns) else 0
     tops = [head + _STRIP + k * (height + _STRIP) for k in range(len(grid.rows))]
@@ -79,5 +83,5 @@ def draw_grid(grid: Grid) -> NDArray[np.uint8]:
 
 
 def padded(cells: Sequence[Cell], count: int) -> tuple[Cell, ...]:
-    """Exactly `count` cells: the first ones, or filled up with empty ones."""
+    """Exactly `count` cells: the first ones, or all of them and empty ones."""
     return (*cells[:count], *(Cell(picture=None) for _ in range(count - len(cells))))

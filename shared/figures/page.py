@@ -1,6 +1,6 @@
-"""A dark page of grey pictures with text and marks over them, pixel for pixel.
+"""A dark page of grey pictures with text and marks over them.
 
-The pictures are laid on a canvas of their own and never resampled; matplotlib draws only what stands over them.
+Pictures are copied pixel for pixel, never resampled; matplotlib draws only the text and marks over them.
 """
 
 import io
@@ -17,12 +17,12 @@ DPI: Final = 110
 INK: Final = "#f2f4f6"
 SOFT: Final = "#a9b4be"
 _GROUND: Final = 0x10
-# Scale bars are one of these, the longest that fits.
+# Lengths of scale bars; the longest that fits is drawn.
 _BARS_MM: Final = (5, 10, 20, 50, 100)
 
 
 class Page:
-    """A page of `size_px` (width, height); all coordinates are pixels of it, (0, 0) the centre of the top-left one."""
+    """A page of `size_px` (width, height). Coordinates are its pixels, with (0, 0) the centre of the top-left one."""
 
     def __init__(self, size_px: tuple[int, int]) -> None:
         from matplotlib.figure import Figure
@@ -36,31 +36,31 @@ class Page:
         self._axes.set_ylim(height - 0.5, -0.5)
 
     def picture(self, picture: NDArray[np.uint8], corner: tuple[int, int], rim: int | None = None) -> None:
-        """Lays grey values # [height, width] down with their top left at `corner`, in a rim of one pixel if given."""
+        """Places grey values [height, width] with their top left at `corner`, with a rim of one pixel if given."""
         (left, top), (height, width) = corner, picture.shape
         if rim is not None:
             self.canvas[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1] = rim
         self.canvas[top : top + height, left : left + width] = picture
 
     def write(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        """Light text with a dark rim, readable over bright fat; `size` in points, centred on y."""
+        """Writes light text with a dark rim, readable over bright fat; `size` is in points, y the middle."""
         from matplotlib.patheffects import withStroke
 
         style = {"color": INK, "va": "center", "ha": "left", "clip_on": True, **style}
         rim = withStroke(linewidth=2.2, foreground="black")
-        self._axes.text(x, y, text, fontsize=size, path_effects=[rim], **style)
+        self._axes.text(x, y, text, fontsize=size, path_effects=[rim], parse_math=False, **style)
 
     def line(self, x: list[float], y: list[float], **style: Any) -> None:
-        """A line through the points; `style` as in matplotlib."""
+        """Draws a line through the points; `style` as in matplotlib."""
         self._axes.plot(x, y, **style)
 
     def mark(self, x: float, y: float, *, diamond: bool, color: str, size: float) -> None:
-        """A ring or diamond with a dark rim, `size` points across; what it surrounds stays visible."""
+        """Draws a ring or diamond with a dark rim, `size` points wide and empty inside."""
         for shade, width in (("black", 3.2), (color, 1.6)):
             self._axes.plot(x, y, marker="D" if diamond else "o", ms=size, mfc="none", mec=shade, mew=width, ls="")
 
     def bar(self, right: float, y: float, px_per_mm: float, longest_px: float) -> None:
-        """A scale bar that ends at `right`, labelled in mm."""
+        """Draws a scale bar that ends at `right`, labelled in mm."""
         mm = max((b for b in _BARS_MM if b * px_per_mm <= longest_px), default=_BARS_MM[0])
         left = right - mm * px_per_mm
         self.line([left, right], [y, y], color=INK, lw=2, solid_capstyle="butt")
@@ -69,7 +69,7 @@ class Page:
         self.write(left - 8, y, f"{mm} mm", 9, ha="right")
 
     def image(self) -> NDArray[np.uint8]:
-        """The finished page in RGB. # [height, width, 3]"""
+        """The finished page as RGB, [height, width, 3]."""
         buffer = io.BytesIO()
         self._figure.savefig(buffer, format="rgba", dpi=DPI, transparent=True)
         over = np.frombuffer(buffer.getvalue(), np.uint8).reshape(*self.canvas.shape, 4)
@@ -93,6 +93,6 @@ def figure_of(image: NDArray[np.uint8]) -> "Figure":
 
 
 def png_bytes(image: NDArray[np.uint8], compression: int = 4) -> bytes:
-    """An RGB image # [height, width, 3] as PNG; the same image gives the same bytes."""
+    """An RGB image [height, width, 3] as PNG; the same image gives the same bytes."""
     _, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
     return bytes(content.tobytes())

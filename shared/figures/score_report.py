@@ -20,23 +20,25 @@ def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
     """Adds the score table and its plot, from `shared.scores.Comparison.to_json`."""
     lines, reference = comparison["lines"], comparison["reference"]
     report.heading("Competition metric")
-    report.table(
-        ["submission", "score", "95% interval", "gain", "95% interval", "gap closed",
-         *(t.replace("_", " ") for t in TERMS), "prior rows"],
-        [
-            [
-                line["name"], line["score"]["score"], _range(line["interval"]), line["gain"],
-                _range(line["gain_interval"], "+.3f"),
-                None if line["gap_closed"] is None else f"{line['gap_closed']:.0%}",
-                *(line["score"]["terms"][t] for t in TERMS), line["prior_rows"],
-            ]
-            for line in lines
-        ],
+    caption = (
         f"Lower is better. {comparison['studies']} studies, {comparison['graded_rows']} graded rows; intervals are 95% "
-        f"bootstrap intervals over studies. Gain: over the {reference}, with its paired interval. Gap closed: share of "
-        "the distance from the weighted prior to the oracle, the best score that the reader noise of synthetic data "
-        "allows.",
-    )  # fmt: skip
+        f"bootstrap intervals over studies. Gain: over the {reference}, with its paired interval."
+    )
+    columns = ["submission", "score", "95% interval", "gain", "95% interval", *(t.replace("_", " ") for t in TERMS),
+               "prior rows"]  # fmt: skip
+    rows = [
+        [line["name"], line["score"]["score"], _range(line["interval"]), line["gain"],
+         _range(line["gain_interval"], "+.3f"), *(line["score"]["terms"][t] for t in TERMS), line["prior_rows"]]
+        for line in lines
+    ]  # fmt: skip
+    if any(line["gap_closed"] is not None for line in lines):
+        columns.append("gap closed")
+        rows = [[*row, f"{line['gap_closed']:.0%}"] for row, line in zip(rows, lines, strict=True)]
+        caption += (
+            " Gap closed: share of the distance from the weighted prior to the oracle, the best score that the reader "
+            "noise of synthetic data allows."
+        )
+    report.table(columns, rows, caption)
     scores = {li["name"]: (li["score"]["score"], li["interval"]["low"], li["interval"]["high"]) for li in lines}
     at = scores[reference][0] if reference in scores else None
     report.figure(

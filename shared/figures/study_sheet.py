@@ -11,10 +11,10 @@ from shared.data.challenge import Point
 from shared.detections import Localization
 from shared.figures.marks import Marks, box_marks, legend, point_marks
 from shared.figures.sheet import Section, Sheet, Tile, tile_size
-from shared.figures.tiles import Window, field_mm, gap_mm, image_left, middle_px, position_mm, side_letter
+from shared.figures.tiles import Window, field_mm, image_left, middle_px, position_mm, side_letter
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.runtime.errors import InputError
-from shared.study import Series, Slice, Study
+from shared.study import Series, Slice, Study, gaps_mm
 
 PAGE_PX: Final = 2200
 LEVEL_FIELD_MM: Final = 90.0
@@ -43,10 +43,10 @@ def overview_sheet(study: Study, marks: Marks, series_id: str | None = None) -> 
 
 
 def level_sheet(study: Study, marks: Marks, level: Level, series_id: str | None = None) -> Sheet:
-    """The slices at one level and their neighbours, cropped around it and drawn large.
+    """The slices at one level and their neighbours, cropped around the level and drawn large.
 
-    Slices are those that hold a point of the level, annotated or predicted; in a series without one, the slice nearest
-    to the level's place in the patient.
+    These are the slices with a point of the level, annotated or predicted; in a series without one, the slice nearest
+    to the level.
 
     Raises:
       InputError: when no point says where the level is, or there is no series of that id.
@@ -112,7 +112,7 @@ def _slice_of(study: Study, point: Point | Localization) -> Slice | None:
 
 
 def _middle_of(spots: Sequence[_Spot]) -> NDArray[np.float64]:
-    """Where the spine's middle is: at the canal's points, else between those of both sides. # [3]"""
+    """The middle of the spine in patient mm, [3]: at the canal's points, else between those of both sides."""
     canal = [s.point_mm for s in spots if s.finding.condition is Condition.CANAL]
     if canal:
         return np.asarray(np.median(canal, axis=0))
@@ -162,7 +162,7 @@ def _section(
     """The tiles of one series with everything written on them; marks of one level only, when given."""
     sagittal = series.view.is_sagittal
     midline_mm, source = _midline(study, marks, series, level)
-    gaps = [g for stack in series.stacks if (g := gap_mm(stack)) is not None]
+    gaps = [float(np.median(gaps_mm(stack))) for stack in series.stacks if len(stack) > 1]
     tolerance = float(np.median(gaps)) / 2 if gaps else 0.0
     drawn = tuple(
         Tile(

@@ -1,6 +1,6 @@
-"""One tile of a contact sheet: a part of a slice at a given scale, and what geometry says about its place.
+"""One tile of a sheet: a part of a slice at a given scale, and what geometry says about its place.
 
-Tiles show slices as they are stored; letters taken from the slice's plane say which way round that is.
+Tiles show slices as they are stored; letters derived from the slice's plane say how it is oriented.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.geometry import LEFT, Plane
 from shared.labels import View
-from shared.study import Series, Slice
+from shared.study import Slice
 
 # Letters of DICOM's patient orientation along +x, +y, +z of LPS, and against them.
 _TOWARDS: Final = ("L", "P", "H")
@@ -23,7 +23,7 @@ RIGHT, MIDLINE, LEFT_SIDE = "R", "M", "L"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Which part of a slice a tile shows, and how large.
+    """The part of a slice that a tile shows, and its scale.
 
     Attributes:
       center_px: pixel (x, y) of the slice in the middle of the tile.
@@ -41,9 +41,9 @@ class Window:
         return (np.asarray(points_px) - np.asarray(self.center_px)) * self._zoom(plane) + middle
 
     def render(self, pixels: NDArray[np.uint8], plane: Plane) -> NDArray[np.uint8]:
-        """The tile's grey values; outside the slice is black. # [rows, columns] -> [height, width]"""
+        """Grey values of the tile, [rows, columns] -> [height, width]; black outside the slice."""
         zoom = self._zoom(plane)
-        # Finer than the tile: low-pass first, or fine detail folds into the picture.
+        # The slice is finer than the tile: low-pass it first, against aliasing.
         sigma = 0.5 * np.sqrt(np.clip((1 / zoom) ** 2 - 1, 0, None))
         if sigma.max() > 0.1:
             x, y = (max(float(s), 1e-3) for s in sigma)
@@ -54,13 +54,13 @@ class Window:
         return np.asarray(cv2.warpAffine(pixels, matrix, self.size_px, flags=method), dtype=np.uint8)
 
     def _zoom(self, plane: Plane) -> NDArray[np.float64]:
-        """Pixels of the sheet per pixel of the slice, along x and y. # [2]"""
+        """Pixels of the sheet per pixel of the slice, along x and y, [2]."""
         dy, dx = plane.spacing_mm
         return np.array([dx, dy]) * self.px_per_mm
 
 
 def field_mm(item: Slice) -> tuple[float, float]:
-    """Width and height of a slice."""
+    """Width and height of a slice in mm."""
     dy, dx = item.plane.spacing_mm
     return item.shape[1] * dx, item.shape[0] * dy
 
@@ -92,18 +92,3 @@ def side_letter(item: Slice, midline_mm: float, tolerance_mm: float) -> str:
     if abs(offset) <= tolerance_mm:
         return MIDLINE
     return LEFT_SIDE if offset > 0 else RIGHT
-
-
-def gap_mm(slices: Sequence[Slice]) -> float | None:
-    """Median distance between neighbouring slices of one stack along their normal; None for a single slice."""
-    if len(slices) < 2:
-        return None
-    normal = slices[0].plane.normal
-    at = np.sort([float(np.asarray(s.plane.origin_mm) @ normal) for s in slices])
-    return float(np.median(np.diff(at)))
-
-
-def series_gap_mm(series: Series) -> float | None:
-    """Median of the stacks' `gap_mm`; None where each has a single slice."""
-    gaps = [gap for stack in series.stacks if (gap := gap_mm(stack)) is not None]
-    return float(np.median(gaps)) if gaps else None

@@ -22,7 +22,7 @@ from shared.dicom.discover import discover_studies
 from shared.figures.marks import SEVERITY_COLORS, Marks
 from shared.figures.sheet import Sheet
 from shared.figures.study_sheet import LEVEL_FIELD_MM, level_sheet, overview_sheet
-from shared.figures.tiles import Window, gap_mm, image_left
+from shared.figures.tiles import Window, image_left
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Severity, Side, View
 from shared.probabilities import ProbabilityTable, write_probabilities
@@ -103,8 +103,7 @@ def test_every_slice_once_in_anatomical_order(train: Challenge) -> None:
         series = next(s for s in study.series if s.series_id in section.title)
         assert [t.item for t in section.tiles] == list(series.slices)
         rows, columns = series.slices[0].shape
-        gap = gap_mm(series.stacks[0])
-        for part in (series.view.value, f"{rows} x {columns} pixels", f"gap {gap:.1f}"):
+        for part in (series.view.value, f"{rows} x {columns} pixels", f"gap {series.gap_mm:.1f}"):
             assert part in section.title + section.detail
 
 
