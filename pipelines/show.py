@@ -24,12 +24,12 @@ _NAMED_IDS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowOptions:
-    """What to draw besides the pictures and the data's own points and grades.
+    """What to draw besides the slices and the data's own points and grades.
 
     Attributes:
-      part: of a challenge directory; without it the study is looked for in both.
-      series: id of the one series to draw larger.
-      level: draw the slices at this level only.
+      part: of a challenge directory; both are searched by default.
+      series: id of the only series to draw, larger.
+      level: the only level to draw.
       localizations: a localizations.csv.
       prediction: output folder of `lumbar predict` or `lumbar localize predict`.
       truth: folder with test.csv and test_label_coordinates.csv, for studies whose own tables have neither.
@@ -44,9 +44,9 @@ class ShowOptions:
 
 
 def show(data: Path, study_id: str | None, out: Path | None, options: ShowOptions, *, overwrite: bool = False) -> str:
-    """Writes the sheet; returns a line for people.
+    """Writes the sheet and returns a one-line summary.
 
-    Slices that cannot be read are drawn as tiles that say so, and named on standard error.
+    A slice that cannot be read becomes a tile that says so, and is named on standard error.
 
     Raises:
       InputError: for a study, series or level that is not there, tables that do not fit, or an unusable `out`.
@@ -91,7 +91,7 @@ def _find(data: Path, study_id: str | None, out: Path | None, part: Part | None)
             return source, source.load(str(study_id))
     ids = [s for source in sources for s in source.study_ids]
     some = ", ".join(ids[:_NAMED_IDS]) + (f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else "")
-    # With one argument fewer the picture's name stands where the study's was expected.
+    # When one argument is missing, the name of the picture is in the place of the study's id.
     left_out = study_id is None or (out is None and study_id.lower().endswith(".png"))
     what = "STUDY_ID is missing" if left_out else f"no study {study_id!r}"
     raise InputError(f"{data}: {what}; expected one of {some or 'its studies, but there are none'}")
@@ -112,7 +112,7 @@ def _marks(source: StudySource, study_id: str, truth: Path | None) -> Marks:
 
 
 def _with_prediction(marks: Marks, study_id: str, options: ShowOptions) -> Marks:
-    """Adds what was predicted of the study."""
+    """Adds what was predicted for the study."""
     if options.localizations is not None:
         return replace(marks, localizations=_of_study(options.localizations, study_id))
     folder = options.prediction

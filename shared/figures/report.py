@@ -77,12 +77,6 @@ class Report:
 
 
 def _cell(value: object) -> dict[str, object]:
-    if value is None:
-        return {"text": "–", "number": True}
-    if isinstance(value, (bool, str)):
-        return {"text": str(value), "number": False}
-    if isinstance(value, int):
-        return {"text": f"{value:,}", "number": True}
-    if isinstance(value, float):
-        return {"text": f"{value:.3f}", "number": True}
-    return {"text": str(value), "number": False}
+    number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    form = ".3f" if isinstance(value, float) else "," if number and value is not None else ""
+    return {"text": "–" if value is None else format(value, form), "number": number}

@@ -1,18 +1,17 @@
 """Contact sheets of a study for `lumbar show`: which slices, how large, and what is written on them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.data.challenge import Point
 from shared.detections import Localization
 from shared.figures.marks import Marks, box_marks, legend, point_marks
 from shared.figures.sheet import Section, Sheet, Tile, tile_size
 from shared.figures.tiles import Window, field_mm, image_left, middle_px, position_mm, side_letter
-from shared.labels import Condition, Finding, Level, Side, View
+from shared.geometry import FloatArray
+from shared.labels import Condition, Level, Side, View
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, gaps_mm
 
@@ -60,11 +59,11 @@ def level_sheet(study: Study, marks: Marks, level: Level, series_id: str | None 
     anchor_mm = _middle_of(spots)
     sections = []
     for series in _chosen(study, series_id):
-        own = [s for s in spots if s.series_id == series.series_id]
-        slices = _around(series, {s.instance_number for s in own}, anchor_mm)
+        own = [(p, at) for p, at in spots if p.series_id == series.series_id]
+        slices = _around(series, {p.instance_number for p, _ in own}, anchor_mm)
         columns, width = tile_size(len(slices), width_px=PAGE_PX, most=4, largest_px=_LARGEST_PX["level"])
         scale = width / LEVEL_FIELD_MM
-        center_mm = np.mean([s.point_mm for s in own], axis=0) if own else anchor_mm
+        center_mm = np.mean([at for _, at in own], axis=0) if own else anchor_mm
         tiles = []
         for item in slices:
             x, y = (float(v) for v in item.plane.to_pixel(center_mm))
@@ -74,15 +73,7 @@ def level_sheet(study: Study, marks: Marks, level: Level, series_id: str | None 
     return _sheet(study, marks, sections, f"Study {study.study_id}, {level.display}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spot:
-    """A point of one finding, annotated or predicted, in patient mm."""
-
-    series_id: str
-    instance_number: int
-    finding: Finding
-    point_mm: NDArray[np.float64]
-    annotated: bool
+_Spot = tuple[Point | Localization, FloatArray]  # a point and where it lies in patient mm, [3]
 
 
 def _spots(study: Study, marks: Marks, level: Level | None = None) -> list[_Spot]:
@@ -90,13 +81,7 @@ def _spots(study: Study, marks: Marks, level: Level | None = None) -> list[_Spot
 
     def found(points: Iterable[Point | Localization]) -> list[_Spot]:
         return [
-            _Spot(
-                series_id=point.series_id,
-                instance_number=point.instance_number,
-                finding=point.finding,
-                point_mm=item.plane.to_patient([point.x_px, point.y_px]),
-                annotated=isinstance(point, Point),
-            )
+            (point, item.plane.to_patient([point.x_px, point.y_px]))
             for point in points
             if (item := _slice_of(study, point)) is not None and level in (None, point.finding.level)
         ]
@@ -111,16 +96,16 @@ def _slice_of(study: Study, point: Point | Localization) -> Slice | None:
     return item if item is not None and item.contains((point.x_px, point.y_px)) else None
 
 
-def _middle_of(spots: Sequence[_Spot]) -> NDArray[np.float64]:
+def _middle_of(spots: Sequence[_Spot]) -> FloatArray:
     """The middle of the spine in patient mm, [3]: at the canal's points, else between those of both sides."""
-    canal = [s.point_mm for s in spots if s.finding.condition is Condition.CANAL]
+    canal = [at for point, at in spots if point.finding.condition is Condition.CANAL]
     if canal:
         return np.asarray(np.median(canal, axis=0))
-    sides = [[s.point_mm for s in spots if s.finding.side is side] for side in Side]
+    sides = [[at for point, at in spots if point.finding.side is side] for side in Side]
     return np.asarray(np.mean([np.mean(points, axis=0) for points in sides if points], axis=0))
 
 
-def _around(series: Series, numbers: set[int], anchor_mm: NDArray[np.float64]) -> list[Slice]:
+def _around(series: Series, numbers: set[int], anchor_mm: FloatArray) -> list[Slice]:
     """The numbered slices, or the one nearest to the anchor, with their neighbours in the stack; in series order."""
     if not numbers:
         nearest = min(series.slices, key=lambda s: abs(float(s.plane.distance_mm(anchor_mm))))
@@ -194,7 +179,7 @@ def _midline(study: Study, marks: Marks, series: Series, level: Level | None) ->
     """Patient x of the midline, at one level when given, and where that comes from."""
     spots = _spots(study, marks, level)
     if spots:
-        kind = "annotated" if spots[0].annotated else "predicted"
+        kind = "annotated" if isinstance(spots[0][0], Point) else "predicted"
         return float(_middle_of(spots)[0]), f"{kind} points"
     return float(np.mean([position_mm(s, View.SAGITTAL_T1) for s in series.slices])), "middle of the series"
 
