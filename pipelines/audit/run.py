@@ -13,7 +13,7 @@ from pipelines.audit.study import NEARLY_ALL, Job, audit_study, check_absent_tag
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
 from shared.data.store import is_store
-from shared.dicom.discover import find_studies
+from shared.dicom.discover import discover_studies
 from shared.runtime.errors import InputError
 from shared.runtime.files import check_output, prepare_output, write_csv
 from shared.runtime.pool import processes
@@ -169,7 +169,7 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
     if not options.images:
         raise InputError(f"{data}: holds no *_series_descriptions.csv, so there is nothing to audit without images")
     jobs, issues = [], []
-    for found in find_studies(data):
+    for found in discover_studies(data):
         study_id = found.study.study_id
         jobs.append(Job(root=data, part="", study_id=study_id, discovered=found.study, pixels=options.pixels))
         issues += [

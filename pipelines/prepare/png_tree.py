@@ -1,7 +1,7 @@
-"""The PNG tree that notebooks for this challenge read, written from a prepared store.
+"""Writes the PNG tree that notebooks for this challenge read, from a prepared store.
 
     STORE/png/<study>/<Sagittal_T1|Sagittal_T2_STIR|Axial_T2>/<series>_<position>_<instance>.png
-    STORE/png/<study>/prepared.json       written with the folder: a study's folder is whole or not there
+    STORE/png/<study>/prepared.json       written with the folder: a study's folder is complete or absent
 
 `<position>` counts the slices of a series from 000 in anatomical order (right to left, head to foot), so sorted names
 are in order; `<instance>` is the number that the challenge's coordinates use.
@@ -29,7 +29,7 @@ MAX_SIZE_PX: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PngJob:
-    """One study's PNGs below `root`; `size` 0 keeps the slices' own size, else they are squeezed to a square."""
+    """One study's PNGs below `root`; `size` 0 keeps the slices' own size, any other squeezes them to a square."""
 
     root: Path
     study: Study
@@ -47,14 +47,13 @@ def png_name(series: Series, position: int, item: Slice) -> str:
 
 
 def write_pngs(job: PngJob) -> str:
-    """Writes one study's folder unless it is there and up to date; returns why it could not be, else nothing.
+    """Writes one study's folder unless it is up to date; returns an error message, or "" on success.
 
-    Slices that cannot be decoded are left out; the store's record says so.
+    Skips slices that cannot be decoded; the store's record names them.
 
     Raises:
-      OSError: when a file cannot be written, on a full disk for example.
+      OSError: when a file cannot be written, for example on a full disk.
     """
-    cv2.setNumThreads(1)  # the processes share the cores
     try:
         folder = inside(job.root / PNG_FOLDER, job.study.study_id)
     except InputError as error:
@@ -82,7 +81,7 @@ def _write_series(folder: Path, series: Series, size: int) -> int:
             continue
         if size:
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(image.dtype)
-        # Encoded in memory and written at once: OpenCV's own many small writes take longer than the compression.
+        # Encoded in memory and written at once: OpenCV's many small writes take longer than the compression.
         _, content = cv2.imencode(".png", image)
         (target / png_name(series, position, item)).write_bytes(content.tobytes())
         written += 1
@@ -90,13 +89,13 @@ def _write_series(folder: Path, series: Series, size: int) -> int:
 
 
 def is_png_folder(path: Path) -> bool:
-    """Whether a folder of the tree is ours: a study's, or what a kill left of one."""
+    """Whether we made this folder: for a study, or as the remains of an interrupted write."""
     ours = (path / MARK).is_file() or (path.name.startswith(".") and path.suffix == ".tmp")
     return ours and path.is_dir() and not path.is_symlink()
 
 
 def _key(job: PngJob) -> str:
-    """Digest of what the folder depends on; the pixel files' names carry that of their contents."""
+    """Digest of everything the folder depends on; the names of pixel files carry the digest of their contents."""
     content: list[Any] = [_VERSION, job.size]
     for series in job.study.series:
         content += [series.series_id, series.view.value]

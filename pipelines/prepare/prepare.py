@@ -1,7 +1,7 @@
-"""`lumbar prepare`: every DICOM file decoded once, into a store that training and prediction read (`shared.data`).
+"""`lumbar prepare`: decodes every DICOM file once, into a store for training and prediction (`shared.data.store`).
 
-Run again it looks at the contents of all files: studies that changed or are new are decoded, the others kept, those
-that vanished removed. A kill costs the studies in work.
+A further run compares the contents of all files: it decodes new and changed studies, keeps the others, and removes
+those that are gone. A kill loses only the studies in progress.
 """
 
 import fcntl
@@ -32,12 +32,13 @@ _TABLES: Final[Mapping[str, tuple[str, ...]]] = {"train": ("train*.csv",), "test
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
-    """What to prepare.
+    """What to prepare, and how.
 
     Attributes:
-      part: of a challenge directory; both where None.
-      png: write the PNG tree too; a store that has one keeps it up to date without being asked.
-      png_size: None for the slices' own size, else the side of a square in pixels.
+      part: of a challenge directory; None prepares both.
+      png: whether to write the PNG tree; a store that has one keeps it up to date regardless.
+      png_size: side of a square in pixels; None keeps the slices' own size.
+      workers: number of processes.
     """
 
     part: Part | None = None
@@ -49,19 +50,19 @@ class PrepareOptions:
 def prepare(
     data: Path, out: Path, options: PrepareOptions | None = None, *, overwrite: bool = False, resume: bool = False
 ) -> str:
-    """Makes the store of `data` in `out`, or with `resume` brings it up to date; returns a summary.
+    """Makes a store of `data` in `out`, or brings it up to date with `resume`; returns a summary.
 
     Raises:
-      InputError: when `data` is no challenge directory or DICOM folder, or `out` is no store to go on with.
+      InputError: when `data` is not a challenge directory or DICOM folder, or `out` is not a store that can be resumed.
     """
     started = time.time()
     options = options or PrepareOptions()
     if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
         raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
     plan = plan_units(data, options.part)
-    data = data.absolute()  # the store outlives the folder that the command ran in
+    data = data.absolute()  # the store outlives the current working directory
     if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not is_store(out):
-        raise InputError(f"{out}: is not empty and no prepared store; choose another folder, or pass --overwrite")
+        raise InputError(f"{out}: is not empty and is not a prepared store; choose another folder, or pass --overwrite")
     check_output(out, overwrite=overwrite, resume=resume, inputs=[data])
     out.mkdir(parents=True, exist_ok=True)
     with _only_process(out), processes(options.workers) as spread:
@@ -73,7 +74,7 @@ def prepare(
         removed = _sweep(store, plan, outcomes)
         problems = [text for outcome in outcomes for text in outcome.problems]
         if store.kind == "folder":
-            group_studies(data, store.folder_readings())  # raises when nothing at all could be read
+            group_studies(data, store.folder_readings())  # raises if nothing could be read
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)
@@ -98,14 +99,14 @@ def prepare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `data` holds: the units of each part."""
+    """The units of each part of the data."""
 
     kind: Kind
     units: Mapping[str, tuple[Unit, ...]]
 
 
 def plan_units(data: Path, part: Part | None) -> Plan:
-    """Looks at tables and folders; no file is opened.
+    """Looks at tables and folders without opening any DICOM file of a challenge directory.
 
     Raises:
       InputError: when there is nothing to prepare, or a table is broken.
@@ -137,24 +138,20 @@ def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
         files = tuple(f"{s}/{path.name}" for s in series for path in series_files(folder / s))
         units.append(
             Unit(
-                part=data.part,
-                name=study_id,
-                folder=f"{data.images.name}/{study_id}",
-                series=series,
-                files=files,
+                part=data.part, name=study_id, folder=f"{data.images.name}/{study_id}", series=series, files=files,
                 exists=folder.is_dir(),
             )
-        )
+        )  # fmt: skip
     return tuple(units)
 
 
 def _folder_units(data: Path) -> tuple[Unit, ...]:
-    """One unit a folder that holds DICOM files directly; named by a digest, for folder names are not ours."""
+    """One unit per folder that holds DICOM files directly, named by a digest because folder names can be anything."""
     files: dict[str, list[str]] = defaultdict(list)
     for path in dicom_files(data):
         files[path.parent.relative_to(data).as_posix()].append(path.name)
     if not files:
-        group_studies(data, [])  # raises, and says what was expected
+        group_studies(data, [])  # raises, naming what was expected
     return tuple(
         Unit(part="folder", name=hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16],
              folder=folder, files=tuple(names))
@@ -163,7 +160,7 @@ def _folder_units(data: Path) -> tuple[Unit, ...]:
 
 
 def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[Store, Plan]:
-    """Marks the store as unfinished and copies the tables; the plan grows by the parts that an earlier call left."""
+    """Marks the store as unfinished and copies the tables. Adds to the plan the parts that an earlier call left."""
     old = None
     records: dict[str, tuple[str, ...]] = {}
     if is_store(out):
@@ -194,27 +191,27 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
 
 
 def _check_source(old: Store, data: Path, part: Part) -> None:
-    """A store has one source, so a part that is kept must come from where the other is read."""
+    """A store has one source, so a part that stays must come from the same data as the new one."""
     if old.source.resolve() != data.resolve():
         raise InputError(
-            f"{data}: the {part} part of {old.root} was made from {old.source}; go on with that folder, or prepare all "
-            "parts from this one without --part"
+            f"{data}: the {part} part of {old.root} was made from {old.source}; continue with that folder, or prepare "
+            "all parts from this one without --part"
         )
 
 
 def _check_images(old: Store, data: Path, part: Part, options: PrepareOptions) -> None:
-    """What a store holds may be all that is left of its images."""
+    """Refuses to drop a part whose images are gone: the store may hold all that is left of them."""
     images = data / f"{part}_images"
     if old.records[part] and not images.is_dir():
         other = "name the other part with --part, " if options.part is None and len(old.records) > 1 else ""
         raise InputError(
             f"{images}: gone, but {old.root} holds {len(old.records[part])} studies of it; restore it, {other}or start "
-            "anew with --overwrite"
+            "again with --overwrite"
         )
 
 
 def _check_folders(old: Store, data: Path, plan: Plan) -> None:
-    """The same for single studies that the tables still list."""
+    """Does the same for single studies that the tables still list."""
     gone = []
     for part, units in plan.units.items():
         known = set(old.records.get(part, ()))
@@ -222,7 +219,7 @@ def _check_folders(old: Store, data: Path, plan: Plan) -> None:
     if gone:
         raise InputError(
             f"{data / gone[0].folder}: gone or empty, but {old.root} holds its slices ({len(gone)} such studies); "
-            "restore it, take it out of the tables, or start anew with --overwrite"
+            "restore it, remove it from the tables, or start again with --overwrite"
         )
 
 
@@ -230,11 +227,11 @@ def _holds_slices(store: Store, unit: Unit) -> bool:
     try:
         return store.study(unit.part, unit.name).slices > 0
     except InputError:
-        return False  # damaged: nothing to lose
+        return False  # damaged, so there is nothing to lose
 
 
 def _copy_tables(data: Path, out: Path, patterns: Sequence[str], wanted: bool) -> None:
-    """Copies the tables as they are, and deletes those that `data` no longer has or the store no longer wants."""
+    """Copies the tables unchanged and deletes those that `data` no longer has or the store no longer wants."""
     names = {path.name for pattern in patterns for path in data.glob(pattern) if wanted and path.is_file()}
     for name in names:
         with written_beside(out / name) as temporary:
@@ -245,7 +242,7 @@ def _copy_tables(data: Path, out: Path, patterns: Sequence[str], wanted: bool) -
 
 
 def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
-    """Deletes records of studies that the data no longer hold, and what a kill left; returns how many records."""
+    """Deletes records of studies that are gone, and remains of killed runs; returns the number of records."""
     removed = 0
     done = iter(outcomes)
     kept = {part: {name for _ in units for name in next(done).files} for part, units in plan.units.items()}
@@ -261,7 +258,7 @@ def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
 
 
 def _write_png_tree(store: Store, spread: Spread) -> list[str]:
-    """Writes every study's PNGs; returns why some could not be."""
+    """Writes the PNGs of every study; returns error messages."""
     folder, size = store.root / PNG_FOLDER, store.png_size or 0
     studies = [loaded.study for loaded in _studies(store) if loaded.study.series]
     twice = [study_id for study_id, n in Counter(s.study_id for s in studies).items() if n > 1]
@@ -277,7 +274,7 @@ def _write_png_tree(store: Store, spread: Spread) -> list[str]:
 
 def _studies(store: Store) -> Iterator[LoadedStudy]:
     if store.kind == "folder":
-        yield from group_studies(store.source, store.folder_readings())
+        yield from (found.loaded for found in group_studies(store.source, store.folder_readings()))
         return
     for part in PARTS:
         if part in store.records:
@@ -291,7 +288,7 @@ _LOCK: Final = "lock"
 @contextmanager
 def _only_process(out: Path) -> Iterator[None]:
     """Keeps a second `lumbar prepare` out of the store during the block."""
-    # The file stays when --overwrite empties the folder: another file would be another lock.
+    # The file stays when --overwrite empties the folder: a new file would be a different lock.
     with (out / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

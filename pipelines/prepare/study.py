@@ -1,6 +1,6 @@
-"""One study of a prepared store: decoded when it is new or its files changed, kept when they did not.
+"""Prepares one study of a store: decodes it if it is new or its files changed, and keeps it otherwise.
 
-What a process of `lumbar prepare` runs, apart from the command so that starting one imports little.
+Worker processes of `lumbar prepare` run this. It is separate from the command so that they import little.
 """
 
 import os
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from shared.data.store import (
@@ -31,7 +30,7 @@ State = Literal["new", "changed", "unchanged"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One unit of the data in `source`, to be prepared in the store at `root`."""
+    """One unit of the data in `source`, to prepare in the store at `root`."""
 
     root: Path
     source: Path
@@ -40,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a unit: its two files in the store, how many slices they hold, what could not be read."""
+    """The result for one unit: its two files in the store, its number of slices, and what could not be read."""
 
     state: State
     files: tuple[str, str]
@@ -50,13 +49,12 @@ class Outcome:
 
 
 def prepare_study(job: Job) -> Outcome:
-    """Brings one record up to date. Files that cannot be read become the record's problems.
+    """Brings one record up to date. Unreadable files become problems of the record.
 
     Raises:
       InputError: when the record's name would leave the store.
-      OSError: when the store cannot be written, on a full disk for example.
+      OSError: when the store cannot be written, for example on a full disk.
     """
-    cv2.setNumThreads(1)  # the processes share the cores
     path = record_path(job.root, job.unit.part, job.unit.name)
     state: State = "changed" if path.is_file() else "new"
     old = _sound_record(path, job.source)
@@ -77,11 +75,11 @@ def _sound_record(path: Path, source: Path) -> StudyRecord | None:
     try:
         return read_record(path, source) if path.is_file() else None
     except InputError:
-        return None  # damaged: made anew
+        return None  # damaged: decode it again
 
 
 def _decode(job: Job, path: Path, state: State) -> Outcome:
-    """Writes the pixel file, then the record that names it, each beside its final name."""
+    """Writes the pixel file, then the record that names it, each by renaming a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     entries: list[dict[str, Any]] = []
@@ -111,9 +109,9 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
 
 
 def _content(reading: FileReading) -> tuple[memoryview, str]:
-    """The slice's bytes, or none and the reason."""
+    """The slice's bytes and "", or no bytes and the reason."""
     if isinstance(reading.header, InputError):
-        return memoryview(b""), ""  # the record says why this is no slice
+        return memoryview(b""), ""  # the record names the header's problem
     if isinstance(reading.pixels, InputError):
         return memoryview(b""), str(reading.pixels)
     if reading.pixels.shape != reading.header.shape:

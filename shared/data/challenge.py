@@ -1,4 +1,4 @@
-"""The challenge's directory and CSV files -> typed tables and studies.
+"""Reads the challenge's directory and CSV files into typed tables and studies.
 
 train_images/<study_id>/<series_id>/<instance_number>.dcm      (or test_images/)
 train.csv                        study_id + the 25 grades of `FINDINGS`
@@ -21,12 +21,12 @@ from shared.data.store import Store
 from shared.dicom.reader import HeaderReading, read_headers
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv
+from shared.runtime.files import read_csv, write_csv
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
 
 Part = Literal["train", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "test")
-# What may name a study or series: safe as the name of a folder.
+# Identifiers of studies and series: safe as folder names.
 IDENTIFIER: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
 GRADES: Final = {severity.display: severity.value for severity in Severity}
 MISSING: Final = -1
@@ -34,7 +34,7 @@ MISSING: Final = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One annotated point of `*_label_coordinates.csv`; pixel coordinates of its slice."""
+    """One annotated point of `*_label_coordinates.csv`, in pixel coordinates of its slice."""
 
     study_id: str
     series_id: str
@@ -46,15 +46,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """One part (train or test) of a challenge directory; tables validated, images untouched until `load_study`.
+    """One part (train or test) of a challenge directory, with validated tables; `load_study` reads the images.
 
-    The directory may be a prepared store of one (`shared.data.store`); all but the pixels' place is the same then.
+    The directory may be a prepared store of one (`shared.data.store`); then only the place of the pixels differs.
 
     Attributes:
       study_ids: sorted.
-      series: columns study_id, series_id, view.
+      series: study id -> (series id, view).
       grades: [n studies, 25] severity values in `FINDINGS` order, -1 where not graded; None without a label file.
-      points: annotated points per study; empty without a coordinates file.
+      points: study id -> annotated points; empty without a coordinates file.
+      submission_row_ids: rows in the order of the sample submission; None for the training part.
     """
 
     root: Path
@@ -88,7 +89,7 @@ class Challenge:
         labelled = read_grades(grades_path) if grades_path.is_file() else None
         submission_path = root / "sample_submission.csv"
         row_ids = _read_row_ids(submission_path) if part == "test" and submission_path.is_file() else None
-        # A study that only the sample submission names still wants its rows.
+        # A study that only the sample submission names still needs its rows.
         in_sample = {parse_row_id(r)[0] for r in row_ids or ()}
         study_ids = tuple(sorted(set(series) | set(labelled or {}) | in_sample))
         grades = None
@@ -100,25 +101,20 @@ class Challenge:
         elif part == "train":
             raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
         points_path = root / f"{part}_label_coordinates.csv"
+        points = read_points(points_path) if points_path.is_file() else {}
         return cls(
-            root=root,
-            part=part,
-            study_ids=study_ids,
-            series=series,
-            grades=grades,
-            points=read_points(points_path) if points_path.is_file() else {},
-            submission_row_ids=row_ids,
-            store=store,
-        )
+            root=root, part=part, study_ids=study_ids, series=series, grades=grades, points=points,
+            submission_row_ids=row_ids, store=store,
+        )  # fmt: skip
 
     @property
     def images(self) -> Path:
-        """The DICOM files' folder; of a store, where it was."""
+        """The folder of the DICOM files; for a store, where it was when the store was made."""
         return (self.root if self.store is None else self.store.source) / f"{self.part}_images"
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the tables: series, grades and points. Two runs on one data set share it."""
+        """Digest of series, grades and points, by which a run recognises its data."""
         digest = hashlib.sha256()
         for study_id in self.study_ids:
             digest.update(repr((study_id, sorted((s, v.value) for s, v in self.series.get(study_id, ())))).encode())
@@ -137,8 +133,8 @@ class Challenge:
             return (self.images / study_id).is_dir()
         return study_id in self.store.records[self.part] and self.store.study(self.part, study_id).exists
 
-    def grades_of(self, study_ids: tuple[str, ...] | list[str]) -> np.ndarray:
-        """Grades in the order of the given studies, -1 where missing. # [n, 25]"""
+    def grades_of(self, study_ids: tuple[str, ...] | list[str]) -> np.ndarray:  # [n, 25]
+        """Grades in the order of the given studies, -1 where missing."""
         if self.grades is None:
             raise InputError(f"{self.root}: {self.part}.csv is missing, so there are no grades to use")
         index = {s: i for i, s in enumerate(self.study_ids)}
@@ -148,10 +144,10 @@ class Challenge:
         return self.grades[[index[s] for s in study_ids]]
 
     def load_study(self, study_id: str) -> LoadedStudy:
-        """Reads the headers of one study. Unreadable files and empty series are problems, not errors.
+        """Reads the headers of one study. Unreadable files and empty series become problems and do not raise.
 
         Raises:
-          InputError: when the folder of this part's images is not there at all, or a prepared store is damaged.
+          InputError: when this part has no image folder, or a prepared store is damaged.
         """
         if self.store is None and not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; expected <study>/<series>/<instance>.dcm below it")
@@ -166,7 +162,7 @@ class Challenge:
                     problems.append(f"study {study_id} series {series_id}: {header}")
                     continue
                 item = header.to_slice()
-                # The challenge's coordinates name slices by file, which is the instance number there.
+                # The challenge's coordinates name slices by file name, which is its instance number.
                 number = number_of(path)
                 slices.append(item if number is None else replace(item, instance_number=number))
             if slices:
@@ -194,10 +190,10 @@ class Challenge:
 
 
 def listed_parts(root: Path) -> tuple[Part, ...]:
-    """Parts whose series descriptions are there, training first; none for a plain folder.
+    """Parts that have series descriptions, training first; none for a plain folder.
 
     Raises:
-      InputError: when there are folders of images and no table.
+      InputError: when there are image folders but no tables.
     """
     parts = tuple(part for part in PARTS if (root / f"{part}_series_descriptions.csv").is_file())
     if not parts and any((root / f"{part}_images").is_dir() for part in PARTS):
@@ -208,17 +204,17 @@ def listed_parts(root: Path) -> tuple[Part, ...]:
 
 
 def number_of(path: Path) -> int | None:
-    """The instance number that a file's name gives, by which the tables name slices; None for another name."""
+    """The instance number in a file's name, by which the tables name slices; None for any other name."""
     return int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
 
 
 def series_files(folder: Path) -> list[Path]:
-    """The DICOM files of one series in a challenge directory; none without the folder."""
+    """The DICOM files of one series in a challenge directory; empty without the folder."""
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:
-    """Reads `train.csv`-like grades: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
+    """Reads a table like `train.csv`: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
     columns = {"study_id": "string"} | {f.column: "string" for f in FINDINGS}
     table = read_csv(path, columns)
     _check_ids(path, table["study_id"])
@@ -236,13 +232,8 @@ def read_grades(path: Path) -> dict[str, np.ndarray]:
 
 def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
     """Writes grades as `read_grades` reads them."""
-    from shared.runtime.files import write_csv
-
     rows = [
-        {
-            "study_id": s,
-            **{f.column: Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS},
-        }
+        [s, *(Severity(int(row[f.index])).display if row[f.index] >= 0 else "" for f in FINDINGS)]
         for s, row in grades.items()
     ]
     write_csv(path, pd.DataFrame(rows, columns=["study_id", *(f.column for f in FINDINGS)]))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
-from shared.dicom.discover import discover_studies, group_studies
+from shared.dicom.discover import FoundStudy, discover_studies, group_studies
 from shared.runtime.errors import InputError
 from shared.study import LoadedStudy
 
@@ -17,10 +17,10 @@ class StudySource:
     """Studies to predict.
 
     Attributes:
-      fingerprint: of a challenge part's tables; a run's own training data has the same.
+      fingerprint: of a challenge part's tables; equals a run's fingerprint if the run was trained on these data.
       load: reads the headers of one study.
-      row_ids: the sample submission's order, if any.
-      challenge: the tables of a challenge part, None for a folder.
+      row_ids: rows in the order of the sample submission, if there is one.
+      challenge: the tables of a challenge part; None for a folder.
     """
 
     kind: Literal["challenge", "folder"]
@@ -32,9 +32,9 @@ class StudySource:
 
 
 def open_source(path: Path, part: Part | None = None) -> StudySource:
-    """Opens a challenge directory (the test part where there is one, unless `part` says otherwise) or a DICOM folder.
+    """Opens one part of a challenge directory (by default the test part if there is one), or a folder of DICOM files.
 
-    A prepared store of either is the same source.
+    Takes a prepared store of either in its place.
 
     Raises:
       InputError: when the folder is missing, of a broken layout, or holds no study.
@@ -51,17 +51,13 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
     return StudySource(
-        kind="challenge",
-        fingerprint=data.fingerprint,
-        study_ids=data.study_ids,
-        load=data.load_study,
-        row_ids=data.submission_row_ids,
-        challenge=data,
-    )
+        kind="challenge", fingerprint=data.fingerprint, study_ids=data.study_ids, load=data.load_study,
+        row_ids=data.submission_row_ids, challenge=data,
+    )  # fmt: skip
 
 
 def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
-    """Both parts of a challenge directory as far as they are there, training first; else what `open_source` opens.
+    """The existing parts of a challenge directory, training first; for anything else what `open_source` opens.
 
     Raises:
       InputError: as `open_source` does, when nothing can be opened.
@@ -73,13 +69,13 @@ def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
     for each in parts:
         try:
             opened.append(open_source(path, each))
-        except InputError as error:  # one part alone may have been unpacked
+        except InputError as error:  # perhaps only one part was unpacked
             errors.append(error)
     if not opened:
         raise errors[0]
     return opened
 
 
-def _folder_source(found: Sequence[LoadedStudy]) -> StudySource:
-    studies = {loaded.study.study_id: loaded for loaded in found}
+def _folder_source(studies_found: Sequence[FoundStudy]) -> StudySource:
+    studies = {found.study.study_id: found.loaded for found in studies_found}
     return StudySource(kind="folder", study_ids=tuple(studies), load=studies.__getitem__)

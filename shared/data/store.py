@@ -1,14 +1,14 @@
-"""The prepared store: a data set whose every DICOM file was decoded once, read back without DICOM.
+"""The prepared store: a data set whose DICOM files were all decoded once, so that it can be read without DICOM.
 
     STORE/
-      store.json                         format, where the data lay, which studies are here; `finished` or not
+      store.json                         format, where the data were, which studies are here; `finished` or not
       *.csv                              the challenge's tables, byte for byte
-      studies/<part>/<name>.json         one record a study: each file's digest, header, place of its pixels, or problem
-      studies/<part>/<name>.<digest>.u8  its slices one after another: 8 bit, rows first, nothing in between
+      studies/<part>/<name>.json         one record per study: each file's digest, header, pixel offset, or its problem
+      studies/<part>/<name>.<digest>.u8  the study's slices one after another: 8 bit, rows first, no padding
 
-`<part>` is train, test or folder (any other folder of DICOM files; there a record is of one folder). A record names its
-pixel file by the digest of all that it was made from, so its own renaming commits both. What is read back equals what
-the DICOM files give, messages included: paths are those that the files had when the store was made.
+`<part>` is train, test or folder (for any other folder of DICOM files, with one record per folder). A record names its
+pixel file by the digest of everything it was made from, so renaming the record commits both. A store gives the same
+studies and messages as the DICOM files; paths are those of the files at the time when the store was made.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ class Unit:
 
     Attributes:
       part: train, test or folder.
-      name: of the record, safe as a file name.
-      folder: relative to the data, with slashes.
-      series: series that the tables list, sub-folders of `folder`; empty in a plain folder.
-      files: every file to decode, relative to `folder`, in the order in which they are read.
-      exists: whether `folder` is there.
+      name: name of the record, safe as a file name.
+      folder: path relative to the data, with slashes.
+      series: series that the tables list, as sub-folders of `folder`; empty for a plain folder.
+      files: every file to decode, relative to `folder`, in reading order.
+      exists: whether `folder` exists.
     """
 
     part: str
@@ -56,7 +56,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """A record as it is read back; `readings` in the order of the unit's files."""
+    """A record as read back from the store; `readings` follow the order of the unit's files."""
 
     exists: bool
     series: tuple[str, ...]
@@ -70,7 +70,7 @@ class StudyRecord:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Messages for all that could not be read."""
+        """Messages for everything that could not be read."""
         found = [
             str(h) if isinstance(h, InputError) else h.stored.problem if h.stored else "" for _, h in self.readings
         ]
@@ -78,7 +78,7 @@ class StudyRecord:
 
     @property
     def slices(self) -> int:
-        """How many files gave both a header and pixels."""
+        """Number of files with both a header and pixels."""
         return len(self.readings) - len(self.problems)
 
 
@@ -87,10 +87,10 @@ class Store:
     """The index of a store.
 
     Attributes:
-      source: the data that it was made from, absolute.
-      records: names of the records of each part.
-      png_size: None without PNGs, 0 for the slices' own size, else the side of a square.
-      current: whether its records were made by this version of the DICOM reader.
+      source: absolute path of the data from which it was made.
+      records: part -> names of its records.
+      png_size: None without PNGs, 0 for the slices' own size, else the side of a square in pixels.
+      current: whether this version of the DICOM reader made its records.
     """
 
     root: Path
@@ -102,7 +102,7 @@ class Store:
 
     @classmethod
     def find(cls, root: Path) -> "Store | None":
-        """The finished store in `root`; None where there is none.
+        """The finished store in `root`, or None if it holds no store.
 
         Raises:
           InputError: when it is unfinished, damaged or of another version.
@@ -116,7 +116,7 @@ class Store:
 
     @classmethod
     def open_any(cls, root: Path, *, any_reader: bool = False) -> "tuple[Store, bool]":
-        """The store in `root` and whether it is finished; `any_reader` takes one whose records are outdated too."""
+        """The store in `root` and whether it is finished; `any_reader` also accepts outdated records."""
         path = root / STORE_FILE
         _check_size(path)
         index = read_json(path)
@@ -160,23 +160,23 @@ class Store:
         write_json(self.root / STORE_FILE, {"checksum": _checksum(body), **body})
 
     def study(self, part: str, name: str) -> StudyRecord:
-        """One record.
+        """Reads one record.
 
         Raises:
-          InputError: when the store has no such record, or it or its pixel file is damaged.
+          InputError: when the store has no such record, or when the record or its pixel file is damaged.
         """
         if name not in self.records.get(part, ()):
             raise InputError(f"{self.root}: this store has no {part} study {name}; {AGAIN}")
         return read_record(record_path(self.root, part, name), self.source)
 
     def folder_readings(self) -> list[HeaderReading]:
-        """Of a plain DICOM folder: every file's header, in the order of their paths."""
+        """The header of every file of a plain DICOM folder, ordered by path."""
         readings = [r for name in self.records.get("folder", ()) for r in self.study("folder", name).readings]
         return sorted(readings, key=lambda reading: reading[0])
 
 
 def is_store(root: Path) -> bool:
-    """Whether the folder holds a store of any version, sound or not; a store.json of something else makes none."""
+    """Whether the folder holds a store of any version, even a damaged one. Other programs' store.json do not count."""
     path = root / STORE_FILE
     if not path.is_file():
         return False
@@ -186,7 +186,7 @@ def is_store(root: Path) -> bool:
 
 
 def record_path(root: Path, part: str, name: str) -> Path:
-    """Where a record lies; `InputError` for a name that would leave the store."""
+    """The path of a record; raises `InputError` for a name that would leave the store."""
     return inside(inside(root / STUDIES, part), f"{name}.json")
 
 
@@ -196,13 +196,13 @@ def pixel_path(record: Path, digest: str) -> Path:
 
 
 def unit_digest(unit: Unit, file_digests: list[str]) -> str:
-    """Digest of all that a record depends on: versions, names and the contents of the files."""
+    """Digest of everything a record depends on: versions, names and file contents."""
     content = [FORMAT, READER_VERSION, unit.folder, unit.exists, unit.series, unit.files, file_digests]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str, Any]:
-    """One file in a record. Its problems lose the path that they begin with."""
+    """One file of a record. Problems are stored without their leading path."""
     header, start = reading.header, str(reading.path)
     if isinstance(header, InputError):
         return {"name": name, "problem": str(header).removeprefix(start)}
@@ -223,21 +223,18 @@ def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str
 def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, Any]], pixel_bytes: int) -> None:
     """Writes a record beside its pixel file, with a checksum over itself."""
     body = {
-        "folder": unit.folder,
-        "exists": unit.exists,
-        "series": list(unit.series),
-        "digest": digest,
+        "folder": unit.folder, "exists": unit.exists, "series": list(unit.series), "digest": digest,
         "pixel_bytes": pixel_bytes,
-    }
+    }  # fmt: skip
     checksum = _checksum({**body, "files": entries})
     head = json.dumps({"checksum": checksum, **body}).removesuffix("}")
-    # One line a file. A time may be NaN in a file, so this is JSON as Python reads it.
+    # One line per file. A file may give a time as NaN, so this is JSON as Python reads it.
     files = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(path, f'{head}, "files": [\n{files}\n]}}\n')
 
 
 def read_record(path: Path, source: Path) -> StudyRecord:
-    """Reads a record and checks it, its checksum and the size of its pixel file.
+    """Reads a record and checks its values, its checksum and the size of its pixel file.
 
     Raises:
       InputError: naming the file that is missing or damaged.

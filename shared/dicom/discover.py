@@ -1,6 +1,6 @@
-"""Any folder of DICOM files -> studies: grouped by what the headers say, views from orientation and contrast.
+"""Any folder of DICOM files -> studies, grouped by their headers, with views from orientation and contrast.
 
-Folder and file names mean nothing here; junk files are passed over, unreadable DICOM is reported.
+Folder and file names do not matter. Files that are not DICOM are skipped; unreadable DICOM files are reported.
 """
 
 import re
@@ -31,12 +31,12 @@ _SAGITTAL_AXIS, _CORONAL_AXIS, _AXIAL_AXIS = 0, 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundStudy:
-    """A study of a plain folder, and what of its files is not in it.
+    """A study of a plain folder, and what was left out of it.
 
     Attributes:
-      renumbered: series whose instance numbers repeat.
+      renumbered: ids of series whose instance numbers repeat.
       unused: series id -> why it has no view.
-      unread: files that could not be read and lie nearest to this study.
+      unread: files that could not be read, and whose nearest study in the folder tree is this one.
     """
 
     study: Study
@@ -46,44 +46,39 @@ class FoundStudy:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """All of it in words."""
-        told = dict.fromkeys(self.renumbered, f": {REPEATED_NUMBERS}")
-        told |= {series_id: f" is not used: {reason}" for series_id, reason in self.unused.items()}
-        remarks = [f"study {self.study.study_id} series {series_id}{text}" for series_id, text in sorted(told.items())]
+        """All of this as messages."""
+        texts = dict.fromkeys(self.renumbered, f": {REPEATED_NUMBERS}")
+        texts |= {series_id: f" is not used: {reason}" for series_id, reason in self.unused.items()}
+        remarks = [f"study {self.study.study_id} series {series_id}{text}" for series_id, text in sorted(texts.items())]
         return (*remarks, *(str(error) for _, error in self.unread))
 
+    @property
+    def loaded(self) -> LoadedStudy:
+        return LoadedStudy(study=self.study, problems=self.problems)
 
-def discover_studies(folder: Path) -> list[LoadedStudy]:
+
+def discover_studies(folder: Path) -> list[FoundStudy]:
     """Finds every study below a folder.
 
     Raises:
-      InputError: when the folder is missing or holds no readable DICOM image at all.
+      InputError: when the folder is missing or holds no readable DICOM image.
     """
-    return [LoadedStudy(study=found.study, problems=found.problems) for found in find_studies(folder)]
-
-
-def find_studies(folder: Path) -> list[FoundStudy]:
-    """`discover_studies` for who needs to know more of the problems than their words."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
-    return _group(folder, read_headers(dicom_files(folder)))
+    return group_studies(folder, read_headers(dicom_files(folder)))
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Every DICOM file below a folder, sorted; links are not followed."""
+    """Every DICOM file below a folder, sorted; does not follow links."""
     return [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink() and is_dicom(p)]
 
 
-def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[LoadedStudy]:
-    """The studies that the files below `folder` make up.
+def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:
+    """Groups the files below `folder` into studies.
 
     Raises:
-      InputError: when not one of them could be read.
+      InputError: when none of them could be read.
     """
-    return [LoadedStudy(study=found.study, problems=found.problems) for found in _group(folder, readings)]
-
-
-def _group(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:
     headers = [header for _, header in readings if isinstance(header, Header)]
     problems = [(path, header) for path, header in readings if isinstance(header, InputError)]
     if not headers:
@@ -101,7 +96,7 @@ def _group(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:
 
 
 def _name(root: Path, folder: Path) -> str:
-    """Stands in for a missing UID: the folder's path below the root, so that two folders never become one."""
+    """A stand-in for a missing UID: the folder's path below the root, so that two folders never become one."""
     relative = folder.relative_to(root) if folder.is_relative_to(root) else Path()
     return re.sub(r"[^0-9A-Za-z.-]+", "-", relative.as_posix()).strip(".-") or "study"
 
@@ -109,7 +104,7 @@ def _name(root: Path, folder: Path) -> str:
 def _by_nearest_study(
     studies: Mapping[str, Sequence[Header]], problems: Sequence[tuple[Path, InputError]]
 ) -> dict[str, list[tuple[Path, InputError]]]:
-    """Each unreadable file, under the study that lies nearest to it in the tree."""
+    """Study id -> the unreadable files that lie nearest to the study in the folder tree."""
     folders = {(header.path.parent, study_id) for study_id, of in studies.items() for header in of}
     nearest: dict[Path, str] = {}
     result: dict[str, list[tuple[Path, InputError]]] = {study_id: [] for study_id in studies}
@@ -127,7 +122,7 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def classify_view(headers: Sequence[Header]) -> View | str:
-    """The view of a series from orientation, then description, then echo time; else the reason why it has none."""
+    """The view of a series by orientation, then description, then echo time; or the reason why it has none."""
     axes = {dominant_axis(h.plane) for h in headers}
     words = set(_WORDS.findall(headers[0].description.lower()))
     if len(axes) > 1:

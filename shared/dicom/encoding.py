@@ -1,6 +1,6 @@
-"""How a file stores its pixels, and the header tags that say so: what a reader must handle, and none of the patient's.
+"""How a file stores its pixels, as its header tags say: what a reader must handle, without any patient tags.
 
-Read together with the header in one pass. Decoding is left to `shared.dicom.reader`.
+Read in one pass with the header. `shared.dicom.reader` decodes.
 """
 
 import warnings
@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLE
 from shared.dicom.reader import Header, read_header_and_tags
 from shared.runtime.errors import InputError
 
-# Tags that code written for other data relies on; none of them is needed here.
+# Tags that code written for other data may rely on; this project needs none of them.
 EXPECTED_TAGS: Final = (
     "WindowCenter", "WindowWidth", "SliceThickness", "SpacingBetweenSlices", "PatientPosition", "SeriesDescription",
 )  # fmt: skip
@@ -24,13 +24,13 @@ _TAGS: Final = (
     "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "LossyImageCompression", "FrameOfReferenceUID",
     "Manufacturer", "MagneticFieldStrength",
 )  # fmt: skip
-# What every reader can take without a decoder, and the challenge's own RLE.
+# Readable without a decoder, or the challenge's own RLE.
 PLAIN_SYNTAXES: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless})
-# Lossy by definition: JPEG baseline and extended with their relatives, near-lossless JPEG-LS. The general JPEG 2000
-# syntax may be either; LossyImageCompression tells.
+# Lossy by definition: JPEG baseline and extended with their relatives, near-lossless JPEG-LS. General JPEG 2000 may be
+# either; LossyImageCompression tells.
 _LOSSY_SYNTAXES: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "52", "53", "54", "55", "56", "81"))
 _TEXT_LIMIT: Final = 48
-_CUT_OFF: Final = "the header is whole, the pixel data are missing or cut off"
+_CUT_OFF: Final = "the header is complete, but the pixel data are missing or truncated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Encoding:
       lossy: the pixels went through a lossy encoder, by syntax or by LossyImageCompression.
       windows: number of window centres.
       absent: those of `EXPECTED_TAGS` that the file lacks.
-      damage: why the pixel data cannot be whole; None where nothing says so. Nothing is decoded for it.
+      damage: why the pixel data must be incomplete, judged without decoding; None if nothing indicates it.
     """
 
     syntax: str
@@ -62,15 +62,15 @@ class Encoding:
 
 
 def read_encoded_header(path: Path) -> tuple[Header, Encoding]:
-    """Reads one file's header and encoding; pixel data is measured and not decoded.
+    """Reads one file's header and encoding. Checks the size of the pixel data without decoding them.
 
     Raises:
-      InputError: as `shared.dicom.reader.read_header` does. Damaged pixels are no error here, see `Encoding.damage`.
+      InputError: as `shared.dicom.reader.read_header` does. Damaged pixels do not raise, see `Encoding.damage`.
     """
     damage = None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what pydicom warns of is told as damage
+            warnings.simplefilter("ignore")  # what pydicom warns about is reported as damage
             header, dataset = read_header_and_tags(path, (*_TAGS, "PixelData"))
     except InputError:
         header, dataset = read_header_and_tags(path, _TAGS)  # raises again unless the fault lies in the pixels

@@ -1,4 +1,4 @@
-"""The one intensity scaling: a slice's grey values to 8 bit, by a percentile window."""
+"""Scales the grey values of a slice to 8 bit, by a percentile window."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Intensities between these percentiles of a slice are spread over 0..255. The foot is fixed at the darkest 1% (air and
-# cortical bone); the head leaves the brightest fat near a surface coil saturated, as a reader's window would.
+# Intensities between these percentiles of a slice are spread over 0..255. The lower end is at the darkest 1% (air and
+# cortical bone); the upper end saturates the brightest fat near a surface coil, as a radiologist's window would.
 WINDOW_PERCENTILES: Final = (1.0, 99.5)
 
 
@@ -27,14 +27,14 @@ def _spread(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 def scale_by_table(stored: NDArray[Any], in_units: Callable[[NDArray[Any]], NDArray[np.float32]]) -> NDArray[np.uint8]:
     """The same bytes as `scale_to_8bit(in_units(stored))`, several times faster.
 
-    Integers of 16 bits have few values, so percentiles come from their counts, and each value is scaled once.
+    16-bit integers have few distinct values, so percentiles come from their counts and each value is scaled once.
 
     Args:
-      stored: integers of at most 16 bits. # [rows, columns]
-      in_units: maps each value by itself, given every value that occurs.
+      stored: integers of at most 16 bits, [rows, columns].
+      in_units: maps values to units one by one; receives every value that occurs.
     """
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
-    bits = stored.view(f"u{stored.itemsize}")  # negative numbers as their bit patterns, which index the table
+    bits = stored.view(f"u{stored.itemsize}")  # bit patterns, also of negative numbers, index the table
     counts = np.bincount(bits.ravel())
     present = np.flatnonzero(counts)
     units = in_units(present.astype(bits.dtype).view(stored.dtype))
@@ -46,8 +46,8 @@ def scale_by_table(stored: NDArray[Any], in_units: Callable[[NDArray[Any]], NDAr
     return np.asarray(cv2.LUT(bits, table), np.uint8)
 
 
-def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """`np.percentile` of rising values that each occur `counts` times, with numpy's own rounding. # [2]"""
+def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:  # [2]
+    """`np.percentile` of ascending values that each occur `counts` times, with numpy's own rounding."""
     ends = np.cumsum(counts)
     at = (ends[-1] - 1) * np.true_divide(WINDOW_PERCENTILES, 100)
     below = np.floor(at).astype(np.intp)

@@ -1,8 +1,8 @@
 """The one DICOM reader.
 
-Foreign files are hostile until read: sizes are bounded before anything is allocated, deflated files are refused (a
-200 KB file can expand to 650 MB before a single tag is seen), datasets are never printed or iterated, and whatever
-pydicom or a decoder raises becomes one `InputError` naming the file. Patient tags are never read.
+It treats every file as hostile: it bounds sizes before it allocates, refuses deflated files (200 KB can expand to 650
+MB before the first tag is seen), never prints or iterates data sets, and turns whatever pydicom or a decoder raises
+into one `InputError` that names the file. It never reads patient tags.
 """
 
 import functools
@@ -30,11 +30,11 @@ from shared.geometry import Plane
 from shared.runtime.errors import InputError
 from shared.study import Slice, StoredPixels
 
-# Raise it with any change to what a file's header, pixels or messages become: prepared stores are then made anew.
+# Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
 READER_VERSION: Final = 1
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_SIDE_PX: Final = 4096
-# Geometry beyond these is an error of the file, not a patient: pixel size, field of view, distance from the isocentre.
+# Limits of plausible geometry: pixel size, field of view, distance from the isocentre.
 SPACING_MM: Final = (0.05, 10.0)
 MAX_FIELD_MM: Final = 1500.0
 MAX_ORIGIN_MM: Final = 5000.0
@@ -50,10 +50,7 @@ _HEADER_TAGS: Final = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of itself; optional tags are None or empty where absent. Times in ms, thickness in mm.
-
-    `stored` is set for a file of a prepared store.
-    """
+    """The header of one file; absent optional tags are None or empty. `stored` is set if a prepared store holds it."""
 
     path: Path
     study_uid: str | None
@@ -75,11 +72,12 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReading:
-    """All that one file gives, read once; in place of what it does not give, the error.
+    """Everything read from one file in one pass; an error stands for what could not be read.
 
     Attributes:
-      sha256: hex digest of its bytes; empty for a file that cannot be opened or is too large.
-      pixels: as `read_pixels` gives them. # [rows, columns]
+      sha256: hex digest of the file's bytes; empty if it cannot be opened or is too large.
+      header: as `read_header` returns it.
+      pixels: as `read_pixels` returns them, [rows, columns].
     """
 
     path: Path
@@ -88,7 +86,7 @@ class FileReading:
     pixels: NDArray[np.uint8] | InputError
 
 
-# A file, and its header or what is wrong with it.
+# A file with its header, or with what is wrong with it.
 HeaderReading: TypeAlias = tuple[Path, Header | InputError]
 
 
@@ -135,8 +133,8 @@ def read_headers(paths: Iterable[Path]) -> list[HeaderReading]:
     return [(path, _attempt(functools.partial(read_header, path))) for path in paths]
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
-    """Reads one file's pixels, scaled to 8 bit: rescale, MONOCHROME1 inverted, percentile window. # [rows, columns]
+def read_pixels(path: Path) -> NDArray[np.uint8]:  # [rows, columns]
+    """Reads one file's pixels, scaled to 8 bit: rescale, MONOCHROME1 inverted, percentile window.
 
     Raises:
       InputError: when the pixels cannot be decoded or their size is out of bounds.
@@ -144,25 +142,22 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     return _scaled_pixels(path, _dataset(path, stop_before_pixels=False))
 
 
-def read_raw_pixels(path: Path) -> NDArray[np.float32]:
-    """Reads one file's rescaled pixels in the file's own units, MONOCHROME1 inverted. # [rows, columns]"""
+def read_raw_pixels(path: Path) -> NDArray[np.float32]:  # [rows, columns]
+    """Reads one file's rescaled pixels in the file's own units, MONOCHROME1 inverted."""
     dataset = _dataset(path, stop_before_pixels=False)
     with _foreign(path, "pixels cannot be decoded"):
         return _in_units(_decoded(path, dataset), dataset)
 
 
 def read_file(path: Path) -> FileReading:
-    """Reads, hashes and parses one file once for both its header and its pixels.
-
-    Never raises for a bad file: header and pixels are what `read_header` and `read_pixels` return or raise.
-    """
+    """Reads, hashes and parses one file once for both header and pixels. Never raises for a bad file."""
     content = _attempt(lambda: _content(path))
     if isinstance(content, InputError):
         return FileReading(path=path, sha256="", header=content, pixels=content)
     whole = _attempt(lambda: _parse(path, content, stop_before_pixels=False))
     header = whole if isinstance(whole, InputError) else _attempt(lambda: _header_of(path, whole))
     if isinstance(header, InputError):
-        # The fault may lie behind the header: of a file that ends within its pixels pydicom gives nothing at all.
+        # The fault may lie behind the header: pydicom returns nothing of a file that ends within its pixels.
         header = _attempt(lambda: _header_of(path, _parse(path, content, stop_before_pixels=True, tags=_HEADER_TAGS)))
     return FileReading(
         path=path,
@@ -186,8 +181,8 @@ def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
         return scale_to_8bit(_in_units(stored, dataset))
 
 
-def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:
-    """The pixels as they are stored. # [rows, columns]"""
+def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, columns]
+    """The pixels as stored."""
     _bounded_shape(path, dataset)
     pixels = stored_pixels(dataset)
     if pixels.ndim != 2:
@@ -212,7 +207,7 @@ def _attempt(read: Callable[[], T]) -> T | InputError:
 
 @contextmanager
 def _foreign(path: Path, fault: str) -> Iterator[None]:
-    """Reading one foreign file: parsers and decoders raise anything, including MemoryError, with no common base."""
+    """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError."""
     try:
         yield
     except InputError:
@@ -229,10 +224,10 @@ def _content(path: Path) -> bytes:
             raise InputError(f"{path}: is no regular file")
         if found.st_size > MAX_FILE_BYTES:
             raise InputError(f"{path}: {found.st_size} bytes; expected at most {MAX_FILE_BYTES}")
-        # One read of the whole file: pydicom's many small ones cost more than the parsing.
+        # One read of the whole file: pydicom's many small reads cost more than the parsing.
         with path.open("rb") as file:
             content = file.read(found.st_size + 1)
-            if len(content) > found.st_size:  # it grew, or its size is not told
+            if len(content) > found.st_size:  # it grew, or its size is unknown
                 content += file.read(MAX_FILE_BYTES + 1 - len(content))
         if len(content) > MAX_FILE_BYTES:
             raise InputError(f"{path}: {len(content)} bytes; expected at most {MAX_FILE_BYTES}")
@@ -240,7 +235,7 @@ def _content(path: Path) -> bytes:
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
-    """The whole data set, or only the named elements of it."""
+    """The whole data set, or only the named elements."""
     return _parse(path, _content(path), stop_before_pixels=stop_before_pixels, tags=tags)
 
 
@@ -259,7 +254,7 @@ def _parse(
 
 
 def _transfer_syntax(content: io.BytesIO) -> str:
-    """From the file meta group alone, which is never compressed."""
+    """Read from the file meta group alone, which is never compressed."""
     content.seek(132)
     meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
     return str(meta.get("TransferSyntaxUID", ""))
@@ -312,7 +307,7 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
 
 
 def _may_be_image(dataset: pydicom.Dataset) -> bool:
-    """False for what has no rows and says that it is no image; an image cut short still says that it is one."""
+    """False for an object without rows whose SOP class is not an image. A truncated image still has an image class."""
     kind = dataset.file_meta.get("MediaStorageSOPClassUID")
     return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
 

@@ -1,1 +1,1 @@
-"""Axial series that are mirrored against their own headers: found by their pixels, and turned."""
+"""Finds axial series that are mirrored against their own headers by their pixels, and corrects them."""

@@ -1,7 +1,7 @@
-"""Axial series whose pixels are mirrored against their header: found, and turned.
+"""Finds and corrects axial series whose pixels are mirrored against their headers.
 
-No points are needed, so mirrored series are found in unlabelled data too (`shared.mirror.fit`). Both stages read a
-study as `as_shown` gives it (docs/adr/0009).
+This needs no points, so it works on unlabelled data too (see `shared.mirror.fit`). Both stages read a study as
+`as_shown` returns it (docs/adr/0009).
 """
 
 from collections.abc import Callable, Collection
@@ -18,7 +18,7 @@ from shared.mirror.fit import Fit, Picture, Pictures, fit_series
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 
-# A quick look takes this many slices of each series.
+# A quick look reads this many slices of each series.
 _QUICK_AXIAL: Final = 12
 _QUICK_SAGITTAL: Final = 7
 _MIRRORED: Final = (
@@ -27,9 +27,9 @@ _MIRRORED: Final = (
 
 
 def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
-    """The study with the planes of mirrored axial series turned, so that left is left again, and the ids of those.
+    """The study with the planes of mirrored axial series flipped, so that left is left again, and their ids.
 
-    A quick look at some slices of each series; what cannot be read or compared stays as it is.
+    Reads only some slices of each series. Series that cannot be read or compared stay as they are.
     """
     read: dict[str, Pictures] = {}
 
@@ -43,15 +43,15 @@ def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
 
 
 def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures]) -> Fit:
-    """Compares an axial series with the study's sagittal ones; `pictures` gives some slices of a series.
+    """Compares an axial series with the study's sagittal ones; `pictures` returns some slices of a series.
 
-    T2 first; where that leaves a doubt, T2 and T1 together; without T2, T1.
+    Uses T2 alone if it is decisive, else T2 and T1 together, or T1 alone without T2.
     """
     t2, t1 = study.of_view(View.SAGITTAL_T2), study.of_view(View.SAGITTAL_T1)
     fit = fit_series((), ())
     for first in (*t2, *t1):
         fit = fit_series(pictures(axial), pictures(first))
-        if not fit.is_enough:  # too little of the same region
+        if not fit.is_enough:  # too little overlap
             continue
         if fit.is_surely_direct or first.view is View.SAGITTAL_T1 or not t1:
             return fit
@@ -61,17 +61,17 @@ def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures
 
 
 def with_turned(study: Study, series_ids: Collection[str]) -> Study:
-    """The study with the planes of the given series turned, so that left and right change places."""
+    """The study with the planes of the given series flipped, so that left and right change places."""
     return replace(study, series=tuple(_turned(s) if s.series_id in series_ids else s for s in study.series))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A study as its pictures show it.
+class OrientedStudy:
+    """A study whose sides follow its pixels.
 
     Attributes:
-      given: as its headers say.
-      study: what both stages work on; mirrored axial series have the plane of what they show.
+      given: the study according to its headers.
+      study: the study for both stages, with the planes of mirrored axial series flipped.
       turned: ids of those series.
     """
 
@@ -84,7 +84,7 @@ class Shown:
         return tuple(f"study {self.given.study_id} series {s}: {_MIRRORED}" for s in self.turned)
 
     def as_given(self, item: Localization) -> Localization:
-        """The same pixel at the place that the header gives it: files hold the header's millimetres."""
+        """The same pixel at the header's position in millimetres, which is what output files hold."""
         series = self.given.get(item.series_id) if item.series_id in self.turned else None
         found = series.by_instance(item.instance_number) if series else None
         if found is None:
@@ -93,10 +93,10 @@ class Shown:
         return replace(item, point_mm=(x, y, z))
 
 
-def as_shown(study: Study, *, look: bool = True) -> Shown:
-    """The study as its pictures show it; without `look` as its headers say."""
+def as_shown(study: Study, *, look: bool = True) -> OrientedStudy:
+    """The study with its sides as its pixels show them, or without `look` as its headers say."""
     corrected, turned = unmirrored(study) if look else (study, ())
-    return Shown(given=study, study=corrected, turned=turned)
+    return OrientedStudy(given=study, study=corrected, turned=turned)
 
 
 def _turned(series: Series) -> Series:
@@ -114,7 +114,7 @@ def _turned(series: Series) -> Series:
 
 
 def quick_look(count: int, view: View) -> list[int]:
-    """Which of a series' `count` slices are enough to see whether it is mirrored: evenly spread indices."""
+    """Evenly spread indices of the slices, out of `count`, that suffice to see whether a series is mirrored."""
     wanted = min(count, _QUICK_SAGITTAL if view.is_sagittal else _QUICK_AXIAL)
     return [int(k) for k in np.unique(np.linspace(0, count - 1, wanted).round())]
 
@@ -125,6 +125,6 @@ def _pictures(series: Series) -> Pictures:
     for k in quick_look(len(series.slices), series.view):
         try:
             result.append((series.slices[k], slice_pixels(series.slices[k])))
-        except InputError:  # reported where the slice is needed
+        except InputError:  # reported where the slice is used
             continue
     return result

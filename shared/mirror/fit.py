@@ -1,8 +1,9 @@
-"""How well an axial series fits the sagittal ones, as it is and mirrored, seen where their slices cut.
+"""How well an axial series fits the sagittal ones, as stored and mirrored, where their slices intersect.
 
-There both show the same tissue along a line. Grey values need not be alike: how much of the axial picture do the
-sagittal ones explain, by any smooth curve of their ranks? Both readings may slide to where they fit best, so that a
-spine beside the picture's middle or a patient who moved is no evidence by itself; a slide costs a little.
+Along the line of intersection both series show the same tissue, though with different grey values. The measure is the
+share of the axial variance that the sagittal values explain, by any smooth curve of their ranks. Both readings may
+slide to where they fit best, so that an off-centre spine or a moving patient is not evidence by itself; sliding costs a
+little.
 """
 
 from collections.abc import Sequence
@@ -19,31 +20,30 @@ from shared.study import Slice
 
 Picture = NDArray[Any]  # [rows, columns]
 Pictures = Sequence[tuple[Slice, Picture]]
-Lines = list[NDArray[np.float64]]  # points (x, y) or values of each line
 
 _PIXEL_MM: Final = 1.0
 _BLUR_MM: Final = 1.0
-# Grey values count against those within this distance, so that shading by coils and a broad difference between left and
-# right do not.
+# Grey values are taken relative to those within this distance, which removes coil shading and broad differences between
+# left and right.
 _LOCAL_MM: Final = 20.0
 _LEAST_CONTRAST: Final = 0.3
 _STEP_MM: Final = 3.5
 _MIN_SAMPLES: Final = 100
-# A series slides as a whole from side to side; each slice by a little more, and up and down.
+# The series slides from side to side as a whole; each slice slides a little further, and up and down.
 _SLIDES_MM: Final = np.arange(-26.0, 27.0, 2.0)
 _RISES_MM: Final = np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
 _SLIDE_COST: Final = 0.1
 _SLIDE_SCALE_MM: Final = 12.0
 _RISE_COST: Final = 0.02
 _DRIFT_COST: Final = 0.01
-# Curves are drawn through this many knots.
+# Number of knots of the curves.
 _KNOTS: Final = 5
 # Slices of two sagittal series nearer than this show the same plane.
 _SAME_PLANE_MM: Final = 3.0
 _PARALLEL: Final = 0.999
 
-# Of the slices that can be compared: share that fits better the other way, and by how much on average when there are
-# twelve; fewer must differ by more.
+# Of the comparable slices, the share that must fit better the other way, and by how much on average for twelve slices;
+# fewer slices must differ by more.
 _MIN_SLICES: Final = 5
 _SHARE: Final = 0.6
 _GAIN: Final = 0.02
@@ -53,47 +53,47 @@ _USUAL_SLICES: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Share of the axial grey values' variance that the sagittal ones explain, less the cost of the slide.
+    """Share of the axial variance that the sagittal series explain, minus the cost of sliding, for each slice.
 
-    Each reading lies where it fits best. # [slices] each
+    Each reading lies where it fits best.
     """
 
-    direct: NDArray[np.float64]
-    mirrored: NDArray[np.float64]
+    direct: NDArray[np.float64]  # [slices]
+    mirrored: NDArray[np.float64]  # [slices]
 
     @property
     def is_enough(self) -> bool:
-        """Whether enough slices could be compared to tell."""
+        """Whether enough slices could be compared."""
         return len(self.direct) >= _MIN_SLICES
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether the series looks mirrored: worth a warning."""
+        """Whether the series looks mirrored, which deserves a warning."""
         return _differ(self.mirrored - self.direct, _GAIN)
 
     @property
     def is_surely_mirrored(self) -> bool:
-        """Whether to believe the pixels rather than the header: mirrored series are rare, and a mistake swaps sides."""
+        """Whether to trust the pixels over the header. Mirrored series are rare, and a mistake swaps sides."""
         return _differ(self.mirrored - self.direct, _SURE_GAIN)
 
     @property
     def is_surely_direct(self) -> bool:
-        """Whether no further look is needed."""
+        """Whether the series is clearly not mirrored."""
         return _differ(self.direct - self.mirrored, _SURE_GAIN)
 
 
 def _differ(gain: NDArray[np.float64], least: float) -> bool:
-    """Whether enough slices speak for a reading, and by more than `least`. gain: # [slices]"""
+    """Whether enough slices favour a reading, and by more than `least` on average."""
     if len(gain) < _MIN_SLICES or (gain > 0).mean() < _SHARE:
         return False
     return bool(gain.mean() > least * np.sqrt(_USUAL_SLICES / len(gain)))
 
 
 def fit_series(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> Fit:
-    """Compares every axial slice with the sagittal ones that it cuts; slices with too short a cut are left out.
+    """Compares every axial slice with the sagittal ones that it intersects; skips slices with too short intersections.
 
     Args:
-      second: a sagittal series of another contrast, which explains more; used where it shows the same planes.
+      second: a sagittal series of another contrast, which explains more; used if it shows the same planes.
     """
     explained = _explained_shares(axial, sagittal, second)
     if not len(explained):
@@ -105,7 +105,11 @@ def fit_series(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> Fi
 
 
 def _explained_shares(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> NDArray[np.float64]:
-    """Explained share of each slice's variance: as it is and mirrored, at each slide. # [n, 2, rises, slides]"""
+    """Explained share of each slice's variance, as stored and mirrored, at each rise and slide.
+
+    Returns:
+      [n, 2, rises, slides].
+    """
     planes = _with_mates(sagittal, second)
     result = []
     for item, picture in (_local(item, picture) for item, picture in axial):
@@ -119,15 +123,15 @@ def _explained_shares(axial: Pictures, sagittal: Pictures, second: Pictures = ()
     return np.array(result)
 
 
-def _best_rise_and_drift(explained: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The best rise of each slice, and its best drift by one slide to either side. # [n, 2, slides]"""
+def _best_rise_and_drift(explained: NDArray[np.float64]) -> NDArray[np.float64]:  # [n, 2, slides]
+    """The share at the best rise of each slice and its best drift by one slide to either side."""
     risen = (explained - _RISE_COST * (_RISES_MM / _RISES_MM.max())[:, None] ** 2).max(axis=2)
     beside = np.pad(risen, ((0, 0), (0, 0), (1, 1)), mode="edge")
     return np.asarray(np.maximum(risen, np.maximum(beside[..., :-2], beside[..., 2:]) - _DRIFT_COST))
 
 
 def _with_mates(sagittal: Pictures, second: Pictures) -> list[Pictures]:
-    """Each sagittal slice, with the slice of the second series in its plane if all of them have one."""
+    """Each sagittal slice, paired with the slice of the second series in its plane if every slice has one."""
     mates = [_mate(item, second) for item, _ in sagittal]
     used = [m for m in mates if m is not None]
     pairs: list[Pictures] = [[s, m] for s, m in zip(sagittal, used, strict=False)]
@@ -147,7 +151,7 @@ def _mate(item: Slice, others: Pictures) -> tuple[Slice, Picture] | None:
 
 
 def _local(item: Slice, picture: Picture) -> tuple[Slice, NDArray[np.float32]]:
-    """Ranks of grey values against their neighbourhood, in units of its contrast; in fewer pixels if they are small."""
+    """Ranks of grey values relative to their neighbourhood, in units of its contrast; small pixels are merged."""
     item, picture = _shrunk(item, picture)
     counts = np.bincount(picture.ravel(), minlength=256)
     ranks = ((np.cumsum(counts) - counts / 2) / picture.size).astype(np.float32)[picture]
@@ -164,7 +168,7 @@ def _local(item: Slice, picture: Picture) -> tuple[Slice, NDArray[np.float32]]:
 
 
 def _shrunk(item: Slice, picture: Picture) -> tuple[Slice, Picture]:
-    """The slice with means over blocks of small pixels; a rest at the right and lower edge is left out."""
+    """The slice averaged over blocks of small pixels; drops a remainder at the right and lower edge."""
     factor = round(_PIXEL_MM / item.plane.spacing_mm[0])
     rows, columns = (n // max(1, factor) for n in item.shape)
     if factor < 2 or min(rows, columns) < 1:
@@ -180,7 +184,11 @@ def _shrunk(item: Slice, picture: Picture) -> tuple[Slice, Picture]:
 
 
 def _line(axial: Slice, plane: Pictures) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Points (x, y) of the line where two slices cut, and the sagittal values there. # [n, 2], [series, n]"""
+    """Axial points (x, y) of the line where two slices intersect, and the sagittal values there.
+
+    Returns:
+      [n, 2] points and [series, n] values.
+    """
     sagittal = plane[0][0]
     step = max(1, round(_STEP_MM / axial.plane.spacing_mm[0]))
     rows = np.arange(0, axial.shape[0], step, dtype=np.float64)
@@ -204,7 +212,7 @@ def _inside(points_px: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[n
 
 
 def _sample(picture: Picture, points_px: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values at points (x, y); beyond the edge those of the edge. # [..., 2] -> [...]"""
+    """Values at points (x, y), (..., 2) -> (...); beyond the edge those of the edge."""
     if not points_px.size:
         return np.empty(points_px.shape[:-1], np.float32)
     points = points_px.astype(np.float32).reshape(-1, *points_px.shape[-2:])  # OpenCV's rows end at 32767
@@ -213,7 +221,11 @@ def _sample(picture: Picture, points_px: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _slid(item: Slice, picture: Picture, points_px: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values of the picture and of its mirror image at the points, for each slide. # [2, rises, slides, n]"""
+    """Values of the picture and of its mirror image at the points, for each rise and slide.
+
+    Returns:
+      [2, rises, slides, n].
+    """
     slides, rises = np.meshgrid(_SLIDES_MM / item.plane.spacing_mm[1], _RISES_MM / item.plane.spacing_mm[0])
     direct = points_px + np.stack([slides, rises], axis=-1)[:, :, None, :]
     mirrored = np.stack([item.shape[1] - 1 - direct[..., 0], direct[..., 1]], axis=-1)
@@ -221,7 +233,7 @@ def _slid(item: Slice, picture: Picture, points_px: NDArray[np.float64]) -> NDAr
 
 
 def _curves(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Orthonormal base of curves of the values' ranks, and of the product where two vary. # [series, n] -> [n, m]"""
+    """Orthonormal basis of curves of the values' ranks and, for two series, their product: (series, n) -> (n, m)."""
     ranks = np.stack([rankdata(v) / len(v) for v in values if np.ptp(v) > 0] or [np.empty(0)])
     if not ranks.size:
         return np.empty((values.shape[1], 0))
@@ -229,13 +241,13 @@ def _curves(values: NDArray[np.float32]) -> NDArray[np.float64]:
     hats = [np.clip(1 - np.abs(r[:, None] * (_KNOTS - 1) - knots), 0, 1) for r in ranks]
     products = [np.prod(ranks - 0.5, axis=0)[:, None]] if len(ranks) > 1 else []
     base = np.concatenate([*hats, *products], axis=1)
-    # Not QR: of columns that depend on each other it would keep directions of rounding noise.
+    # Not QR, which would keep directions of rounding noise for dependent columns.
     directions, sizes, _ = np.linalg.svd(base - base.mean(axis=0), full_matrices=False)
     return np.asarray(directions[:, sizes > 1e-6 * sizes[0]])
 
 
 def _explained(seen: NDArray[np.float32], curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the variance of `seen` that the best curve explains. # [..., n], [n, m] -> [...]"""
+    """Share of the variance of `seen` that the best curve explains, (..., n), (n, m) -> (...)."""
     seen = seen - seen.mean(axis=-1, keepdims=True)
     found = seen @ curves.astype(np.float32)
     return np.asarray((found**2).sum(axis=-1) / ((seen**2).sum(axis=-1) + 1e-9), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Configs: TOML -> frozen dataclass-like models. An unknown key is an error that names the nearest known one."""
+"""Configs: TOML files read into frozen, typed models. An unknown key is an error that names the nearest known one."""
 
 import difflib
 import tomllib
@@ -13,13 +13,13 @@ from shared.runtime.files import write_text
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, typed, unknown keys refused. Config changes results; flags do not."""
+    """Base of every config: immutable and typed; refuses unknown keys. Config changes results; flags do not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: tuple[str, ...] = ()) -> Self:
-        """Reads a TOML file (defaults without one) and applies `a.b=value` overrides, values in TOML syntax.
+        """Reads a TOML file (without one: the defaults) and applies overrides `a.b=value`, with values in TOML syntax.
 
         Raises:
           InputError: for a missing or malformed file, an unknown key or a value out of range.
@@ -35,7 +35,7 @@ class Config(BaseModel):
         for override in overrides:
             _apply(values, override)
         try:
-            # A partial section changes only what it names, also where a section's own defaults differ from its class's.
+            # A partial section changes only the keys it names, even where the field's default differs from the class's.
             return cls.model_validate(_merged(cls().model_dump(), values))
         except ValidationError as error:
             raise InputError(f"config {source}: {cls._explain(error)}") from error
@@ -54,7 +54,7 @@ class Config(BaseModel):
         return "; ".join(messages)
 
     def save(self, path: Path) -> None:
-        """Writes the resolved config as TOML; `load` reads it back equal."""
+        """Writes the resolved config as TOML; `load` reads back an equal one."""
         write_text(path, tomlkit.dumps(self.model_dump(mode="json", exclude_none=True)))
 
 

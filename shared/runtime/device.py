@@ -1,4 +1,4 @@
-"""What `--device` means. Knows nothing of torch: the stages say how many GPUs it sees."""
+"""What `--device` means. This module does not import torch: the stages tell it which devices torch sees."""
 
 from shared.runtime.errors import InputError
 
@@ -6,16 +6,16 @@ HELP = "auto, cpu, mps, cuda, cuda:N or the GPU's number N (default: auto)"
 
 
 def resolve_device(text: str, *, gpus: int, mps: bool = False, several: bool = False) -> str:
-    """torch's name of a device: `auto` is the first GPU where there is one, `1` and `cuda:1` are the second.
+    """torch's name of a device. `auto` is the first GPU, or the CPU without one; `1` and `cuda:1` are the second GPU.
 
     Args:
       text: auto, cpu, mps, cuda, cuda:N or N.
-      gpus: CUDA devices that torch sees.
-      mps: whether torch sees an Apple GPU, which must be asked for by name.
-      several: whether a list such as `0,1` is allowed; it stays a list, which is how Ultralytics trains on all of them.
+      gpus: number of CUDA devices that torch sees.
+      mps: whether torch sees an Apple GPU, which must be named explicitly.
+      several: whether to allow a list such as `0,1`; it is returned as it is, for Ultralytics to train on all of them.
 
     Raises:
-      InputError: for anything else, and for a device that is not there.
+      InputError: for any other text, and for a device that does not exist.
     """
     if text == "auto":
         return "cuda:0" if gpus else "cpu"
@@ -35,5 +35,5 @@ def resolve_device(text: str, *, gpus: int, mps: bool = False, several: bool = F
 
 
 def first_device(device: str) -> str:
-    """The device itself, or the first of several: measuring uses one."""
+    """The device itself, or the first of several: evaluation uses one."""
     return f"cuda:{device.split(',')[0]}" if "," in device else device

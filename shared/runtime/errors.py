@@ -1,4 +1,4 @@
-"""The one error a user may cause, bad input or data, and what every command makes of it."""
+"""The one error that users can cause, bad input or data, and how every command reports it."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ class InputError(Exception):
 def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
     """Runs a command; bad input becomes one line on standard error and exit code 1.
 
-    `resumable` says that the command has --resume, which an interrupted run is then told of.
+    `resumable`: the command has --resume, so an interrupted run mentions it.
     """
     try:
         return command()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    except BrokenPipeError:  # the reader of our output went away, as `lumbar info | head` does
+    except BrokenPipeError:  # the reader of our output has gone, as in `lumbar info | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

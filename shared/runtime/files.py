@@ -1,4 +1,4 @@
-"""Output on disk: nothing half-written, nothing overwritten by accident."""
+"""Reads and writes files and output folders: nothing half-written, nothing overwritten by accident."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from shared.runtime.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-# One of them lies in what any of our commands has finished writing.
+# Every folder that one of our commands has finished holds one of these.
 _OURS: Final = ("run.json", "store.json", "report.json")
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it over `path` when the block ends without an error."""
+    """Yields a temporary path beside `path` and renames it over `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -38,12 +38,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Keys keep their order; NaN is an error, because JSON has none."""
+    """Writes JSON with keys in their order; raises ValueError for NaN, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Raises `InputError` when the file is missing or not JSON."""
+    """Raises `InputError` when the file is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Comma-separated, no index, floats to 9 significant digits (the same table gives the same bytes)."""
+    """Writes CSV without index, with floats to 9 significant digits; equal tables give equal bytes."""
     with written_beside(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
 
@@ -59,7 +59,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 def read_csv(
     path: Path, columns: dict[str, str], *, optional: dict[str, str] | None = None, hint: str = ""
 ) -> "pd.DataFrame":
-    """Reads the named columns with the given pandas dtypes; an optional column that is not there is all missing.
+    """Reads the named columns with the given pandas dtypes; an absent optional column becomes all missing.
 
     Raises:
       InputError: when the file is missing, unreadable, lacks a column or holds a value of another type.
@@ -88,7 +88,7 @@ def read_csv(
 def prepare_output(
     path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
 ) -> Path:
-    """Creates an output folder; one with anything in it is refused, emptied with `overwrite` and kept with `resume`.
+    """Creates an output folder. Refuses one that is not empty; `overwrite` empties it, `resume` keeps it.
 
     Raises:
       InputError: as `check_output` does.
@@ -103,11 +103,11 @@ def prepare_output(
 def check_output(
     path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
 ) -> None:
-    """What `prepare_output` checks; changes nothing, so a long command can ask before it begins.
+    """Makes the checks of `prepare_output` and changes nothing, so that a long command can check first.
 
     Raises:
-      InputError: when the folder is not empty and neither flag is given, is a file or a link, when emptying it would
-        take one of `inputs`, the working directory or the home directory along, or when it lies in one of `inputs`
+      InputError: when the folder is not empty and neither flag is given; when it is a file or a link; when emptying it
+        would delete one of `inputs`, the working directory or the home directory; or when it lies in one of `inputs`
         and none of our commands wrote it.
     """
     given = [kept for kept in inputs if kept is not None]
@@ -130,7 +130,7 @@ def check_output(
 
 
 def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:
-    """Deletes what the folder holds but the names to keep; nothing where there is no such folder."""
+    """Deletes the content of a folder except the names to keep; does nothing without such a folder."""
     for entry in list(path.iterdir()) if path.is_dir() else ():
         if entry.name in keep:
             continue

@@ -1,7 +1,7 @@
-"""The one pool of processes behind every `--workers`; light to import, so that its server starts while the rest loads.
+"""The one pool of processes behind every `--workers`. Light to import, so that its server can start while others load.
 
-A process inherits nothing of the caller but its jobs, keeps to one thread, imports nothing from the current folder, and
-ends when the program that it works for does.
+A worker process inherits nothing from the caller but its jobs, uses one thread, imports nothing from the current
+folder, and ends when its parent ends.
 """
 
 import os
@@ -23,27 +23,27 @@ R = TypeVar("R")
 
 
 class Spread(Protocol):
-    """Runs jobs on the processes there are; results in the jobs' order."""
+    """Runs jobs on the pool and yields their results in order."""
 
     def __call__(self, work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]: ...
 
 
 def begin(*modules: str) -> None:
-    """Starts the server that forks the processes, which imports the modules while this program goes on."""
+    """Starts the server that forks the processes; it imports the modules while this program continues."""
     forkserver.set_forkserver_preload(list(modules))
     _context()
 
 
 @contextmanager
 def processes(workers: int, *, advice: str = "try again with --workers 1 to see where") -> Iterator[Spread]:
-    """One set of processes for all steps of a run; with one worker everything runs in this process.
+    """One set of processes for all steps of a run. With one worker everything runs in this process.
 
     Args:
-      workers: how many processes there are.
-      advice: what a user can do when a process is lost, the end of that error's message.
+      workers: number of processes.
+      advice: what the user can do when a process dies; ends the error message.
 
     Raises:
-      InputError: when a process dies: out of memory, a decoder that crashed on a damaged file, a kill.
+      InputError: when a process dies because it was killed, ran out of memory, or a decoder crashed on a damaged file.
     """
     if workers <= 1:
         yield _in_turn
@@ -55,8 +55,8 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
                 yield from pool.map(work, jobs, chunksize=chunk)
             except BrokenProcessPool as error:
                 raise InputError(
-                    "a worker process died (out of memory, a decoder crashed on a damaged file, or what is printed "
-                    f"above); {advice}"
+                    "a worker process died (out of memory, a decoder that crashed on a damaged file, or the error "
+                    f"printed above); {advice}"
                 ) from error
 
         yield spread
@@ -67,7 +67,7 @@ def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) ->
 
 
 def _settle() -> None:
-    """Begins a process: one thread, because the pool already fills the cores, and an end when its parent ends."""
+    """Sets up a process: one thread, because the pool already fills the cores, and an end when its parent ends."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -78,14 +78,14 @@ def _settle() -> None:
 
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
-    os._exit(1)  # nobody is left to hear of an orderly end
+    os._exit(1)  # nobody is left to notice an orderly exit
 
 
 def _context() -> BaseContext:
-    """Processes that inherit nothing of the caller, whose threads a plain fork would copy in an undefined state.
+    """A start method without plain fork, which would copy the caller's threads in an undefined state.
 
-    On Linux a running server forks them with its modules loaded. Elsewhere (libraries of macOS do not survive a fork),
-    and where its socket cannot be had (a path over 107 bytes in a long TMPDIR), each starts fresh.
+    On Linux a server forks the processes with its modules loaded. Each process starts afresh on other systems, because
+    macOS libraries do not survive a fork, and where the server's socket path would exceed 107 bytes (a long TMPDIR).
     """
     if sys.platform != "linux":
         return get_context("spawn")

@@ -12,13 +12,13 @@ _LINE_EVERY_SECONDS = 15.0
 
 
 def log(message: str) -> None:
-    """One line of progress on standard error, clear of any bar."""
+    """Writes one line to standard error without disturbing a progress bar."""
     tqdm.write(message, file=sys.stderr)
     sys.stderr.flush()
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Yields the items and shows how far they are."""
+    """Yields the items and shows the progress."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():

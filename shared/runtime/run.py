@@ -1,7 +1,7 @@
-"""Run folders: what a run directory says of itself, who may go on with it, and which of its folds are finished.
+"""Run folders: what a run records about itself, who may resume it, and which of its folds are finished.
 
-RUN/state.json   what a resumed run must agree with, written when the run begins
-RUN/fold<K>/     one fold; finished when the file is there that the stage writes last
+RUN/state.json   what a resumed run must agree with; written when the run begins
+RUN/fold<K>/     one fold; finished when it holds the file that the stage writes last
 RUN/run.json     version, git commit, data fingerprint, seeds, device, times; written last
 """
 
@@ -31,22 +31,17 @@ def package_version() -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree, with `+` when it has uncommitted changes; None outside a checkout."""
+    """Commit of the source tree, with `+` for uncommitted changes; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def sha256_of(path: Path) -> str:
@@ -63,7 +58,7 @@ def _utc(seconds: float) -> str:
 
 
 def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> None:
-    """Writes run.json: the command's name, version, commit, python, host kind, times, and the given facts."""
+    """Writes run.json: command, version, commit, Python, machine type, times, and the given facts."""
     write_json(
         folder / RUN_FILE,
         {
@@ -83,7 +78,7 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
     """Reads run.json of a finished run.
 
     Raises:
-      InputError: when the folder is missing or empty, the run has not finished, or it is of another kind.
+      InputError: when the folder is missing or empty, or the run is unfinished or of another kind.
     """
     path = folder / RUN_FILE
     if not folder.is_dir():
@@ -103,9 +98,9 @@ class RunFolder:
     """The folder of one training run of a stage.
 
     Attributes:
-      path: RUN.
+      path: the folder itself.
       kind: `localize` or `classify`.
-      last_file: the file of a fold's folder that is written last, so that a fold with it is finished.
+      last_file: the file that is written last in a fold's folder; a fold that has it is finished.
     """
 
     path: Path
@@ -113,10 +108,13 @@ class RunFolder:
     last_file: str
 
     def claim(self, state: Mapping[str, Any], *, resume: bool) -> None:
-        """Writes what the run is (JSON-ready values by name), or checks that the run to be resumed is the same.
+        """Records the state that defines the run, or checks that the run to be resumed has the same state.
+
+        Args:
+          state: JSON-ready values by name.
 
         Raises:
-          InputError: when it is not, or when something else lies in the folder to be resumed.
+          InputError: when the state differs, or the folder to be resumed holds something else.
         """
         path, wanted = self.path / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
         if resume and path.is_file():
@@ -128,7 +126,7 @@ class RunFolder:
                 )
         elif resume and any(self.path.iterdir()):
             raise InputError(
-                f"{self.path}: cannot resume, this is no run of `{self.kind} train`; choose another folder"
+                f"{self.path}: cannot resume, this is not a run of `{self.kind} train`; choose another folder"
             )
         else:
             write_json(path, wanted)
@@ -138,18 +136,18 @@ class RunFolder:
         return self.path / f"fold{k}"
 
     def finished_folds(self) -> list[int]:
-        """Folds that have finished training, ascending; another process may finish more meanwhile."""
+        """Folds that have finished training, ascending. Another process may finish more at any time."""
         found = self.path.glob(f"fold[0-9]*/{self.last_file}")
         return sorted(int(path.parent.name.removeprefix("fold")) for path in found)
 
     def facts(self) -> Mapping[str, Any]:
-        """run.json of the finished run; raises `InputError` as `read_run`."""
+        """Reads run.json of the finished run; raises `InputError` as `read_run` does."""
         return read_run(self.path, expected_kind=self.kind)
 
     def record(self, *, started: float, **facts: Any) -> None:
-        """Writes run.json, which ends the run; the seconds of earlier calls on the same run add up beside its own."""
+        """Writes run.json, which finishes the run; `earlier_seconds` sums up earlier calls on the same run."""
         earlier = self.facts() if (self.path / RUN_FILE).is_file() else {}
-        again = earlier.get("started") == _utc(started)  # this very call has recorded the run before
+        again = earlier.get("started") == _utc(started)  # this same call has already recorded the run
         before = earlier.get("earlier_seconds", 0.0) + (0.0 if again else earlier.get("seconds", 0.0))
         write_run(
             self.path, command=f"{self.kind} train", started=started, kind=self.kind,

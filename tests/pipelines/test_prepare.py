@@ -257,7 +257,7 @@ def test_bad_usage_leaves_everything_as_it_is(tmp_path: Path) -> None:
     write_slice(tmp_path / "export/1", 1)
     for source, out, options, message in (
         (data, other, {}, "not empty"),
-        (data, other, {"resume": True}, "no prepared store"),
+        (data, other, {"resume": True}, "not a prepared store"),
         (store, tmp_path / "again", {}, "prepared store itself"),
         (tmp_path / "nowhere", tmp_path / "again", {}, "no such folder"),
         (other, tmp_path / "again", {}, "no readable DICOM"),

@@ -224,7 +224,7 @@ def test_a_store_json_of_something_else_is_no_store(tmp_path: Path) -> None:
     (data / STORE_FILE).write_text('{"books": 3}')
     assert open_source(data).study_ids == ("5", "6", "7")
     prepare(data, tmp_path / "store")
-    with pytest.raises(InputError, match="no prepared store"):
+    with pytest.raises(InputError, match="not a prepared store"):
         prepare(data, data, resume=True)
 
 

@@ -152,7 +152,7 @@ def test_broken_submissions(tmp_path: Path, old: str, new: str, message: str) ->
 
 def test_probabilities_that_are_none() -> None:
     values = np.full((1, 25, 3), 0.5)
-    with pytest.raises(ValueError, match="no probabilities"):
+    with pytest.raises(ValueError, match="not probabilities"):
         ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
     with pytest.raises(InputError, match="study 9 has no"):
         random_table(0).select(["9"])
