@@ -64,7 +64,7 @@ def _graded_section(
         center = np.mean([(x.x_px, x.y_px) for x in here], axis=0)
         shown = replace(marks, points=(), localizations=here, detections=())
         tiles.append(_tile(series, item, shown, _window(center, width, field_mm), name))
-    missing = f".  Not localized: {', '.join(absent)}" if absent else ""
+    missing = f".  Not localized: {'; '.join(absent)}" if absent else ""
     return Section(title=title, detail=f"each {field_mm:.0f} mm wide{missing}", tiles=tuple(tiles), columns=columns)
 
 
