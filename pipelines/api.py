@@ -1,19 +1,21 @@
-"""The Python API: load both stages once, then grade studies.
+"""The Python API: load both stages once, then grade studies and score submissions.
 
-from pipelines.api import load
+from pipelines.api import load, score
 
 grader = load("runs/localizer", "runs/classifier")
-result = grader.predict("scans/patient_1")       # a folder with the DICOM files of one study
-print(result.table())                            # a DataFrame: probabilities, source and place of each finding
+result = grader.predict("scans/patient_1")    # a folder with the DICOM files of one study
+print(result.table())                         # a DataFrame: probabilities, source and place of each finding
 result.figure().savefig("patient_1.png")
 print(score("prediction/submission.csv", "DATA").line("submission").score)
 """
 
 from pathlib import Path
 
+from pipelines.evaluate import EvaluateOptions, score_files
 from pipelines.grader import Grader, StudyResult
+from shared.scores import Comparison
 
-__all__ = ["Grader", "StudyResult", "load"]
+__all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]
 
 
 def load(localizer: str | Path, classifier: str | Path, *, device: str = "auto", tta: bool = False) -> Grader:
@@ -23,10 +25,23 @@ def load(localizer: str | Path, classifier: str | Path, *, device: str = "auto",
       localizer: run folder of `lumbar localize train`.
       classifier: run folder of `lumbar classify train`.
       device: auto, cpu, mps, cuda, cuda:N or N.
-      tta: whether to average over shifted, turned and scaled copies of each crop, ten times slower.
+      tta: whether to average over shifted, turned and scaled copies of each crop, which is ten times slower.
 
     Raises:
-      shared.runtime.errors.InputError: when a run is missing, unfinished or changed, the device is not there, or the
-        two runs do not belong together.
+      InputError: when a run is missing, unfinished or changed, the device is not there, or the two runs do not belong
+        together.
     """
     return Grader.load(Path(localizer), Path(classifier), device=device, tta=tta)
+
+
+def score(submission: str | Path, data: str | Path) -> Comparison:
+    """Scores a submission.csv beside the baselines, with study-level bootstrap intervals.
+
+    Args:
+      submission: CSV file with row_id and three probabilities per row.
+      data: folder with the true grades, test.csv or train.csv.
+
+    Raises:
+      InputError: for a missing or malformed file, or a submission that lacks a graded study.
+    """
+    return score_files(Path(submission), Path(data), EvaluateOptions())[0]

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.report import evaluation_report
 from shared.data.challenge import MISSING, Part, read_grades
-from shared.probabilities import read_submission
+from shared.probabilities import ProbabilityTable, read_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output
-from shared.scores import ORACLE, as_text, baselines, compare, read_oracle
+from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle
 
 OURS: Final = "submission"
 
@@ -32,9 +33,26 @@ def evaluate(
     """Scores a submission.csv and writes OUT/report.{html,json}; returns the table as text.
 
     Raises:
-      InputError: for a missing or malformed file, or a submission that lacks a graded study.
+      InputError: as `score_files`, or for an OUT that is not empty.
     """
     options = options or EvaluateOptions()
+    comparison, ours, grades = score_files(submission, data, options)
+    prepare_output(out, overwrite=overwrite, inputs=[submission, data, options.train, options.oracle])
+    evaluation_report(out, comparison, OURS, ours, grades)
+    return as_text(comparison)
+
+
+def score_files(
+    submission: Path, data: Path, options: EvaluateOptions
+) -> tuple[Comparison, ProbabilityTable, NDArray[np.int8]]:
+    """Scores a submission.csv beside the baselines.
+
+    Returns:
+      The scores, the submission's rows of the graded studies, and their grades. # [n, 25]
+
+    Raises:
+      InputError: for a missing or malformed file, or a submission that lacks a graded study.
+    """
     truth = read_grades(_grades_file(data, options.part))
     # Studies without a single grade (as in the hidden part of a split) cannot be scored and are left out.
     study_ids = [s for s, row in truth.items() if (row != MISSING).any()]
@@ -51,10 +69,7 @@ def evaluate(
     submissions = baselines(study_ids, training) | tables
     if options.oracle is not None:
         submissions[ORACLE] = read_oracle(options.oracle)
-    prepare_output(out, overwrite=overwrite, inputs=[submission, data, options.train, options.oracle])
-    comparison = compare(submissions, study_ids, grades)
-    evaluation_report(out, comparison, OURS, tables[OURS].select(study_ids), grades)
-    return as_text(comparison)
+    return compare(submissions, study_ids, grades), tables[OURS].select(study_ids), grades
 
 
 def _grades_file(data: Path, part: Part | None) -> Path:

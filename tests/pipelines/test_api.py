@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.api import load
+from pipelines.api import load, score
 from shared.labels import FINDINGS, SEVERITY_COLUMNS
 from shared.probabilities import read_probabilities
 from shared.runtime.errors import InputError
@@ -37,3 +37,11 @@ def test_a_folder_of_several_studies_is_refused(tiny_demo: Path) -> None:
     grader = load(tiny_demo / "localizer", tiny_demo / "classifier", device="cpu")
     with pytest.raises(InputError, match="holds 3 studies; expected one"):
         grader.predict(tiny_demo / "data")
+
+
+def test_a_submission_is_scored_beside_the_baselines(tiny_demo: Path) -> None:
+    comparison = score(tiny_demo / "submission.csv", tiny_demo / "truth")
+    printed = {line["name"]: line for line in read_json(tiny_demo / "reports" / "scores.json")["lines"]}
+    ours = comparison.line("submission")
+    assert ours.score.score == pytest.approx(printed["this pipeline"]["score"]["score"], abs=1e-5)
+    assert {line.name for line in comparison.lines} == {"uniform", "weighted prior", "submission"}
