@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: everything here is plain JSON, drawn by `figures` and laid out by `page`."""
+"""What a data set holds, in numbers: plain JSON, which `figures` draws and `page` lays out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +16,10 @@ from shared.labels import FINDINGS, Condition, Finding, Level, Severity, Side, V
 
 Json = dict[str, Any]
 
-# Fewer pairs than this make no correlation worth printing.
+# With fewer pairs a correlation is not worth printing.
 MIN_PAIRS: Final = 10
 _TOP: Final = 12
-# The 1,975 training studies of the challenge, for a reader to judge by.
+# The challenge's 1,975 training studies, for comparison.
 CHALLENGE_COUNTS: Final = {"studies": 1975, "files": 147_218, "points": 48_692}
 # Sagittal T1, sagittal T2, axial T2.
 CHALLENGE_SERIES: Final = (1980, 1974, 2340)
@@ -44,7 +44,7 @@ CHALLENGE_POINTS: Final[Mapping[tuple[Condition, Side | None], tuple[tuple[float
 
 
 def explore(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
-    """All statistics. Of a plain folder `tables` is empty."""
+    """All statistics; `tables` is empty for a plain folder."""
     series = [s for r in results for s in r.series]
     points = [p for r in results for p in r.points]
     graded = [t.grades for t in tables if t.grades is not None]
@@ -63,7 +63,7 @@ def explore(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
 
 
 def study_count(facts: Mapping[str, Any]) -> int:
-    """Studies of all parts."""
+    """Number of studies in all parts."""
     return sum(facts["counts"]["studies"].values())
 
 
@@ -82,7 +82,7 @@ def _counts(tables: Sequence[Tables], results: Sequence[StudyResult], series: Se
 
 
 def _series_per_study(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
-    """View -> number of series in a study -> studies."""
+    """View -> number of series in a study -> number of studies."""
     if tables:
         studies = [[view for _, view in rows] for t in tables for rows in t.series.values()]
     else:
@@ -92,7 +92,7 @@ def _series_per_study(tables: Sequence[Tables], results: Sequence[StudyResult]) 
 
 
 def _grades(grades: NDArray[np.int8]) -> Json:
-    """Per finding: graded, missing, share of each severity. Nothing is counted as Normal that is not graded."""
+    """Per finding: graded, missing, share of each severity. A missing grade never counts as Normal/Mild."""
     table = {}
     for finding in FINDINGS:
         column = grades[:, finding.index]
@@ -158,7 +158,7 @@ def _spearman(a: "pd.Series[float]", b: "pd.Series[float]") -> float | None:
 
 
 def _images(series: Sequence[SeriesFacts]) -> Json:
-    """Of one view: sizes, pixel spacings, fields of view, slices a series and distances between them."""
+    """Statistics of one view: sizes, pixel spacings, fields of view, slices per series and gaps between them."""
     sizes = Counter(f"{s.shape[0]} x {s.shape[1]}" for s in series)
     return {
         "series": len(series),
@@ -190,7 +190,7 @@ def _spread(values: Iterable[float]) -> Json | None:
 
 
 def _top(counts: Mapping[str, int]) -> Json:
-    """The most frequent values; what is rarer is one line."""
+    """The most frequent values, with all rarer ones in one line."""
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     top = dict(ranked[:_TOP])
     rest = sum(count for _, count in ranked[_TOP:])
@@ -211,7 +211,7 @@ def _headers(series: Sequence[SeriesFacts]) -> Json:
 
 
 def _order(series: Sequence[SeriesFacts]) -> Json:
-    """How instance numbers run, by view: along the anatomical order, against it, or neither."""
+    """How instance numbers run in each view: along the anatomical order, against it, or neither."""
     result = {}
     for view in View:
         agreements = [s.agreement for s in series if s.view is view and s.readable > 1]
@@ -224,7 +224,7 @@ def _order(series: Sequence[SeriesFacts]) -> Json:
 
 
 def _points(points: Sequence[PointFacts]) -> Json:
-    """Relative positions by condition and side: medians by level, and the points themselves for the figure."""
+    """Relative positions by condition and side: medians per level, and the points themselves for the figure."""
     result: Json = {}
     for condition in Condition:
         for side in condition.sides:

@@ -67,7 +67,6 @@ class SeriesFacts:
     field_mm: tuple[float, float]
     gap_mm: float | None
     stacks: int
-    first_number: int
     agreement: float
     encodings: tuple[tuple[str, str, int | None, bool], ...]
     manufacturer: str
@@ -203,7 +202,6 @@ def _facts(job: Job, item: SeriesRead) -> SeriesFacts:
         field_mm=(rows * dy, columns * dx),
         gap_mm=series.gap_mm,
         stacks=len(series.stacks),
-        first_number=min(f.slice.instance_number for f in item.files),
         agreement=instance_order(series).agreement if item.numbered else 0.0,
         encodings=tuple((e.syntax, e.photometric, e.bits_stored, e.signed) for e in encodings),
         manufacturer=encodings[0].manufacturer,
