@@ -1,5 +1,6 @@
 """The Python API: load both stages once, then grade studies and score submissions.
 
+```python
 from pipelines.api import load, score
 
 grader = load("runs/localizer", "runs/classifier")
@@ -7,6 +8,7 @@ result = grader.predict("scans/patient_1")    # a folder with the DICOM files of
 print(result.table())                         # a DataFrame: probabilities, source and place of each finding
 result.figure().savefig("patient_1.png")
 print(score("prediction/submission.csv", "DATA").line("submission").score)
+```
 """
 
 from pathlib import Path
