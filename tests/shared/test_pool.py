@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime.errors import InputError
+from shared.runtime.pool import processes
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 from shared.runtime import pool
@@ -36,3 +39,11 @@ def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     assert run_in(tmp_path, TMPDIR=str(long)) == "[1, 2]"
+
+
+def test_a_dead_worker_is_one_clear_error() -> None:
+    with (
+        pytest.raises(InputError, match=r"a worker process died .*; look there"),
+        processes(2, advice="look there") as spread,
+    ):
+        list(spread(os._exit, [1, 1]))
