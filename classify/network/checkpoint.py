@@ -21,7 +21,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json, written_beside
 from shared.runtime.run import RunFolder
 
-VERSION: Final = 2
+VERSION: Final = 3
 WEIGHTS_FILE: Final = "model.safetensors"
 MODEL_FILE: Final = "model.json"
 # How pixels become network input. It changes whenever the cropper or the normalisation does.
@@ -92,8 +92,10 @@ def load_card(folder: Path) -> ModelCard:
     """Reads model.json; raises `InputError` when it is missing, malformed or of another version."""
     path = folder / MODEL_FILE
     value = read_json(path)
-    if not isinstance(value, dict) or {"unmirror", *value} != _KEYS:
-        strange = sorted({"unmirror", *value} ^ _KEYS) if isinstance(value, dict) else type(value).__name__
+    if isinstance(value, dict) and value.get("version") == 2:
+        value = _from_version_2(path, value)
+    if not isinstance(value, dict) or set(value) != _KEYS:
+        strange = sorted(set(value) ^ _KEYS) if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path}: keys differ from version {VERSION}'s in {strange}; train again with this release")
     if value["version"] != VERSION or value["preprocessing"] != PREPROCESSING:
         raise InputError(
@@ -108,7 +110,7 @@ def load_card(folder: Path) -> ModelCard:
             raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
         return ModelCard(
             config=ClassifyConfig.model_validate(value["config"]),
-            unmirror=bool(value.get("unmirror", True)),
+            unmirror=bool(value["unmirror"]),
             families=families,
             prior=prior_from_json(value["prior"]),
             calibration=calibration,
@@ -120,6 +122,26 @@ def load_card(folder: Path) -> ModelCard:
         raise InputError(
             f"{path}: malformed ({type(error).__name__}: {str(error).splitlines()[0]}); train again with this release"
         ) from error
+
+
+def _from_version_2(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """The content of a model.json of release 0.1.0, with today's keys."""
+    try:
+        crop, model, train = (dict(value["config"][name]) for name in ("crop", "model", "train"))
+        model["weights"] = model.pop("pretrained")
+        train.pop("channels_last", None)
+        unmirror = crop.pop("unmirror")
+        calibration = {name: dict(own) for name, own in value["calibration"].items()}
+        biased = any(any(own.pop("bias", ())) for own in calibration.values())
+        kept = {name: value["config"][name] for name in ("augment", "jitter")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: malformed ({type(error).__name__}: {error}); train again with this release"
+        ) from error
+    if biased:
+        raise InputError(f"{path}: is calibrated by vector scaling, which is gone; train again with this release")
+    config = {"crop": crop, "model": model, "train": train, **kept}
+    return value | {"version": VERSION, "config": config, "unmirror": unmirror, "calibration": calibration}
 
 
 def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:

@@ -296,6 +296,28 @@ def test_checkpoint_round_trip_and_versions(run, tmp_path):
         load_model(tmp_path / "fold0", card, torch.device("cpu"))
 
 
+def test_models_of_release_0_1_0_are_read(run, tmp_path):
+    card = load_card(run / "fold0")
+    value = json.loads((run / "fold0" / MODEL_FILE).read_text())
+    old = value | {"version": 2, "calibration": {n: x | {"bias": [0, 0, 0]} for n, x in value["calibration"].items()}}
+    config = old["config"] = json.loads(json.dumps(value["config"]))
+    config["crop"]["unmirror"] = old.pop("unmirror")
+    config["model"]["pretrained"] = config["model"].pop("weights")
+    config["train"]["channels_last"] = True
+    config["calibration"] = {"method": "temperature"}
+    (tmp_path / MODEL_FILE).write_text(json.dumps(old))
+    read = load_card(tmp_path)
+    assert (read.config, read.unmirror, read.calibration) == (card.config, card.unmirror, card.calibration)
+    old["calibration"]["canal"]["bias"] = [0, 0.1, 0]
+    (tmp_path / MODEL_FILE).write_text(json.dumps(old))
+    with pytest.raises(InputError, match="vector scaling"):
+        load_card(tmp_path)
+    del config["model"]["pretrained"]
+    (tmp_path / MODEL_FILE).write_text(json.dumps(old))
+    with pytest.raises(InputError, match="malformed"):
+        load_card(tmp_path)
+
+
 def test_prediction_equals_the_held_out_probabilities(run, challenge, localizer):
     """One cropper: grading a held-out study from its DICOM files gives what training wrote for it."""
     request = PredictRequest(data=challenge, run=run, points=OutOfFold(localizer), device="cpu")
