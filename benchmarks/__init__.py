@@ -1,1 +1,1 @@
-"""Measurements behind results/; run each as `python -m benchmarks.NAME`."""
+"""The measurements behind results/. Run each as `python benchmarks/NAME.py` or `python -m benchmarks.NAME`."""

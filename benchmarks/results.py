@@ -1,4 +1,4 @@
-"""What the scripts of benchmarks/ share: their command line, and the head and the form of the files in results/."""
+"""What the scripts of benchmarks/ share: a command line, and how the files in results/ begin and are written."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def header(command: str, *, device: str | None = None) -> dict[str, Any]:
 
 
 def hardware(device: str | None = None) -> str:
-    """The processor, and the GPU that a resolved device names; without a device, no word about GPUs."""
+    """The processor and, with a resolved device, the GPU that it names."""
     cores = f"{os.cpu_count()} cores of {_cpu_name()}"
     if device is None:
         return cores
