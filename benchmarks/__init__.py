@@ -1,1 +1,1 @@
-"""The measurements behind results/. Run each as `python benchmarks/NAME.py` or `python -m benchmarks.NAME`."""
+"""Measurements behind results/; run each as `python -m benchmarks.NAME`."""

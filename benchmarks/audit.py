@@ -1,10 +1,10 @@
-"""Measures `lumbar audit`: does it find every planted trap, is it silent on clean data, how long does it take?
+"""Measures `lumbar audit`: does it find every planted trap, is it silent on clean data, how long does it take.
 
     python benchmarks/audit.py                  # writes results/audit.json; about five minutes on 2 cores
     python benchmarks/audit.py OUT.json
 
-The audit never sees truth/. Only this script reads the manifest, to compare it with the findings. A trap counts as
-found when a finding of an expected code names its study and, where the manifest names a series, that series.
+The audit never sees truth/: only this script reads the manifest, to compare it with the findings. A trap counts as
+found when a finding of an expected code lies on its study and, where the manifest names a series, on that series.
 """
 
 import json
@@ -155,7 +155,7 @@ def measure_clean(folder: Path) -> dict[str, Any]:
 
 
 def write_tables(folder: Path, studies: int, seed: int) -> int:
-    """The three tables of a training part without images: sampled grades, three series and their points per study."""
+    """The three tables of a training part without images: sampled grades, three series and their points a study."""
     rng = np.random.default_rng(seed)
     labels = sample_labels(studies, seed)
     ids = [str(4_000_000 + n) for n in range(studies)]

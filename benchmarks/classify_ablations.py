@@ -3,15 +3,13 @@
     make demo && python benchmarks/classify_ablations.py demo      # writes results/classify_ablations.json
     python benchmarks/classify_ablations.py demo OUT.json --only "one slice" "no jitter"
 
-Every variant changes one thing of the demo's grader and trains with the same data, fold, steps and seeds. It grades the
-unseen studies twice: at the points that stage 1 found, and at points moved by the assumed error of `JitterConfig` (2 mm
-along each axis, every third one slice off). A gain is the variant's score minus the demo grader's, so a positive gain
-means that the choice pays. With several seeds it compares mean scores. The intervals cover the choice of studies; how
-much training varies shows in the scores of the seeds.
-
-All variants are trained from seed 0 first, then from the other seeds. The file is written after each, and a stopped run
-continues. Trained variants stay in `--work` (default: DEMO/ablations) as long as code, demo and options are the same.
-`--only` adds to a file with the same stamp.
+Every variant changes one thing of the demo's grader, trains with the same data, fold, steps and seeds, and grades the
+unseen studies at the points that stage 1 found there, and once more at points moved by the assumed error of
+`JitterConfig` (2 mm along each axis, every third one slice off). Gains are of the demo's grader over the variant, so a
+positive one says that the choice pays; with several seeds they are of the mean scores. The intervals are of the drawn
+studies: what training's own chance adds is seen in the seeds' scores. First every variant is trained from seed 0, then
+from the others; the file is written after each and a stopped run continues. What is trained stays in `--work` (default:
+DEMO/ablations) for as long as code, demo and options are the same. `--only` adds to a file of the same stamp.
 """
 
 import argparse
@@ -55,13 +53,13 @@ SEEDS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One change. Either `classifier` makes it from the trained demo, or it is trained anew, once per seed.
+    """One change. Either `classifier` makes it of the trained demo, or it is trained anew, once per seed.
 
     Attributes:
-      seeds: how many seeds it is trained with, starting from the demo's own.
+      seeds: how many of training, from the demo's own.
       overrides: config values that differ, as for `--set`.
       exact: train on crops at exact true points.
-      share_of_epochs: share of the demo's epochs; below 1 for variants whose steps cost more.
+      share_of_epochs: of the demo's epochs, for variants whose steps cost more.
     """
 
     note: str
@@ -172,7 +170,7 @@ class Bench:
     stamp: dict[str, Any]
 
     def grade(self, name: str, variant: Variant, seed: int) -> Answers:
-        """The answers of one trained network. They are stored, so a second call reads them."""
+        """The answers of one trained network; kept, so that a second call reads them."""
         run = self.work / f"{_slug(name)}-seed{seed}"
         stored = [self.work / f"{run.name}-{self.demo.scored.name}-{kind}.csv" for kind in ("found", "displaced")]
         self._drop_stale(run, variant)
@@ -191,7 +189,7 @@ class Bench:
         return Answers(found=first, displaced=second)
 
     def _drop_stale(self, run: Path, variant: Variant) -> None:
-        """Deletes what other code, another demo or other options left of this variant."""
+        """What other code, another demo or other options left of this variant is deleted."""
         path = self.work / f"{run.name}.stamp.json"
         stamp = {**self.stamp, "overrides": list(variant.overrides), "exact": variant.exact,
                  "share_of_epochs": variant.share_of_epochs}  # fmt: skip
@@ -224,7 +222,7 @@ def _slug(name: str) -> str:
 
 
 def command(options: argparse.Namespace, variants: Collection[str], wanted: Collection[str]) -> str:
-    """The command that gives the file: options that are not the default, and the variants unless all are in it."""
+    """What gives the file: every option that is not the default, and the variants where they are not all."""
     words = ["python benchmarks/classify_ablations.py", options.demo.name, "--studies", str(options.studies)]
     words += ["--epochs", str(options.epochs)] if options.epochs else []
     words += ["--seeds", str(options.seeds)] if options.seeds != SEEDS else []

@@ -26,7 +26,7 @@ from shared.detections import Localizations, read_localizations
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.files import read_json, write_json
-from shared.runtime.run import read_run, sha256_of
+from shared.runtime.run_folder import read_run, sha256_of
 from shared.scores import read_oracle
 from shared.splits import Splits, read_splits
 
@@ -37,7 +37,7 @@ STAGES: Final = {"localizer": "localize", "classifier": "classify"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the demo and the number of unseen studies to score on."""
+    """The demo and the studies to score on."""
     parser.add_argument("demo", type=Path, help="folder of a finished `lumbar demo`")
     parser.add_argument("--studies", type=int, default=100, metavar="N",
         help="score on N further unseen studies, made and predicted in DEMO/unseen-N at the first call; 0: on the "
@@ -50,8 +50,8 @@ class Demo:
     """A finished demo, and unseen studies with their true grades and what its pipeline said of them.
 
     Attributes:
-      folder: the demo.
-      scored: data/, truth/ and prediction/ of the unseen studies: the demo's own folder, or that of further studies.
+      folder: of the demo.
+      scored: folder with data/, truth/ and prediction/ of the unseen studies; the demo's own, or of further ones.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Demo:
 
     @classmethod
     def open(cls, folder: Path, *, studies: int = 0, device: str = "auto") -> "Demo":
-        """Opens a demo. With `studies`, makes and predicts that many further studies unless they are there."""
+        """With `studies`, that many further ones are made and predicted end to end, unless they are there."""
         read_run(folder, expected_kind="demo")
         scored = _further_studies(folder, studies, device) if studies else folder
         truth = read_grades(scored / "truth" / "test.csv")
@@ -97,7 +97,7 @@ class Demo:
         return predict_studies(lambda _: classifier, self.unseen, self.study_ids, points)[0]
 
     def training_seconds(self) -> dict[str, float]:
-        """Measured training time of each stage, including the reading of images and earlier calls that were resumed."""
+        """Measured training time of each stage, the reading of images and earlier calls that were resumed included."""
         runs = {n: read_run(self.folder / n, expected_kind=k) for n, k in STAGES.items()}
         return {name: float(run["seconds"]) + float(run.get("earlier_seconds", 0.0)) for name, run in runs.items()}
 
@@ -120,13 +120,13 @@ def _further_studies(folder: Path, studies: int, device: str) -> Path:
 
 
 def demo_stamp(folder: Path, device: str) -> dict[str, Any]:
-    """What answers depend on: code, both trained stages and device. Answers with another stamp are stale."""
+    """What answers depend on: the code, both trained stages and the device. Answers of another are stale."""
     digests = {name: sha256_of(folder / name / "run.json") for name in STAGES}
     return {"code": _code_digest(), "device": str(pick_device(device)), **digests}
 
 
 def _code_digest() -> str:
-    """SHA-256 of the sources of the four packages."""
+    """Of the four packages' sources as they lie there."""
     digest = hashlib.sha256()
     for package in (shared, localize, classify, pipelines):
         folder = Path(package.__path__[0])
@@ -136,7 +136,7 @@ def _code_digest() -> str:
 
 
 def demo_command(run: Mapping[str, Any]) -> str:
-    """The command that gives the demo whose run.json is `run`."""
+    """What gives the demo that `run` (its run.json) describes."""
     usual = {"studies": 240, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
     flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run[k] != v]
     for stage in ("localize", "classify"):
@@ -146,7 +146,7 @@ def demo_command(run: Mapping[str, Any]) -> str:
 
 
 def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
-    """Losses whose metric is the mean of several networks' metrics, because the weights are the same for all."""
+    """Losses whose metric is the mean of several networks' metrics: the networks share the studies' weights."""
     each = [study_losses(t.values, grades) for t in tables]
     return StudyLosses(losses=np.mean([x.losses for x in each], axis=0), weights=each[0].weights)
 

@@ -1,11 +1,11 @@
-"""Does the crop cache keep the network busy? Training steps from the cache beside the same steps on random tensors.
+"""Does the crop cache keep the network busy: training steps with it beside the same steps on random tensors.
 
     python benchmarks/feed.py                                   # writes results/feed.json
     python benchmarks/feed.py OUT.json --config configs/classify/full.toml --device cuda
 
-Both sides train the same network in turns within one run, so that a noisy machine affects both. "cache" reads patches
-from a file (random bytes, as large as a real cache of that many studies), augments and trains. "random" trains on a
-tensor that is already in memory. The target is 85% of its speed.
+Both sides train the same network in turns within one run, so that a noisy machine hits both. "cache" reads patches from
+a file (random bytes, as large as a real cache of that many studies), augments and trains; "random" trains on a tensor
+that is already there. The target is 85% of the speed.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     lumbar demo DEMO --preset full --fold all ... && python benchmarks/folds.py DEMO      # writes results/full.json
 
-Scores are on the demo's own unseen studies, which no fold and no choice has seen. Out of fold, every training study is
-graded by the one network that has not trained on it, at the points of the one detector that has not either. An unseen
-study is graded by the mean of all folds. The fair comparison is therefore a single fold on the unseen studies, although
-its points are the mean of all detectors. Two samples of studies also differ in difficulty, so shares of the gap from
-weighted prior to oracle are compared, with intervals that resample both samples.
+Scored on the demo's own unseen studies, which no fold and no choice has seen. Out of fold every training study is
+graded by the one network that has not trained on it, at the points of the one detector that has not either; an unseen
+study by the mean of all folds. What compares with the former is therefore a single fold on the unseen studies (at the
+points of all detectors' mean, where out of fold there is one detector), and because two samples of studies differ in
+difficulty, shares of the gap from weighted prior to oracle are compared, with intervals that resample both samples.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from shared.labels import Condition, findings_of
 from shared.metric import Interval, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.files import read_json, write_json
-from shared.runtime.run import read_run
+from shared.runtime.run_folder import read_run
 from shared.scores import ORACLE, PRIOR, baselines, out_of_fold_baselines, read_oracle
 
 ENSEMBLE: Final = "mean of all folds"
@@ -89,7 +89,7 @@ def closed(
 
 
 def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.float64]]]:
-    """Figures of the pooled held-out studies with cross-fitted calibration, and the share of the gap they close."""
+    """Figures of the pooled held-out studies, their calibration cross-fitted; and the share of the gap they close."""
     run = demo.folder / "classifier"
     written = read_probabilities(run / "out_of_fold.csv")
     truth = demo.training.grades_of(written.study_ids)

@@ -3,9 +3,9 @@
     make demo && python benchmarks/ladder.py demo          # writes results/ladder.json
     python benchmarks/ladder.py demo OUT.json --seconds 300 --size 96
 
-All rungs share training studies, held-out fold and unseen studies. The study-level network trains for as many seconds
-as our localizer and classifier together took in the demo, unless `--budget classifier` or `--seconds` says otherwise.
-Its reading of images is not counted, ours is.
+Same training studies, same held-out fold, same unseen studies for all. The study-level network gets as many seconds of
+training as ours took for localizer and classifier together, measured by the demo, unless `--budget classifier` or
+`--seconds` says otherwise; its reading of images is not counted, ours is.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from classify.predict import Classifier
 from pipelines.demo import DEMO_FOLD
 from shared.probabilities import ProbabilityTable
 from shared.runtime.files import write_json
-from shared.runtime.run import read_run
+from shared.runtime.run_folder import read_run
 from shared.scores import ORACLE, as_text, baselines, compare
 
 # "filled": missing grades count as Normal/Mild, as in the notebook; "masked": they do not count, as in ours.
@@ -91,17 +91,17 @@ def _history(trained: Trained) -> dict[str, Any]:
 
 
 def check_one_fold(folder: Path) -> None:
-    """Checks that the demo trained one fold only, so that all rungs learn from the same studies."""
+    """All rungs learn from the same studies: what the demo answered must come of its own fold alone."""
     for stage, folds in {
         "localizer": sorted(int(k) for k in read_run(folder / "localizer", expected_kind="localize")["folds"]),
         "classifier": run_folder(folder / "classifier").finished_folds(),
     }.items():
         if folds != [DEMO_FOLD]:
-            sys.exit(f"error: {folder / stage} has trained folds {folds}; the ladder needs fold {DEMO_FOLD} alone")
+            sys.exit(f"error: {folder / stage} has trained folds {folds}; the ladder wants fold {DEMO_FOLD} alone")
 
 
 def command(options: argparse.Namespace) -> str:
-    """The command that gives the file: the demo and every option that is not the default."""
+    """What reproduces the file: the demo and every option that is not the default."""
     given = {"--studies": options.studies, "--budget": options.budget, "--seconds": options.seconds,
              "--size": options.size, "--seed": options.seed}  # fmt: skip
     usual = {"--studies": 100, "--budget": "both", "--seconds": None, "--size": 128, "--seed": 0}

@@ -2,10 +2,10 @@
 
     python benchmarks/localizer.py RUN WORK [--studies 100] [--without-neighbours RUN2] [--out results/localize.json]
 
-RUN is a run of `lumbar localize train`. WORK receives the studies, generated from seeds that nothing was developed on,
-and every prediction. A second call with the same arguments continues where the first one stopped. The detectors look at
-every slice of a study once, and all ways of decoding start from the same boxes. Only the comparison of slice selections
-and a second run look again.
+RUN is a run of `lumbar localize train`. WORK gets the studies, which are generated here from seeds that nothing was
+developed on, and every prediction; a second call with the same arguments goes on where the first one stopped. The
+detectors look at each study once, at all its slices. What is compared is decoded from the boxes they kept; only the
+comparison of slices, and a second run, look again.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from shared.mirror.correct import as_shown
 from shared.numbering import read_numbering
 from shared.runtime.files import read_json, write_json
 from shared.runtime.progress import log
-from shared.runtime.run import git_commit, sha256_of
+from shared.runtime.run_folder import git_commit, sha256_of
 from shared.study import Study
 
 UNSEEN_SEED: Final = 270_001
@@ -94,7 +94,7 @@ def study_set(work: Path, name: str, *, seed: int, studies: int, traps: bool, wo
 
 
 def predicted(run: Path, studies: StudySet, folder: Path, *, overrides: Sequence[str], device: str) -> dict[str, Any]:
-    """Predicts into `folder` unless the same models already did; returns slices and seconds."""
+    """Predicts into `folder` unless the same models did already; how many slices and seconds it took."""
     config = LocalizeConfig.load(run / "config.toml", tuple(overrides)).model_dump(mode="json")
     stamp = {"run_json": sha256_of(run / "run.json"), "commit": git_commit(), "config": config}
     done = folder / "done.json"
@@ -114,7 +114,7 @@ def predicted(run: Path, studies: StudySet, folder: Path, *, overrides: Sequence
 
 
 def intervals(errors: Sequence[FindingError], seed: int = 0) -> dict[str, dict[str, float]]:
-    """95% percentile intervals of the figures, from studies drawn with replacement."""
+    """95% percentile intervals of the figures; what is drawn with replacement is studies."""
     by_study: dict[str, list[FindingError]] = {}
     for error in errors:
         by_study.setdefault(error.study_id, []).append(error)
@@ -176,9 +176,9 @@ def paired(errors: Sequence[FindingError], reference: Sequence[FindingError]) ->
 
 
 def best_boxes(study: Study, detections: Sequence[Detection], config: LocalizeConfig) -> dict[Finding, Localization]:
-    """The notebooks' way: the best-scoring box of each level, without chain or geometry between series.
+    """The notebooks' way: the best-scoring box of each level on the series, no chain and no geometry between series.
 
-    For foramina, the best box on each half of the slices; the first half is the patient's right.
+    Foramina: the best box on each half of the slices, the patient's right one first in order.
     """
     planes = {(s.series_id, i.instance_number): i.plane for s in study.series for i in s.slices}
     halves = {}
@@ -244,9 +244,9 @@ def ablations(run: Path, studies: StudySet, boxes: Sequence[Detection]) -> dict[
 
 
 def turned_series(studies: Sequence[StudySet], *, flipped: bool) -> dict[str, int]:
-    """How many axial series there are and how many are read as mirrored.
+    """Axial series of the studies with mirrored pixels, or of the others; and how many are read as mirrored.
 
-    Counts studies with mirrored pixels if `flipped`, where all should be, else the others, where none should be.
+    Each of the first should be, none of the others.
     """
     every = [(s.data, i) for s in studies for i in s.study_ids if (i in s.traps.get(FLIPPED, ())) is flipped]
     shown = [as_shown(data.load_study(study_id).study) for data, study_id in every]
@@ -259,7 +259,7 @@ def measured(studies: StudySet, folder: Path) -> ErrorCollection:
 
 
 def by_trap(sets: Sequence[StudySet], folders: Sequence[Path]) -> dict[str, Any]:
-    """Measures of each trap over all trap sets, and of studies without a series by that series."""
+    """Measures of each trap over all trap sets, and of studies without a series by the series."""
     in_tables = set(LABEL_TRAPS)
     errors: list[FindingError] = []
     members: dict[str, set[str]] = {}

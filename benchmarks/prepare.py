@@ -3,10 +3,10 @@
     python benchmarks/prepare.py                       # writes results/prepare.json
     python benchmarks/prepare.py OUT.json --studies 8
 
-Three jobs take turns, round after round, and medians are reported: (a) the notebooks' loop in one process: dcmread,
-pixel_array, min-max to 8 bit, 512 x 512, PNG; (b) prepare; (c) prepare --png. (b) and (c) are whole commands, from the
-start of the interpreter to the end of its processes; (a) is the loop alone. The start of a command is measured on one
-study per process. The speed without it, which is what a large data set sees, is given too.
+(a) the notebooks' loop, one process: dcmread, pixel_array, min-max to 8 bit, 512 x 512, PNG; (b) prepare; (c) prepare
+--png. Taken in turn, round after round; medians. (b) and (c) are whole commands, from the start of the interpreter to
+the end of its processes; (a) is the loop alone. What a command takes to start is measured on one study a process, and
+the speed without it, which a large data set sees, given beside.
 """
 
 import os
@@ -119,7 +119,7 @@ def median_ms(work: Callable[[Any], object], items: Sequence[Any], rounds: int =
 
 
 def encodings(paths: Sequence[Path], scratch: Path) -> dict[str, Any]:
-    """One process, ms per slice: the notebooks' loop and our reader (file read, hash, header, decoding, scaling)."""
+    """One process, ms a slice: the notebooks' loop and our reader (file read, hash, header, decoding, scaling)."""
     result = {}
     for syntax, plugin in ENCODINGS.items():
         copies = []
@@ -138,7 +138,7 @@ def encodings(paths: Sequence[Path], scratch: Path) -> dict[str, Any]:
 
 
 def reading_back(data: Path, store: Path) -> dict[str, float]:
-    """One process, ms per slice: pixels from DICOM, from the store, and from a mapping of its files."""
+    """One process, ms a slice: pixels of a part from DICOM, from the store, and from a mapping of its files."""
     opened = {root: Challenge.open(root) for root in (data, store)}
     items = {
         root: [item for s in part.study_ids[:6] for series in part.load_study(s).study.series for item in series.slices]

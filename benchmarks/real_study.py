@@ -1,9 +1,9 @@
-"""Does a localizer trained on synthetic studies number the levels of a real study, and of altered copies of it?
+"""Does a localizer trained on synthetic studies number the levels of a real one, and of that one in disguise?
 
     python benchmarks/real_study.py FOLDER RUN [OUT.json]
 
-FOLDER holds one real lumbar study as DICOM. On its sagittal T2 series the discs lie at `TRUE_PX`, read off by eye. RUN
-is a finished `lumbar localize train`. Each altered copy is written as DICOM and localized from there: from the T2
+FOLDER holds one real lumbar study as DICOM whose sagittal T2 series has the discs where `TRUE_PX` says (read off by
+eye); RUN is a finished `lumbar localize train`. Each disguise is written as DICOM and localized from there, from the T2
 series alone, from the T1 series alone, and from everything. No pixel of FOLDER is kept.
 """
 
@@ -30,21 +30,21 @@ TRUE_PX: Final[Mapping[Level, tuple[float, float]]] = {
     Level.L1_L2: (331, 169), Level.L2_L3: (306, 227), Level.L3_L4: (279, 285),
     Level.L4_L5: (266, 344), Level.L5_S1: (284, 401),
 }  # fmt: skip
-# A third of the distance between two discs: a point this near belongs to its disc beyond doubt.
+# A third of the distance between two discs: nearer to the right one than to any other, beyond doubt.
 TOLERANCE_MM: Final = 11.0
 
 Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alteration:
+class Disguise:
     """A change of every slice.
 
     Attributes:
-      pixels: maps an image with values 0..1 to one of the same or another size.
-      crop_px: columns at the left and rows at the top that `pixels` cuts off.
-      spacing: factor on the pixel spacing in the header, which makes the patient larger or smaller.
-      turn_deg: how far the patient leans; applied after `pixels`.
+      pixels: [rows, columns] to the same or another size; 0..1.
+      crop_px: left and top rows that `pixels` cut away.
+      spacing: factor on the pixel spacing that the header claims: a patient of another size.
+      turn_deg: the patient leans by this much; applied after `pixels`.
     """
 
     name: str
@@ -62,25 +62,25 @@ def _even(image: Image) -> Image:
     return image * np.linspace(3.0, 0.8, image.shape[1], dtype=np.float32)
 
 
-ALTERATIONS: Final = (
-    Alteration(name="as it is"),
-    Alteration(name="top 8% cut", pixels=lambda i: i[40:], crop_px=(0, 40)),
-    Alteration(name="top 18% cut", pixels=lambda i: i[90:], crop_px=(0, 90)),
-    Alteration(name="bottom 10% cut", pixels=lambda i: i[:-50]),
-    Alteration(name="front 23% cut", pixels=lambda i: i[:, 120:], crop_px=(120, 0)),
-    Alteration(name="back 12% cut", pixels=lambda i: i[:, :-60]),
-    Alteration(name="front 35% and bottom 6% cut", pixels=lambda i: i[:-30, 180:], crop_px=(180, 0)),
-    Alteration(name="brighter, gamma .6", pixels=lambda i: i**0.6),
-    Alteration(name="darker, gamma 1.6", pixels=lambda i: i**1.6),
-    Alteration(name="blurred by 1.6 mm", pixels=lambda i: np.asarray(cv2.GaussianBlur(i, (0, 0), 3), np.float32)),
-    Alteration(name="noisy", pixels=_noise),
-    Alteration(name="without the coil's fall-off", pixels=_even),
-    Alteration(name="25% smaller", spacing=0.75),
-    Alteration(name="15% smaller", spacing=0.85),
-    Alteration(name="15% larger", spacing=1.15),
-    Alteration(name="30% larger", spacing=1.3),
-    Alteration(name="leaning 8 degrees forward", turn_deg=8.0),
-    Alteration(name="leaning 8 degrees back", turn_deg=-8.0),
+DISGUISES: Final = (
+    Disguise(name="as it is"),
+    Disguise(name="top 8% cut", pixels=lambda i: i[40:], crop_px=(0, 40)),
+    Disguise(name="top 18% cut", pixels=lambda i: i[90:], crop_px=(0, 90)),
+    Disguise(name="bottom 10% cut", pixels=lambda i: i[:-50]),
+    Disguise(name="front 23% cut", pixels=lambda i: i[:, 120:], crop_px=(120, 0)),
+    Disguise(name="back 12% cut", pixels=lambda i: i[:, :-60]),
+    Disguise(name="front 35% and bottom 6% cut", pixels=lambda i: i[:-30, 180:], crop_px=(180, 0)),
+    Disguise(name="brighter, gamma .6", pixels=lambda i: i**0.6),
+    Disguise(name="darker, gamma 1.6", pixels=lambda i: i**1.6),
+    Disguise(name="blurred by 1.6 mm", pixels=lambda i: np.asarray(cv2.GaussianBlur(i, (0, 0), 3), np.float32)),
+    Disguise(name="noisy", pixels=_noise),
+    Disguise(name="without the coil's fall-off", pixels=_even),
+    Disguise(name="25% smaller", spacing=0.75),
+    Disguise(name="15% smaller", spacing=0.85),
+    Disguise(name="15% larger", spacing=1.15),
+    Disguise(name="30% larger", spacing=1.3),
+    Disguise(name="leaning 8 degrees forward", turn_deg=8.0),
+    Disguise(name="leaning 8 degrees back", turn_deg=-8.0),
 )
 
 
@@ -90,37 +90,37 @@ def _turn(shape: Sequence[int], degrees: float) -> NDArray[np.float64]:  # [2, 3
     return np.asarray(cv2.getRotationMatrix2D(center, degrees, 1.0), np.float64)
 
 
-def write_altered(item: Slice, alteration: Alteration, path: Path) -> None:
+def write_disguised(item: Slice, disguise: Disguise, path: Path) -> None:
     """One slice as a DICOM file with its new pixels and plane."""
     dataset = pydicom.dcmread(item.path)
     pixels = dataset.pixel_array.astype(np.float32)
     high = float(np.percentile(pixels, 99.8))
-    image = alteration.pixels(np.clip(pixels / high, 0, 1, dtype=np.float32))
-    image = np.asarray(cv2.warpAffine(image, _turn(image.shape, alteration.turn_deg), image.shape[::-1]), np.float32)
+    image = disguise.pixels(np.clip(pixels / high, 0, 1, dtype=np.float32))
+    image = np.asarray(cv2.warpAffine(image, _turn(image.shape, disguise.turn_deg), image.shape[::-1]), np.float32)
     stored = np.clip(np.rint(image * 1000), 0, 4095).astype(np.uint16)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     dataset.PixelData = stored.tobytes()
     dataset.Rows, dataset.Columns = stored.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    dataset.ImagePositionPatient = [round(float(v), 4) for v in item.plane.to_patient(alteration.crop_px)]
-    dataset.PixelSpacing = [s * alteration.spacing for s in item.plane.spacing_mm]
+    dataset.ImagePositionPatient = [round(float(v), 4) for v in item.plane.to_patient(disguise.crop_px)]
+    dataset.PixelSpacing = [s * disguise.spacing for s in item.plane.spacing_mm]
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
 
 
-def true_heights(study: Study, alteration: Alteration) -> dict[Level, float]:
-    """Where the levels lie in the altered copy: z of the canal points, mm."""
+def true_heights(study: Study, disguise: Disguise) -> dict[Level, float]:
+    """Where the levels lie in the disguised study: z of the canal points, mm."""
     slices = study.of_view(View.SAGITTAL_T2)[0].slices
     item = slices[len(slices) // 2]
     plane = Plane.from_arrays(
-        origin_mm=item.plane.to_patient(alteration.crop_px), row_dir=item.plane.row_dir, col_dir=item.plane.col_dir,
-        spacing_mm=[s * alteration.spacing for s in item.plane.spacing_mm],
+        origin_mm=item.plane.to_patient(disguise.crop_px), row_dir=item.plane.row_dir, col_dir=item.plane.col_dir,
+        spacing_mm=[s * disguise.spacing for s in item.plane.spacing_mm],
     )  # fmt: skip
-    shape = alteration.pixels(np.zeros(item.shape, np.float32)).shape
-    turn = _turn(shape, alteration.turn_deg)
+    shape = disguise.pixels(np.zeros(item.shape, np.float32)).shape
+    turn = _turn(shape, disguise.turn_deg)
     heights = {}
     for level, point in TRUE_PX.items():
-        moved = turn[:, :2] @ (np.array(point) - alteration.crop_px) + turn[:, 2]
+        moved = turn[:, :2] @ (np.array(point) - disguise.crop_px) + turn[:, 2]
         heights[level] = float(plane.to_patient(moved)[2])
     return heights
 
@@ -144,25 +144,25 @@ def outcome(
 
 
 def measure(folder: Path, run: Path) -> dict[str, Any]:
-    """Localizes every altered copy from every set of views."""
-    study = next(loaded.study for loaded in discover_studies(folder) if loaded.study.of_view(View.SAGITTAL_T2))
+    """Every disguise from every set of views."""
+    study = next(loaded.study for loaded in discover_studies(folder).studies if loaded.study.of_view(View.SAGITTAL_T2))
     localizer = Localizer.load(run)
     sets = {"sagittal T2 alone": (View.SAGITTAL_T2,), "sagittal T1 alone": (View.SAGITTAL_T1,), "all": tuple(View)}
     cases: dict[str, dict[str, Any]] = {}
     middle = "middle slice of sagittal T2"
-    for alteration in ALTERATIONS:
+    for disguise in DISGUISES:
         with tempfile.TemporaryDirectory() as name:
             for series in study.series:
-                changed = alteration if series.view.is_sagittal else Alteration(name="")
+                changed = disguise if series.view.is_sagittal else Disguise(name="")
                 for number, item in enumerate(series.slices):
-                    write_altered(item, changed, Path(name) / series.series_id / f"{number}.dcm")
-            truth = true_heights(study, alteration)
+                    write_disguised(item, changed, Path(name) / series.series_id / f"{number}.dcm")
+            truth = true_heights(study, disguise)
             # Axial slices do not follow a patient who changes size or leans.
-            usable = [k for k in sets if k != "all" or (alteration.spacing == 1.0 and not alteration.turn_deg)]
-            written = discover_studies(Path(name))[0].study
-            cases[alteration.name] = {k: outcome(localizer, written, sets[k], truth) for k in usable}
-            cases[alteration.name][middle] = outcome(localizer, written, [View.SAGITTAL_T2], truth, middle=True)
-        print(alteration.name, {k: v["all five right"] for k, v in cases[alteration.name].items()}, flush=True)
+            usable = [k for k in sets if k != "all" or (disguise.spacing == 1.0 and not disguise.turn_deg)]
+            written = discover_studies(Path(name)).studies[0].study
+            cases[disguise.name] = {k: outcome(localizer, written, sets[k], truth) for k in usable}
+            cases[disguise.name][middle] = outcome(localizer, written, [View.SAGITTAL_T2], truth, middle=True)
+        print(disguise.name, {k: v["all five right"] for k, v in cases[disguise.name].items()}, flush=True)
     right = {k: [c[k]["all five right"] for c in cases.values() if k in c] for k in (*sets, middle)}
     return {"all five right": {k: f"{sum(v)} of {len(v)}" for k, v in right.items()}, "cases": cases}
 

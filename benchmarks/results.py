@@ -1,4 +1,4 @@
-"""What the scripts of benchmarks/ share: a command line, and how the files in results/ begin and are written."""
+"""What the scripts of benchmarks/ share: their command line, and the head and the form of the files in results/."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.runtime.files import write_json
-from shared.runtime.run import git_commit
+from shared.runtime.run_folder import git_commit
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def header(command: str, *, device: str | None = None) -> dict[str, Any]:
 
 
 def hardware(device: str | None = None) -> str:
-    """The processor and, with a resolved device, the GPU that it names."""
+    """The processor, and the GPU that a resolved device names; without a device, no word about GPUs."""
     cores = f"{os.cpu_count()} cores of {_cpu_name()}"
     if device is None:
         return cores

@@ -1,11 +1,11 @@
-"""The baseline of a public starter notebook: one ResNet50 looks at a whole study at once.
+"""The baseline that a public starter notebook uses: one ResNet50 looks at a whole study at once.
 
-Each of the three series gives ten evenly spread slices in the order of their instance numbers: the 30 channels of one
-image. One torchvision ResNet50 has 75 outputs, three per finding. The loss is cross-entropy with class weights 1/2/4.
-Missing grades are filled with Normal, as in the notebook, or masked. Whatever does not belong to crops is as in our
-grader: groups of weights in the optimiser, schedule, precision, averaged weights, outputs that start at the log of the
-weighted training prior, and a temperature per condition family fitted on the held-out fold. It trains for a given time.
-`DIFFERENCES` lists what is not the same.
+Ten slices of each of the three series, in the order of their instance numbers and evenly spread, are the 30 channels of
+one image; one torchvision ResNet50 gives 75 outputs, three for each of the 25 findings; the loss is cross-entropy with
+class weights 1/2/4. Missing grades are filled with Normal, as the notebook does, or masked. It is trained here for a
+given time with what does not belong to crops: the optimiser with the same groups of weights, the schedule, the
+precision and the averaged weights of ours; its outputs start at the log of the weighted training prior, and a
+temperature per condition family is fitted on the held-out fold. `DIFFERENCES` lists what is not the same.
 """
 
 import copy
@@ -37,10 +37,10 @@ from shared.study import LoadedStudy
 SLICES: Final = 10
 VIEWS: Final = (View.SAGITTAL_T1, View.SAGITTAL_T2, View.AXIAL_T2)
 CHANNELS: Final = SLICES * len(VIEWS)
-# What differs from our grader, apart from what the network looks at.
+# How it is treated otherwise than our grader, beside what it looks at.
 DIFFERENCES: Final = (
     "keeps the epoch with the lowest score on the held-out fold; ours keeps the last one",
-    "no gamma, noise, blur or reversed slices in the augmentation; no jitter of points, because it takes none",
+    "no gamma, noise, blur or reversed slices in the augmentation; no jitter of points, for it takes none",
     "the loss counts every graded finding alike: no balance of families, no emphasis on the canal",
     "a head for each finding; ours has one per family and learns both sides from mirrored crops",
     "no dropout",
@@ -49,7 +49,7 @@ DIFFERENCES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyNetworkOptions:
-    """How the baseline is trained. `fill_missing` fills missing grades with Normal; otherwise they are masked."""
+    """How the baseline is trained. `fill_missing`: as the notebook, else missing grades are masked."""
 
     seconds: float
     fill_missing: bool
@@ -63,10 +63,8 @@ class StudyNetworkOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """The network that was kept, and how it was trained.
-
-    Scores are the competition metric on the held-out fold, before the calibration that is fitted there.
-    """
+    """The kept network and how it came about; the scores are the competition metric on the held-out fold, before the
+    calibration that is fitted there."""
 
     model: nn.Module
     calibration: Mapping[Condition, Calibration]
@@ -187,7 +185,7 @@ def _calibrations(logits: NDArray[np.float64], grades: NDArray[np.int8]) -> dict
 
 
 def _output(features: int, prior: NDArray[np.float64]) -> nn.Linear:  # [25, 3]
-    """The last layer; before training it answers the weighted training prior."""
+    """The last layer, which at first answers the weighted training prior."""
     layer = nn.Linear(features, 3 * len(FINDINGS))
     nn.init.normal_(layer.weight, std=0.005)
     with torch.no_grad():

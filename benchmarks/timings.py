@@ -1,4 +1,4 @@
-"""Timings of what everything else waits for, each beside a reference in the same run.
+"""Timings of the parts that everything else waits for, each beside a reference in the same run.
 
     make bench            # writes results/timings.json
     python benchmarks/timings.py OUT.json

@@ -32,7 +32,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 from shared.runtime.pool import processes
 from shared.runtime.progress import log, track
-from shared.study import Study
+from shared.study import Slice, Study
 
 VERSION: Final = 3
 # Caches up to this size are read into memory. Larger ones stay on disk and are read through the page cache.
@@ -155,24 +155,41 @@ def cut_crops(
       Crops [channels, size, size], and a message for each one that could not be cut. A second view that cannot be read
       is black, with a message.
     """
-    read = functools.cache(read)
+    failures: list[InputError] = []
+
+    @functools.cache
+    def read_once(item: Slice) -> NDArray[np.uint8] | InputError:
+        try:
+            return read(item)
+        except InputError as error:
+            failures.append(error)
+            return error
+
+    def pixels_of(item: Slice) -> NDArray[np.uint8]:
+        found = read_once(item)
+        if isinstance(found, InputError):
+            raise found
+        return found
+
     crops: dict[Finding, NDArray[np.uint8]] = {}
     problems: list[str] = []
     for finding in sorted(points, key=lambda f: f.index):
         point, shape = points[finding], spec(finding)
         try:
-            crops[finding] = crop(study, point, shape, read)
+            crops[finding] = crop(study, point, shape, pixels_of)
         except InputError as error:
             problems.append(f"study {study.study_id} {finding.column}: {error}")
             continue
         if shape.second is None:
             continue
         try:
-            second = second_crop(study, point, shape.second, shape, read)
+            second = second_crop(study, point, shape.second, shape, pixels_of)
         except InputError as error:
             problems.append(f"study {study.study_id} {finding.column}, {shape.second.value} left out: {error}")
             second = np.zeros_like(crops[finding])
         crops[finding] = np.concatenate([crops[finding], second])
+    replaced = [str(error) for error in failures if not any(str(error) in text for text in problems)]
+    problems += [f"study {study.study_id}: {text}; the next slice towards the middle stands in" for text in replaced]
     return crops, problems
 
 

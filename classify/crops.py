@@ -189,13 +189,26 @@ def second_crop(
 def _channels(
     slices: Sequence[Slice], center_mm: FloatArray, finding: Finding, view: View, spec: CropSpec, read: ReadPixels
 ) -> NDArray[np.uint8]:
-    """Crops [slices, size, size] of each slice around the projection of `center_mm`."""
-    out: dict[int, NDArray[np.uint8]] = {}
-    for item in slices:
-        if id(item) not in out:
+    """Crops [slices, size, size] of each slice around the projection of `center_mm`.
+
+    A neighbour that cannot be read is replaced by the next slice towards the middle; the middle one must be sound.
+    """
+    cut: dict[int, NDArray[np.uint8]] = {}
+
+    def crop_of(item: Slice) -> NDArray[np.uint8]:
+        if id(item) not in cut:
             axes = canonical_axes(item.plane, view, mirrored=spec.shows_mirrored(finding))
-            out[id(item)] = resample(read(item), item.plane, center_mm, axes, spec)
-    return np.stack([out[id(item)] for item in slices])
+            cut[id(item)] = resample(read(item), item.plane, center_mm, axes, spec)
+        return cut[id(item)]
+
+    middle = len(slices) // 2
+    channels = {middle: crop_of(slices[middle])}
+    for k in sorted(range(len(slices)), key=lambda k: abs(k - middle)):
+        try:
+            channels[k] = crop_of(slices[k])
+        except InputError:  # `cut_crops` tells of it
+            channels[k] = channels[k + (1 if k < middle else -1)]
+    return np.stack([channels[k] for k in range(len(slices))])
 
 
 def _shows(item: Slice, point_mm: FloatArray) -> bool:

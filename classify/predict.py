@@ -24,7 +24,7 @@ from shared.out_of_fold import FoldModels, OutOfFold, fold_by_study
 from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.progress import track
-from shared.runtime.run import write_run
+from shared.runtime.run_folder import write_run
 from shared.splits import read_splits
 from shared.study import Study
 

@@ -27,7 +27,7 @@ from shared.out_of_fold import LOCALIZATIONS_FILE, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json
 from shared.runtime.progress import log
-from shared.runtime.run import read_run
+from shared.runtime.run_folder import read_run
 from shared.splits import read_splits
 
 MANIFEST_FILE: Final = "manifest.json"

@@ -24,7 +24,7 @@ from shared.orientation import AS_STORED
 from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
-from shared.runtime.run import read_run, sha256_of
+from shared.runtime.run_folder import read_run, sha256_of
 from shared.splits import read_splits
 from shared.study import Series, Slice, Study
 

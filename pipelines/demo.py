@@ -25,7 +25,7 @@ from shared.runtime.config import Config, shipped_config
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, read_json, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run import RUN_FILE, read_run, sha256_of, write_run
+from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, write_run
 from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle
 from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 

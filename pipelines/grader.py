@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,21 @@ from shared.figures.marks import Marks
 from shared.figures.page import figure_of
 from shared.figures.result_sheet import graded_sheet
 from shared.figures.sheet import draw_sheet
-from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Finding, Severity, findings_of
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
 from shared.runtime.errors import InputError
-from shared.runtime.run import read_run
-from shared.study import LoadedStudy, Study
+from shared.runtime.run_folder import read_run
+from shared.study import LoadedStudy, Study, gaps_mm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from classify.predict import Classifier
     from localize.predict import Localizer
+
+# Slices further apart than this many usual gaps have others missing between them.
+_WIDE_GAP: Final = 1.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +188,7 @@ class Grader:
         loaded = study if isinstance(study, LoadedStudy) else LoadedStudy(study=study)
         # Sides, crops and their handedness must come from one reading of the series, so both stages share it.
         shown = as_shown(loaded.study, look=self.localizer.unmirror)
-        problems = [*loaded.problems, *shown.problems]
+        problems = [*loaded.problems, *shown.problems, *_missing_views(loaded.study)]
         detections: tuple[Detection, ...] = ()
         localizations: Mapping[Finding, Localization] = {}
         numbering: Numbering | None = None
@@ -200,10 +203,44 @@ class Grader:
             problems += graded.problems
         except InputError as error:
             problems.append(f"study {loaded.study.study_id}: {error}")
+        problems += _gaps(loaded.study, localizations)
         return StudyResult(
             study=loaded.study, values=values, from_model=from_model, localizations=localizations,
             detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,
         )  # fmt: skip
+
+
+def _missing_views(study: Study) -> list[str]:
+    """A message for each view without a series, with the rows that the prior answers for it."""
+    return [
+        f"study {study.study_id}: has no {condition.view.value} series; its {len(findings_of(condition))} rows of "
+        f"{condition.value} come from the prior"
+        for condition in Condition
+        if not study.of_view(condition.view)
+    ]
+
+
+def _gaps(study: Study, localizations: Mapping[Finding, Localization]) -> list[str]:
+    """A message for each gap beside which findings were graded: the slices that show them best may be missing."""
+    problems = []
+    for series in study.series:
+        for stack in series.stacks:
+            gaps = gaps_mm(stack)
+            usual = float(np.median(gaps)) if len(gaps) > 3 else np.inf
+            for k in np.flatnonzero(gaps > _WIDE_GAP * usual):
+                edges = {stack[k].instance_number, stack[k + 1].instance_number}
+                beside = [
+                    finding.column
+                    for finding, place in sorted(localizations.items(), key=lambda item: item[0].index)
+                    if place.series_id == series.series_id and place.instance_number in edges
+                ]
+                if beside:
+                    problems.append(
+                        f"study {study.study_id} series {series.series_id}: {gaps[k]:.1f} mm between instances "
+                        f"{stack[k].instance_number} and {stack[k + 1].instance_number}, usually {usual:.1f} mm; "
+                        f"graded beside the gap: {', '.join(beside)}"
+                    )
+    return problems
 
 
 def _only_study(folder: Path) -> LoadedStudy:

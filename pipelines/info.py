@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from shared.labels import FINDINGS, Condition, Level, Severity, View
-from shared.runtime.run import git_commit, package_version
+from shared.runtime.run_folder import git_commit, package_version
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "pydicom", "opencv-python", "numpy", "pandas", "scikit-learn")
 

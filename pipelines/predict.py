@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from shared.probabilities import ProbabilityTable, write_probabilities, write_su
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, prepare_output, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run import sha256_of, write_run
+from shared.runtime.run_folder import sha256_of, write_run
 from shared.splits import read_splits
 
 _LISTED_PROBLEMS = 20
@@ -72,12 +72,15 @@ def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> l
     if source.study_ids:
         grader_for(source.study_ids[0])
     prepare_output(out, overwrite=overwrite, inputs=inputs)
+    if source.files is not None:
+        log(f"{request.data}: {source.files}")
     results = predict_source(source, grader_for, out)
     prediction_report(results, out)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
         out_of_fold=fold_of is not None, localizer=sha256_of(request.localizer / "run.json"),
         classifier=sha256_of(request.classifier / "run.json"),
+        **({} if source.files is None else {"files": asdict(source.files)}),
     )  # fmt: skip
     _summarize(results, started)
     return results

@@ -15,7 +15,7 @@ from shared.detections import Localizations, read_localizations
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition
 from shared.runtime.errors import InputError
-from shared.runtime.run import read_run, sha256_of
+from shared.runtime.run_folder import read_run, sha256_of
 from shared.splits import Splits, read_splits
 
 LOCALIZATIONS_FILE: Final = "localizations.csv"

@@ -1,4 +1,4 @@
-"""Simple numbers that tell real MR images from synthetic ones: noise, contrast, detail, signal of tissues."""
+"""Simple numbers of MR images that tell real from synthetic: noise, contrast, detail, signal of tissues."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def _grain(image: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> float | None:
 def spectrum(image: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> FloatArray:  # [12]
     """Power by spatial frequency, mean over directions, summing to 1 over `FREQUENCIES`.
 
-    Frequencies that the pixels cannot hold have no power.
+    Frequencies beyond what the pixels hold have none.
     """
     rows, columns = image.shape
     window = np.outer(np.hanning(rows), np.hanning(columns))

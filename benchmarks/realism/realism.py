@@ -1,7 +1,7 @@
 """`python -m benchmarks.realism`: real slices beside synthetic ones at one scale and windowing, with simple numbers.
 
-Shows whoever works on the generator, or judges its studies, what still differs. The page holds pixels of the real
-studies, so only those who may see them should get it.
+Tells whoever works on the generator, or judges its studies, what still differs. The page holds pixels of the real
+studies and is for the eyes of those who may see them.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class RealismOptions:
     """What stands beside the real studies.
 
     Attributes:
-      patients: number of synthetic patients, and the most real studies.
+      patients: synthetic patients, and at most so many real studies.
       localizations: points of real studies that have no annotations; without points their levels are unknown.
     """
 

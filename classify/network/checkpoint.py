@@ -19,7 +19,7 @@ from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json, written_beside
-from shared.runtime.run import RunFolder
+from shared.runtime.run_folder import RunFolder
 
 VERSION: Final = 3
 WEIGHTS_FILE: Final = "model.safetensors"

@@ -24,7 +24,7 @@ from classify.train.request import TrainingResources, TrainRequest
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log
-from shared.runtime.run import RUN_FILE, STATE_FILE, RunFolder
+from shared.runtime.run_folder import RUN_FILE, STATE_FILE, RunFolder
 from shared.splits import Splits, write_splits
 
 OUT_OF_FOLD_FILE: Final = "out_of_fold.csv"

@@ -48,7 +48,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 from shared.runtime.pool import processes
 from shared.runtime.progress import log
-from shared.runtime.run import RunFolder, sha256_of
+from shared.runtime.run_folder import RunFolder, sha256_of
 from shared.splits import write_splits
 
 _METRICS_FILE = "metrics.json"

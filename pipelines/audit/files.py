@@ -12,7 +12,7 @@ from typing import Final
 from pipelines.audit.issues import Code, Issue
 from shared.data.challenge import number_of
 from shared.dicom.encoding import Encoding, read_encoded_header
-from shared.dicom.reader import NoImageError, NoPlaneError
+from shared.dicom.header import NoImageError, NoPlaneError
 from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, number_uniquely, order_slices

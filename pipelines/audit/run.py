@@ -18,7 +18,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import check_output, prepare_output, write_csv
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
-from shared.runtime.run import package_version
+from shared.runtime.run_folder import package_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
     if not options.images:
         raise InputError(f"{data}: holds no *_series_descriptions.csv, so there is nothing to audit without images")
     jobs, issues = [], []
-    for found in discover_studies(data):
+    for found in discover_studies(data).studies:
         study_id = found.study.study_id
         jobs.append(Job(root=data, part="", study_id=study_id, discovered=found.study, pixels=options.pixels))
         issues += [

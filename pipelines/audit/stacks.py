@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.audit.files import SeriesRead, StudyRead
 from pipelines.audit.issues import Code, Issue
-from shared.dicom.discover import MIN_SLICES
+from shared.dicom.views import MIN_SLICES
 from shared.geometry import HEAD, FloatArray, dominant_axis
 from shared.labels import Level
 from shared.study import SAME_POSITION_MM, Series, gaps_mm

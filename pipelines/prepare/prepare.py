@@ -19,12 +19,13 @@ from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_f
 from pipelines.prepare.study import Job, Outcome, prepare_study
 from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files
 from shared.data.store import STUDIES, Kind, Store, Unit, is_store
-from shared.dicom.discover import dicom_files, group_studies
+from shared.dicom.discover import group_studies
+from shared.dicom.scan import scan_folder
 from shared.runtime.errors import InputError
 from shared.runtime.files import check_output, empty_folder, written_beside
 from shared.runtime.pool import Spread, processes
 from shared.runtime.progress import log, track
-from shared.runtime.run import write_run
+from shared.runtime.run_folder import write_run
 from shared.study import LoadedStudy
 
 _TABLES: Final[Mapping[str, tuple[str, ...]]] = {"train": ("train*.csv",), "test": ("test*.csv", "sample*.csv")}
@@ -148,7 +149,7 @@ def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
 def _folder_units(data: Path) -> tuple[Unit, ...]:
     """One unit per folder that holds DICOM files directly, named by a digest because folder names can be anything."""
     files: dict[str, list[str]] = defaultdict(list)
-    for path in dicom_files(data):
+    for path in scan_folder(data).dicom:
         files[path.parent.relative_to(data).as_posix()].append(path.name)
     if not files:
         group_studies(data, [])  # raises, naming what was expected

@@ -88,7 +88,7 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
     try:
         with temporary.open("wb") as file:
             for name in job.unit.files:
-                reading = read_file(job.source / job.unit.folder / name)
+                reading = read_file(job.source / job.unit.folder / name, described=job.unit.part == "folder")
                 content, problem = _content(reading)
                 place = StoredPixels(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
                 written += file.write(content)

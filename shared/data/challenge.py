@@ -27,6 +27,8 @@ from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, nu
 Part = Literal["train", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "test")
 # Identifiers of studies and series: safe as folder names.
+# An id that was read as a float and written back.
+_FLOAT_ID: Final = re.compile(r"[0-9]+\.0")
 IDENTIFIER: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
 GRADES: Final = {severity.display: severity.value for severity in Severity}
 MISSING: Final = -1
@@ -210,7 +212,7 @@ def number_of(path: Path) -> int | None:
 
 def series_files(folder: Path) -> list[Path]:
     """The DICOM files of one series in a challenge directory; empty without the folder."""
-    return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dcm") if folder.is_dir() else []
 
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:
@@ -292,6 +294,11 @@ def _read_row_ids(path: Path) -> tuple[str, ...]:
 
 def _check_ids(path: Path, ids: pd.Series) -> None:
     for value in ids.unique():
+        if _FLOAT_ID.fullmatch(str(value)):
+            raise InputError(
+                f"{path}: {ids.name} {str(value)[:40]!r} is a decimal number; a spreadsheet or a data frame with empty "
+                "cells wrote it so, restore the file or write the ids as whole numbers"
+            )
         if pd.isna(value) or not IDENTIFIER.fullmatch(str(value)):
             raise InputError(
                 f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'"

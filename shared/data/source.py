@@ -1,13 +1,13 @@
 """Where studies come from: a part of a challenge directory, or any folder of DICOM files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
-from shared.dicom.discover import FoundStudy, discover_studies, group_studies
+from shared.dicom.discover import FileCounts, FoundStudy, discover_studies, group_studies
 from shared.runtime.errors import InputError
 from shared.study import LoadedStudy
 
@@ -21,6 +21,7 @@ class StudySource:
       load: reads the headers of one study.
       row_ids: rows in the order of the sample submission, if there is one.
       challenge: the tables of a challenge part; None for a folder.
+      files: what became of every file of a folder; None for a challenge part or a prepared store.
     """
 
     kind: Literal["challenge", "folder"]
@@ -29,6 +30,7 @@ class StudySource:
     load: Callable[[str], LoadedStudy]
     row_ids: tuple[str, ...] | None = None
     challenge: Challenge | None = None
+    files: FileCounts | None = None
 
 
 def open_source(path: Path, part: Part | None = None) -> StudySource:
@@ -46,7 +48,8 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
         store = Store.find(path)
         if store is not None:
             return _folder_source(group_studies(store.source, store.folder_readings()))
-        return _folder_source(discover_studies(path))
+        found = discover_studies(path)
+        return replace(_folder_source(found.studies), files=found.files)
     data = Challenge.open(path, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")

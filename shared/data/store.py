@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from shared.dicom.reader import MAX_SIDE_PX, READER_VERSION, FileReading, Header, HeaderReading
+from shared.dicom.header import MAX_SIDE_PX, Header
+from shared.dicom.reader import READER_VERSION, FileReading, HeaderReading
+from shared.dicom.views import Acquisition
 from shared.geometry import Plane
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, read_json, write_json, write_text
 from shared.study import StoredPixels
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 STORE_FILE: Final = "store.json"
 STUDIES: Final = "studies"
 MAX_JSON_BYTES: Final = 256 * 2**20
@@ -212,8 +214,8 @@ def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str
         "instance_number": header.instance_number,
         "study_uid": header.study_uid,
         "series_uid": header.series_uid,
-        "description": header.description,
-        "times_ms": [header.repetition_time_ms, header.echo_time_ms, header.inversion_time_ms],
+        "acquisition": header.acquisition.to_json(),
+        "compared": [header.frame_of_reference, header.description, header.patient],
         "plane": [*plane.origin_mm, *plane.row_dir, *plane.col_dir, *plane.spacing_mm],
         "shape": list(header.shape),
         "pixels": [place.offset, place.crc32, place.problem.removeprefix(start)],
@@ -228,7 +230,7 @@ def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, An
     }  # fmt: skip
     checksum = _checksum({**body, "files": entries})
     head = json.dumps({"checksum": checksum, **body}).removesuffix("}")
-    # One line per file. A file may give a time as NaN, so this is JSON as Python reads it.
+    # One line per file.
     files = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(path, f'{head}, "files": [\n{files}\n]}}\n')
 
@@ -273,13 +275,13 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
         raise ValueError(f"{entry['name']} lies outside its pixel file")
     plane = [float(v) for v in entry["plane"]]
     (x, y, z), (rx, ry, rz), (cx, cy, cz), (dy, dx) = plane[0:3], plane[3:6], plane[6:9], plane[9:]
-    repetition, echo, inversion = entry["times_ms"]
+    frame_of_reference, description, patient = entry["compared"]
     header = Header(
         path=path, study_uid=entry["study_uid"], series_uid=entry["series_uid"],
         instance_number=int(entry["instance_number"]), shape=(int(rows), int(columns)),
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
-        description=entry["description"],
-        repetition_time_ms=repetition, echo_time_ms=echo, inversion_time_ms=inversion,
+        acquisition=Acquisition.from_json(entry["acquisition"]),
+        frame_of_reference=frame_of_reference, description=description, patient=patient,
         stored=StoredPixels(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
     )  # fmt: skip
     return path, header

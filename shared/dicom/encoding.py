@@ -12,7 +12,8 @@ from typing import Any, Final
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from shared.dicom.reader import Header, read_header_and_tags
+from shared.dicom.header import Header
+from shared.dicom.reader import read_header_and_tags
 from shared.runtime.errors import InputError
 
 # Tags that code written for other data may rely on; this project needs none of them.

@@ -2,13 +2,12 @@
 
 It treats every file as hostile: it bounds sizes before it allocates, refuses deflated files (200 KB can expand to 650
 MB before the first tag is seen), never prints or iterates data sets, and turns whatever pydicom or a decoder raises
-into one `InputError` that names the file. It never reads patient tags.
+into one `InputError` that names the file.
 """
 
 import functools
 import hashlib
 import io
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,53 +20,18 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
-from pydicom.uid import UID
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
+from shared.dicom.scan import is_bare_dataset
 from shared.dicom.stored_pixels import stored_pixels
-from shared.dicom.tags import tag_value
-from shared.geometry import Plane
 from shared.runtime.errors import InputError
-from shared.study import Slice, StoredPixels
 
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 1
+READER_VERSION: Final = 2
 MAX_FILE_BYTES: Final = 256 * 2**20
-MAX_SIDE_PX: Final = 4096
-# Limits of plausible geometry: pixel size, field of view, distance from the isocentre.
-SPACING_MM: Final = (0.05, 10.0)
-MAX_FIELD_MM: Final = 1500.0
-MAX_ORIGIN_MM: Final = 5000.0
-
-_UID = re.compile(r"[0-9.]{1,64}")
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
-_HEADER_TAGS: Final = [
-    "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber", "SeriesDescription", "ProtocolName",
-    "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
-    "RepetitionTime", "EchoTime", "InversionTime", "SpacingBetweenSlices", "SliceThickness",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of one file; absent optional tags are None or empty. `stored` is set if a prepared store holds it."""
-
-    path: Path
-    study_uid: str | None
-    series_uid: str | None
-    instance_number: int
-    plane: Plane
-    shape: tuple[int, int]
-    description: str
-    repetition_time_ms: float | None
-    echo_time_ms: float | None
-    inversion_time_ms: float | None
-    stored: StoredPixels | None = None
-
-    def to_slice(self) -> Slice:
-        return Slice(
-            path=self.path, instance_number=self.instance_number, plane=self.plane, shape=self.shape, stored=self.stored
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,33 +54,18 @@ class FileReading:
 HeaderReading: TypeAlias = tuple[Path, Header | InputError]
 
 
-class NoPlaneError(InputError):
-    """The file is a DICOM image, but its header gives the slice no usable place in the patient."""
-
-
-class NoImageError(InputError):
-    """The file is a DICOM object of a kind without pixels: DICOMDIR, report, presentation state, PDF."""
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM preamble; a cheap test that opens nothing else."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, described: bool = False) -> Header:
     """Reads one file's header without its pixels.
 
     Raises:
       InputError: when the file is no DICOM image of one frame with a plane, or its sizes are out of bounds.
     """
-    return read_header_and_tags(path)[0]
+    return read_header_and_tags(path, described=described)[0]
 
 
-def read_header_and_tags(path: Path, tags: Sequence[str] = ()) -> tuple[Header, pydicom.Dataset]:
+def read_header_and_tags(
+    path: Path, tags: Sequence[str] = (), *, described: bool = False
+) -> tuple[Header, pydicom.Dataset]:
     """Reads one file's header, and a data set that holds the elements named in `tags` where the file has them.
 
     The file is read to its end only when "PixelData" is among the tags; the pixels are not decoded.
@@ -124,13 +73,14 @@ def read_header_and_tags(path: Path, tags: Sequence[str] = ()) -> tuple[Header, 
     Raises:
       InputError: as `read_header` does; a file that ends within its encapsulated pixels too when those are asked for.
     """
-    dataset = _dataset(path, stop_before_pixels="PixelData" not in tags, tags=[*_HEADER_TAGS, *tags])
-    return _header_of(path, dataset), dataset
+    wanted = [*HEADER_TAGS, *(DESCRIBING_TAGS if described else ()), *tags]
+    dataset = _dataset(path, stop_before_pixels="PixelData" not in tags, tags=wanted)
+    return _header_of(path, dataset, described=described), dataset
 
 
-def read_headers(paths: Iterable[Path]) -> list[HeaderReading]:
+def read_headers(paths: Iterable[Path], *, described: bool = False) -> list[HeaderReading]:
     """The header of each file, or the error in its place."""
-    return [(path, _attempt(functools.partial(read_header, path))) for path in paths]
+    return [(path, _attempt(functools.partial(read_header, path, described=described))) for path in paths]
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:  # [rows, columns]
@@ -149,16 +99,16 @@ def read_raw_pixels(path: Path) -> NDArray[np.float32]:  # [rows, columns]
         return _in_units(_decoded(path, dataset), dataset)
 
 
-def read_file(path: Path) -> FileReading:
+def read_file(path: Path, *, described: bool = False) -> FileReading:
     """Reads, hashes and parses one file once for both header and pixels. Never raises for a bad file."""
     content = _attempt(lambda: _content(path))
     if isinstance(content, InputError):
         return FileReading(path=path, sha256="", header=content, pixels=content)
     whole = _attempt(lambda: _parse(path, content, stop_before_pixels=False))
-    header = whole if isinstance(whole, InputError) else _attempt(lambda: _header_of(path, whole))
+    header = whole if isinstance(whole, InputError) else _attempt(lambda: _header_of(path, whole, described=described))
     if isinstance(header, InputError):
         # The fault may lie behind the header: pydicom returns nothing of a file that ends within its pixels.
-        header = _attempt(lambda: _header_of(path, _parse(path, content, stop_before_pixels=True, tags=_HEADER_TAGS)))
+        header = _attempt(lambda: _header_of(path, _parse(path, content, stop_before_pixels=True), described=described))
     return FileReading(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -183,7 +133,7 @@ def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
 
 def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, columns]
     """The pixels as stored."""
-    _bounded_shape(path, dataset)
+    bounded_shape(path, dataset)
     pixels = stored_pixels(dataset)
     if pixels.ndim != 2:
         raise InputError(f"{path}: expected one grey image [rows, columns], got shape {pixels.shape}")
@@ -191,7 +141,9 @@ def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, co
 
 
 def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
-    pixels = np.asarray(apply_rescale(stored, dataset), dtype=np.float32)
+    # A slope of 0 would turn every slice black; it stands for a rescaling that nobody filled in.
+    rescaled = stored if dataset.get("RescaleSlope") == 0 else apply_rescale(stored, dataset)
+    pixels = np.asarray(rescaled, dtype=np.float32)
     return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 
@@ -243,98 +195,32 @@ def _parse(
     path: Path, content: bytes, *, stop_before_pixels: bool, tags: Sequence[str] | None = None
 ) -> pydicom.Dataset:
     with _foreign(path, "cannot be read as DICOM"):
-        if content[128:132] != b"DICM":
+        bare = content[128:132] != b"DICM"
+        if bare and not is_bare_dataset(content[:132]):
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
         file = io.BytesIO(content)
-        if _transfer_syntax(file) in _DEFLATED:
+        if _transfer_syntax(file, start=0 if bare else 132) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         file.seek(0)
         wanted = None if tags is None else list(tags)
-        return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted)
+        # Forced only for what begins like a data set: pydicom would take any text for one.
+        dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
+        if bare and "TransferSyntaxUID" not in dataset.file_meta:  # decoders ask for it; a bare data set is not encoded
+            implicit = dataset.original_encoding[0]
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return dataset
 
 
-def _transfer_syntax(content: io.BytesIO) -> str:
+def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
     """Read from the file meta group alone, which is never compressed."""
-    content.seek(132)
+    content.seek(start)
     meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
     return str(meta.get("TransferSyntaxUID", ""))
 
 
-def _header_of(path: Path, dataset: pydicom.Dataset) -> Header:
+def _header_of(path: Path, dataset: pydicom.Dataset, *, described: bool = False) -> Header:
     with _foreign(path, "unusable DICOM header"):  # values of any shape hide behind any tag
-        return _header(path, dataset)
-
-
-def _header(path: Path, dataset: pydicom.Dataset) -> Header:
-    missing = [
-        t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not tag_value(dataset, t)
-    ]
-    if missing:
-        kind = NoPlaneError if _may_be_image(dataset) else NoImageError
-        raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
-    orientation = [float(v) for v in tag_value(dataset, "ImageOrientationPatient")]
-    row_dir, col_dir = np.array(orientation[:3]), np.array(orientation[3:])
-    try:
-        plane = Plane.from_arrays(
-            origin_mm=[float(v) for v in tag_value(dataset, "ImagePositionPatient")],
-            row_dir=row_dir, col_dir=col_dir,
-            spacing_mm=[float(v) for v in tag_value(dataset, "PixelSpacing")],
-        )  # fmt: skip
-    except ValueError as error:
-        raise NoPlaneError(f"{path}: {error}") from error
-    shape = _bounded_shape(path, dataset)
-    field_mm = max(n * s for n, s in zip(shape, plane.spacing_mm, strict=True))
-    small, large = min(plane.spacing_mm), max(plane.spacing_mm)
-    if small < SPACING_MM[0] or large > SPACING_MM[1] or field_mm > MAX_FIELD_MM:
-        raise InputError(
-            f"{path}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
-        )
-    if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
-        raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
-    description = " ".join(str(tag_value(dataset, tag) or "") for tag in ("SeriesDescription", "ProtocolName")).strip()
-    return Header(
-        path=path,
-        study_uid=_uid(path, tag_value(dataset, "StudyInstanceUID")),
-        series_uid=_uid(path, tag_value(dataset, "SeriesInstanceUID")),
-        instance_number=int(tag_value(dataset, "InstanceNumber") or 0),
-        plane=plane,
-        shape=shape,
-        description=description,
-        repetition_time_ms=_number(tag_value(dataset, "RepetitionTime")),
-        echo_time_ms=_number(tag_value(dataset, "EchoTime")),
-        inversion_time_ms=_number(tag_value(dataset, "InversionTime")),
-    )
-
-
-def _may_be_image(dataset: pydicom.Dataset) -> bool:
-    """False for an object without rows whose SOP class is not an image. A truncated image still has an image class."""
-    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-    return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
-
-
-def _bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:
-    rows, columns = int(tag_value(dataset, "Rows") or 0), int(tag_value(dataset, "Columns") or 0)
-    frames = int(tag_value(dataset, "NumberOfFrames") or 1)
-    if frames != 1:
-        raise InputError(f"{path}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
-    if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
-        raise InputError(f"{path}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
-    return rows, columns
-
-
-def _uid(path: Path, value: object) -> str | None:
-    if value is None or str(value) == "":
-        return None
-    if not _UID.fullmatch(str(value)):
-        raise InputError(f"{path}: malformed UID; expected digits and dots, at most 64 characters")
-    return str(value)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return None if value is None or value == "" else float(value)
-    except (TypeError, ValueError):
-        return None
+        return header_of(path, dataset, described=described)
 
 
 def _short(error: Exception) -> str:

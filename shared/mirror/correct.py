@@ -4,8 +4,8 @@ This needs no points, so it works on unlabelled data too (see `shared.mirror.fit
 `as_shown` returns it (docs/adr/0009).
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -21,15 +21,19 @@ from shared.study import Series, Slice, Study
 # A quick look reads this many slices of each series.
 _QUICK_AXIAL: Final = 12
 _QUICK_SAGITTAL: Final = 7
+_DISPLACED: Final = (
+    "lies {:.0f} mm to the patient's {} of where the sagittal series put it; it was moved back to find and grade levels"
+)
 _MIRRORED: Final = (
     "is mirrored against the sagittal series; its sides are taken from what it shows, not from its header"
 )
 
 
-def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
-    """The study with the planes of mirrored axial series flipped, so that left is left again, and their ids.
+def corrected(study: Study) -> "OrientedStudy":
+    """The study with the planes of axial series put where the sagittal ones show that they lie.
 
-    Reads only some slices of each series. Series that cannot be read or compared stay as they are.
+    Mirrored series are flipped, so that left is left again; displaced ones are moved sideways. Reads only some slices
+    of each series. Series that cannot be read or compared stay as they are.
     """
     read: dict[str, Pictures] = {}
 
@@ -38,8 +42,10 @@ def unmirrored(study: Study) -> tuple[Study, tuple[str, ...]]:
             read[series.series_id] = _pictures(series)
         return read[series.series_id]
 
-    turned = [s.series_id for s in study.of_view(View.AXIAL_T2) if fit_study(study, s, pictures).is_surely_mirrored]
-    return (with_turned(study, turned), tuple(turned)) if turned else (study, ())
+    fits = {s.series_id: fit_study(study, s, pictures) for s in study.of_view(View.AXIAL_T2)}
+    turned = tuple(series_id for series_id, fit in fits.items() if fit.is_surely_mirrored)
+    moved = {k: fit.displacement_mm for k, fit in fits.items() if k not in turned and fit.displacement_mm}
+    return OrientedStudy(given=study, study=with_moved(with_turned(study, turned), moved), turned=turned, moved=moved)
 
 
 def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures]) -> Fit:
@@ -62,30 +68,58 @@ def fit_study(study: Study, axial: Series, pictures: Callable[[Series], Pictures
 
 def with_turned(study: Study, series_ids: Collection[str]) -> Study:
     """The study with the planes of the given series flipped, so that left and right change places."""
+    if not series_ids:
+        return study
     return replace(study, series=tuple(_turned(s) if s.series_id in series_ids else s for s in study.series))
+
+
+def with_moved(study: Study, displacement_mm: Mapping[str, float]) -> Study:
+    """The study with the given series moved back to the patient's right by their displacement."""
+    if not displacement_mm:
+        return study
+
+    def moved(item: Slice, series_id: str) -> Slice:
+        origin_mm = np.asarray(item.plane.origin_mm) - displacement_mm[series_id] * LEFT
+        x, y, z = (float(v) for v in origin_mm)
+        return replace(item, plane=replace(item.plane, origin_mm=(x, y, z)))
+
+    series = (
+        replace(s, slices=tuple(moved(item, s.series_id) for item in s.slices)) if s.series_id in displacement_mm else s
+        for s in study.series
+    )
+    return replace(study, series=tuple(series))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrientedStudy:
-    """A study whose sides follow its pixels.
+    """A study whose axial series lie where its pixels show them.
 
     Attributes:
       given: the study according to its headers.
-      study: the study for both stages, with the planes of mirrored axial series flipped.
-      turned: ids of those series.
+      study: the study for both stages, with the planes of mirrored axial series flipped and of displaced ones moved.
+      turned: ids of the mirrored series.
+      moved: displacement of the displaced ones towards the patient's left, in mm.
     """
 
     given: Study
     study: Study
     turned: tuple[str, ...] = ()
+    moved: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        return tuple(f"study {self.given.study_id} series {s}: {_MIRRORED}" for s in self.turned)
+        study = f"study {self.given.study_id}"
+        return (
+            *(f"{study} series {s}: {_MIRRORED}" for s in self.turned),
+            *(
+                f"{study} series {s}: {_DISPLACED.format(abs(mm), 'left' if mm > 0 else 'right')}"
+                for s, mm in self.moved.items()
+            ),
+        )
 
     def as_given(self, item: Localization) -> Localization:
         """The same pixel at the header's position in millimetres, which is what output files hold."""
-        series = self.given.get(item.series_id) if item.series_id in self.turned else None
+        series = self.given.get(item.series_id) if {item.series_id} & {*self.turned, *self.moved} else None
         found = series.by_instance(item.instance_number) if series else None
         if found is None:
             return item
@@ -95,8 +129,7 @@ class OrientedStudy:
 
 def as_shown(study: Study, *, look: bool = True) -> OrientedStudy:
     """The study with its sides as its pixels show them, or without `look` as its headers say."""
-    corrected, turned = unmirrored(study) if look else (study, ())
-    return OrientedStudy(given=study, study=corrected, turned=turned)
+    return corrected(study) if look else OrientedStudy(given=study, study=study)
 
 
 def _turned(series: Series) -> Series:
@@ -124,7 +157,8 @@ def _pictures(series: Series) -> Pictures:
     result: list[tuple[Slice, Picture]] = []
     for k in quick_look(len(series.slices), series.view):
         try:
-            result.append((series.slices[k], slice_pixels(series.slices[k])))
+            item = series.slices[k].upright()  # left and right are then along its rows
+            result.append((item, slice_pixels(item)))
         except InputError:  # reported where the slice is used
             continue
     return result

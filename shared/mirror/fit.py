@@ -49,6 +49,9 @@ _SHARE: Final = 0.6
 _GAIN: Final = 0.02
 _SURE_GAIN: Final = 0.04
 _USUAL_SLICES: Final = 12
+# A series that fits this much better this far to the side was not scanned where its header says, or the patient moved.
+_LEAST_SLIDE_MM: Final = 6.0
+_SURE_SLIDE_GAIN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +59,22 @@ class Fit:
     """Share of the axial variance that the sagittal series explain, minus the cost of sliding, for each slice.
 
     Each reading lies where it fits best.
+
+    Attributes:
+      slide_mm: how far the direct reading slides for that, towards the patient's left.
+      slide_gain: how much more it explains there than without a slide.
     """
 
     direct: NDArray[np.float64]  # [slices]
     mirrored: NDArray[np.float64]  # [slices]
+    slide_mm: float = 0.0
+    slide_gain: float = 0.0
+
+    @property
+    def displacement_mm(self) -> float:
+        """How far the axial series lies to the patient's left of where the sagittal ones put it; 0 if in doubt."""
+        sure = self.is_enough and abs(self.slide_mm) >= _LEAST_SLIDE_MM and self.slide_gain >= _SURE_SLIDE_GAIN
+        return self.slide_mm if sure else 0.0
 
     @property
     def is_enough(self) -> bool:
@@ -100,8 +115,12 @@ def fit_series(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> Fi
         return Fit(direct=np.empty(0), mirrored=np.empty(0))
     slid = _best_rise_and_drift(explained)
     slid -= _SLIDE_COST * _SLIDES_MM**2 / (_SLIDES_MM**2 + _SLIDE_SCALE_MM**2)
-    best = slid.mean(axis=0).argmax(axis=1)
-    return Fit(direct=slid[:, 0, best[0]], mirrored=slid[:, 1, best[1]])
+    mean = slid.mean(axis=0)  # [2, slides]
+    best = mean.argmax(axis=1)
+    gain = float(mean[0, best[0]] - mean[0, len(_SLIDES_MM) // 2])
+    return Fit(
+        direct=slid[:, 0, best[0]], mirrored=slid[:, 1, best[1]], slide_mm=float(_SLIDES_MM[best[0]]), slide_gain=gain
+    )
 
 
 def _explained_shares(axial: Pictures, sagittal: Pictures, second: Pictures = ()) -> NDArray[np.float64]:

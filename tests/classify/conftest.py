@@ -19,7 +19,7 @@ from shared.data.challenge import Challenge, write_grades
 from shared.detections import Source, write_localizations
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Side, View
-from shared.runtime.run import sha256_of, write_run
+from shared.runtime.run_folder import sha256_of, write_run
 from shared.splits import Splits, make_splits, write_splits
 
 STUDIES = 12

@@ -29,7 +29,7 @@ from shared.jitter import read_jitter
 from shared.labels import Condition, View
 from shared.out_of_fold import OutOfFold
 from shared.runtime.errors import InputError
-from shared.runtime.run import read_run, sha256_of
+from shared.runtime.run_folder import read_run, sha256_of
 from shared.splits import Splits
 from tests.localize.spine_phantom import jittered_truths, sagittal_series
 

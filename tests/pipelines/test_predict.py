@@ -15,12 +15,12 @@ from pipelines.predict import predict_source, to_table, write_prediction_run
 from shared.data.source import open_source
 from shared.detections import Detection, Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level
-from shared.mirror.correct import with_turned
+from shared.mirror.correct import OrientedStudy, with_turned
 from shared.numbering import Numbering
 from shared.probabilities import read_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
-from shared.runtime.run import write_run
+from shared.runtime.run_folder import write_run
 from shared.study import Study
 from tests.dicom_files import write_dicom
 
@@ -114,7 +114,9 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     assert run["rows"] == 75
     assert run["prior_rows"] == 20 + 25 + 20
     assert run["localization_sources"] == {"detected": 10}
-    assert len(run["problems"]) == 3  # study 6: no readable slice, nothing to localize; study 7: one broken file
+    # Study 6 has no readable slice and so nothing to localize; study 7 has one broken file.
+    assert len([text for text in run["problems"] if "come from the prior" not in text]) == 3
+    assert sum("study 5: has no Axial T2 series; its 10 rows" in text for text in run["problems"]) == 1
     record = read_json(out / "studies" / "5.json")
     assert record["findings"][0]["source"] == "model"
     assert record["findings"][0]["localization"]["series_id"] == "51"
@@ -211,13 +213,13 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
             seen.append(study)
             return super().localize(study)
 
-    def turn(study: Study) -> tuple[Study, tuple[str, ...]]:
+    def turn(study: Study) -> OrientedStudy:
         looks.append(study.study_id)
         ids = tuple(s.series_id for s in study.series)
-        return with_turned(study, ids), ids
+        return OrientedStudy(given=study, study=with_turned(study, ids), turned=ids)
 
     looks: list[str] = []
-    monkeypatch.setattr("shared.mirror.correct.unmirrored", turn)
+    monkeypatch.setattr("shared.mirror.correct.corrected", turn)
     loaded = open_source(write_test_part(tmp_path)).load("5")
     prediction = grader_of(TurnedLocalizer(), SeeingClassifier()).predict(loaded)
     assert looks == ["5"]

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import FileReading, read_file, read_pixels
 from shared.labels import FINDINGS, Condition, View
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 from tests.dicom_files import write_dicom
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -108,11 +108,11 @@ def test_a_killed_run_is_refused_and_goes_on(tmp_path: Path, monkeypatch: pytest
     data, store = write_data(tmp_path / "data"), tmp_path / "store"
     left = [8]
 
-    def read_until_killed(path: Path) -> FileReading:
+    def read_until_killed(path: Path, **options: bool) -> FileReading:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return read_file(path)
+        return read_file(path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare_study_module, "read_file", read_until_killed)
@@ -304,9 +304,11 @@ def test_the_png_tree(tmp_path: Path) -> None:
 def test_hostile_identifiers_make_no_path(tmp_path: Path) -> None:
     for number in range(6):
         write_dicom(tmp_path / "export" / f"{number}", StudyInstanceUID="..", ImagePositionPatient=[number, 0, 0])
-    assert "1 problems" in prepare(tmp_path / "export", tmp_path / "store", PrepareOptions(png=True))
-    assert "unsafe name" in read_json(tmp_path / "store/run.json")["problems"][0]
-    assert not list(tmp_path.rglob("*.png"))
+    prepare(tmp_path / "export", tmp_path / "store", PrepareOptions(png=True))
+    (folder,) = (tmp_path / "store" / "png").iterdir()
+    assert re.fullmatch(r"uid-[0-9a-f]{16}", folder.name)
+    assert len(list(folder.rglob("*.png"))) == 6
+    assert {p.name for p in tmp_path.iterdir()} == {"export", "store"}
 
 
 @pytest.fixture(scope="module")

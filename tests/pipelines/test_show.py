@@ -283,7 +283,7 @@ def dicom_folder(folder: Path) -> Path:
 
 def test_any_folder_of_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = dicom_folder(tmp_path / "scan"), tmp_path / "sheet.png"
-    (loaded,) = discover_studies(folder)
+    (loaded,) = discover_studies(folder).studies
     assert main(["show", str(folder), loaded.study.study_id, str(out)]) == 0
     assert "6 slices of 1 series" in capsys.readouterr().out
     (section,) = overview_sheet(loaded.study, Marks()).sections
@@ -293,7 +293,7 @@ def test_any_folder_of_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_unreadable_pixels_are_a_tile_and_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = dicom_folder(tmp_path / "scan"), tmp_path / "sheet.png"
-    (loaded,) = discover_studies(folder)
+    (loaded,) = discover_studies(folder).studies
     damaged = folder / "a2.dcm"
     damaged.write_bytes(damaged.read_bytes()[:-1500])
     assert main(["show", str(folder), loaded.study.study_id, str(out)]) == 0

@@ -41,7 +41,7 @@ def test_view_from_description_orientation_and_echo_time(
     tmp_path: Path, tags: dict[str, Any], view: View | None
 ) -> None:
     write_series(tmp_path, "1.5", **tags)
-    (loaded,) = discover_studies(tmp_path)
+    (loaded,) = discover_studies(tmp_path).studies
     assert [s.view for s in loaded.study.series] == ([view] if view else [])
     assert bool(loaded.problems) == (view is None)
 
@@ -52,7 +52,7 @@ def test_studies_and_series_come_from_headers_not_folders(tmp_path: Path) -> Non
     write_series(tmp_path / "b", "1.7", StudyInstanceUID="1.1", SeriesDescription="sag t1")
     (tmp_path / "a" / "junk.txt").write_text("junk")
     (tmp_path / "a" / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
-    first, second = discover_studies(tmp_path)
+    first, second = discover_studies(tmp_path).studies
     assert [s.series_id for s in first.study.series] == ["1.5", "1.7"]
     assert [s.series_id for s in second.study.series] == ["1.6"]
     assert any("broken" in p for p in first.problems)
@@ -65,7 +65,7 @@ def test_missing_uids_never_merge_folders_and_missing_numbers_are_given(tmp_path
                 tmp_path / patient / "t2" / f"{i}", StudyInstanceUID=None, SeriesInstanceUID=None, InstanceNumber=None,
                 ImagePositionPatient=[4 * i, 0, 0],
             )  # fmt: skip
-    first, second = discover_studies(tmp_path)
+    first, second = discover_studies(tmp_path).studies
     assert [s.study.study_id for s in (first, second)] == ["X", "Y"]
     assert [item.instance_number for item in first.study.series[0].slices] == [1, 2, 3, 4, 5, 6]
     assert "instance numbers repeat" in first.problems[0]
@@ -74,7 +74,7 @@ def test_missing_uids_never_merge_folders_and_missing_numbers_are_given(tmp_path
 def test_an_unreadable_series_of_its_own_is_reported(tmp_path: Path) -> None:
     write_series(tmp_path / "a" / "good", "1.5")
     write_series(tmp_path / "a" / "multi", "1.6", slices=1, NumberOfFrames=20)
-    (loaded,) = discover_studies(tmp_path)
+    (loaded,) = discover_studies(tmp_path).studies
     assert any("20 frames" in problem for problem in loaded.problems)
 
 
@@ -86,7 +86,7 @@ def test_folders_without_any_study(tmp_path: Path) -> None:
 
 
 def test_a_real_export(real_data: Path) -> None:
-    (loaded,) = discover_studies(real_data / "lumbar_study")
+    (loaded,) = discover_studies(real_data / "lumbar_study").studies
     assert {(s.view, len(s.slices)) for s in loaded.study.series} == {
         (View.SAGITTAL_T1, 12), (View.SAGITTAL_T2, 12), (View.AXIAL_T2, 26),
     }  # fmt: skip
@@ -101,6 +101,6 @@ def test_unreadable_files_are_placed_once_a_folder(tmp_path: Path, monkeypatch: 
     compared = []
     common = discover._common
     monkeypatch.setattr(discover, "_common", lambda a, b: compared.append(a) or common(a, b))
-    first, second = discover_studies(tmp_path)
+    first, second = discover_studies(tmp_path).studies
     assert (len(first.problems), len(second.problems)) == (20, 0)
     assert len(compared) == 2  # one folder of broken files, two of studies

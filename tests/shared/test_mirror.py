@@ -16,7 +16,7 @@ from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
 from shared.labels import View
-from shared.mirror.correct import fit_study, unmirrored
+from shared.mirror.correct import OrientedStudy, corrected, fit_study, with_moved
 from shared.mirror.fit import Fit, Pictures, fit_series
 from shared.study import Series, Slice, Study
 
@@ -44,25 +44,37 @@ def _mirror_pixels(study: Study) -> None:
 
 
 def test_a_sound_study_stays_as_it_is(study: Study) -> None:
-    assert unmirrored(study) == (study, ())
+    assert corrected(study) == OrientedStudy(given=study, study=study)
 
 
 def test_a_mirrored_series_gets_the_plane_of_what_it_shows(study: Study) -> None:
     _mirror_pixels(study)
     axial = study.of_view(View.AXIAL_T2)[0]
-    corrected, turned = unmirrored(study)
-    assert turned == (axial.series_id,)
-    for old, new in zip(axial.slices, corrected.of_view(View.AXIAL_T2)[0].slices, strict=True):
+    shown = corrected(study)
+    assert shown.turned == (axial.series_id,)
+    for old, new in zip(axial.slices, shown.study.of_view(View.AXIAL_T2)[0].slices, strict=True):
         first, last = new.plane.to_patient((0, 3)), old.plane.to_patient((old.shape[1] - 1, 3))
         assert first == pytest.approx(last)
         assert new.plane.to_patient((old.shape[1] - 1, 3)) == pytest.approx(old.plane.to_patient((0, 3)))
-    assert corrected.of_view(View.SAGITTAL_T2) == study.of_view(View.SAGITTAL_T2)
+    assert shown.study.of_view(View.SAGITTAL_T2) == study.of_view(View.SAGITTAL_T2)
 
 
 def test_without_sagittal_slices_nothing_is_known(study: Study) -> None:
     _mirror_pixels(study)
     alone = Study(study_id=study.study_id, series=study.of_view(View.AXIAL_T2))
-    assert unmirrored(alone) == (alone, ())
+    assert corrected(alone).study is alone
+
+
+@pytest.mark.parametrize("shift_mm", [12.0, -14.0])
+def test_a_displaced_axial_series_is_moved_back(study: Study, shift_mm: float) -> None:
+    axial = study.of_view(View.AXIAL_T2)[0]
+    displaced = with_moved(study, {axial.series_id: -shift_mm})
+    shown = corrected(displaced)
+    assert shown.moved[axial.series_id] == pytest.approx(shift_mm, abs=4)
+    side = "left" if shift_mm > 0 else "right"
+    assert f"to the patient's {side}" in shown.problems[0]
+    back = shown.study.of_view(View.AXIAL_T2)[0].slices[0].plane.origin_mm
+    assert back == pytest.approx(axial.slices[0].plane.origin_mm, abs=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

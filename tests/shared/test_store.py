@@ -15,8 +15,9 @@ from shared.data import store as store_module
 from shared.data.challenge import Challenge, Part
 from shared.data.source import open_source
 from shared.data.store import STORE_FILE, Store, record_path
+from shared.dicom.header import Header
 from shared.dicom.pixels import slice_pixels
-from shared.dicom.reader import Header, read_pixels
+from shared.dicom.reader import read_pixels
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
 from shared.study import Slice
@@ -212,10 +213,10 @@ def test_other_versions_and_unfinished_stores_are_refused(
     Store.open_any(small[1])[0].write(finished=True)
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "READER_VERSION", 99)
-        with pytest.raises(InputError, match="version 1 of the DICOM reader"):
+        with pytest.raises(InputError, match="version 2 of the DICOM reader"):
             Challenge.open(small[1], "test")
     path.write_text(json.dumps(read_json(path) | {"format": 0}))
-    with pytest.raises(InputError, match="format 1, got 0"):
+    with pytest.raises(InputError, match="format 2, got 0"):
         open_source(small[1])
 
 

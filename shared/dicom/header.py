@@ -1,0 +1,219 @@
+"""A DICOM data set -> the header of one slice: its plane in patient space, its identifiers and how it was acquired.
+
+Values of any shape hide behind any tag, so whatever is read here is checked before it is used. Free text leaves only as
+known terms and digests. Of the patient only PatientID is read, and four digits of its digest are kept: enough to tell
+two patients under one study UID apart, too few to find a patient by.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.uid import UID
+
+from shared.dicom.tags import tag_value
+from shared.dicom.views import IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
+from shared.dicom.vocabulary import terms_in
+from shared.geometry import ORIENTATION_TOLERANCE, Plane
+from shared.runtime.errors import InputError
+from shared.study import Slice, StoredPixels
+
+MAX_SIDE_PX: Final = 4096
+# Limits of plausible geometry: pixel size, field of view, distance from the isocentre.
+SPACING_MM: Final = (0.05, 10.0)
+MAX_FIELD_MM: Final = 1500.0
+MAX_ORIGIN_MM: Final = 5000.0
+
+# Scanners write directions with about six decimals, some exporters with two. Up to here they are made orthonormal.
+DIRECTION_TOLERANCE: Final = 0.02
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_MODALITY = re.compile(r"[A-Z]{2,16}")
+
+HEADER_TAGS: Final = [
+    "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber",
+    "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+]  # fmt: skip
+# What tells the series of a plain folder apart; a challenge's tables say it.
+DESCRIBING_TAGS: Final = [
+    "Modality", "SOPClassUID", "ImageType", "ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime",
+    "FlipAngle", "SeriesDescription", "ProtocolName", "BodyPartExamined", "FrameOfReferenceUID", "PatientID",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The header of one file.
+
+    Attributes:
+      study_uid, series_uid: None where absent; those that are no DICOM UIDs are replaced by a digest.
+      acquisition, frame_of_reference, description, patient: only when the header was read with `described`; the last
+        two are digests of SeriesDescription and PatientID, for comparison.
+      stored: set if a prepared store holds the file.
+    """
+
+    path: Path
+    study_uid: str | None
+    series_uid: str | None
+    instance_number: int
+    plane: Plane
+    shape: tuple[int, int]
+    acquisition: Acquisition = NOT_DESCRIBED
+    frame_of_reference: str | None = None
+    description: str = ""
+    patient: str = ""
+    stored: StoredPixels | None = None
+
+    def to_slice(self) -> Slice:
+        return Slice(
+            path=self.path, instance_number=self.instance_number, plane=self.plane, shape=self.shape, stored=self.stored
+        )
+
+
+class NoPlaneError(InputError):
+    """The file is a DICOM image, but its header gives the slice no usable place in the patient."""
+
+
+class NoImageError(InputError):
+    """The file is a DICOM object of a kind without pixels: DICOMDIR, report, presentation state, PDF."""
+
+
+def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool) -> Header:
+    """The header of a parsed file; `described` also fills what tells the series of a plain folder apart.
+
+    Raises:
+      InputError: for several frames, no plane, or values out of bounds. Foreign values may raise anything else.
+    """
+    missing = [
+        t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not tag_value(dataset, t)
+    ]
+    if missing:
+        if tag_value(dataset, "NumberOfFrames") not in (None, 1):
+            bounded_shape(path, dataset)  # says that there are several frames, whose places lie elsewhere
+        kind = NoPlaneError if _may_be_image(dataset) else NoImageError
+        raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
+    row_dir, col_dir = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))
+    try:
+        plane = Plane.from_arrays(
+            origin_mm=_numbers(tag_value(dataset, "ImagePositionPatient")),
+            row_dir=row_dir, col_dir=col_dir,
+            spacing_mm=_numbers(tag_value(dataset, "PixelSpacing")),
+        )  # fmt: skip
+    except ValueError as error:
+        raise NoPlaneError(f"{path}: {error}") from error
+    shape = bounded_shape(path, dataset)
+    field_mm = max(n * s for n, s in zip(shape, plane.spacing_mm, strict=True))
+    small, large = min(plane.spacing_mm), max(plane.spacing_mm)
+    if small < SPACING_MM[0] or large > SPACING_MM[1] or field_mm > MAX_FIELD_MM:
+        raise InputError(
+            f"{path}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
+        )
+    if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
+        raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
+    return Header(
+        path=path,
+        study_uid=_uid(tag_value(dataset, "StudyInstanceUID")),
+        series_uid=_uid(tag_value(dataset, "SeriesInstanceUID")),
+        instance_number=_integer(tag_value(dataset, "InstanceNumber")),
+        plane=plane,
+        shape=shape,
+        **(_description(dataset) if described else {}),
+    )
+
+
+def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
+    """What a described header holds besides. Free text leaves only as known terms and digests."""
+    text, protocol, region, patient = (
+        str(tag_value(dataset, tag) or "")
+        for tag in ("SeriesDescription", "ProtocolName", "BodyPartExamined", "PatientID")
+    )
+    modality = str(tag_value(dataset, "Modality") or "")
+    return {
+        "acquisition": Acquisition(
+            modality=modality if _MODALITY.fullmatch(modality) else "unknown" if modality else "",
+            sop_class=_uid(tag_value(dataset, "SOPClassUID")) or "",
+            image_type=tuple(word for word in _words(dataset, "ImageType") if word in IMAGE_TYPES),
+            sequence=frozenset(_words(dataset, "ScanningSequence")) & SEQUENCES,
+            repetition_ms=_number(tag_value(dataset, "RepetitionTime")),
+            echo_ms=_number(tag_value(dataset, "EchoTime")),
+            inversion_ms=_number(tag_value(dataset, "InversionTime")),
+            flip_deg=_number(tag_value(dataset, "FlipAngle")),
+            terms=terms_in(text),
+            protocol_terms=terms_in(f"{protocol} {region}"),
+        ),
+        "frame_of_reference": _uid(tag_value(dataset, "FrameOfReferenceUID")),
+        "description": _digest(text, 12),
+        "patient": _digest(patient, 4),
+    }
+
+
+def _words(dataset: pydicom.Dataset, keyword: str) -> list[str]:
+    value = tag_value(dataset, keyword)
+    return [str(v).strip().upper() for v in ([value] if isinstance(value, str) else value or ())]
+
+
+def _directions(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Row and column direction; exactly orthonormal when they are so within `DIRECTION_TOLERANCE`, else as they are."""
+    row, column = np.array(values[:3]), np.array(values[3:])
+    off = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
+    if not ORIENTATION_TOLERANCE < off <= DIRECTION_TOLERANCE:
+        return row, column
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    return row, column / np.linalg.norm(column)
+
+
+def _numbers(value: Any) -> list[float]:
+    """Several decimals, also from a tag that was written as text: backslashes between them, commas for points."""
+    parts = value.split("\\") if isinstance(value, str) else value
+    return [float(part.replace(",", ".") if isinstance(part, str) else part) for part in parts]
+
+
+def _integer(value: Any) -> int:
+    """A whole number of at most nine digits, 0 for anything else: slices are then numbered by position."""
+    text = str(value).strip()
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 0
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits] if text else ""
+
+
+def _may_be_image(dataset: pydicom.Dataset) -> bool:
+    """False for an object without rows whose SOP class is not an image. A truncated image still has an image class."""
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
+
+
+def bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:
+    """Rows and columns of the one frame; raises `InputError` for several frames or sizes out of bounds."""
+    rows, columns = int(tag_value(dataset, "Rows") or 0), int(tag_value(dataset, "Columns") or 0)
+    frames = int(tag_value(dataset, "NumberOfFrames") or 1)
+    if frames != 1:
+        raise InputError(f"{path}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
+    if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
+        raise InputError(f"{path}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
+    return rows, columns
+
+
+def _uid(value: object) -> str | None:
+    """A UID is only compared and named: one with letters becomes a digest, which no path or name can hide in."""
+    if value is None or str(value) == "":
+        return None
+    text = str(value)
+    return text if _UID.fullmatch(text) and text.strip(".") else f"uid-{_digest(text, 16)}"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = math.nan if value is None or value == "" else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

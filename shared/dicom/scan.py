@@ -1,0 +1,83 @@
+"""Every file below a folder: which may be DICOM, which are not, and which cannot even be opened."""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shared.runtime.errors import InputError
+
+_HEAD_BYTES: Final = 132
+# A data set without the preamble begins with file meta information or with the identifying group.
+_FIRST_GROUPS: Final = (0x0002, 0x0008)
+_LONGEST_FIRST_VALUE: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderScan:
+    """The files below a folder, in order of their paths.
+
+    Attributes:
+      dicom: files that begin like DICOM.
+      other: how many files do not.
+      closed: files and folders that cannot be opened or listed, with the reason.
+    """
+
+    dicom: tuple[Path, ...]
+    other: int
+    closed: tuple[tuple[Path, InputError], ...]
+
+
+def scan_folder(folder: Path) -> FolderScan:
+    """Looks at every file below a folder. Links are followed; a folder that is reached twice counts once."""
+    dicom: list[Path] = []
+    closed: list[tuple[Path, InputError]] = []
+    other = 0
+    for path in sorted(_files(folder, closed)):
+        try:
+            found = begins_like_dicom(path)
+        except OSError as error:
+            closed.append((path, InputError(f"{path}: cannot be opened ({error.strerror or type(error).__name__})")))
+            continue
+        if found:
+            dicom.append(path)
+        else:
+            other += 1
+    return FolderScan(dicom=tuple(dicom), other=other, closed=tuple(closed))
+
+
+def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        path = Path(str(error.filename))
+        closed.append((path, InputError(f"{path}: cannot be listed ({error.strerror or type(error).__name__})")))
+
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link back to where we have been
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in names if (path := Path(here) / name).is_file() or path.is_symlink())
+
+
+def begins_like_dicom(path: Path) -> bool:
+    """Whether a regular file begins like DICOM; raises `OSError` when it cannot be opened."""
+    if not path.is_file():  # a pipe would block, and a link may lead nowhere
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return head[128:] == b"DICM" or is_bare_dataset(head)
+
+
+def is_bare_dataset(head: bytes) -> bool:
+    """Whether bytes begin a little-endian data set without preamble, as some archives write it."""
+    if len(head) < _HEAD_BYTES:
+        return False
+    group, _, first = struct.unpack_from("<HHI", head)
+    if group not in _FIRST_GROUPS:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or first <= _LONGEST_FIRST_VALUE

@@ -1,0 +1,249 @@
+"""Which view a series is, decided from how it was acquired first and from the words of its description second.
+
+Every rule that takes part in a decision leaves a reason in words, so that `lumbar` can say why a series is used or not.
+Times are in ms. The limits on them are those of spin-echo spine protocols at 1.5 and 3 T.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, Literal, Self
+
+from shared.dicom.vocabulary import Term
+from shared.labels import View
+
+# A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
+MIN_SLICES: Final = 5
+# A lumbar series is planned on some 280 mm; larger fields are localizers or whole spines.
+USUAL_FIELD_MM: Final = 400.0
+# Spin echo: T1 has a short echo and a short repetition, T2 a long echo, proton density a short echo and a long
+# repetition. An inversion that nulls fat (STIR) makes fluid bright whatever the echo; one that nulls fluid (T1 FLAIR)
+# shows T1.
+T1_MAX_ECHO: Final = 40.0
+T2_MIN_ECHO: Final = 60.0
+T1_MAX_REPETITION: Final = 1200.0
+LONG_REPETITION: Final = 1500.0
+STIR_INVERSION: Final = (80.0, 300.0)
+FLAIR_INVERSION: Final = (400.0, 1300.0)
+# A series with this much doubt is used only when there is none better of its view.
+DOUBTFUL: Final = 2.0
+_MR_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"})
+# Values of ImageType (PS3.3 C.8.3.1.1.1 and vendors' own) of pictures that were computed or show no anatomy.
+_COMPUTED: Final = {
+    "ADC": "a diffusion map", "TRACEW": "a diffusion image", "DIFFUSION": "a diffusion image",
+    "MPR": "a reformation", "REFORMATTED": "a reformation", "PROJECTION IMAGE": "a projection", "MIP": "a projection",
+    "SUBTRACT": "a subtraction", "SUBTRACTION": "a subtraction", "SUB": "a subtraction", "PHASE MAP": "a phase image",
+    "P": "a phase image", "PHASE": "a phase image", "R": "a real-part image", "I": "an imaginary-part image",
+    "LOCALIZER": "a localizer", "REFERENCE": "a reference image", "SCREEN SAVE": "a screen shot",
+    "F": "the fat part of a Dixon series", "FAT": "the fat part of a Dixon series",
+    "OPP_PHASE": "the opposed-phase part of a Dixon series", "OP": "the opposed-phase part of a Dixon series",
+    "FAT_FRACTION": "a map of fat fractions",
+}  # fmt: skip
+
+# The only words of ImageType and ScanningSequence that are kept of a header.
+IMAGE_TYPES: Final = frozenset(_COMPUTED) | {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY"}
+SEQUENCES: Final = frozenset({"SE", "IR", "GR", "EP", "RM"})
+
+Weighting = Literal["T1", "T2", "proton density", "T2*"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquisition:
+    """How one slice was made; empty or None where its header does not say. Times in ms, angles in degrees.
+
+    Attributes:
+      sequence: values of ScanningSequence: SE, IR, GR, EP, RM.
+      terms: what the series' own description names.
+      protocol_terms: what the name of the exam's protocol and the body part name.
+    """
+
+    modality: str = ""
+    sop_class: str = ""
+    image_type: tuple[str, ...] = ()
+    sequence: frozenset[str] = frozenset()
+    repetition_ms: float | None = None
+    echo_ms: float | None = None
+    inversion_ms: float | None = None
+    flip_deg: float | None = None
+    terms: frozenset[Term] = frozenset()
+    protocol_terms: frozenset[Term] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values; `from_json` reads them back equal."""
+        return {
+            "modality": self.modality,
+            "sop_class": self.sop_class,
+            "image_type": list(self.image_type),
+            "sequence": sorted(self.sequence),
+            "times": [self.repetition_ms, self.echo_ms, self.inversion_ms, self.flip_deg],
+            "terms": sorted(t.name for t in self.terms),
+            "protocol_terms": sorted(t.name for t in self.protocol_terms),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises `KeyError`, `TypeError` or `ValueError` for anything that `to_json` did not write."""
+        repetition, echo, inversion, flip = (None if v is None else float(v) for v in value["times"])
+        return cls(
+            modality=str(value["modality"]), sop_class=str(value["sop_class"]),
+            image_type=tuple(map(str, value["image_type"])), sequence=frozenset(map(str, value["sequence"])),
+            repetition_ms=repetition, echo_ms=echo, inversion_ms=inversion, flip_deg=flip,
+            terms=frozenset(Term[t] for t in value["terms"]),
+            protocol_terms=frozenset(Term[t] for t in value["protocol_terms"]),
+        )  # fmt: skip
+
+
+NOT_DESCRIBED: Final = Acquisition()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFacts:
+    """What decides on a series.
+
+    Attributes:
+      acquisitions: one per slice.
+      axis: patient axis that most slices face: 0 sagittal, 1 coronal, 2 axial.
+      field_mm: larger side of the field of view.
+    """
+
+    acquisitions: Sequence[Acquisition]
+    axis: int
+    field_mm: float
+
+    def number(self, of: Callable[[Acquisition], float | None]) -> float | None:
+        """The median over the slices that have the value."""
+        values = [v for v in map(of, self.acquisitions) if v is not None]
+        return median(values) if values else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a series is, and why.
+
+    Attributes:
+      view: None when it is none of the three.
+      score: how well the evidence agrees, higher is better.
+      doubt: what speaks against using the series, 0 for nothing; from `DOUBTFUL` on a better one takes its place.
+      reasons: one per rule that took part.
+    """
+
+    view: View | None
+    score: float
+    doubt: float = 0.0
+    reasons: tuple[str, ...]
+
+
+def judge(facts: SeriesFacts) -> Verdict:
+    """The view of a series, with reasons."""
+    excluded = _exclusion(facts)
+    if excluded:
+        return Verdict(view=None, score=0.0, reasons=(excluded,))
+    weighting, score, reasons = _weighting(facts)
+    plane = ("sagittal", "coronal", "axial")[facts.axis]
+    view = {
+        (0, "T1"): View.SAGITTAL_T1, (0, "T2"): View.SAGITTAL_T2, (2, "T2"): View.AXIAL_T2, (2, "T2*"): View.AXIAL_T2,
+    }.get((facts.axis, weighting or ""))  # fmt: skip
+    kind = weighting or "of unknown contrast (no T1, T2 or STIR in the description, no echo time)"
+    reasons = (f"it is {plane} and {kind}", *reasons)
+    if view is None:
+        return Verdict(view=None, score=0.0, reasons=reasons)
+    doubt, why = _doubts(facts, weighting)
+    return Verdict(view=view, score=score - doubt, doubt=doubt, reasons=(*reasons, *why))
+
+
+def _exclusion(facts: SeriesFacts) -> str:
+    """Why a series cannot be one of the views at all; empty when it may be."""
+    first = facts.acquisitions[0]
+    if first.modality not in ("", "MR"):
+        return f"its modality is {first.modality}, not MR"
+    if first.sop_class and first.sop_class not in _MR_CLASSES:
+        return "its SOP class is not that of an MR image"
+    computed = [_COMPUTED[word] for word in first.image_type if word in _COMPUTED]
+    if computed:
+        return f"it is {computed[0]}, as ImageType says"
+    named = {
+        Term.LOCALIZER: "a localizer", Term.DIFFUSION: "a diffusion series", Term.DERIVED: "computed from other series",
+        Term.MYELOGRAPHY: "a myelogram",
+    }  # fmt: skip
+    for term, what in named.items():
+        if term in first.terms:
+            return f"its description names it {what}"
+    if len(facts.acquisitions) < MIN_SLICES:
+        return f"it has {len(facts.acquisitions)} slices; expected at least {MIN_SLICES}"
+    return "it is coronal" if facts.axis == 1 else ""
+
+
+def _weighting(facts: SeriesFacts) -> tuple[Weighting | None, float, tuple[str, ...]]:
+    """Contrast, how sure it is, and why."""
+    measured, why = _measured_weighting(facts)
+    named, where = _named_weighting(facts.acquisitions[0])
+    if measured is None and named is None:
+        return None, 0.0, ()
+    if measured is None:
+        return named, 2.0, (f"its {where} says {named}",)
+    if named is None:
+        return measured, 2.0, (why,)
+    if named == measured or {named, measured} == {"T2", "T2*"}:
+        return (measured if measured == "T2*" else named), 3.0, (f"its {where} and {why} agree",)
+    return measured, 1.0, (f"its {where} says {named}, but {why} says {measured}",)
+
+
+def _measured_weighting(facts: SeriesFacts) -> tuple[Weighting | None, str]:
+    """Contrast from times and sequence, where they decide; and the times in words."""
+    tr, te = facts.number(lambda a: a.repetition_ms), facts.number(lambda a: a.echo_ms)
+    ti = facts.number(lambda a: a.inversion_ms)
+    if te is None:
+        return None, ""
+    told = f"TE {te:.0f} ms" + ("" if tr is None else f", TR {tr:.0f} ms") + (f", TI {ti:.0f} ms" if ti else "")
+    sequence = facts.acquisitions[0].sequence
+    if "GR" in sequence and "SE" not in sequence:
+        return ("T2*" if te >= 12 else "T1" if te <= 10 else None), f"a gradient echo with {told}"
+    if ti and STIR_INVERSION[0] <= ti <= STIR_INVERSION[1]:
+        return "T2", f"{told} (STIR)"
+    if ti and FLAIR_INVERSION[0] <= ti <= FLAIR_INVERSION[1] and te < T2_MIN_ECHO:
+        return "T1", f"{told} (T1 FLAIR)"
+    if te >= T2_MIN_ECHO:
+        return "T2", told
+    if tr is None:
+        return ("T1" if te <= T1_MAX_ECHO else "proton density"), told
+    if tr <= T1_MAX_REPETITION:
+        return "T1", told
+    return ("proton density" if tr >= LONG_REPETITION else None), told
+
+
+def _named_weighting(acquisition: Acquisition) -> tuple[Weighting | None, str]:
+    """Contrast that the description names, or else the protocol, when it names exactly one."""
+    for terms, where in ((acquisition.terms, "description"), (acquisition.protocol_terms, "protocol")):
+        named: list[Weighting] = []
+        if terms & {Term.T2, Term.STIR}:
+            named.append("T2")
+        if Term.T1 in terms:
+            named.append("T1")
+        if Term.PROTON_DENSITY in terms:
+            named.append("proton density")
+        if Term.T2_STAR in terms and not named:
+            named.append("T2*")
+        if len(named) == 1:
+            return named[0], where
+        if named:
+            return None, where
+    return None, ""
+
+
+def _doubts(facts: SeriesFacts, weighting: Weighting | None) -> tuple[float, tuple[str, ...]]:
+    """What speaks against a series that may still be the best there is."""
+    first = facts.acquisitions[0]
+    doubts: list[tuple[float, str]] = []
+    if facts.field_mm > USUAL_FIELD_MM:
+        doubts.append((2.0, f"its field of {facts.field_mm:.0f} mm is that of a localizer or a whole spine"))
+    if Term.OTHER_REGION in first.terms and Term.LUMBAR not in first.terms:
+        doubts.append((2.0, "its description names another region"))
+    elif Term.OTHER_REGION in first.protocol_terms and Term.LUMBAR not in first.terms | first.protocol_terms:
+        doubts.append((1.0, "the exam's protocol or body part names another region"))
+    if weighting == "T2*":
+        doubts.append((1.0, "it is a gradient echo"))
+    if Term.CONTRAST_AGENT in first.terms:
+        doubts.append((0.5, "it was acquired after contrast agent"))
+    if Term.FAT_SUPPRESSED in first.terms and weighting == "T1":
+        doubts.append((0.5, "its fat is suppressed"))
+    return sum(p for p, _ in doubts), tuple(text for _, text in doubts)

@@ -1,0 +1,112 @@
+"""Files of any exporter -> the studies and series that they are, told by their headers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.dicom.discover import discover_studies
+from shared.labels import View
+from tests.dicom_files import AXIAL, write_dicom
+
+
+def export(folder: Path, slices: int = 6, axis: int = 0, **tags: Any) -> None:
+    """One series; slices 4 mm apart along a patient axis. Tags that end in `_of` give each slice its own value."""
+    for i in range(slices):
+        own: dict[str, Any] = {
+            name.removesuffix("_of"): value(i) if name.endswith("_of") else value for name, value in tags.items()
+        }
+        place = [4.0 * i if k == axis else 0.0 for k in range(3)]
+        values: dict[str, Any] = {"InstanceNumber": i + 1, "ImagePositionPatient": place} | own
+        write_dicom(folder / f"IM{i}", **values)
+
+
+def test_a_uid_per_slice_is_one_series(tmp_path: Path) -> None:
+    export(tmp_path / "t2", SeriesInstanceUID_of=lambda i: f"1.5.{i}")
+    export(tmp_path / "t1", SeriesInstanceUID_of=lambda i: f"1.6.{i}", SeriesDescription="SAG T1")
+    (found,) = discover_studies(tmp_path).studies
+    assert sorted((s.view, len(s.slices)) for s in found.study.series) == [(View.SAGITTAL_T1, 6), (View.SAGITTAL_T2, 6)]
+    assert sum("put together" in problem for problem in found.problems) == 2
+
+
+def test_blocks_of_their_own_are_one_axial_series(tmp_path: Path) -> None:
+    for block in range(5):
+        angle = np.radians(5 + 4 * block)
+        tilt = [1, 0, 0, 0, float(np.cos(angle)), float(-np.sin(angle))]
+        export(
+            tmp_path / str(block), slices=3, axis=2, SeriesInstanceUID=f"1.7.{block}", SeriesDescription="AX T2",
+            ImageOrientationPatient=tilt, ImagePositionPatient_of=lambda i, b=block: [0, 0, 40.0 * b + 4 * i],
+        )  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    (series,) = found.study.series
+    assert (series.view, len(series.slices)) == (View.AXIAL_T2, 15)
+
+
+def test_two_patients_under_one_uid_are_two_studies(tmp_path: Path) -> None:
+    for n in (1, 2):
+        export(
+            tmp_path / str(n), SeriesInstanceUID=f"1.5.{n}", PatientID=f"P{n}", FrameOfReferenceUID=f"1.9.{n}",
+            ImagePositionPatient_of=lambda i: [4.0 * i, 0, 0],
+        )  # fmt: skip
+    first, second = discover_studies(tmp_path).studies
+    assert (first.study.study_id, second.study.study_id) == ("1.2-1", "1.2-2")
+    assert all("covers 2 patients" in found.problems[0] for found in (first, second))
+
+
+def test_one_patient_with_two_frames_of_reference_is_one_study(tmp_path: Path) -> None:
+    for n in (1, 2):
+        export(tmp_path / str(n), SeriesInstanceUID=f"1.5.{n}", PatientID="P1", FrameOfReferenceUID=f"1.9.{n}")
+    (found,) = discover_studies(tmp_path).studies
+    assert len(found.study.series) == 2
+
+
+def test_a_stray_slice_is_left_out_and_named(tmp_path: Path) -> None:
+    export(tmp_path, SeriesInstanceUID="1.5")
+    write_dicom(
+        tmp_path / "IM99", SeriesInstanceUID="1.5", InstanceNumber=99, ImageOrientationPatient=AXIAL,
+        ImagePositionPatient=[0, 0, 0],
+    )  # fmt: skip
+    discovery = discover_studies(tmp_path)
+    (series,) = discovery.studies[0].study.series
+    assert len(series.slices) == 6
+    assert any("IM99" in problem for problem in discovery.studies[0].problems)
+    assert (discovery.files.used, discovery.files.not_needed) == (6, 1)
+
+
+def test_a_steep_block_stays_in_its_axial_series(tmp_path: Path) -> None:
+    steep = [1, 0, 0, 0, 0.6, -0.8]  # its normal is 53 degrees off the patient's axis, nearer to coronal
+    export(tmp_path / "a", slices=10, axis=2, SeriesInstanceUID="1.5", SeriesDescription="AX T2",
+           ImageOrientationPatient_of=lambda i: steep if i > 6 else AXIAL)  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(series.slices) for series in found.study.series] == [10]
+
+
+def test_two_echoes_are_told_apart(tmp_path: Path) -> None:
+    for n, echo in enumerate((20.0, 100.0)):
+        export(
+            tmp_path / str(n), SeriesInstanceUID="1.5", SeriesDescription="PD/T2 sag", EchoTime=echo,
+            RepetitionTime=3000.0, InstanceNumber_of=lambda i, n=n: 6 * n + i + 1,
+        )  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    (series,) = found.study.series
+    assert (series.view, len(series.slices)) == (View.SAGITTAL_T2, 6)
+
+
+def test_a_wide_field_is_used_only_without_a_better_series(tmp_path: Path) -> None:
+    wide = np.ones((60, 60), np.uint16)
+    export(tmp_path / "wide", SeriesInstanceUID="1.6", PixelSpacing=[8, 8], pixels=wide)
+    (found,) = discover_studies(tmp_path).studies
+    assert [series.series_id for series in found.study.series] == ["1.6"]
+    export(tmp_path / "usual", SeriesInstanceUID="1.5")
+    (found,) = discover_studies(tmp_path).studies
+    assert [series.series_id for series in found.study.series] == ["1.5"]
+    assert any("field of 480 mm" in problem for problem in found.problems)
+
+
+def test_every_file_is_accounted_for(tmp_path: Path) -> None:
+    export(tmp_path / "t2", SeriesInstanceUID="1.5")
+    export(tmp_path / "loc", SeriesInstanceUID="1.6", SeriesDescription="localizer")
+    (tmp_path / "t2" / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 50)
+    (tmp_path / "notes.txt").write_text("x")
+    files = discover_studies(tmp_path).files
+    assert (files.used, files.not_needed, files.unreadable, files.not_dicom) == (6, 6, 1, 1)

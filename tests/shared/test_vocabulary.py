@@ -1,0 +1,26 @@
+import pytest
+
+from shared.dicom.vocabulary import Term, terms_in
+
+
+@pytest.mark.parametrize(
+    ("description", "terms"),
+    [
+        ("Sag T1 Flair", {Term.T1}), ("t2_tse_sag_320", {Term.T2}), ("T2W_TSE", {Term.T2}), ("sT2W_TSE ax", {Term.T2}),
+        ("SAG STIR", {Term.STIR}), ("t2_tirm_sag_fs", {Term.T2, Term.STIR, Term.FAT_SUPPRESSED}),
+        ("SAG DP FS", {Term.PROTON_DENSITY, Term.FAT_SUPPRESSED}), ("Densité de protons", {Term.PROTON_DENSITY}),
+        ("Ax FRFSE PD", {Term.PROTON_DENSITY}), ("REPERAGE SAG", {Term.LOCALIZER}),
+        ("Repérage", {Term.LOCALIZER}), ("Übersicht sag", {Term.LOCALIZER}), ("48 FOV Loc", {Term.LOCALIZER}),
+        ("3-Plane Loc", {Term.LOCALIZER}), ("定位像", {Term.LOCALIZER}), ("位置決め", {Term.LOCALIZER}),
+        ("腰椎 T2 矢状位", {Term.LUMBAR, Term.T2}), ("T2W 脂肪抑制", {Term.T2, Term.FAT_SUPPRESSED}),
+        ("LWS t1_tse_sag", {Term.LUMBAR, Term.T1}), ("HWS t2 sag", {Term.OTHER_REGION, Term.T2}),
+        ("kręgosłup lędźwiowy T1", {Term.LUMBAR, Term.T1}), ("odcinek szyjny T2", {Term.OTHER_REGION, Term.T2}),
+        ("Lomber T2 sagital", {Term.LUMBAR, Term.T2}), ("T1 kontrastlı", {Term.T1, Term.CONTRAST_AGENT}),
+        ("ep2d_diff_b500", {Term.DIFFUSION}), ("Difüzyon", {Term.DIFFUSION}), ("sub T1 gd", {
+            Term.DERIVED, Term.T1, Term.CONTRAST_AGENT}), ("MPR sag", {Term.DERIVED}), ("t2_haste_myelo", {
+            Term.T2, Term.MYELOGRAPHY}), ("L-Spine", {Term.LUMBAR}), ("C-SPINE T2", {Term.OTHER_REGION, Term.T2}),
+        ("sag t11", set()), ("T12-L5", set()), ("bone", set()), ("", set()),
+    ],
+)  # fmt: skip
+def test_descriptions_are_understood(description: str, terms: set[Term]) -> None:
+    assert terms_in(description) == terms
