@@ -14,13 +14,14 @@ def add_parsers(commands: args.Commands) -> None:
     add_train_arguments(args.add_command(commands, "train", "train the ResNet50 classifier", TRAIN_DESCRIPTION))
     predict = args.add_command(
         commands, "predict", "grade studies at given localizations",
-        "Grades studies and writes OUT/probabilities.csv and submission.csv. Test studies are graded by the folds of "
-        "RUN averaged, training studies by the fold that held them out.",
+        "Grades studies. A training study is graded by the fold that held it out, a test study by the average of all "
+        "folds. Writes OUT/probabilities.csv and submission.csv.",
     )  # fmt: skip
     args.add_paths(predict, data=args.CHALLENGE, run=args.CLASSIFIER, out="folder to write to")
     args.add_path(
         predict, "--localizations", "CSV",
-        "localizations.csv of these studies; for --part train that of `lumbar localize train`", required=True,
+        "localizations.csv of these studies; with --part train, the one that `lumbar localize train` wrote",
+        required=True,
     )  # fmt: skip
     predict.add_argument("--tta", action="store_true", help=args.TTA)
     args.add_part(predict, "test")
@@ -29,12 +30,12 @@ def add_parsers(commands: args.Commands) -> None:
     predict.set_defaults(func=run_predict)
     evaluate = args.add_command(
         commands, "evaluate", "score a run's out-of-fold predictions",
-        "Scores RUN/out_of_fold.csv per condition and level. Writes OUT/report.html and OUT/report.json.",
+        "Scores RUN/out_of_fold.csv per condition and level. Writes OUT/report.html and report.json.",
     )  # fmt: skip
     args.add_paths(evaluate, data=args.CHALLENGE, run=args.CLASSIFIER, out="folder to write to")
     args.add_path(
-        evaluate, "--localizations", "CSV", "where the run's crops lay, for the gallery of worst mistakes (default: "
-        "annotated points if the run was trained at them, otherwise no gallery)",
+        evaluate, "--localizations", "CSV", "localizations.csv that RUN was trained with, to draw the gallery of worst "
+        "mistakes (default: annotated points if RUN was trained at those, otherwise no gallery)",
     )  # fmt: skip
     args.add_output(evaluate)
     evaluate.set_defaults(func=run_evaluate)

@@ -15,24 +15,30 @@ def add_parsers(commands: args.Commands) -> None:
     )
     predict = args.add_command(
         commands, "predict", "localize the findings of studies",
-        "Detects the levels on the slices that matter and decodes a point for each finding. Writes "
-        "OUT/detections.csv, localizations.csv and numbering.csv. Studies that RUN was trained on are localized by the "
-        "fold that held them out, all others with the folds of RUN averaged.",
+        "Detects the levels and decodes a point for each finding. A study that RUN was trained on is localized by the "
+        "fold that held it out, any other study by the average of all folds. Writes OUT/detections.csv, "
+        "localizations.csv and numbering.csv.",
     )  # fmt: skip
     _add_common_arguments(predict)
-    args.add_part(predict, "test if there is one")
+    args.add_part(predict, "test if there is one, otherwise train")
     predict.set_defaults(func=run_predict)
     evaluate = args.add_command(
         commands, "evaluate", "measure localizations against true points",
-        "Measures coverage, errors in mm and slices, confused levels and sides, mAP, the reliability of the scores, "
-        "missing series and the worst cases. Writes OUT/report.json and OUT/report.html. The train part is measured "
-        "out of fold, from RUN/localizations.csv; the test part is first localized with the folds of RUN averaged.",
+        "Measures coverage, errors in mm and slices, confused levels and sides, mAP, the calibration of the scores and "
+        "the effect of missing series, and shows the worst cases. Without --truth it measures the train part out of "
+        "fold, from RUN/localizations.csv. With --truth it first localizes the test part with the average of all "
+        "folds. Writes OUT/report.html and report.json.",
     )  # fmt: skip
     _add_common_arguments(evaluate)
-    args.add_path(evaluate, "--truth", "DIR", "folder with test_label_coordinates.csv; measures the test part")
+    args.add_path(
+        evaluate,
+        "--truth",
+        "DIR",
+        "folder with test_label_coordinates.csv: the true points of the test part, to measure it",
+    )
     args.add_path(
         evaluate, "--manifest", "FILE",
-        "manifest.json of `lumbar synth --traps`: measures by planted trap (default: the one in --truth, if any)",
+        "manifest.json of `lumbar synth --traps`, to measure each planted fault (default: the one in --truth, if any)",
     )  # fmt: skip
     evaluate.set_defaults(func=run_evaluate)
 
@@ -43,7 +49,9 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold", action="append", type=int, metavar="K", help="use only this fold; may be repeated (default: all)"
     )
     args.add_overrides(
-        parser, "override a chain, axial or slices value of RUN's config, for example slices.focused=false"
+        parser,
+        "override a [chain], [axial] or [slices] value of RUN's config, for example slices.focused=false; "
+        "may be repeated",
     )
     args.add_device(parser)
     args.add_output(parser)

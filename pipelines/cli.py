@@ -56,18 +56,18 @@ class _Version(argparse.Action):
 
 def _add_demo(commands: args.Commands) -> None:
     p = args.add_command(
-        commands, "demo", "run the whole job on synthetic studies",
-        "Makes synthetic studies, trains both stages, grades unseen studies and scores them against the baselines.",
+        commands, "demo", "run the whole pipeline on synthetic studies",
+        "Makes synthetic studies, trains both stages, grades unseen studies and compares the scores with baselines.",
     )  # fmt: skip
-    args.add_paths(p, out="folder for data, models, reports and submission.csv")
+    args.add_paths(p, out="folder to write to: data, models, reports and submission.csv")
     _add_synth_options(p, studies=240, test_studies=24)
-    args.add_seed(p, "seed of data, splits and training")
-    p.add_argument("--fold", default="0", metavar="K|all", help="fold of the five to train (default: %(default)s)")
+    args.add_seed(p, "random seed of the data, the splits and the training")
+    p.add_argument("--fold", default="0", metavar="K|all", help=args.FOLD)
     args.add_device(p)
     args.add_workers(p)
     for stage in ("localize", "classify"):
         args.add_path(p, f"--{stage}-config", "FILE", f"TOML config (default: the shipped configs/{stage}/demo.toml)")
-    args.add_output(p, resume="keep what is finished and go on from there")
+    args.add_output(p, resume="continue an unfinished demo and keep its finished steps")
     p.set_defaults(func=_demo)
 
 
@@ -85,22 +85,26 @@ def _demo(a: argparse.Namespace) -> int:
 def _add_synth_options(p: argparse.ArgumentParser, *, studies: int, test_studies: int) -> None:
     p.add_argument("--studies", type=int, default=studies, metavar="N", help="training studies (default: %(default)s)")
     p.add_argument(
-        "--test-studies", type=int, default=test_studies, metavar="N", help="unseen studies (default: %(default)s)"
+        "--test-studies", type=int, default=test_studies, metavar="N", help="unseen test studies (default: %(default)s)"
     )
     p.add_argument(
-        "--preset", choices=("demo", "full"), default="demo", help="small or real matrix sizes (default: %(default)s)"
-    )
+        "--preset", choices=("demo", "full"), default="demo",
+        help="matrix sizes: demo for small ones, full for those of real scans (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _add_synth(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "synth", "make synthetic studies in the challenge's format",
-        "Writes OUT/data (a challenge directory) and OUT/truth (test grades, latents, oracle, manifest).",
+        "Writes a challenge directory to OUT/data. Writes the true test grades and points, the latent variables, the "
+        "oracle and the manifest to OUT/truth.",
     )  # fmt: skip
-    args.add_paths(p, out="folder for data/ and truth/")
+    args.add_paths(p, out="folder to write to")
     _add_synth_options(p, studies=100, test_studies=20)
-    args.add_seed(p, "the same seed gives the same bytes")
-    p.add_argument("--traps", action="store_true", help="plant faults of the real data, named in truth/manifest.json")
+    args.add_seed(p, "random seed; the same seed gives the same files, byte for byte")
+    p.add_argument(
+        "--traps", action="store_true", help="plant faults that real data have; OUT/truth/manifest.json lists them"
+    )
     args.add_workers(p)
     args.add_output(p)
     p.set_defaults(func=_synth)
@@ -118,24 +122,31 @@ def _synth(a: argparse.Namespace) -> int:
 def _add_show(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "show", "draw a contact sheet of a study: every slice, its points and grades",
-        "Draws the slices of each series in anatomical order with side, position and scale, annotated and predicted "
-        "points in the colour of their grade, and the detectors' boxes.",
+        "Draws the slices of each series in anatomical order, with side, position and scale. Annotated and predicted "
+        "points have the colour of their grade. With --prediction, the detectors' boxes are drawn too.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES)
     p.add_argument(
-        "study", nargs="?", metavar="STUDY_ID", help="folder name, or StudyInstanceUID in a folder of DICOM files"
-    )
+        "study", nargs="?", metavar="STUDY_ID", help="name of the study's folder in a challenge directory, its "
+        "StudyInstanceUID in any other folder of DICOM files",
+    )  # fmt: skip
     p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
     p.add_argument("--series", metavar="ID", help="draw only this series, larger")
-    p.add_argument("--level", metavar="LEVEL", help="draw only the slices at this level, cropped and large: L4/L5")
+    p.add_argument(
+        "--level", metavar="LEVEL", help="draw only the slices at this level, for example L4/L5, cropped and enlarged"
+    )
     predicted = p.add_mutually_exclusive_group()
-    predicted.add_argument("--localizations", type=Path, metavar="CSV", help="predicted points to draw")
+    predicted.add_argument(
+        "--localizations", type=Path, metavar="CSV", help="localizations.csv with predicted points to draw"
+    )
     predicted.add_argument(
         "--prediction", type=Path, metavar="DIR", help="OUT of `lumbar predict` or `lumbar localize predict`: points, "
         "boxes and grades to draw",
     )  # fmt: skip
-    args.add_path(p, "--truth", "DIR", "folder with test.csv and test_label_coordinates.csv")
-    args.add_part(p, "search both")
+    args.add_path(
+        p, "--truth", "DIR", "folder with the true grades and points to draw: test.csv and test_label_coordinates.csv"
+    )
+    args.add_part(p, "both")
     p.add_argument("--overwrite", action="store_true", help="replace OUT.png if it is there")
     p.set_defaults(func=_show)
 
@@ -155,12 +166,13 @@ def _show(a: argparse.Namespace) -> int:
 def _add_audit(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "audit", "report what a data set holds and what is wrong with it",
-        "Reads every header and writes OUT/report.html, report.json and findings.csv; docs/audit.md lists the codes.",
+        "Reads every DICOM header, and decodes slices as --pixels says. Writes OUT/report.html, report.json and "
+        "findings.csv. docs/audit.md explains every code in them.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
-    p.add_argument("--strict", action="store_true", help="exit with 1 if any issue is an error")
-    args.add_part(p, "every part there is")
-    p.add_argument("--no-images", action="store_true", help="audit only the tables")
+    p.add_argument("--strict", action="store_true", help="exit with code 1 if any issue is an error")
+    args.add_part(p, "both")
+    p.add_argument("--no-images", action="store_true", help="audit only the CSV tables")
     p.add_argument(
         "--pixels", choices=("none", "sample", "all"), default="sample",
         help="which slices to decode: none, some of each series, or all (default: %(default)s)",
@@ -185,18 +197,19 @@ def _audit(a: argparse.Namespace) -> int:
 def _add_prepare(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "prepare", "decode DICOM files once, into a store that training and prediction read faster",
-        "Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same results; "
-        "audit still needs the DICOM files. --resume brings a store up to date and decodes only studies whose files "
-        "changed.",
+        "Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same results. "
+        "Only audit still needs the DICOM files. --resume brings an existing store up to date.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, store="folder to write to")
     args.add_part(p, "both")
     p.add_argument(
-        "--png", action="store_true", help="also write STORE/png/<study>/<view>/*.png, the layout that notebooks read"
+        "--png",
+        action="store_true",
+        help="also write STORE/png/<study>/<view>/*.png, the layout that the challenge's notebooks read",
     )
     p.add_argument(
-        "--png-size", type=int, metavar="PX", help="squeeze the PNGs to a square; implies --png (default: the slices' "
-        "own size, which keeps annotated coordinates valid)",
+        "--png-size", type=int, metavar="PX", help="resize the PNGs to PX by PX pixels; implies --png (default: the "
+        "slices' own size, which keeps annotated coordinates valid)",
     )  # fmt: skip
     args.add_workers(p)
     args.add_output(p, "STORE", resume="decode only studies that are new or whose files changed")
@@ -216,11 +229,11 @@ def _prepare(a: argparse.Namespace) -> int:
 
 
 def _add_splits(commands: args.Commands) -> None:
-    p = args.add_command(commands, "splits", "write the folds that govern both stages")
+    p = args.add_command(commands, "splits", "draw the cross-validation folds that both stages use")
     args.add_paths(p, data=args.CHALLENGE)
-    p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist")
+    p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist yet")
     p.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
-    args.add_seed(p, "seed of the shuffle")
+    args.add_seed(p, "random seed of the shuffle")
     p.set_defaults(func=_splits)
 
 
@@ -240,13 +253,14 @@ def _splits(a: argparse.Namespace) -> int:
 def _add_predict(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "predict", "grade studies end to end: DICOM in, 25 rows per study out",
-        "Writes OUT/submission.csv, probabilities.csv, localizations.csv, detections.csv, report.html, run.json and "
-        "studies/<id>.json.",
+        "Grades studies with both stages. A study that the runs were trained on is graded by the fold that held it "
+        "out, any other study by the average of all folds. Writes OUT/submission.csv, probabilities.csv, "
+        "localizations.csv, detections.csv, report.html, report.json, run.json and studies/<id>.json.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
     args.add_path(p, "--localizer", "RUN", args.LOCALIZER, required=True)
     args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
-    args.add_part(p, "test if there is one")
+    args.add_part(p, "test if there is one, otherwise train")
     p.add_argument("--tta", action="store_true", help=args.TTA)
     args.add_device(p)
     args.add_output(p)
@@ -265,25 +279,29 @@ def _predict(a: argparse.Namespace) -> int:
 
 def _add_evaluate(commands: args.Commands) -> None:
     p = args.add_command(
-        commands, "evaluate", "score a submission: competition metric, baselines, bootstrap intervals, report"
-    )
-    args.add_paths(
-        p, submission="submission.csv", data="folder with the true grades: train.csv or test.csv",
-        out="folder for report.html and report.json",
+        commands, "evaluate", "score a submission: competition metric, baselines, bootstrap intervals, report",
+        "Scores a submission with the competition metric, beside baselines and with bootstrap intervals. Writes "
+        "OUT/report.html and report.json.",
     )  # fmt: skip
-    args.add_part(p, "test if there is a test.csv")
+    args.add_paths(
+        p, submission="submission.csv to score", data="folder with the true grades: train.csv or test.csv",
+        out="folder to write to",
+    )  # fmt: skip
+    args.add_part(p, "test if DATA has a test.csv, otherwise train")
     args.add_path(
-        p, "--train", "DATA", "challenge directory whose train.csv gives the prior baseline (default: the graded "
-        "studies themselves, which flatters the prior)",
+        p, "--train", "DATA", "challenge directory whose train.csv gives the prior baseline (default: the grades of "
+        "the scored studies themselves, which make the prior look too good)",
     )  # fmt: skip
     p.add_argument(
         "--against",
         action="append",
         default=[],
         metavar="NAME=CSV",
-        help="submission to compare with; may be repeated",
+        help="another submission to compare with, and its name in the report; may be repeated",
     )
-    args.add_path(p, "--oracle", "CSV", "true probabilities of synthetic studies, truth/oracle.csv")
+    args.add_path(
+        p, "--oracle", "CSV", "OUT/truth/oracle.csv of `lumbar synth`: the true probabilities of its test studies"
+    )
     args.add_output(p)
     p.set_defaults(func=_evaluate)
 
@@ -298,7 +316,7 @@ def _evaluate(a: argparse.Namespace) -> int:
 
 def _add_info(commands: args.Commands) -> None:
     p = args.add_command(commands, "info", "show versions, devices and labels")
-    p.add_argument("--json", action="store_true", help="write JSON, for programs")
+    p.add_argument("--json", action="store_true", help="print JSON, for programs")
     p.set_defaults(func=_info)
 
 

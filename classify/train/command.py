@@ -13,37 +13,42 @@ if TYPE_CHECKING:
     from classify.config import ClassifyConfig
 
 DESCRIPTION = (
-    "Trains the ResNet50 classifier on crops around localized findings, one network per fold. Writes the networks, "
-    "their logs and the out-of-fold probabilities to RUN."
+    "Trains the ResNet50 classifier on crops around the findings, one network per fold. Writes the networks, their "
+    "logs and the out-of-fold probabilities to RUN."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of training and its handler."""
     args.add_paths(parser, data=args.CHALLENGE, run="run folder to write to")
-    parser.add_argument("--fold", default="all", metavar="K|all", help="fold to train (default: %(default)s)")
+    parser.add_argument("--fold", default="all", metavar="K|all", help=args.FOLD)
     args.add_path(
-        parser, "--localizations", "CSV", "RUN/localizations.csv of `lumbar localize train` with the same splits "
-        "(default: crops at annotated points, jittered)",
+        parser, "--localizations", "CSV", "points to crop at: RUN/localizations.csv of `lumbar localize train` with "
+        "the same splits (default: annotated points, jittered)",
     )  # fmt: skip
     args.add_path(
-        parser, "--errors", "JSON", "measured localization error for the jitter of training (default: errors.json "
-        "beside --localizations, otherwise [jitter] of the config)",
+        parser, "--errors", "JSON", "errors.json of `lumbar localize train`: the error by which training crops are "
+        "jittered (default: the one beside --localizations, otherwise [jitter] of the config)",
     )  # fmt: skip
     parser.add_argument(
         "--condition", action="append", choices=[c.short for c in Condition],
-        help="train only this family of conditions; may be repeated (default: all)",
+        help="train on this condition only; may be repeated (default: all conditions)",
     )  # fmt: skip
     args.add_config(parser, "train.epochs=3")
     args.add_splits(parser)
-    parser.add_argument("--weights", metavar="none|imagenet|PATH", help="starting weights; imagenet downloads")
-    args.add_workers(parser, "processes that decode images")
+    parser.add_argument(
+        "--weights", metavar="none|imagenet|PATH",
+        help="starting weights; imagenet is downloaded (default: model.weights of the config)",
+    )  # fmt: skip
+    args.add_workers(parser)
     args.add_device(parser)
     args.add_path(
-        parser, "--drop-noisy", "CSV", "noisy_labels.csv of an earlier run: grades to leave out of training (they are "
-        "still scored)",
+        parser, "--drop-noisy", "CSV", "noisy_labels.csv of an earlier run; its grades are left out of training but "
+        "still scored",
     )  # fmt: skip
-    parser.add_argument("--keep-cache", action="store_true", help="keep RUN/cache for another call with --resume")
+    parser.add_argument(
+        "--keep-cache", action="store_true", help="keep the cached crops for a later call with --resume"
+    )
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds to a finished one")
     parser.set_defaults(func=run)
 

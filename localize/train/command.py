@@ -10,23 +10,26 @@ from shared.runtime.errors import exit_code
 
 DESCRIPTION = (
     "Trains one YOLO detector per view on the annotated points of DATA, fits the level chain, and localizes the "
-    "held-out studies of every trained fold. Writes the models, the out-of-fold localizations.csv and their measured "
-    "error to RUN."
+    "held-out studies of every trained fold. Writes the models, the out-of-fold localizations.csv and its measured "
+    "error (errors.json) to RUN."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of training and its handler."""
     args.add_paths(parser, data=args.CHALLENGE, run="run folder to write to")
-    parser.add_argument("--fold", default="all", metavar="K|all", help="fold to train (default: %(default)s)")
+    parser.add_argument("--fold", default="all", metavar="K|all", help=args.FOLD)
     parser.add_argument(
         "--view", action="append", choices=[view.slug for view in View],
         help="train only this view's detector; may be repeated (default: all views)",
     )  # fmt: skip
     args.add_config(parser, "axial_t2.epochs=20")
     args.add_splits(parser)
-    parser.add_argument("--weights", metavar="none|coco|imagenet|PATH", help="starting weights; the names download")
-    args.add_workers(parser, "processes that read data; on a CPU also detectors that train side by side")
+    parser.add_argument(
+        "--weights", metavar="none|coco|imagenet|PATH",
+        help="starting weights; coco and imagenet are downloaded (default: model.weights of the config)",
+    )  # fmt: skip
+    args.add_workers(parser, "number of worker processes; on a CPU also the number of detectors trained side by side")
     args.add_device(parser, "; 0,1 trains on two GPUs")
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds or views to a finished one")
     parser.set_defaults(func=run)

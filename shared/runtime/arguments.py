@@ -10,40 +10,43 @@ from shared.runtime.device import HELP as DEVICE_HELP
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 EPILOG: Final = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
-CHALLENGE: Final = "challenge directory (train_images/, train.csv, ...) or a prepared store of one"
+CHALLENGE: Final = "challenge directory (with train.csv and train_images/), or a prepared store of one"
 ANY_STUDIES: Final = "challenge directory, prepared store, or any folder of DICOM files"
 LOCALIZER: Final = "run folder of `lumbar localize train`"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
-TTA: Final = "average over shifted, turned and scaled copies of each crop (10 times slower)"
+FOLD: Final = "number of the fold to train, or all (default: %(default)s)"
+TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"
 
 
 def add_command(commands: Commands, name: str, text: str, description: str = "") -> argparse.ArgumentParser:
-    """A command: `text` is its line in the list of commands, `description` more about it."""
+    """Adds a command: `text` is its line in the list of commands, `description` opens its own help."""
     return commands.add_parser(
         name, help=text, description=description or f"{text[:1].upper()}{text[1:]}.", epilog=EPILOG
     )
 
 
 def add_paths(parser: argparse.ArgumentParser, **helps: str) -> None:
-    """Required paths in the given order; a name becomes its metavar in capitals."""
+    """Adds required paths in the given order; the help shows their names in capitals."""
     for name, text in helps.items():
         parser.add_argument(name, type=Path, metavar=name.upper(), help=text)
 
 
 def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str, *, required: bool = False) -> None:
-    """An option that names a file or folder."""
+    """Adds an option that names a file or folder."""
     parser.add_argument(flag, type=Path, metavar=metavar, required=required, help=text)
 
 
 def add_part(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--part", choices=("train", "test"), help=f"part of a challenge directory (default: {default})")
+    parser.add_argument(
+        "--part", choices=("train", "test"), help=f"part of a challenge directory to use (default: {default})"
+    )
 
 
 def add_device(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument("--device", default="auto", metavar="DEVICE", help=DEVICE_HELP + more)
 
 
-def add_workers(parser: argparse.ArgumentParser, what: str = "processes") -> None:
+def add_workers(parser: argparse.ArgumentParser, what: str = "number of worker processes") -> None:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help=f"{what} (default: all cores)"
     )
@@ -54,8 +57,8 @@ def add_seed(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser, example: str) -> None:
-    add_path(parser, "--config", "FILE", "TOML config (default: built in, the full run)")
-    add_overrides(parser, f"override a config value, for example {example}; may be repeated")
+    add_path(parser, "--config", "FILE", "TOML config (default: the built-in config of the full run)")
+    add_overrides(parser, f"override a value of the config, for example {example}; may be repeated")
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
@@ -64,14 +67,14 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_splits(parser: argparse.ArgumentParser) -> None:
     add_path(
-        parser, "--splits", "FILE", "splits.json that both stages share (default: RUN's own with --resume, otherwise "
-        "five seeded folds of DATA)",
+        parser, "--splits", "FILE", "splits.json of `lumbar splits`; give both stages the same one (default: with "
+        "--resume the one in RUN, otherwise five folds of DATA with a fixed seed)",
     )  # fmt: skip
 
 
 def add_output(parser: argparse.ArgumentParser, name: str = "OUT", *, resume: str = "") -> None:
-    """`--overwrite` and, where `resume` says what it does, `--resume`."""
+    """Adds `--overwrite`, and also `--resume` if its help text `resume` is given."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--overwrite", action="store_true", help=f"empty {name} first if it is not empty")
+    group.add_argument("--overwrite", action="store_true", help=f"first delete everything in {name}")
     if resume:
         group.add_argument("--resume", action="store_true", help=resume)

@@ -2,7 +2,7 @@
 
 from shared.runtime.errors import InputError
 
-HELP = "auto, cpu, mps, cuda, cuda:N or the GPU's number N (default: auto)"
+HELP = "device to compute on: auto, cpu, mps, cuda, cuda:N or a GPU's number N (default: auto)"
 
 
 def resolve_device(text: str, *, gpus: int, mps: bool = False, several: bool = False) -> str:
