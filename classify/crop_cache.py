@@ -266,7 +266,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise InputError(
             f"{folder}: the cached crops need {needed / 2**30:.1f} GiB of disk, {free / 2**30:.1f} GiB are free; "
-            "make room or choose a RUN on another disk"
+            "free some space or choose a RUN on another disk"
         )
 
 

@@ -61,7 +61,8 @@ class EvaluateRequest:
     def __post_init__(self) -> None:
         if self.truth is None and self.overrides:
             raise InputError(
-                "--set: the train part is measured as it was localized; pass --truth to localize a test part"
+                "--set: has no effect on the train part, whose stored localizations are measured; leave it out or "
+                "pass --truth to localize and measure a test part"
             )
         if self.manifest is None and self.truth is not None and (self.truth / MANIFEST_FILE).is_file():
             object.__setattr__(self, "manifest", self.truth / MANIFEST_FILE)

@@ -106,7 +106,7 @@ def chosen_folds(run: Path, folds: Collection[int] | None = None) -> list[int]:
     wanted = trained if folds is None else sorted(set(folds))
     missing = [k for k in wanted if k not in trained]
     if missing or not wanted:
-        raise InputError(f"{run}: fold {missing[0] if missing else '(none)'} was not trained; it has {trained}")
+        raise InputError(f"{run}: fold {missing[0] if missing else '(none)'} was not trained; trained folds: {trained}")
     return wanted
 
 

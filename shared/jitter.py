@@ -63,5 +63,5 @@ def read_jitter(path: Path) -> dict[Condition, Jitter]:
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a measured localization error ({error}); `lumbar localize train` writes it"
+            f"{path}: not a measured localization error ({error}); expected errors.json of `lumbar localize train`"
         ) from error

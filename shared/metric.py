@@ -65,7 +65,7 @@ def study_losses(probabilities: NDArray[np.float64], grades: NDArray[np.int8]) -
         )
     graded = grades >= 0
     if not graded.any():
-        raise InputError("metric: no graded row to score")
+        raise InputError("metric: no graded row to score; expected at least one grade")
     sums = probabilities[graded].sum(-1)
     if not np.isfinite(sums).all() or (probabilities[graded] < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise InputError("metric: a row of probabilities does not sum to 1; normalise the submission first")

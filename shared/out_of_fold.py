@@ -54,12 +54,13 @@ class OutOfFold:
         localizations = read_localizations(path)
         if facts.get("localizations_sha256") not in (None, sha256_of(path)):
             raise InputError(
-                f"{path}: differs from what {self.run / 'run.json'} names; the file was changed or replaced"
+                f"{path}: SHA-256 differs from the one in {self.run / 'run.json'}; the file was changed or replaced, "
+                "restore it or train the localizer again"
             )
         held_out = fold_by_study(splits, [int(k) for k in facts.get("folds", ())])
         stray = sorted(set(localizations) - set(held_out))
         if stray:
-            raise InputError(f"{path}: study {stray[0]} was held out by no trained fold of {self.run}")
+            raise InputError(f"{path}: no trained fold of {self.run} held out study {stray[0]}")
         loaded: dict[str, Any] = {
             "localizations": localizations,
             "splits": splits,
@@ -97,13 +98,13 @@ class OutOfFold:
         if self.data_fingerprint != data.fingerprint:
             raise InputError(
                 f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer was trained on other data than "
-                f"{data.root}; use RUN/{LOCALIZATIONS_FILE} of `lumbar localize train` on these"
+                f"{data.root}; use RUN/{LOCALIZATIONS_FILE} of a `lumbar localize train` on that folder"
             )
         if self.splits.folds != splits.folds:
             raise InputError(
-                f"--localizations {self.run / LOCALIZATIONS_FILE}: found under other folds than this run's, so a "
-                "detector may have trained on a study that validates the grader; train both stages with one --splits "
-                f"file, {self.run / 'splits.json'}"
+                f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer used other folds than this "
+                "run, so a detector may have trained on a study that validates the grader; pass "
+                f"--splits {self.run / 'splits.json'}"
             )
 
 

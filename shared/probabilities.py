@@ -142,7 +142,9 @@ def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str]
     given = list(row_ids or ())
     missing = sorted(set(given) - set(rows.index))
     if missing or len(set(given)) != len(given):
-        raise InputError(f"{path}: the sample submission has rows that cannot be answered: {(missing or given)[0]!r}")
+        raise InputError(
+            f"{path}: the sample submission has repeated or unknown rows, such as {(missing or given)[0]!r}"
+        )
     order = [*given, *sorted(set(rows.index) - set(given))]
     write_csv(path, rows.loc[order].reset_index())
 

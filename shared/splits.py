@@ -58,7 +58,10 @@ class Splits:
         difference = sorted(set(study_ids) ^ set(self.study_ids))
         if difference:
             where = "only in the data" if difference[0] in set(study_ids) else "only in the splits"
-            raise InputError(f"splits and data differ in {len(difference)} studies; {difference[0]} is {where}")
+            raise InputError(
+                f"splits and data differ in {len(difference)} studies: for example, study {difference[0]} is {where}; "
+                "write new splits with `lumbar splits`"
+            )
 
 
 def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: int = 5, seed: int = 0) -> Splits:
@@ -68,7 +71,9 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     in three equal groups. Both drive the metric.
     """
     if not 2 <= folds <= len(study_ids):
-        raise InputError(f"{folds} folds of {len(study_ids)} studies: expected at least 2 folds and as many studies")
+        raise InputError(
+            f"{folds} folds of {len(study_ids)} studies: expected at least 2 folds and at least one study per fold"
+        )
     order = np.argsort(np.asarray(study_ids))
     ids, grades = [study_ids[i] for i in order], grades[order]
     canal = [f.index for f in findings_of(Condition.CANAL)]

@@ -258,7 +258,9 @@ def _pool(training: _TrainingRun, folds: Sequence[int]) -> None:
         of_fold = read_localizations(path)
         stray = sorted(set(of_fold) - set(splits.held_out(fold)))
         if stray:
-            raise InputError(f"{path}: has points of study {stray[0]}, which fold {fold} does not hold out")
+            raise InputError(
+                f"{path}: has points of study {stray[0]}, which fold {fold} does not hold out; was the file changed?"
+            )
         pooled |= of_fold
     write_localizations(run.path / LOCALIZATIONS_FILE, pooled)
     measured = training.measured([s for fold in folds for s in splits.held_out(fold)])

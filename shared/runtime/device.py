@@ -29,7 +29,7 @@ def resolve_device(text: str, *, gpus: int, mps: bool = False, several: bool = F
             return ",".join(indices)
     listed = ", or 0,1 to train on several" if several else ""
     raise InputError(
-        f"--device {text}: expected auto, cpu, mps, cuda, cuda:N or N{listed}, of a device that is there; "
+        f"--device {text}: expected auto, cpu, mps, cuda, cuda:N or N{listed}; the device must exist, and "
         f"torch sees {gpus} CUDA devices here"
     )
 

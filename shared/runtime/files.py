@@ -124,8 +124,8 @@ def check_output(
     around = [kept for kept in given if path.resolve().is_relative_to(kept.resolve())]
     if around and not any((path / name).is_file() for name in _OURS):
         raise InputError(
-            f"{path}: --overwrite would delete a part of {around[0]} (no {', '.join(_OURS)} in it); choose another "
-            "folder"
+            f"{path}: --overwrite would delete a part of {around[0]}, and the folder holds none of {', '.join(_OURS)}, "
+            "so no command of lumbar wrote it; choose another folder"
         )
 
 
@@ -148,5 +148,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     target = (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
-        raise InputError(f"unsafe name {name!r}: expected a plain identifier")
+        raise InputError(
+            f"unsafe name {name!r}: it points outside its folder; expected a plain identifier without / or .."
+        )
     return target

@@ -55,8 +55,8 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
                 yield from pool.map(work, jobs, chunksize=chunk)
             except BrokenProcessPool as error:
                 raise InputError(
-                    "a worker process died (out of memory, a decoder that crashed on a damaged file, or the error "
-                    f"printed above); {advice}"
+                    "a worker process died (possible causes: out of memory, a damaged file that crashed the decoder, "
+                    f"or an error printed above); {advice}"
                 ) from error
 
         yield spread

@@ -84,7 +84,9 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; train one with `lumbar {expected_kind} train`")
     if not path.is_file():
-        raise InputError(f"{folder}: holds no {RUN_FILE}; empty or unfinished run, continue it with --resume")
+        raise InputError(
+            f"{folder}: holds no {RUN_FILE}, so it is an empty folder or an unfinished run; continue it with --resume"
+        )
     run = read_json(path)
     if not isinstance(run, dict) or run.get("kind") != expected_kind:
         raise InputError(
@@ -122,7 +124,8 @@ class RunFolder:
             differing = [name for name, value in wanted.items() if stored.get(name) != value]
             if differing:
                 raise InputError(
-                    f"{self.path}: cannot resume, {' and '.join(differing)} changed; use --overwrite or another folder"
+                    f"{self.path}: cannot resume, {' and '.join(differing)} changed since the run began; pass "
+                    "--overwrite or choose another folder"
                 )
         elif resume and any(self.path.iterdir()):
             raise InputError(
