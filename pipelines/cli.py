@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_demo(commands)
     _add_synth(commands)
+    _add_series(commands)
     _add_show(commands)
     _add_audit(commands)
     _add_prepare(commands)
@@ -116,6 +117,24 @@ def _synth(a: argparse.Namespace) -> int:
 
     options = SynthOptions(studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, traps=a.traps)
     synth(a.out, options, workers=a.workers, overwrite=a.overwrite)
+    return 0
+
+
+def _add_series(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "series", "list which series would be used for which view, which not, and why",
+        "Reads headers only and loads no model. `lumbar predict` uses exactly the series that are listed as used.",
+    )  # fmt: skip
+    args.add_paths(p, data=args.ANY_STUDIES)
+    p.add_argument("--json", action="store_true", help="write JSON, for programs")
+    p.set_defaults(func=_series)
+
+
+def _series(a: argparse.Namespace) -> int:
+    from pipelines.series import series_table
+
+    text, values = series_table(a.data)
+    sys.stdout.write((json.dumps(values, indent=2) if a.json else text) + "\n")
     return 0
 
 

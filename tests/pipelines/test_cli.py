@@ -8,7 +8,7 @@ import pytest
 from pipelines.cli import build_parser, main
 
 COMMANDS = [
-    [], ["demo"], ["synth"], ["audit"], ["prepare"], ["show"], ["splits"],
+    [], ["demo"], ["synth"], ["audit"], ["prepare"], ["show"], ["series"], ["splits"],
     ["predict"], ["evaluate"], ["info"], ["localize"], ["localize", "train"],
     ["localize", "predict"], ["localize", "evaluate"], ["classify"], ["classify", "train"], ["classify", "predict"],
     ["classify", "evaluate"],
