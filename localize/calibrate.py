@@ -3,6 +3,9 @@
 Platt scaling (Platt 1999), sigmoid(slope * logit(score) + intercept), is fitted on held-out studies. A good localizer
 fails in only a few of them, and a plain fit would then be certain everywhere. Normal priors therefore keep the slope
 near 1 and the intercept near 0, and the targets are smoothed as Platt proposed.
+
+A fit says nothing of scores lower than those it has seen: a neck, a phantom or a foreign scanner may give them. Below
+the lowest scores of the fit the probability falls to zero in proportion to the score.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,6 +31,8 @@ _EDGE: Final = 1e-3
 _SLOPE_SD: Final = 0.5
 _INTERCEPT_SD: Final = 3.0
 _GROUPS: Final = 5
+# Of the fitted scores this share lies below what the fit answers for.
+_UNSEEN_SHARE: Final = 0.01
 # Bins of scores, finer towards 1, where nearly all scores are.
 _EDGES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 
@@ -40,23 +45,28 @@ class Calibration:
       slope: at least 0, so that the order of scores is kept.
       samples: number of localizations that it was fitted on; 0 when there were too few.
       failures: how many of these were not right.
+      support: lowest score that the fit answers for.
     """
 
     slope: float = 1.0
     intercept: float = 0.0
     samples: int = 0
     failures: int = 0
+    support: float = 0.0
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.slope, self.intercept]).all() and self.slope >= 0):
             raise ValueError(f"slope {self.slope}, intercept {self.intercept}: expected finite numbers, slope >= 0")
+        if not 0 <= self.support <= 1:
+            raise ValueError(f"support {self.support}: expected a score from 0 to 1")
 
     def apply(self, scores: ArrayLike) -> FloatArray:
         """Turns scores in [0, 1] into probabilities of the same shape."""
         values = np.asarray(scores, np.float64)
         if not self.samples:
             return values
-        return np.asarray(expit(self.slope * _logit(values) + self.intercept))
+        fitted = expit(self.slope * _logit(np.maximum(values, self.support)) + self.intercept)
+        return np.asarray(fitted * np.minimum(values / self.support, 1) if self.support else fitted)
 
 
 IDENTITY: Final = Calibration()
@@ -78,7 +88,8 @@ def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibrati
 
     fitted = minimize(cost, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
     slope, intercept = (float(v) for v in fitted.x)
-    return Calibration(slope=slope, intercept=intercept, samples=len(x), failures=bad)
+    support = float(np.quantile(scores, _UNSEEN_SHARE))
+    return Calibration(slope=slope, intercept=intercept, samples=len(x), failures=bad, support=support)
 
 
 def cross_fitted(scores: Sequence[float], right: Sequence[bool], study_ids: Sequence[str]) -> FloatArray:  # [n]
@@ -138,6 +149,7 @@ def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
         intercept=float(np.mean([c.intercept for c in fitted])),
         samples=sum(c.samples for c in fitted),
         failures=sum(c.failures for c in fitted),
+        support=float(np.mean([c.support for c in fitted])),
     )
 
 
@@ -163,6 +175,7 @@ def read_calibration(path: Path) -> Calibration:
         return Calibration(
             slope=float(value["slope"]), intercept=float(value["intercept"]), samples=int(value["samples"]),
             failures=int(value["failures"]),
+            support=float(value.get("support", 0.0)),  # runs of 0.1.0 have none
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a fitted calibration ({error}); train the localizer again") from error

@@ -19,6 +19,7 @@ from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Finding, Severity, findings_of
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
+from shared.probabilities import floored, shrunk
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import read_run
 from shared.study import LoadedStudy, Study, gaps_mm
@@ -26,9 +27,11 @@ from shared.study import LoadedStudy, Study, gaps_mm
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from classify.predict import Classifier
+    from classify.predict import Classifier, StudyGrades
     from localize.predict import Localizer
 
+# A point that is more surely wrong than this is not graded.
+LEAST_SCORE: Final = 0.1
 # Slices further apart than this many usual gaps have others missing between them.
 _WIDE_GAP: Final = 1.8
 
@@ -174,6 +177,16 @@ class Grader:
             )
         return grader
 
+    def _weighed(
+        self, graded: "StudyGrades", localizations: Mapping[Finding, Localization]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Probabilities shrunk to the prior by the chance that a point is wrong, and which of them are the model's."""
+        scores = np.array([localizations[f].score if f in localizations else 0.0 for f in FINDINGS])
+        from_model = graded.from_model & (scores >= LEAST_SCORE)
+        prior = self.classifier.prior
+        values = floored(shrunk(graded.values, prior, np.where(from_model, scores, 0.0)))
+        return np.where(from_model[:, None], values, prior), from_model
+
     def predict(self, study: str | Path | Study | LoadedStudy) -> StudyResult:
         """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception.
 
@@ -199,8 +212,13 @@ class Grader:
             localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
             problems += located.problems
             graded = self.classifier.grade(shown.study, located.localizations)
-            values, from_model = graded.values, graded.from_model
+            values, from_model = self._weighed(graded, located.localizations)
             problems += graded.problems
+            if graded.from_model.any() and not from_model.any():
+                problems.append(
+                    f"study {loaded.study.study_id}: no lumbar level was surely seen, so its rows come from the prior; "
+                    "is this a lumbar spine?"
+                )
         except InputError as error:
             problems.append(f"study {loaded.study.study_id}: {error}")
         problems += _gaps(loaded.study, localizations)

@@ -91,6 +91,20 @@ def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return plain / plain.sum(-1, keepdims=True)
 
 
+def shrunk(
+    values: NDArray[np.float64], prior: NDArray[np.float64], certainty: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Submissions that are right only with some certainty: mixtures of true probabilities with the prior's.
+
+    Args:
+      values: submissions, which carry the metric's weights. # [..., 3]
+      prior: the submission where nothing is known. # [..., 3]
+      certainty: probability that `values` is about the right place. # [...]
+    """
+    share = certainty[..., None]
+    return class_weighted(share * unweighted(values) + (1 - share) * unweighted(prior))
+
+
 def floored(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities of at least `FLOOR`, renormalised. [..., 3]"""
     clipped = np.maximum(values, FLOOR)

@@ -61,6 +61,16 @@ def test_scores_that_say_nothing_get_the_share_that_is_right() -> None:
     assert calibration.slope >= 0
 
 
+def test_scores_far_below_those_of_the_fit_stay_low() -> None:
+    rng = np.random.default_rng(0)
+    calibration = fit_calibration(rng.uniform(0.7, 0.95, 1000).tolist(), [True] * 996 + [False] * 4)
+    assert calibration.support == pytest.approx(0.7, abs=0.01)
+    assert calibration.apply(0.8) > 0.97
+    assert calibration.apply(0.04) < 0.07
+    assert calibration.apply(0.0) == 0
+    assert (np.diff(calibration.apply(np.linspace(0, 1, 200))) >= 0).all()
+
+
 def test_calibration_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     fitted = fit_calibration([0.8, 0.4] * 100, [True, False] * 100)

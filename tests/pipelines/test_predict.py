@@ -38,8 +38,8 @@ class Located:
 class CanalLocalizer:
     """Finds every canal level on the first series; fails on a study without series."""
 
-    def __init__(self, *, unmirror: bool = True) -> None:
-        self.unmirror = unmirror
+    def __init__(self, *, unmirror: bool = True, score: float = 1.0) -> None:
+        self.unmirror, self.score = unmirror, score
 
     def localize(self, study: Study) -> Located:
         if not study.series:
@@ -49,7 +49,7 @@ class CanalLocalizer:
             f: Localization(
                 study_id=study.study_id, finding=f, series_id=series.series_id,
                 instance_number=series.slices[0].instance_number, x_px=3, y_px=f.level, point_mm=(0, 0, 0),
-                source=Source.DETECTED, score=0.9,
+                source=Source.DETECTED, score=self.score,
             )
             for f in FINDINGS
             if f.condition is Condition.CANAL
@@ -232,3 +232,17 @@ def test_both_stages_get_one_corrected_study_and_files_the_headers_points(
     assert any("is mirrored" in text for text in prediction.problems)
     again = grader_of(CanalLocalizer(unmirror=False), ConstantClassifier()).predict(loaded)
     assert (looks, again.turned) == (["5"], ())
+
+
+def test_answers_shrink_to_the_prior_by_the_doubt_of_their_place(tmp_path: Path) -> None:
+    loaded = open_source(write_test_part(tmp_path)).load("5")
+    sure, doubtful, lost = (
+        grader_of(CanalLocalizer(score=score), ConstantClassifier()).predict(loaded) for score in (1.0, 0.5, 0.04)
+    )
+    np.testing.assert_allclose(sure.values[0], (0.1, 0.2, 0.7), atol=1e-6)
+    assert PRIOR[0, 2] < doubtful.values[0, 2] < 0.7
+    assert doubtful.from_model.sum() == 5
+    np.testing.assert_array_equal(lost.values, PRIOR)
+    assert not lost.from_model.any()
+    assert any("is this a lumbar spine?" in text for text in lost.problems)
+    assert not any("lumbar spine?" in text for text in doubtful.problems)

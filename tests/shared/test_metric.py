@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from sklearn.metrics import log_loss
 
 from shared.labels import FINDINGS, Condition, Finding, Level
 from shared.metric import bootstrap, interval, score, study_losses
-from shared.probabilities import class_weighted, constant_table, weighted_prior
+from shared.probabilities import class_weighted, constant_table, shrunk, unweighted, weighted_prior
 from shared.runtime.errors import InputError
 
 WEIGHTS = np.array([1.0, 2.0, 4.0])
@@ -141,3 +142,21 @@ def test_levels_and_sides_are_pooled_within_a_family() -> None:
     expected = (1 * np.log(2) + 4 * np.log(3)) / 5
     assert score(values, grades).terms["subarticular"] == pytest.approx(expected)
     assert Level.L5_S1 == 4
+
+
+@given(
+    value=hnp.arrays(np.float64, 3, elements=st.floats(0.01, 1)),
+    prior=hnp.arrays(np.float64, 3, elements=st.floats(0.01, 1)),
+    certainty=st.floats(0, 1),
+)
+def test_a_shrunk_submission_lies_between_itself_and_the_prior(
+    value: np.ndarray, prior: np.ndarray, certainty: float
+) -> None:
+    value, prior = value / value.sum(), prior / prior.sum()
+    mixed = shrunk(value, prior, np.asarray(certainty))
+    assert mixed.sum() == pytest.approx(1)
+    plain, ends = unweighted(mixed), np.stack([unweighted(value), unweighted(prior)])
+    assert (plain >= ends.min(0) - 1e-9).all()
+    assert (plain <= ends.max(0) + 1e-9).all()
+    np.testing.assert_allclose(shrunk(value, prior, np.asarray(1.0)), value)
+    np.testing.assert_allclose(shrunk(value, prior, np.asarray(0.0)), prior)
