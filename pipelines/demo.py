@@ -52,10 +52,10 @@ class DemoOptions:
 
 
 def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bool = False) -> str:
-    """Runs the whole job into OUT and returns the table of scores.
+    """Runs the whole pipeline, writes its files to OUT and returns the table of scores.
 
     Raises:
-      InputError: for a non-empty OUT without a flag, too few studies, no such fold, or a config that does not parse.
+      InputError: for a non-empty OUT without a flag, too few studies, an unknown fold, or an unreadable config.
     """
     if options.studies < 2 * FOLDS or options.test_studies < 2:
         raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
@@ -107,10 +107,10 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
 
 
 def _checked_facts(options: DemoOptions) -> dict[str, Any]:
-    """What a resumed demo must agree with.
+    """The settings that must stay the same when a demo is resumed.
 
     Raises:
-      InputError: for a config that is not there or does not parse, or a device that is not there.
+      InputError: for a config that is missing or unreadable, or a device that does not exist.
     """
     from classify.config import ClassifyConfig
     from classify.device import pick_device
@@ -129,12 +129,12 @@ def _checked_facts(options: DemoOptions) -> dict[str, Any]:
 
 
 def _digest(config: Config) -> str:
-    """Of what a config says; comments and order do not count."""
+    """SHA-256 of a config's values; comments and the order of keys do not change it."""
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
 def _claim(path: Path, facts: Mapping[str, Any]) -> None:
-    """A resumed demo must be the one that was begun."""
+    """Records the settings of a new demo, or raises `InputError` when a resumed one was begun with others."""
     if not path.is_file():
         write_json(path, facts)
     for name, begun in read_json(path).items():
@@ -145,7 +145,7 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 class _Steps:
-    """Numbered headings of the demo's log, and how long each step took, earlier calls that were resumed included."""
+    """Logs numbered headings and records the seconds of each step, summed over resumed calls."""
 
     def __init__(self, path: Path, total: int) -> None:
         self._path, self._total = path, total
@@ -160,7 +160,7 @@ class _Steps:
         log(f"[{self._count}/{self._total}] {title}")
 
     def finish(self) -> dict[str, float]:
-        """Ends the step that was begun; seconds of all steps."""
+        """Ends the current step; returns the seconds of all steps."""
         if self._begun is not None:
             title, since = self._begun
             self._seconds[title] = round(self._seconds.get(title, 0.0) + time.monotonic() - since, 1)
@@ -228,7 +228,7 @@ def _predict(out: Path, device: str) -> list[StudyResult]:
 
 
 def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> ProbabilityTable:
-    """What the classifier says where a reader marked the findings: the score that localization costs is beside it."""
+    """Grades the unseen studies at their true points. The difference in score is the cost of localization."""
     from classify.predict import Classifier
 
     classifier = Classifier.load(out / "classifier", device=device)

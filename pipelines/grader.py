@@ -1,4 +1,4 @@
-"""Both stages as one: a study in, the probabilities of its 25 findings and the evidence for them out."""
+"""Runs both stages on a study and returns the probabilities of its 25 findings with the evidence for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _WIDE_GAP: Final = 1.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyResult:
-    """One study's answer, and where in the study it was seen.
+    """The result for one study: probabilities, and the evidence for them.
 
     Attributes:
       study: the study as its headers describe it.
@@ -47,7 +47,7 @@ class StudyResult:
       localizations: the point at which each finding was graded.
       detections: the boxes that the points were decoded from.
       problems: what could not be read or graded, one message each.
-      numbering: how sure the levels' names are; None where nothing was localized.
+      numbering: how certain the numbering of the levels is; None where nothing was localized.
       turned: ids of axial series that are mirrored against their headers and were read as their pictures show them.
     """
 

@@ -1,8 +1,8 @@
-"""How a stored picture is turned to be shown upright, whatever order its rows and columns were written in.
+"""Turns stored pictures upright, whatever the order of their rows and columns.
 
-Upright means, for a sagittal slice, anterior on the left and the head up; for an axial slice, the patient's right on
-the left and anterior up. Every picture that a network or a person sees is turned by this rule, so a study that was
-exported upside down, transposed or mirrored, and whose headers say so, looks like any other.
+An upright sagittal slice has anterior on the left and the head at the top. An upright axial slice has the patient's
+right on the left and anterior at the top. Every picture that a network or a person sees is turned this way. A study
+that was exported upside down, transposed or mirrored, with headers that say so, therefore looks like any other.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Orientation:
 
     @classmethod
     def upright(cls, plane: Plane) -> Self:
-        """The turn for a slice of this plane; oblique planes are judged by the view that they are nearest to."""
+        """The turn for a slice of this plane; an oblique plane is treated as the view it is closest to."""
         # Where the upright picture's x and y point in the patient.
         x_wish, y_wish = (POSTERIOR, -HEAD) if dominant_axis(plane) == 0 else (LEFT, POSTERIOR)
         row, column = np.asarray(plane.row_dir), np.asarray(plane.col_dir)
@@ -42,7 +42,7 @@ class Orientation:
         return np.ascontiguousarray(turned[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1])
 
     def shape(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the upright picture; of the stored one, when given those of the upright one."""
+        """Rows and columns of the upright picture from those of the stored one. It is its own inverse."""
         return (stored[1], stored[0]) if self.transposed else stored
 
     def plane(self, stored: Plane, stored_shape: tuple[int, int]) -> Plane:

@@ -1,6 +1,6 @@
 """Which model may see which study: a training study is predicted only by the fold that held it out.
 
-`OutOfFold` is the only way for localizations to reach the grader's training; only a localizer's run can build it.
+Localizations reach the grader's training only as `OutOfFold`, which can be built only from a localizer's run.
 `FoldModels` is the only way to predict training studies.
 """
 

@@ -28,7 +28,7 @@ class StoredPixels:
     Attributes:
       path: file of 8-bit pixels, rows first, slice after slice.
       offset: where this slice begins in it, in bytes.
-      crc32: of the slice's bytes.
+      crc32: checksum of the slice's bytes.
       problem: why the pixels could not be decoded; empty when they could.
     """
 
@@ -42,7 +42,7 @@ class StoredPixels:
 class Slice:
     """One image of a series. `shape` is (rows, columns); `shared.dicom.pixels.slice_pixels` gives its pixels.
 
-    Plane, shape and pixels are those of the file, until `upright` turns all three; `orientation` says how.
+    Plane, shape and pixels are those of the file, until `upright` turns all three. `orientation` records the turn.
 
     A slice read from a prepared store equals the one read from its DICOM file; `path` names the DICOM file in both.
     """
@@ -131,7 +131,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
-    """A study and what could not be read of it, one message per file or series."""
+    """A study, and one message for each file or series that could not be read."""
 
     study: Study
     problems: tuple[str, ...] = ()

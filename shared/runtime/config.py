@@ -13,13 +13,13 @@ from shared.runtime.files import write_text
 
 
 class Config(BaseModel):
-    """Base of every config: immutable and typed; refuses unknown keys. Config changes results; flags do not."""
+    """Base of every config: immutable and typed; refuses unknown keys. What changes results belongs in a config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: tuple[str, ...] = ()) -> Self:
-        """Reads a TOML file (without one: the defaults) and applies overrides `a.b=value`, with values in TOML syntax.
+        """Reads a TOML file, or the defaults without one, and applies overrides `a.b=value` with values in TOML syntax.
 
         Raises:
           InputError: for a missing or malformed file, an unknown key or a value out of range.
@@ -59,7 +59,7 @@ class Config(BaseModel):
 
 
 def shipped_config(stage: str, name: str) -> Path:
-    """The file of a config that comes with the program, for example `localize`, `demo`.
+    """Path of a config that comes with the program; `localize`, `demo` gives configs/localize/demo.toml.
 
     An installed wheel carries the configs beside this package; a checkout keeps them at its top level.
     """

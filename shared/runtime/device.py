@@ -1,4 +1,4 @@
-"""What `--device` means. This module does not import torch: the stages tell it which devices torch sees."""
+"""Resolves `--device`. This module does not import torch: the stages tell it which devices torch sees."""
 
 from shared.runtime.errors import InputError
 
@@ -6,7 +6,7 @@ HELP = "device to compute on: auto, cpu, mps, cuda, cuda:N or a GPU's number N (
 
 
 def resolve_device(text: str, *, gpus: int, mps: bool = False, several: bool = False) -> str:
-    """torch's name of a device. `auto` is the first GPU, or the CPU without one; `1` and `cuda:1` are the second GPU.
+    """Returns torch's name of a device. `auto` is the first GPU or else the CPU; `1` and `cuda:1` are the second GPU.
 
     Args:
       text: auto, cpu, mps, cuda, cuda:N or N.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class InputError(Exception):
-    """Bad input or data; the message says what, where, expected, got and the next step.
+    """Bad input or data. The message says what is wrong and where, what was expected and found, and what to do next.
 
     The command line prints it as one line and exits with 1.
     """

@@ -67,7 +67,7 @@ def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) ->
 
 
 def _settle() -> None:
-    """Sets up a process: one thread, because the pool already fills the cores, and an end when its parent ends."""
+    """Sets up a process: one thread, because the pool already fills the cores. It ends when its parent ends."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -82,7 +82,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def _context() -> BaseContext:
-    """A start method without plain fork, which would copy the caller's threads in an undefined state.
+    """The start method. Never plain fork, which would copy the caller's threads in an undefined state.
 
     On Linux a server forks the processes with its modules loaded. Each process starts afresh on other systems, because
     macOS libraries do not survive a fork, and where the server's socket path would exceed 107 bytes (a long TMPDIR).
