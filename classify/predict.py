@@ -193,6 +193,7 @@ def predict_studies(
         result = classifier.grade(shown.study, localizations.get(study_id, {}))
         graded.append(result)
         problems += [*loaded.problems, *shown.problems, *result.problems]
+        del classifier  # so that one fold's models are freed before the next fold's are loaded
     table = ProbabilityTable(
         study_ids=ids,
         values=np.array([g.values for g in graded]).reshape(-1, len(FINDINGS), 3),

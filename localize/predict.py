@@ -307,6 +307,8 @@ def predict_studies(
         except InputError as error:
             problems.append(f"study {study_id}: {error}")
             continue
+        finally:
+            del localizer  # so that one fold's models are freed before the next fold's are loaded
         detections += result.detections
         localizations[study_id] = {f: shown.as_given(x) for f, x in result.localizations.items()}
         if result.numbering is not None:

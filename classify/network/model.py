@@ -108,6 +108,12 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
     return model
 
 
+def check_starting_weights(config: ModelConfig) -> None:
+    """Raises `InputError` unless training can start from the configured weights; downloads them if it must."""
+    if config.weights != "none":
+        load_trunk(resnet50(weights=None), config.weights)
+
+
 def load_trunk(trunk: nn.Module, weights: str) -> None:
     """Loads starting weights: "imagenet" downloads them, anything else is the path of a ResNet50 state dict.
 

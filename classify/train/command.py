@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.labels import Condition
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
+    from classify.network.model import check_starting_weights
     from classify.noisy_labels import read_noisy
     from classify.train.processes import Processes
     from classify.train.request import TrainingResources, TrainRequest
@@ -81,8 +83,13 @@ def run(a: argparse.Namespace) -> int:
     resources = TrainingResources(
         device=a.device, workers=a.workers, resume=a.resume, keep_cache=a.keep_cache, processes=processes
     )
+    if not a.resume:
+        check_starting_weights(config.model)
     first = processes.rank == 0  # this process prepares the folder for the others
-    inputs = [a.data, a.localizations, a.drop_noisy]
+    weights = Path(config.model.weights)
+    inputs = [
+        a.data, a.config, a.splits, a.localizations, a.errors, a.drop_noisy, weights if weights.is_file() else None,
+    ]  # fmt: skip
     with processes.first_alone():
         prepare_output(a.run, overwrite=a.overwrite and first, resume=a.resume or not first, inputs=inputs)
     train(request, a.run, resources)

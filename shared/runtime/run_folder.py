@@ -121,6 +121,10 @@ class RunFolder:
         path, wanted = self.path / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
         if resume and path.is_file():
             stored = read_json(path)
+            if not isinstance(stored, dict):
+                raise InputError(
+                    f"{path}: expected a JSON object, got {type(stored).__name__}; use --overwrite or another folder"
+                )
             differing = [name for name, value in wanted.items() if stored.get(name) != value]
             if differing:
                 raise InputError(

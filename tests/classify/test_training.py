@@ -179,6 +179,16 @@ def test_a_request_is_checked_before_anything_is_deleted(
     assert "other data" in refused()
 
 
+def test_starting_weights_are_checked_before_anything_is_deleted(challenge, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    arguments = [str(challenge.root), str(run), "--overwrite", "--device", "cpu", "--fold", "0"]
+    assert main([*arguments, "--weights", str(tmp_path / "none.pt")]) == 1
+    assert "cannot be used" in capsys.readouterr().err
+    assert (run / "run.json").is_file()
+
+
 def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, write_localizer, tmp_path):
     out = tmp_path / "out"
     words = ["predict", challenge.root, run, out, "--part", "train", "--device", "cpu"]
