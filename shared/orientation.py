@@ -1,8 +1,9 @@
 """Turns stored pictures upright, whatever the order of their rows and columns.
 
 An upright sagittal slice has anterior on the left and the head at the top. An upright axial slice has the patient's
-right on the left and anterior at the top. Every picture that a network or a person sees is turned this way. A study
-that was exported upside down, transposed or mirrored, with headers that say so, therefore looks like any other.
+right on the left and anterior at the top. The detectors see every picture turned this way, so a study
+that was exported upside down, transposed or mirrored, with headers that say so, looks like any other to them. Figures
+show pictures as they are stored.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,8 @@ from shared.detections import Localizations, read_localizations
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition
 from shared.runtime.errors import InputError
-from shared.runtime.run_folder import read_run, sha256_of
+from shared.runtime.files import read_json
+from shared.runtime.run_folder import STATE_FILE, read_run, sha256_of
 from shared.splits import Splits, read_splits
 
 LOCALIZATIONS_FILE: Final = "localizations.csv"
@@ -37,8 +38,8 @@ class OutOfFold:
       unmirror: whether the run corrects mirrored axial series.
 
     Raises:
-      InputError: when the folder is not a finished localizer run, when its points were changed afterwards, or when
-        no trained fold held one of their studies out.
+      InputError: when the folder is not a finished localizer run, when its points or splits were changed afterwards,
+        or when no trained fold held one of their studies out.
     """
 
     run: Path
@@ -56,6 +57,14 @@ class OutOfFold:
             raise InputError(
                 f"{path}: SHA-256 differs from the one in {self.run / 'run.json'}; the file was changed or replaced, "
                 "restore it or train the localizer again"
+            )
+        state = self.run / STATE_FILE  # runs of release 0.1.0 have none
+        folds = [list(fold) for fold in splits.folds]
+        began = read_json(state) if state.is_file() else {"splits": folds}
+        if not isinstance(began, dict) or began.get("splits") != folds:
+            raise InputError(
+                f"{self.run / 'splits.json'}: differs from {state}, with which the run began; the file was changed or "
+                "replaced, restore it or train the localizer again"
             )
         held_out = fold_by_study(splits, [int(k) for k in facts.get("folds", ())])
         stray = sorted(set(localizations) - set(held_out))

@@ -37,6 +37,7 @@ from shared.labels import FINDINGS, Condition
 from shared.out_of_fold import OutOfFold
 from shared.probabilities import FLOOR, read_probabilities
 from shared.runtime.errors import InputError, exit_code
+from shared.runtime.files import write_json
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 CPU = TrainingResources(device="cpu")
@@ -124,6 +125,12 @@ def test_leaking_splits_cannot_be_handed_in(one_fold, splits, points_of, localiz
         replace(one_fold, points=points, splits=other)
     with pytest.raises(InputError, match="trained on other data"):
         replace(one_fold, points=points, data=replace(one_fold.data, points={}))
+    write_json(localizer / "state.json", {"splits": [list(fold) for fold in splits.folds]})
+    assert OutOfFold(localizer).splits == splits
+    write_splits(localizer / "splits.json", replace(splits, folds=splits.folds[::-1]))
+    with pytest.raises(InputError, match=r"splits\.json: differs from .*state\.json"):
+        OutOfFold(localizer)
+    write_splits(localizer / "splits.json", splits)
     write_localizations(localizer / "localizations.csv", dict(list(points_of().items())[1:]))
     with pytest.raises(InputError, match="the file was changed"):
         OutOfFold(localizer)
