@@ -24,7 +24,7 @@ from shared.orientation import AS_STORED
 from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import read_run, sha256_of
+from shared.runtime.run_folder import read_run, sha256_of, trained_folds
 from shared.splits import read_splits
 from shared.study import Series, Slice, Study
 
@@ -102,7 +102,7 @@ class FoldFiles:
 
 def chosen_folds(run: Path, folds: Collection[int] | None = None) -> list[int]:
     """The given folds of a finished run, or all trained ones, ascending; raises `InputError` for an untrained fold."""
-    trained = sorted(int(k) for k in read_run(run, expected_kind=KIND).get("folds", {}))
+    trained = trained_folds(run, read_run(run, expected_kind=KIND))
     wanted = trained if folds is None else sorted(set(folds))
     missing = [k for k in wanted if k not in trained]
     if missing or not wanted:

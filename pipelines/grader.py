@@ -190,6 +190,9 @@ class Grader:
     def predict(self, study: str | Path | Study | LoadedStudy) -> StudyResult:
         """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception.
 
+        All loaded folds answer, also for a study that they were trained on; `lumbar predict` answers training studies
+        by the fold that held them out.
+
         Args:
           study: a study, or a folder that holds the DICOM files of one.
 

@@ -20,7 +20,7 @@ from shared.probabilities import ProbabilityTable, write_probabilities, write_su
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, prepare_output, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import sha256_of, write_run
+from shared.runtime.run_folder import sha256_of, trained_folds, write_run
 from shared.splits import read_splits
 
 _LISTED_PROBLEMS = 20
@@ -101,7 +101,7 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
         raise InputError(
             f"{request.localizer} and {request.classifier} have different splits; train both with one --splits file"
         )
-    trained = {int(k) for k in localizer["folds"]} & {int(k) for k in classifier["folds"]}
+    trained = set(trained_folds(request.localizer, localizer)) & set(trained_folds(request.classifier, classifier))
     if not trained:
         raise InputError(f"{request.localizer} and {request.classifier} have no trained fold in common")
     fold_of = fold_by_study(splits, trained)

@@ -16,7 +16,7 @@ from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json
-from shared.runtime.run_folder import STATE_FILE, read_run, sha256_of
+from shared.runtime.run_folder import STATE_FILE, read_run, sha256_of, trained_folds
 from shared.splits import Splits, read_splits
 
 LOCALIZATIONS_FILE: Final = "localizations.csv"
@@ -53,12 +53,13 @@ class OutOfFold:
         facts = read_run(self.run, expected_kind="localize")
         path, splits = self.run / LOCALIZATIONS_FILE, read_splits(self.run / "splits.json")
         localizations = read_localizations(path)
-        if facts.get("localizations_sha256") not in (None, sha256_of(path)):
+        state = self.run / STATE_FILE  # runs of release 0.1.0 have neither it nor the digest
+        wanted = facts.get("localizations_sha256", None if state.is_file() else sha256_of(path))
+        if wanted != sha256_of(path):
             raise InputError(
                 f"{path}: SHA-256 differs from the one in {self.run / 'run.json'}; the file was changed or replaced, "
                 "restore it or train the localizer again"
             )
-        state = self.run / STATE_FILE  # runs of release 0.1.0 have none
         folds = [list(fold) for fold in splits.folds]
         began = read_json(state) if state.is_file() else {"splits": folds}
         if not isinstance(began, dict) or began.get("splits") != folds:
@@ -66,7 +67,7 @@ class OutOfFold:
                 f"{self.run / 'splits.json'}: differs from {state}, with which the run began; the file was changed or "
                 "replaced, restore it or train the localizer again"
             )
-        held_out = fold_by_study(splits, [int(k) for k in facts.get("folds", ())])
+        held_out = fold_by_study(splits, trained_folds(self.run, facts))
         stray = sorted(set(localizations) - set(held_out))
         if stray:
             raise InputError(f"{path}: no trained fold of {self.run} held out study {stray[0]}")
@@ -74,7 +75,7 @@ class OutOfFold:
             "localizations": localizations,
             "splits": splits,
             "data_fingerprint": str(facts.get("data_fingerprint")),
-            "jitter": read_jitter(self.run / ERRORS_FILE),
+            "jitter": read_jitter(errors) if (errors := self.run / ERRORS_FILE).is_file() else {},
             "unmirror": bool(facts.get("unmirror", True)),
         }
         for name, value in loaded.items():

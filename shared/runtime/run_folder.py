@@ -95,6 +95,17 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
     return run
 
 
+def trained_folds(run: Path, facts: Mapping[str, Any]) -> list[int]:
+    """The folds that a run's run.json names, ascending; raises `InputError` when it does not name any properly."""
+    try:
+        return sorted(int(k) for k in facts["folds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run / RUN_FILE}: folds: expected the numbers of the trained folds ({type(error).__name__}); restore the "
+            "file or train again"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
     """The folder of one training run of a stage.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.runtime.errors import InputError
-from shared.runtime.run_folder import STATE_FILE, RunFolder
+from shared.runtime.run_folder import STATE_FILE, RunFolder, trained_folds
 
 
 def test_a_damaged_state_is_bad_input(tmp_path: Path) -> None:
@@ -17,3 +17,10 @@ def test_a_damaged_state_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_text("[]")
     with pytest.raises(InputError, match="expected a JSON object, got list"):
         run.claim({"data": "a"}, resume=True)
+
+
+@pytest.mark.parametrize("facts", [{}, {"folds": None}, {"folds": {"x": {}}}, {"folds": [[]]}])
+def test_damaged_folds_are_bad_input(tmp_path: Path, facts: dict[str, object]) -> None:
+    assert trained_folds(tmp_path, {"folds": {"1": {}, "0": {}}}) == [0, 1]
+    with pytest.raises(InputError, match="numbers of the trained folds"):
+        trained_folds(tmp_path, facts)
