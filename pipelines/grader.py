@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LEAST_SCORE: Final = 0.1
 # Slices further apart than this many usual gaps have others missing between them.
 _WIDE_GAP: Final = 1.8
+_MOST_GAPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,25 +243,27 @@ def _missing_views(study: Study) -> list[str]:
 
 
 def _gaps(study: Study, localizations: Mapping[Finding, Localization]) -> list[str]:
-    """A message for each gap beside which findings were graded: the slices that show them best may be missing."""
+    """A message for each gap beside which findings were graded: the slices that show them best may be missing.
+
+    Series that were scanned in blocks have gaps by design: they have several stacks, or several wide gaps.
+    """
     problems = []
     for series in study.series:
-        for stack in series.stacks:
-            gaps = gaps_mm(stack)
-            usual = float(np.median(gaps)) if len(gaps) > 3 else np.inf
-            for k in np.flatnonzero(gaps > _WIDE_GAP * usual):
-                edges = {stack[k].instance_number, stack[k + 1].instance_number}
-                beside = [
-                    finding.column
-                    for finding, place in sorted(localizations.items(), key=lambda item: item[0].index)
-                    if place.series_id == series.series_id and place.instance_number in edges
-                ]
-                if beside:
-                    problems.append(
-                        f"study {study.study_id} series {series.series_id}: {gaps[k]:.1f} mm between instances "
-                        f"{stack[k].instance_number} and {stack[k + 1].instance_number}, usually {usual:.1f} mm; "
-                        f"graded beside the gap: {', '.join(beside)}"
-                    )
+        gaps = gaps_mm(series.slices) if len(series.stacks) == 1 else np.empty(0)
+        usual = float(np.median(gaps)) if len(gaps) > 3 else np.inf
+        wide = np.flatnonzero(gaps > _WIDE_GAP * usual)
+        for k in wide if len(wide) <= _MOST_GAPS else ():
+            edges = [item.instance_number for item in series.slices[k : k + 2]]
+            beside = [
+                finding.column
+                for finding, place in sorted(localizations.items(), key=lambda item: item[0].index)
+                if place.series_id == series.series_id and place.instance_number in edges
+            ]
+            if beside:
+                problems.append(
+                    f"study {study.study_id} series {series.series_id}: {gaps[k]:.1f} mm between instances {edges[0]} "
+                    f"and {edges[1]}, usually {usual:.1f} mm; graded beside the gap: {', '.join(beside)}"
+                )
     return problems
 
 
