@@ -246,3 +246,17 @@ def test_answers_shrink_to_the_prior_by_the_doubt_of_their_place(tmp_path: Path)
     assert not lost.from_model.any()
     assert any("is this a lumbar spine?" in text for text in lost.problems)
     assert not any("lumbar spine?" in text for text in doubtful.problems)
+
+
+def test_a_gap_beside_graded_findings_is_named(tmp_path: Path) -> None:
+    for study, places in {"1": (0, 20, 24, 28, 32, 36), "2": (0, 4, 24, 28, 48, 52, 72, 76)}.items():
+        for number, x in enumerate(places, start=1):
+            path = tmp_path / "test_images" / study / f"{study}1" / f"{number}.dcm"
+            write_dicom(path, InstanceNumber=number, ImagePositionPatient=[x, 0, 0])
+    table = "study_id,series_id,series_description\n1,11,Sagittal T2/STIR\n2,21,Sagittal T2/STIR\n"
+    (tmp_path / "test_series_descriptions.csv").write_text(table)
+    source, grader = open_source(tmp_path), grader_of(CanalLocalizer(), ConstantClassifier())
+    (told,) = [text for text in grader.predict(source.load("1")).problems if "mm between" in text]
+    assert "20.0 mm between instances 1 and 2, usually 4.0 mm; graded beside the gap: spinal_canal_stenosis_l1" in told
+    # Pairs of slices with wide gaps between them are a protocol, not a loss.
+    assert not [text for text in grader.predict(source.load("2")).problems if "mm between" in text]
