@@ -216,6 +216,7 @@ def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str
         "series_uid": header.series_uid,
         "acquisition": header.acquisition.to_json(),
         "compared": [header.frame_of_reference, header.description, header.patient],
+        "direction_error": header.direction_error,
         "plane": [*plane.origin_mm, *plane.row_dir, *plane.col_dir, *plane.spacing_mm],
         "shape": list(header.shape),
         "pixels": [place.offset, place.crc32, place.problem.removeprefix(start)],
@@ -282,6 +283,7 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
         acquisition=Acquisition.from_json(entry["acquisition"]),
         frame_of_reference=frame_of_reference, description=description, patient=patient,
+        direction_error=float(entry["direction_error"]),
         stored=StoredPixels(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
     )  # fmt: skip
     return path, header

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.dicom.grouping import HeaderGroup, group_by_series, group_by_study
-from shared.dicom.header import Header, NoImageError
+from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_headers
 from shared.dicom.scan import scan_folder
 from shared.dicom.views import DOUBTFUL, Verdict, judge
+from shared.geometry import ORIENTATION_TOLERANCE
 from shared.runtime.errors import InputError
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Study, number_uniquely, order_slices
 
@@ -172,12 +173,22 @@ def _found(
     found = tuple(
         FoundSeries(
             series_id=g.series_id, slices=len(g.headers), verdict=verdicts[g.series_id], used=g.series_id in used,
-            remarks=g.remarks,
+            remarks=(*g.remarks, *_mended_directions(g)),
         )
         for g in groups
     )  # fmt: skip
     study = Study(study_id=study_id, series=tuple(series))
     return FoundStudy(study=study, series=found, renumbered=frozenset(renumbered), unread=unread, remarks=remarks)
+
+
+def _mended_directions(group: HeaderGroup) -> tuple[str, ...]:
+    errors = [h.direction_error for h in group.headers if h.direction_error]
+    if not errors:
+        return ()
+    return (
+        f"ImageOrientationPatient of {len(errors)} slices is up to {max(errors):.4f} off orthonormal and was made so "
+        f"(exact: {ORIENTATION_TOLERANCE}, accepted: {DIRECTION_TOLERANCE})",
+    )
 
 
 def _is_worth_using(series_id: str, verdicts: Mapping[str, Verdict]) -> bool:

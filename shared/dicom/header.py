@@ -56,6 +56,7 @@ class Header:
       study_uid, series_uid: None where absent; those that are no DICOM UIDs are replaced by a digest.
       acquisition, frame_of_reference, description, patient: only when the header was read with `described`; the last
         two are digests of SeriesDescription and PatientID, for comparison.
+      direction_error: how far ImageOrientationPatient was from orthonormal, where it was made so; else 0.
       stored: set if a prepared store holds the file.
     """
 
@@ -69,6 +70,7 @@ class Header:
     frame_of_reference: str | None = None
     description: str = ""
     patient: str = ""
+    direction_error: float = 0.0
     stored: StoredPixels | None = None
 
     def to_slice(self) -> Slice:
@@ -99,7 +101,7 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool) -> Heade
             bounded_shape(path, dataset)  # says that there are several frames, whose places lie elsewhere
         kind = NoPlaneError if _may_be_image(dataset) else NoImageError
         raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
-    row_dir, col_dir = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))
+    row_dir, col_dir, direction_error = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))
     try:
         plane = Plane.from_arrays(
             origin_mm=_numbers(tag_value(dataset, "ImagePositionPatient")),
@@ -124,6 +126,7 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool) -> Heade
         instance_number=_integer(tag_value(dataset, "InstanceNumber")),
         plane=plane,
         shape=shape,
+        direction_error=direction_error,
         **(_description(dataset) if described else {}),
     )
 
@@ -159,15 +162,15 @@ def _words(dataset: pydicom.Dataset, keyword: str) -> list[str]:
     return [str(v).strip().upper() for v in ([value] if isinstance(value, str) else value or ())]
 
 
-def _directions(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Row and column direction; exactly orthonormal when they are so within `DIRECTION_TOLERANCE`, else as they are."""
+def _directions(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Row and column direction, made orthonormal up to `DIRECTION_TOLERANCE`, and the error that was mended."""
     row, column = np.array(values[:3]), np.array(values[3:])
     off = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
     if not ORIENTATION_TOLERANCE < off <= DIRECTION_TOLERANCE:
-        return row, column
+        return row, column, 0.0
     row = row / np.linalg.norm(row)
     column = column - (column @ row) * row
-    return row, column / np.linalg.norm(column)
+    return row, column / np.linalg.norm(column), float(off)
 
 
 def _numbers(value: Any) -> list[float]:

@@ -60,7 +60,7 @@ def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path
             folders.clear()
             continue
         seen.add(real)
-        yield from (path for name in names if (path := Path(here) / name).is_file() or path.is_symlink())
+        yield from (Path(here) / name for name in names)
 
 
 def begins_like_dicom(path: Path) -> bool:

@@ -114,7 +114,7 @@ def check_output(
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise InputError(f"{path}: is a file or a link; expected a folder to write to")
     if overwrite:
-        for kept in (*given, Path.cwd(), Path.home()):
+        for kept in (*given, Path.cwd(), *_home()):
             if kept.resolve().is_relative_to(path.resolve()):
                 raise InputError(f"{path}: --overwrite would delete {kept}; choose another folder")
     if not path.is_dir() or not any(path.iterdir()) or resume:
@@ -127,6 +127,13 @@ def check_output(
             f"{path}: --overwrite would delete a part of {around[0]}, and the folder holds none of {', '.join(_OURS)}, "
             "so no command of lumbar wrote it; choose another folder"
         )
+
+
+def _home() -> list[Path]:
+    try:
+        return [Path.home()]
+    except RuntimeError:  # a user without a home
+        return []
 
 
 def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:

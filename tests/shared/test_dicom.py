@@ -80,6 +80,7 @@ def test_values_that_exporters_write_are_read(tmp_path: Path) -> None:
     rounded = read_header(write_dicom(tmp_path / "2.dcm", ImageOrientationPatient=[0.01, 1.0, 0, 0, 0.01, -1.0]))
     row, column = np.array(rounded.plane.row_dir), np.array(rounded.plane.col_dir)
     assert row @ column == pytest.approx(0, abs=1e-12)
+    assert (usual.direction_error, 0.005 < rounded.direction_error < 0.02) == (0, True)
     assert row @ np.array(usual.plane.row_dir) == pytest.approx(1, abs=1e-3)
     assert read_header(write_dicom(tmp_path / "3.dcm", InstanceNumber=None)).instance_number == 0
     plain = read_pixels(write_dicom(tmp_path / "4.dcm"))

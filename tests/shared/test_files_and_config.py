@@ -124,3 +124,12 @@ def test_report_is_one_file_and_escapes(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page
     assert "Not a medical device" in page
     assert read_json(tmp_path / "report.json") == {"n": 1}
+
+
+def test_overwrite_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    (prepare_output(tmp_path / "out") / "x").touch()
+    assert list(prepare_output(tmp_path / "out", overwrite=True).iterdir()) == []

@@ -110,3 +110,11 @@ def test_every_file_is_accounted_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     files = discover_studies(tmp_path).files
     assert (files.used, files.not_needed, files.unreadable, files.not_dicom) == (6, 6, 1, 1)
+
+
+def test_directions_that_were_made_orthonormal_are_named(tmp_path: Path) -> None:
+    export(tmp_path, SeriesInstanceUID="1.5", ImageOrientationPatient=[0.01, 1, 0, 0, 0.01, -1])
+    (found,) = discover_studies(tmp_path).studies
+    assert len(found.study.series[0].slices) == 6
+    assert "ImageOrientationPatient of 6 slices" in found.problems[0]
+    assert "accepted: 0.02" in found.problems[0]
