@@ -54,8 +54,8 @@ class OutOfFold:
         path, splits = self.run / LOCALIZATIONS_FILE, read_splits(self.run / "splits.json")
         localizations = read_localizations(path)
         state = self.run / STATE_FILE  # runs of release 0.1.0 have neither it nor the digest
-        wanted = facts.get("localizations_sha256", None if state.is_file() else sha256_of(path))
-        if wanted != sha256_of(path):
+        digest = sha256_of(path)
+        if facts.get("localizations_sha256", None if state.is_file() else digest) != digest:
             raise InputError(
                 f"{path}: SHA-256 differs from the one in {self.run / 'run.json'}; the file was changed or replaced, "
                 "restore it or train the localizer again"
