@@ -63,8 +63,7 @@ def run_predict(a: argparse.Namespace) -> int:
     write_predictions(request, out, table, problems, started=started)
     for problem in problems[:5]:
         log(f"warning: {problem}")
-    prior_rows = int((~table.from_model).sum())
-    sys.stdout.write(f"{len(table.study_ids)} studies, {prior_rows} of {table.from_model.size} prior rows -> {out}\n")
+    sys.stdout.write(f"{len(table.study_ids)} studies, {table.from_model.size} rows -> {out}\n{table.prior_summary}\n")
     return 0
 
 

@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.config import CropConfig
-from classify.crops import CropSpec, ReadPixels, crop, second_crop
+from classify.crops import CropSpec, ReadPixels, WrongPlaneError, crop, second_crop
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import Localization, Localizations, Source
 from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
+from shared.probabilities import PriorReason
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
 from shared.runtime.pool import processes
@@ -138,22 +139,35 @@ class _StudyRecord:
     problems: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutCrops:
+    """The crops of one study.
+
+    Attributes:
+      crops: [channels, size, size] of each finding that could be cut.
+      uncut: why the others could not.
+      problems: a message for each of those, and for every other slice or view that could not be read.
+    """
+
+    crops: Mapping[Finding, NDArray[np.uint8]]
+    uncut: Mapping[Finding, PriorReason]
+    problems: tuple[str, ...]
+
+
 def cut_crops(
     study: Study,
     points: Mapping[Finding, Localization],
     spec: Callable[[Finding], CropSpec],
     read: ReadPixels = slice_pixels,
-) -> tuple[dict[Finding, NDArray[np.uint8]], list[str]]:
+) -> CutCrops:
     """Cuts the crops of one study. Never raises for a bad series or slice.
+
+    A second view that cannot be read is black.
 
     Args:
       points: where the crops lie.
       spec: the shape of a finding's crop.
       read: decodes a slice; each slice is decoded once.
-
-    Returns:
-      Crops [channels, size, size], and a message for each one that could not be cut. A second view that cannot be read
-      is black, with a message.
     """
     failures: list[InputError] = []
 
@@ -172,12 +186,15 @@ def cut_crops(
         return found
 
     crops: dict[Finding, NDArray[np.uint8]] = {}
+    uncut: dict[Finding, PriorReason] = {}
     problems: list[str] = []
     for finding in sorted(points, key=lambda f: f.index):
         point, shape = points[finding], spec(finding)
         try:
             crops[finding] = crop(study, point, shape, pixels_of)
         except InputError as error:
+            wrong_plane = isinstance(error, WrongPlaneError)
+            uncut[finding] = PriorReason.WRONG_PLANE if wrong_plane else PriorReason.SLICE_DAMAGED
             problems.append(f"study {study.study_id} {finding.column}: {error}")
             continue
         if shape.second is None:
@@ -190,7 +207,7 @@ def cut_crops(
         crops[finding] = np.concatenate([crops[finding], second])
     replaced = [str(error) for error in failures if not any(str(error) in text for text in problems)]
     problems += [f"study {study.study_id}: {text}; the next slice towards the middle stands in" for text in replaced]
-    return crops, problems
+    return CutCrops(crops=crops, uncut=uncut, problems=tuple(problems))
 
 
 @contextmanager
@@ -302,15 +319,15 @@ def _cache_study(task: _StudyTask) -> _StudyRecord:
     loaded = job.data.load_study(job.data.study_ids[0])
     shown = as_shown(loaded.study, look=job.looks)
     points = job.points(shown.study)
-    crops, problems = cut_crops(shown.study, points, lambda f: CropSpec.cached(job.config, f))
+    cut = cut_crops(shown.study, points, lambda f: CropSpec.cached(job.config, f))
     patches = np.load(task.folder / "patches.npy", mmap_mode="r+")
     present, annotated = [0] * len(FINDINGS), [0] * len(FINDINGS)
-    for finding, pixels in crops.items():
+    for finding, pixels in cut.crops.items():
         patches[task.index, finding.index] = pixels
         present[finding.index] = 1
         annotated[finding.index] = int(points[finding].source is Source.ANNOTATED)
     patches.flush()
     return _StudyRecord(
         study_id=loaded.study.study_id, present=present, annotated=annotated,
-        problems=[*loaded.problems, *shown.problems, *problems],
+        problems=[*loaded.problems, *shown.problems, *cut.problems],
     )  # fmt: skip

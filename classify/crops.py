@@ -38,6 +38,10 @@ _SAME_POSITION_MM: Final = 0.1
 _WIDE_GAP: Final = 1.8
 
 
+class WrongPlaneError(InputError):
+    """A slice does not lie in the plane of its view."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
     """Shape of a crop.
@@ -79,7 +83,7 @@ def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
       mirrored: whether a right side is shown like a left one.
 
     Raises:
-      InputError: when the plane is not sagittal (or axial) at all, so that the directions do not exist in it.
+      WrongPlaneError: when the plane is not sagittal (or axial) at all, so that the directions do not exist in it.
     """
     if view.is_sagittal:
         x_wish, y_wish = POSTERIOR, -HEAD
@@ -88,7 +92,7 @@ def canonical_axes(plane: Plane, view: View, *, mirrored: bool = False) -> Axes:
     x_dir = x_wish - (x_wish @ plane.normal) * plane.normal
     length = float(np.linalg.norm(x_dir))
     if length < 0.5:  # more than 60 degrees off: another view under this name
-        raise InputError(f"a plane with normal {np.round(plane.normal, 2).tolist()} is no {view.value} plane")
+        raise WrongPlaneError(f"a plane with normal {np.round(plane.normal, 2).tolist()} is no {view.value} plane")
     x_dir = x_dir / length
     y_dir = np.cross(plane.normal, x_dir)
     return x_dir, y_dir if y_dir @ y_wish >= 0 else -y_dir
@@ -158,6 +162,7 @@ def crop(study: Study, localization: Localization, spec: CropSpec, read: ReadPix
 
     Raises:
       InputError: when the series or slice does not exist, or a slice cannot be read.
+      WrongPlaneError: when the slice does not lie in the plane of the finding's view.
     """
     series = study.get(localization.series_id)
     if series is None:

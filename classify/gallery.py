@@ -64,8 +64,8 @@ class Gallery:
         )  # fmt: skip
         study = as_shown(given, look=job.looks).study
         point = job.points(study).get(finding)
-        crops, _ = cut_crops(study, {finding: point} if point else {}, lambda f: CropSpec.final(config, f))
-        return crops.get(finding)
+        cut = cut_crops(study, {finding: point} if point else {}, lambda f: CropSpec.final(config, f))
+        return cut.crops.get(finding)
 
     def picture(self, place: Place, crop: NDArray[np.uint8], drop: NDArray[np.float64] | None = None) -> plots.Crop:
         """The localized slice of a crop, captioned with the true grade and the probabilities of the grades."""

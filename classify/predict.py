@@ -15,13 +15,21 @@ from classify.device import pick_device, use_all_cores, use_bf16, use_determinis
 from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
 from classify.network.model import SeverityNet
 from classify.network.tta import network_inputs
+from classify.reasons import prior_reasons
 from classify.samples import family_and_level
 from shared.data.challenge import Challenge
 from shared.detections import Localization, Localizations
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.out_of_fold import FoldModels, OutOfFold, fold_by_study
-from shared.probabilities import ProbabilityTable, floored, write_probabilities, write_submission
+from shared.probabilities import (
+    PriorReasons,
+    ProbabilityTable,
+    floored,
+    is_from_model,
+    write_probabilities,
+    write_submission,
+)
 from shared.runtime.errors import InputError
 from shared.runtime.progress import track
 from shared.runtime.run_folder import write_run
@@ -35,13 +43,18 @@ class StudyGrades:
 
     Attributes:
       values: [25, 3].
-      from_model: [25], False where the training prior stands in.
+      reasons: the findings that the training prior answers, each with the reason.
       problems: one message for each crop that could not be cut.
     """
 
     values: NDArray[np.float64]
-    from_model: NDArray[np.bool_]
+    reasons: PriorReasons
     problems: tuple[str, ...] = ()
+
+    @property
+    def from_model(self) -> NDArray[np.bool_]:
+        """Which findings the model answers. [25]"""
+        return is_from_model(self.reasons)
 
 
 class Classifier:
@@ -97,13 +110,13 @@ class Classifier:
         cut. Crops are cut by the planes of `study`; pass it through `shared.mirror.correct.as_shown` if `unmirror`.
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}
-        crops, problems = cut_crops(study, points, lambda f: CropSpec.cached(self._crop, f))
-        values, from_model = self.prior.copy(), np.zeros(len(FINDINGS), bool)
-        if crops:
-            findings = np.array([f.index for f in crops], dtype=np.intp)
-            values[findings] = floored(self._predict(np.stack(list(crops.values())), findings))
-            from_model[findings] = True
-        return StudyGrades(values=values, from_model=from_model, problems=tuple(problems))
+        cut = cut_crops(study, points, lambda f: CropSpec.cached(self._crop, f))
+        values = self.prior.copy()
+        if cut.crops:
+            findings = np.array([f.index for f in cut.crops], dtype=np.intp)
+            values[findings] = floored(self._predict(np.stack(list(cut.crops.values())), findings))
+        reasons = prior_reasons(study, localizations, cut.uncut, self.families)
+        return StudyGrades(values=values, reasons=reasons, problems=cut.problems)
 
     @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -198,6 +211,7 @@ def predict_studies(
         study_ids=ids,
         values=np.array([g.values for g in graded]).reshape(-1, len(FINDINGS), 3),
         from_model=np.array([g.from_model for g in graded], dtype=bool).reshape(-1, len(FINDINGS)),
+        reasons={s: g.reasons for s, g in zip(ids, graded, strict=True)},
     )
     return table, tuple(problems)
 
@@ -212,5 +226,6 @@ def write_predictions(
     )
     write_run(
         out, command="classify predict", started=started, kind="classify-prediction", studies=len(table.study_ids),
-        prior_rows=int((~table.from_model).sum()), problems=list(problems), classifier=request.run.name,
+        prior_rows=table.prior_rows, prior_reasons=table.reason_counts, problems=list(problems),
+        classifier=request.run.name,
     )  # fmt: skip

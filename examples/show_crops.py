@@ -22,11 +22,11 @@ def montage(data: Challenge, study_id: str, config: CropConfig) -> NDArray[np.ui
     """The middle slice of every crop, black where a finding is not annotated. # [5 * size, 5 * size]"""
     study = data.load_study(study_id).study
     points = annotated_localizations(study, data.points.get(study_id, ()))
-    crops, problems = cut_crops(study, points, lambda finding: CropSpec.final(config, finding))
-    for problem in problems:
+    cut = cut_crops(study, points, lambda finding: CropSpec.final(config, finding))
+    for problem in cut.problems:
         print(f"problem: {problem}")
     empty = np.zeros((config.size_px, config.size_px), np.uint8)
-    tiles = [crops[f][config.slices // 2] if f in crops else empty for f in FINDINGS]
+    tiles = [cut.crops[f][config.slices // 2] if f in cut.crops else empty for f in FINDINGS]
     rows = [np.hstack(tiles[i : i + len(Level)]) for i in range(0, len(tiles), len(Level))]
     return np.vstack(rows)
 

@@ -49,6 +49,7 @@ class StudyLocalization:
       numbering: how certain the levels' names are; None when nothing was detected.
       problems: slices that could not be read.
       slices: number of slices that the detectors looked at.
+      not_lumbar: why the study cannot show a lumbar spine; empty where it may. Nothing of such a study is graded.
     """
 
     detections: tuple[Detection, ...]
@@ -56,6 +57,7 @@ class StudyLocalization:
     numbering: Numbering | None = None
     problems: tuple[str, ...] = ()
     slices: int = 0
+    not_lumbar: str = ""
 
 
 @dataclass(slots=True)

@@ -281,18 +281,24 @@ def _add_predict(commands: args.Commands) -> None:
     args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
     args.add_part(p, "test if there is one, otherwise train")
     p.add_argument("--tta", action="store_true", help=args.TTA)
+    p.add_argument(
+        "--strict", action="store_true", help="exit with code 1, after all files are written, if any row comes from "
+        "the training prior",
+    )  # fmt: skip
     args.add_device(p)
     args.add_output(p)
     p.set_defaults(func=_predict)
 
 
 def _predict(a: argparse.Namespace) -> int:
-    from pipelines.predict import PredictRequest, predict
+    from pipelines.predict import PredictRequest, predict, to_table
 
     request = PredictRequest(
         data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta
     )
-    predict(request, a.out, overwrite=a.overwrite)
+    table = to_table(predict(request, a.out, overwrite=a.overwrite))
+    if a.strict and table.prior_rows:
+        raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")
     return 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from classify.reasons import absent_views
 from shared.data.source import open_source
 from shared.detections import Detection, Localization
 from shared.dicom.pixels import slice_pixels
@@ -19,7 +20,7 @@ from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Finding, Severity, findings_of
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
-from shared.probabilities import floored, shrunk
+from shared.probabilities import PriorReason, PriorReasons, ProbabilitySource, floored, is_from_model, shrunk
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import read_run
 from shared.study import LoadedStudy, Study, gaps_mm
@@ -27,8 +28,8 @@ from shared.study import LoadedStudy, Study, gaps_mm
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from classify.predict import Classifier, StudyGrades
-    from localize.predict import Localizer
+    from classify.predict import Classifier
+    from localize.predict import Localizer, StudyLocalization
 
 # A point that is more surely wrong than this is not graded.
 LEAST_SCORE: Final = 0.1
@@ -41,10 +42,12 @@ _MOST_GAPS: Final = 2
 class StudyResult:
     """The result for one study: probabilities, and the evidence for them.
 
+    Raises `ValueError` where the model answers a finding without a localization.
+
     Attributes:
       study: the study as its headers describe it.
       values: probabilities of each finding's three grades, in the order of `FINDINGS`. # [25, 3]
-      from_model: False where the training prior stands in for the model. # [25]
+      reasons: the findings that the training prior answers, each with the reason; the model answers all others.
       localizations: the point at which each finding was graded.
       detections: the boxes that the points were decoded from.
       problems: what could not be read or graded, one message each.
@@ -54,19 +57,29 @@ class StudyResult:
 
     study: Study
     values: NDArray[np.float64]
-    from_model: NDArray[np.bool_]
+    reasons: PriorReasons
     localizations: Mapping[Finding, Localization]
     detections: tuple[Detection, ...]
     problems: tuple[str, ...]
     numbering: Numbering | None = None
     turned: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        unexplained = [f.column for f in FINDINGS if f not in self.reasons and f not in self.localizations]
+        if unexplained:
+            raise ValueError(f"study {self.study_id}: {unexplained[0]} has neither a point nor a reason for the prior")
+
     @property
     def study_id(self) -> str:
         return self.study.study_id
 
+    @property
+    def from_model(self) -> NDArray[np.bool_]:
+        """False where the training prior stands in for the model. [25]"""
+        return is_from_model(self.reasons)
+
     def table(self) -> pd.DataFrame:
-        """One row per finding: condition, side, level, probabilities, source, and the place it was graded at."""
+        """One row per finding: condition, side, level, probabilities, source, reason, and the place of its point."""
         rows = []
         for finding in FINDINGS:
             place = self.localizations.get(finding)
@@ -77,7 +90,8 @@ class StudyResult:
                     "side": None if finding.side is None else finding.side.value,
                     "level": finding.level.display,
                     **dict(zip(SEVERITY_COLUMNS, map(float, self.values[finding.index]), strict=True)),
-                    "source": self._source(finding),
+                    "source": self._source(finding).value,
+                    "reason": self._reason(finding),
                     "series_id": None if place is None else place.series_id,
                     "instance_number": None if place is None else place.instance_number,
                     "x_px": None if place is None else place.x_px,
@@ -110,15 +124,19 @@ class StudyResult:
             "problems": list(self.problems),
         }
 
-    def _source(self, finding: Finding) -> str:
-        return "model" if self.from_model[finding.index] else "prior"
+    def _source(self, finding: Finding) -> ProbabilitySource:
+        return ProbabilitySource.PRIOR if finding in self.reasons else ProbabilitySource.MODEL
+
+    def _reason(self, finding: Finding) -> str | None:
+        return self.reasons[finding].value if finding in self.reasons else None
 
     def _finding_to_json(self, finding: Finding) -> dict[str, Any]:
         place, probabilities = self.localizations.get(finding), self.values[finding.index]
         return {
             "finding": finding.column,
             "probabilities": {s.column: float(probabilities[s]) for s in Severity},
-            "source": self._source(finding),
+            "source": self._source(finding).value,
+            "reason": self._reason(finding),
             "localization": None
             if place is None
             else {
@@ -178,16 +196,6 @@ class Grader:
             )
         return grader
 
-    def _weighed(
-        self, graded: "StudyGrades", localizations: Mapping[Finding, Localization]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Probabilities shrunk to the prior by the chance that a point is wrong, and which of them are the model's."""
-        scores = np.array([localizations[f].score if f in localizations else 0.0 for f in FINDINGS])
-        from_model = graded.from_model & (scores >= LEAST_SCORE)
-        prior = self.classifier.prior
-        values = floored(shrunk(graded.values, prior, np.where(from_model, scores, 0.0)))
-        return np.where(from_model[:, None], values, prior), from_model
-
     def predict(self, study: str | Path | Study | LoadedStudy) -> StudyResult:
         """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception.
 
@@ -209,36 +217,70 @@ class Grader:
         detections: tuple[Detection, ...] = ()
         localizations: Mapping[Finding, Localization] = {}
         numbering: Numbering | None = None
-        values, from_model = self.classifier.prior.copy(), np.zeros(len(FINDINGS), bool)
         try:
             located = self.localizer.localize(shown.study)
             detections, numbering = located.detections, located.numbering
             localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
-            problems += located.problems
-            graded = self.classifier.grade(shown.study, located.localizations)
-            values, from_model = self._weighed(graded, located.localizations)
-            problems += graded.problems
-            if graded.from_model.any() and not from_model.any():
-                problems.append(
-                    f"study {loaded.study.study_id}: no lumbar level was surely seen, so its rows come from the prior; "
-                    "is this a lumbar spine?"
-                )
+            answer = self._answer(shown.study, located)
+            problems += [*located.problems, *answer.problems]
         except InputError as error:
             problems.append(f"study {loaded.study.study_id}: {error}")
+            answer = self._failed(loaded.study)
         problems += _gaps(loaded.study, localizations)
         return StudyResult(
-            study=loaded.study, values=values, from_model=from_model, localizations=localizations,
+            study=loaded.study, values=answer.values, reasons=answer.reasons, localizations=localizations,
             detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,
         )  # fmt: skip
 
+    def _answer(self, study: Study, located: "StudyLocalization") -> "_Answer":
+        """Grades the points that may be right, and shrinks each answer to the prior by the chance that it is wrong."""
+        points, prior = located.localizations, self.classifier.prior
+        sure = {f: x for f, x in points.items() if x.score >= LEAST_SCORE and not located.not_lumbar}
+        graded = self.classifier.grade(study, sure)
+        certainty = np.array([sure[f].score if f in sure else 0.0 for f in FINDINGS])
+        from_model = is_from_model(graded.reasons)
+        values = floored(shrunk(graded.values, prior, np.where(from_model, certainty, 0.0)))
+        # Where a doubtful point was found, slices are there: what is missing is the level.
+        reasons = {
+            f: PriorReason.LEVEL_NOT_SEEN if reason is PriorReason.NOT_COVERED and f in points else reason
+            for f, reason in graded.reasons.items()
+        }
+        problems, doubt = list(graded.problems), f"study {study.study_id}: no lumbar"
+        if located.not_lumbar:
+            reasons = dict.fromkeys(FINDINGS, PriorReason.NOT_LUMBAR)
+            problems.append(f"{doubt} spine was seen, so its rows come from the prior: {located.not_lumbar}")
+        elif not sure and PriorReason.LEVEL_NOT_SEEN in reasons.values():
+            problems.append(f"{doubt} level was surely seen, so its rows come from the prior; is this a lumbar spine?")
+        values = np.where(from_model[:, None], values, prior)
+        return _Answer(values=values, reasons=reasons, problems=tuple(problems))
+
+    def _failed(self, study: Study) -> "_Answer":
+        """The prior for the whole study, after a stage stopped with an error."""
+        absent = absent_views(study)
+        reasons = {f: absent.get(f.view, PriorReason.STAGE_FAILED) for f in FINDINGS}
+        return _Answer(values=self.classifier.prior.copy(), reasons=reasons)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """The probabilities of a study [25, 3], the reasons of its prior rows, and what could not be graded."""
+
+    values: NDArray[np.float64]
+    reasons: PriorReasons
+    problems: tuple[str, ...] = ()
+
 
 def _missing_views(study: Study) -> list[str]:
-    """A message for each view without a series, with the rows that the prior answers for it."""
+    """A message for each view that the study lacks, with the rows that the prior answers for it.
+
+    A series that is there but cannot be read has been told of by whoever read the study.
+    """
+    absent = absent_views(study)
     return [
         f"study {study.study_id}: has no {condition.view.value} series; its {len(findings_of(condition))} rows of "
         f"{condition.value} come from the prior"
         for condition in Condition
-        if not study.of_view(condition.view)
+        if absent.get(condition.view) is PriorReason.NO_SERIES
     ]
 
 

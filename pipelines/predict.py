@@ -134,22 +134,20 @@ def to_table(results: Sequence[StudyResult]) -> ProbabilityTable:
         study_ids=tuple(r.study_id for r in results),
         values=np.array([r.values for r in results]).reshape(-1, len(FINDINGS), 3),
         from_model=np.array([r.from_model for r in results], dtype=bool).reshape(-1, len(FINDINGS)),
+        reasons={r.study_id: r.reasons for r in results},
     )
 
 
 def write_prediction_run(out: Path, results: Sequence[StudyResult], *, started: float, **facts: Any) -> None:
-    """Writes run.json of a prediction: counts of model and prior rows, of localization sources, and all problems."""
+    """Writes run.json: counts of rows, prior rows with their reasons and localization sources, and all problems."""
+    table = to_table(results)
     sources = Counter(x.source.value for r in results for x in r.localizations.values())
     write_run(
         out, command="predict", started=started, kind="predict", studies=len(results),
-        rows=sum(r.from_model.size for r in results), prior_rows=_prior_rows(results),
+        rows=table.from_model.size, prior_rows=table.prior_rows, prior_reasons=table.reason_counts,
         localization_sources=dict(sorted(sources.items())), numbering_uncertain=_uncertain(results),
         problems=[text for r in results for text in r.problems], **facts,
     )  # fmt: skip
-
-
-def _prior_rows(results: Sequence[StudyResult]) -> int:
-    return sum(int((~r.from_model).sum()) for r in results)
 
 
 def _uncertain(results: Sequence[StudyResult]) -> list[str]:
@@ -168,5 +166,6 @@ def _summarize(results: Sequence[StudyResult], started: float) -> None:
     if uncertain:
         named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
         log(f"warning: the numbering of the levels is uncertain in {len(uncertain)} studies: {named}; see studies/")
-    rows = sum(r.from_model.size for r in results)
-    log(f"{len(results)} studies, {rows} rows ({_prior_rows(results)} from the prior) in {time.time() - started:.0f} s")
+    table = to_table(results)
+    log(f"{len(results)} studies, {table.from_model.size} rows in {time.time() - started:.0f} s")
+    log(table.prior_summary)

@@ -11,8 +11,9 @@ from pipelines.grader import StudyResult
 from shared.agreement import describe
 from shared.figures.report import Report
 from shared.figures.score_report import add_agreement, add_scores
+from shared.labels import Condition, findings_of
 from shared.metric import TERMS, study_losses
-from shared.probabilities import ProbabilityTable
+from shared.probabilities import PriorReason, ProbabilityTable
 from shared.scores import Comparison
 
 MAX_PICTURES: Final = 8
@@ -22,7 +23,7 @@ _COSTLIEST: Final = 5
 def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
     """Writes OUT/report.html: pictures of the first studies, and what could not be graded in each."""
     rows = sum(r.from_model.size for r in results)
-    prior_rows = rows - sum(int(r.from_model.sum()) for r in results)
+    prior_rows = sum(len(r.reasons) for r in results)
     report = Report(
         "Prediction",
         f"{len(results)} studies, {rows} rows, {prior_rows} of them from the training prior. Each mark has the colour "
@@ -38,11 +39,22 @@ def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
                 f"The numbering of the levels is uncertain: as named {numbering.as_named:.0%}, all one disc higher "
                 f"{numbering.one_higher:.0%}, all one disc lower {numbering.one_lower:.0%}."
             )
-        for problem in result.problems:
-            report.text(problem)
+        for text in (*_prior_texts(result), *result.problems):
+            report.text(text)
     if len(results) > MAX_PICTURES:
         report.text(f"{len(results) - MAX_PICTURES} more studies are in studies/ and probabilities.csv.")
     return report.save(out)
+
+
+def _prior_texts(result: StudyResult) -> list[str]:
+    """For each reason, one sentence on the findings that the prior answers."""
+    texts = []
+    for reason in PriorReason:
+        counts = {c: [result.reasons.get(f) for f in findings_of(c)].count(reason) for c in Condition}
+        named = ", ".join(f"{n} of {c.value}" for c, n in counts.items() if n)
+        if named:
+            texts.append(f"From the training prior, because {reason.text}: {named}.")
+    return texts
 
 
 def evaluation_report(

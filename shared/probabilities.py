@@ -1,7 +1,8 @@
 """What stage 2 produces: severity probabilities of every finding, their CSV file, the prior and the submission."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, parse_row_id
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Finding, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_csv, write_csv
 
@@ -26,6 +27,44 @@ class ProbabilitySource(StrEnum):
     PRIOR = "prior"
 
 
+class PriorReason(StrEnum):
+    """Why the training prior stands in for the model. docs/output.md lists the values for readers of the files."""
+
+    STAGE_FAILED = "stage_failed"
+    NOT_LUMBAR = "not_lumbar"
+    NOT_TRAINED = "not_trained"
+    NO_SERIES = "no_series"
+    SERIES_UNREADABLE = "series_unreadable"
+    LEVEL_NOT_SEEN = "level_not_seen"
+    NOT_COVERED = "not_covered"
+    WRONG_PLANE = "wrong_plane"
+    SLICE_DAMAGED = "slice_damaged"
+
+    @property
+    def text(self) -> str:
+        """The reason as the end of a sentence."""
+        return _REASON_TEXTS[self]
+
+
+_REASON_TEXTS: Final = {
+    PriorReason.NO_SERIES: "the study has no usable series of their view",
+    PriorReason.SERIES_UNREADABLE: "no slice of their view can be read",
+    PriorReason.NOT_COVERED: "no slice of their view passes through their level",
+    PriorReason.LEVEL_NOT_SEEN: "their level was not seen, or its place is more likely wrong than right",
+    PriorReason.SLICE_DAMAGED: "the slice that shows them is missing or cannot be read",
+    PriorReason.WRONG_PLANE: "the series does not lie in the plane of its view",
+    PriorReason.NOT_LUMBAR: "the study shows no lumbar spine",
+    PriorReason.NOT_TRAINED: "the classifier was not trained for their condition",
+    PriorReason.STAGE_FAILED: "a stage stopped with an error",
+}
+PriorReasons = Mapping[Finding, PriorReason]  # of one study: the findings that the prior answers, each with its reason
+
+
+def is_from_model(reasons: PriorReasons) -> NDArray[np.bool_]:  # [25]
+    """Which findings the model answers: those that the prior has no reason to answer."""
+    return np.array([finding not in reasons for finding in FINDINGS])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbabilityTable:
     """Probabilities of all 25 findings of some studies.
@@ -34,11 +73,13 @@ class ProbabilityTable:
       study_ids: one per row of `values`.
       values: [n, 25, 3], `FINDINGS` x `Severity`; finite, non-negative, summing to 1.
       from_model: [n, 25]; False where the training prior stands in.
+      reasons: study id -> why it does, for every prior row; without the studies whose reasons are not known.
     """
 
     study_ids: tuple[str, ...]
     values: NDArray[np.float64]
     from_model: NDArray[np.bool_]
+    reasons: Mapping[str, PriorReasons] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (len(self.study_ids), len(FINDINGS), 3)
@@ -56,6 +97,25 @@ class ProbabilityTable:
                 f"study {self.study_ids[study]}, {FINDINGS[finding].column}: {self.values[study, finding]} "
                 "are not probabilities (finite, not negative, summing to 1)"
             )
+        for study_id, from_model in zip(self.study_ids, self.from_model, strict=True):
+            if study_id in self.reasons and not np.array_equal(is_from_model(self.reasons[study_id]), from_model):
+                raise ValueError(f"study {study_id}: expected a reason for each prior row and for no other")
+
+    @property
+    def prior_rows(self) -> int:
+        return int((~self.from_model).sum())
+
+    @property
+    def reason_counts(self) -> dict[PriorReason, int]:
+        """Number of rows with each reason, in the order of `PriorReason`."""
+        counts = Counter(reason for of_study in self.reasons.values() for reason in of_study.values())
+        return {reason: counts[reason] for reason in PriorReason if reason in counts}
+
+    @property
+    def prior_summary(self) -> str:
+        """One line on the prior rows, such as "12 rows from the prior: 10 no_series, 2 level_not_seen"."""
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.reason_counts.items())
+        return f"{self.prior_rows} rows from the prior" + (f": {counts}" if counts else "")
 
     def select(self, study_ids: Sequence[str]) -> "ProbabilityTable":
         """The rows of the given studies, in that order; raises `InputError` for a study that is not there."""
@@ -66,7 +126,10 @@ class ProbabilityTable:
                 f"study {missing[0]} has no probabilities ({len(missing)} of {len(study_ids)} are missing)"
             )
         rows = [index[s] for s in study_ids]
-        return ProbabilityTable(study_ids=tuple(study_ids), values=self.values[rows], from_model=self.from_model[rows])
+        return ProbabilityTable(
+            study_ids=tuple(study_ids), values=self.values[rows], from_model=self.from_model[rows],
+            reasons={s: self.reasons[s] for s in study_ids if s in self.reasons},
+        )  # fmt: skip
 
 
 def weighted_prior(grades: NDArray[np.int8], *, smoothing: float = 1.0) -> NDArray[np.float64]:
@@ -121,25 +184,36 @@ def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> Prob
 
 
 def write_probabilities(path: Path, table: ProbabilityTable) -> None:
-    """Writes probabilities.csv: study_id, finding, three probabilities, source; each study in `FINDINGS` order."""
+    """Writes probabilities.csv, with each study in `FINDINGS` order.
+
+    Its columns are study_id, finding, three probabilities, source and the reason of each prior row.
+    """
     rows = _rows(table)
-    columns = ["study_id", "finding", *SEVERITY_COLUMNS, "source"]
+    columns = ["study_id", "finding", *SEVERITY_COLUMNS, "source", "reason"]
     write_csv(path, rows[columns])
 
 
 def read_probabilities(path: Path) -> ProbabilityTable:
-    """Raises `InputError` unless every study has its 25 findings exactly once with valid probabilities."""
+    """Reads probabilities.csv. Files of versions before 0.2.0 have no reasons.
+
+    Raises:
+      InputError: unless every study has its 25 findings exactly once with valid probabilities, and either no reasons or
+        one for each prior row.
+    """
     columns = (
         {"study_id": "string", "finding": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64") | {"source": "string"}
     )
-    table = read_csv(path, columns)
-    row_ids = table["study_id"] + "_" + table["finding"]
-    return _table(
-        path,
-        list(row_ids),
-        table[list(SEVERITY_COLUMNS)].to_numpy(),
-        (table["source"] == ProbabilitySource.MODEL.value).to_numpy(),
-    )
+    rows = read_csv(path, columns, optional={"reason": "string"})
+    row_ids = list(rows["study_id"] + "_" + rows["finding"])
+    from_model = (rows["source"] == ProbabilitySource.MODEL.value).to_numpy()
+    table = _table(path, row_ids, rows[list(SEVERITY_COLUMNS)].to_numpy(), from_model)
+    reasons: dict[str, dict[Finding, PriorReason]] = {}
+    try:
+        for study_id, finding, reason in rows.loc[rows["reason"].notna(), ["study_id", "finding", "reason"]].to_numpy():
+            reasons.setdefault(study_id, {})[Finding.from_column(finding)] = PriorReason(reason)
+        return replace(table, reasons=reasons)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:
@@ -176,6 +250,7 @@ def _rows(table: ProbabilityTable) -> pd.DataFrame:
     rows = pd.DataFrame(names, columns=["study_id", "finding", "row_id"])
     rows[list(SEVERITY_COLUMNS)] = table.values.reshape(-1, 3)
     rows["source"] = np.where(table.from_model.ravel(), ProbabilitySource.MODEL.value, ProbabilitySource.PRIOR.value)
+    rows["reason"] = [table.reasons.get(s, {}).get(f, "") for s in table.study_ids for f in FINDINGS]
     return rows
 
 

@@ -112,10 +112,16 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One examination of one patient."""
+    """One examination of one patient.
+
+    Attributes:
+      series: those with a readable slice.
+      unreadable: views that have a series, but none with a readable slice.
+    """
 
     study_id: str
     series: tuple[Series, ...]
+    unreadable: frozenset[View] = frozenset()
 
     def upright(self) -> "Study":
         """The study with every slice turned upright."""

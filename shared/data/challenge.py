@@ -175,7 +175,9 @@ class Challenge:
                 series.append(Series(series_id=series_id, view=view, slices=numbered))
             else:
                 problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
-        return LoadedStudy(study=Study(study_id=study_id, series=tuple(series)), problems=tuple(problems))
+        lost = {view for _, view in self.series.get(study_id, ())} - {s.view for s in series}
+        study = Study(study_id=study_id, series=tuple(series), unreadable=frozenset(lost))
+        return LoadedStudy(study=study, problems=tuple(problems))
 
     def _reader(self, study_id: str) -> Callable[[str], list[HeaderReading]]:
         """Series id -> the headers of its files."""

@@ -16,8 +16,9 @@ from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, Point
 from shared.detections import Localization
-from shared.labels import Condition, Finding, View
+from shared.labels import FINDINGS, Condition, Finding, View
 from shared.mirror.correct import as_shown
+from shared.probabilities import PriorReason
 from shared.study import Study
 
 CROP = CropConfig(size_px=48, slices=1, margin_px=0, margin_slices=0)
@@ -59,7 +60,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
 
 def _cut(study: Study, points: dict[Finding, Localization]) -> dict[Finding, np.ndarray]:
     wanted = {f: p for f, p in points.items() if f.condition in RECESSES}
-    return cut_crops(study, wanted, lambda f: CropSpec.final(CROP, f))[0]
+    return dict(cut_crops(study, wanted, lambda f: CropSpec.final(CROP, f)).crops)
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,7 +100,9 @@ def test_prediction_grades_the_study_as_shown(mirrored: Challenge, unmirror: boo
 
         def grade(self, study: Study, points: dict) -> predict_module.StudyGrades:
             self.studies.append(study)
-            return predict_module.StudyGrades(values=np.full((25, 3), 1 / 3), from_model=np.zeros(25, bool))
+            return predict_module.StudyGrades(
+                values=np.full((25, 3), 1 / 3), reasons=dict.fromkeys(FINDINGS, PriorReason.NOT_TRAINED)
+            )
 
     classifier: Any = Seen()
     _, problems = predict_module.predict_studies(lambda _: classifier, mirrored, mirrored.study_ids, {})

@@ -76,8 +76,8 @@ def cut(of: Finding, *shown: Series, mirror: bool = True, bad: View | None = Non
     )  # fmt: skip
     config = CropConfig(size_px=33, slices=3, second_view=True, mirror_right=mirror)
     spec = replace(CropSpec.final(config, of), mm_per_px=1.0)
-    crops, problems = cut_crops(study, {of: point}, lambda _: spec, read)
-    return crops[of], problems
+    crops = cut_crops(study, {of: point}, lambda _: spec, read)
+    return crops.crops[of], list(crops.problems)
 
 
 def place(channels: np.ndarray) -> tuple[int, float, float]:

@@ -35,7 +35,7 @@ from shared.detections import write_localizations
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
 from shared.out_of_fold import OutOfFold
-from shared.probabilities import FLOOR, read_probabilities
+from shared.probabilities import FLOOR, PriorReason, read_probabilities
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import write_json
 from shared.splits import Splits, make_splits, read_splits, write_splits
@@ -369,6 +369,8 @@ def test_missing_or_unreadable_findings_get_the_prior(run, challenge, points_of,
     classifier = Classifier.load(run, device="cpu")
     table, problems = predict_studies(lambda _: classifier, Challenge.open(root), [study_id, other], localizations)
     assert not table.from_model[0, [0, 20]].any()
+    expected = {FINDINGS[0]: PriorReason.NOT_COVERED, FINDINGS[20]: PriorReason.SLICE_DAMAGED}
+    assert expected.items() <= table.reasons[study_id].items()
     assert np.allclose(table.values[0, 0], classifier.prior[0])
     assert table.from_model[1].all()
     assert problems

@@ -109,11 +109,13 @@ def test_a_study_without_axial_series_gets_prior_rows(tiny_demo: Path, tmp_path:
         data / "test_series_descriptions.csv", index=False
     )
     arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
-    assert main(["predict", str(data), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
+    assert main(["predict", str(data), str(tmp_path / "out"), *arguments, "--device", "cpu", "--strict"]) == 1
     rows = pd.read_csv(tmp_path / "out" / "probabilities.csv", dtype={"study_id": str})
     of_victim = rows[(rows["study_id"] == victim) & rows["finding"].str.contains("subarticular")]
     assert len(of_victim) == 10
     assert set(of_victim["source"]) == {"prior"}
+    assert set(of_victim["reason"]) == {"no_series"}
+    assert rows["reason"].notna().equals(rows["source"] == "prior")
 
 
 def test_a_tampered_model_file_is_refused(tiny_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

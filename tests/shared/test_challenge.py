@@ -59,7 +59,10 @@ def test_a_study_is_loaded_in_anatomical_order_and_says_what_is_missing(tmp_path
     assert [s.instance_number for s in loaded.study.series[0].slices] == [3, 2, 1]
     assert len(loaded.problems) == 1
     assert "series 71" in loaded.problems[0]
-    assert "no readable slice" in data.load_study("12").problems[0]
+    empty = data.load_study("12")
+    assert "no readable slice" in empty.problems[0]
+    assert empty.study.unreadable == {view for _, view in data.series["12"]}
+    assert not loaded.study.unreadable
 
 
 def test_points_that_cannot_be_true_are_left_out(tmp_path: Path) -> None:

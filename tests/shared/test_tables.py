@@ -1,5 +1,6 @@
 """Tables that cross stages: what is written is read back, what breaks a rule is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from shared.detections import (
 from shared.jitter import Jitter, read_jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Level, View
 from shared.probabilities import (
+    PriorReason,
     ProbabilityTable,
     read_probabilities,
     read_submission,
@@ -90,11 +92,15 @@ def test_bad_rows_name_file_and_line(tmp_path: Path) -> None:
 
 def random_table(seed: int, studies: int = 3) -> ProbabilityTable:
     rng = np.random.default_rng(seed)
+    study_ids, from_model = tuple(str(100 + i) for i in range(studies)), rng.random((studies, 25)) < 0.8
+    from_model[:, -1] = False
     return ProbabilityTable(
-        study_ids=tuple(str(100 + i) for i in range(studies)),
-        values=rng.dirichlet([0.3, 0.3, 0.3], size=(studies, 25)),
-        from_model=rng.random((studies, 25)) < 0.8,
-    )
+        study_ids=study_ids, values=rng.dirichlet([0.3, 0.3, 0.3], size=(studies, 25)), from_model=from_model,
+        reasons={
+            s: {f: PriorReason(rng.choice(list(PriorReason))) for f in FINDINGS if not row[f.index]}
+            for s, row in zip(study_ids, from_model, strict=True)
+        },
+    )  # fmt: skip
 
 
 @quick
@@ -105,6 +111,8 @@ def test_probabilities_and_submission_round_trip(tmp_path: Path, seed: int) -> N
     again = read_probabilities(tmp_path / "p.csv")
     np.testing.assert_allclose(again.values, table.values, atol=1e-8)
     np.testing.assert_array_equal(again.from_model, table.from_model)
+    assert again.reasons == table.reasons
+    assert again.select(table.study_ids[:1]).reasons.keys() == {table.study_ids[0]}
     write_submission(tmp_path / "s.csv", table)
     rows = pd.read_csv(tmp_path / "s.csv")
     assert list(rows.columns) == ["row_id", "normal_mild", "moderate", "severe"]
@@ -156,6 +164,25 @@ def test_probabilities_that_are_none() -> None:
         ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
     with pytest.raises(InputError, match="study 9 has no"):
         random_table(0).select(["9"])
+
+
+def test_reasons_belong_to_prior_rows_alone(tmp_path: Path) -> None:
+    table = random_table(0, studies=1)
+    (study_id,), one = table.study_ids, PriorReason.LEVEL_NOT_SEEN
+    model = next(f for f in FINDINGS if table.from_model[0, f.index])
+    for reasons in ({}, {**table.reasons[study_id], model: one}):
+        with pytest.raises(ValueError, match="a reason for each prior row"):
+            replace(table, reasons={study_id: reasons})
+    path = tmp_path / "p.csv"
+    write_probabilities(path, table)
+    rows = pd.read_csv(path, dtype=str)
+    rows.assign(reason=rows["reason"].str.upper()).to_csv(path, index=False)
+    with pytest.raises(InputError, match="is not a valid PriorReason"):
+        read_probabilities(path)
+    rows.drop(columns="reason").to_csv(path, index=False)  # as version 0.1.0 wrote it
+    again = read_probabilities(path)
+    assert not again.reasons
+    assert again.prior_summary == f"{table.prior_rows} rows from the prior"
 
 
 def test_jitter_round_trip_and_rules(tmp_path: Path) -> None:
