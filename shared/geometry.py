@@ -65,7 +65,8 @@ class Plane:
     @property
     def normal(self) -> FloatArray:  # [3]
         """Unit normal, row_dir x col_dir."""
-        return np.cross(self.row_dir, self.col_dir)
+        (ax, ay, az), (bx, by, bz) = self.row_dir, self.col_dir  # np.cross takes ten times as long
+        return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
     def to_patient(self, points_px: ArrayLike) -> FloatArray:
         """Pixel points (x, y) to patient mm, (n, 2) -> (n, 3) or (2,) -> (3,)."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from shared.dicom.header import MAX_SIDE_PX, Header
+from shared.dicom.header import MAX_SIDE_PX, Header, Moment
 from shared.dicom.reader import READER_VERSION, FileReading, HeaderReading
 from shared.dicom.views import Acquisition
 from shared.geometry import Plane
@@ -215,7 +215,9 @@ def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str
         "study_uid": header.study_uid,
         "series_uid": header.series_uid,
         "acquisition": header.acquisition.to_json(),
-        "compared": [header.frame_of_reference, header.description, header.patient],
+        "compared": [header.frame_of_reference, header.sop_uid, header.description, header.patient],
+        "moment": [header.moment.time_s, header.moment.series_number, header.moment.acquisition_number],
+        "thickness_mm": header.thickness_mm,
         "direction_error": header.direction_error,
         "plane": [*plane.origin_mm, *plane.row_dir, *plane.col_dir, *plane.spacing_mm],
         "shape": list(header.shape),
@@ -276,13 +278,16 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
         raise ValueError(f"{entry['name']} lies outside its pixel file")
     plane = [float(v) for v in entry["plane"]]
     (x, y, z), (rx, ry, rz), (cx, cy, cz), (dy, dx) = plane[0:3], plane[3:6], plane[6:9], plane[9:]
-    frame_of_reference, description, patient = entry["compared"]
+    frame_of_reference, sop_uid, description, patient = entry["compared"]
+    time_s, series_number, acquisition_number = entry["moment"]
     header = Header(
         path=path, study_uid=entry["study_uid"], series_uid=entry["series_uid"],
         instance_number=int(entry["instance_number"]), shape=(int(rows), int(columns)),
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
         acquisition=Acquisition.from_json(entry["acquisition"]),
-        frame_of_reference=frame_of_reference, description=description, patient=patient,
+        frame_of_reference=frame_of_reference, sop_uid=sop_uid, description=description, patient=patient,
+        moment=Moment(time_s=time_s, series_number=series_number, acquisition_number=acquisition_number),
+        thickness_mm=entry["thickness_mm"],
         direction_error=float(entry["direction_error"]),
         stored=StoredPixels(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
     )  # fmt: skip

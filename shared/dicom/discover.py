@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.dicom.grouping import HeaderGroup, group_by_series, group_by_study
+from shared.dicom.grouping.series import HeaderGroup, group_by_series
+from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_headers
 from shared.dicom.scan import scan_folder

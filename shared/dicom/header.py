@@ -5,6 +5,7 @@ known terms and digests. Of the patient only PatientID is read, and four digits 
 two patients under one study UID apart, too few to find a patient by.
 """
 
+import functools
 import hashlib
 import math
 import re
@@ -35,6 +36,9 @@ MAX_ORIGIN_MM: Final = 5000.0
 DIRECTION_TOLERANCE: Final = 0.02
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2}(?:\.[0-9]{1,6})?)?")
+# All slices of a series have the same words.
+_terms_in = functools.lru_cache(maxsize=256)(terms_in)
 _MODALITY = re.compile(r"[A-Z]{2,16}")
 
 HEADER_TAGS: Final = [
@@ -45,7 +49,24 @@ HEADER_TAGS: Final = [
 DESCRIBING_TAGS: Final = [
     "Modality", "SOPClassUID", "ImageType", "ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime",
     "FlipAngle", "SeriesDescription", "ProtocolName", "BodyPartExamined", "FrameOfReferenceUID", "PatientID",
+    "SOPInstanceUID", "SliceThickness", "AcquisitionTime", "SeriesTime", "SeriesNumber", "AcquisitionNumber",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a slice was acquired, to tell a repeat from the first try; None where its header does not say.
+
+    Attributes:
+      time_s: seconds since midnight. No date is read.
+    """
+
+    time_s: float | None = None
+    series_number: int | None = None
+    acquisition_number: int | None = None
+
+
+UNKNOWN_MOMENT: Final = Moment()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +75,8 @@ class Header:
 
     Attributes:
       study_uid, series_uid: None where absent; those that are no DICOM UIDs are replaced by a digest.
-      acquisition, frame_of_reference, description, patient: only when the header was read with `described`; the last
-        two are digests of SeriesDescription and PatientID, for comparison.
+      acquisition, frame_of_reference, sop_uid, thickness_mm, moment, description, patient: only when the header was
+        read with `described`; the last two are digests of SeriesDescription and PatientID, for comparison.
       direction_error: how far ImageOrientationPatient was from orthonormal, where it was made so; else 0.
       stored: set if a prepared store holds the file.
     """
@@ -68,6 +89,9 @@ class Header:
     shape: tuple[int, int]
     acquisition: Acquisition = NOT_DESCRIBED
     frame_of_reference: str | None = None
+    sop_uid: str | None = None
+    thickness_mm: float | None = None
+    moment: Moment = UNKNOWN_MOMENT
     description: str = ""
     patient: str = ""
     direction_error: float = 0.0
@@ -148,10 +172,17 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             echo_ms=_number(tag_value(dataset, "EchoTime")),
             inversion_ms=_number(tag_value(dataset, "InversionTime")),
             flip_deg=_number(tag_value(dataset, "FlipAngle")),
-            terms=terms_in(text),
-            protocol_terms=terms_in(f"{protocol} {region}"),
+            terms=_terms_in(text),
+            protocol_terms=_terms_in(f"{protocol} {region}"),
         ),
         "frame_of_reference": _uid(tag_value(dataset, "FrameOfReferenceUID")),
+        "sop_uid": _uid(tag_value(dataset, "SOPInstanceUID")),
+        "thickness_mm": _number(tag_value(dataset, "SliceThickness")),
+        "moment": Moment(
+            time_s=_seconds(tag_value(dataset, "AcquisitionTime") or tag_value(dataset, "SeriesTime")),
+            series_number=_integer(tag_value(dataset, "SeriesNumber")) or None,
+            acquisition_number=_integer(tag_value(dataset, "AcquisitionNumber")) or None,
+        ),
         "description": _digest(text, 12),
         "patient": _digest(patient, 4),
     }
@@ -183,6 +214,16 @@ def _integer(value: Any) -> int:
     """A whole number of at most nine digits, 0 for anything else: slices are then numbered by position."""
     text = str(value).strip()
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 0
+
+
+def _seconds(value: Any) -> float | None:
+    """Seconds since midnight of a DICOM time, hhmmss.ffffff."""
+    found = _TIME.match(str(value))
+    return (
+        sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+        if found
+        else None
+    )
 
 
 def _digest(text: str, digits: int) -> str:

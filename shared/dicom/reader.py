@@ -29,7 +29,7 @@ from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
 
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 2
+READER_VERSION: Final = 3
 MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 

@@ -104,11 +104,13 @@ class SeriesFacts:
       acquisitions: one per slice.
       axis: patient axis that most slices face: 0 sagittal, 1 coronal, 2 axial.
       field_mm: larger side of the field of view.
+      positions: how many places in the patient the slices show; None where that was not looked at.
     """
 
     acquisitions: Sequence[Acquisition]
     axis: int
     field_mm: float
+    positions: int | None = None
 
     def number(self, of: Callable[[Acquisition], float | None]) -> float | None:
         """The median over the slices that have the value."""
@@ -170,6 +172,8 @@ def _exclusion(facts: SeriesFacts) -> str:
             return f"its description names it {what}"
     if len(facts.acquisitions) < MIN_SLICES:
         return f"it has {len(facts.acquisitions)} slices; expected at least {MIN_SLICES}"
+    if facts.positions == 1:
+        return f"all its {len(facts.acquisitions)} slices lie at one position; a volume has one position per slice"
     return "it is coronal" if facts.axis == 1 else ""
 
 

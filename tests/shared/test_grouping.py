@@ -1,9 +1,12 @@
 """Files of any exporter -> the studies and series that they are, told by their headers."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from shared.dicom.discover import discover_studies
 from shared.labels import View
@@ -118,3 +121,100 @@ def test_directions_that_were_made_orthonormal_are_named(tmp_path: Path) -> None
     assert len(found.study.series[0].slices) == 6
     assert "ImageOrientationPatient of 6 slices" in found.problems[0]
     assert "accepted: 0.02" in found.problems[0]
+
+
+DEALT = {
+    "odd and even": lambda i: i % 2,
+    "halves": lambda i: i // 6,
+    "unequal": lambda i: int(i > 8),
+    "thirds": lambda i: i % 3,
+    "at random": lambda i: [0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 1][i],
+}
+
+
+@pytest.mark.parametrize("lot", DEALT.values(), ids=DEALT)
+def test_slices_dealt_to_several_series_are_one(tmp_path: Path, lot: Callable[[int], int]) -> None:
+    tags: dict[str, Any] = {"FrameOfReferenceUID": "1.9", "SliceThickness": 3.6}
+    export(tmp_path, slices=12, SeriesInstanceUID_of=lambda i: f"1.5.{lot(i)}", **tags)
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(series.slices) for series in found.study.series] == [12]
+    assert any("of one acquisition were put together" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize("lot", DEALT.values(), ids=DEALT)
+def test_slices_dealt_to_several_studies_are_one(tmp_path: Path, lot: Callable[[int], int]) -> None:
+    shared: dict[str, Any] = {"FrameOfReferenceUID": "1.9", "PatientID": "P"}
+    study_of: dict[str, Any] = {"StudyInstanceUID_of": lambda i: f"1.2.{lot(i)}"}
+    export(tmp_path / "t2", slices=12, SeriesInstanceUID="1.5", **shared, **study_of)
+    export(tmp_path / "t1", slices=12, SeriesInstanceUID_of=lambda i: f"1.6.{lot(i)}", SeriesDescription="SAG T1",
+           **shared, **study_of)  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    assert found.study.study_id == "1.2.0"
+    assert [len(series.slices) for series in found.study.series] == [12, 12]
+    assert "StudyInstanceUIDs, which were joined" in found.problems[0]
+
+
+@pytest.mark.parametrize("differs", ["PatientID", "FrameOfReferenceUID", "SeriesDescription"])
+def test_only_what_belongs_together_is_joined(tmp_path: Path, differs: str) -> None:
+    for n in (0, 1):
+        tags: dict[str, Any] = {"FrameOfReferenceUID": "1.9", "PatientID": "P", "SeriesDescription": "SAG T2"}
+        tags[differs] += f" {n}" if differs != "FrameOfReferenceUID" else str(n)
+        export(
+            tmp_path / str(n), StudyInstanceUID=f"1.2.{n}", SeriesInstanceUID=f"1.5.{n}",
+            ImagePositionPatient_of=lambda i, n=n: [8.0 * i + 4 * n, 0, 0], **tags,
+        )  # fmt: skip
+    assert len(discover_studies(tmp_path).studies) == 2
+
+
+@pytest.mark.parametrize("offset_mm", [0.0, 1.3, 2.0])
+def test_a_repeat_stays_apart(tmp_path: Path, offset_mm: float) -> None:
+    for n in (0, 1):
+        export(
+            tmp_path / str(n), SeriesInstanceUID=f"1.5.{n}", FrameOfReferenceUID="1.9", SliceThickness=3.6,
+            ImagePositionPatient_of=lambda i, n=n: [4.0 * i + n * offset_mm, 0, 0],
+        )  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    assert [series.slices for series in found.series] == [6, 6]
+
+
+@pytest.mark.parametrize("tag", ["AcquisitionNumber", "ImageType"])
+def test_repeats_within_one_series_are_told_apart(tmp_path: Path, tag: str) -> None:
+    for n in (1, 2):
+        value: Any = n if tag == "AcquisitionNumber" else ["DERIVED", "PRIMARY", "WATER" if n == 1 else "FAT"]
+        export(tmp_path / str(n), SeriesInstanceUID="1.5", **{tag: value})
+    (found,) = discover_studies(tmp_path).studies
+    assert [(series.series_id, series.slices) for series in found.series] == [("1.5.1", 6), ("1.5.2", 6)]
+    assert "of the same slices, which were told apart" in found.series[0].remarks[0]
+
+
+def test_slices_at_one_position_are_no_volume(tmp_path: Path) -> None:
+    export(tmp_path, SeriesInstanceUID="1.5", ImagePositionPatient=[0, 0, 0])
+    (found,) = discover_studies(tmp_path).studies
+    assert found.study.series == ()
+    assert "all its 6 slices lie at one position" in found.problems[0]
+
+
+def test_a_position_that_occurs_twice_is_kept_once(tmp_path: Path) -> None:
+    export(tmp_path, SeriesInstanceUID="1.5", AcquisitionTime="101010")
+    write_dicom(tmp_path / "AA", SeriesInstanceUID="1.5", InstanceNumber=9, ImagePositionPatient=[4, 0, 0],
+                AcquisitionTime="101500.5")  # fmt: skip
+    discovery = discover_studies(tmp_path)
+    (found,) = discovery.studies
+    assert sorted(item.instance_number for item in found.study.series[0].slices) == [1, 3, 4, 5, 6, 9]
+    assert "1 slice(s) at the position of another one were left out" in found.problems[0]
+    assert (discovery.files.used, discovery.files.not_needed) == (6, 1)
+
+
+def test_a_folder_and_its_copy_count_once(tmp_path: Path) -> None:
+    export(tmp_path / "a", SeriesInstanceUID="1.5", SOPInstanceUID_of=lambda i: f"1.8.{i}")
+    shutil.copytree(tmp_path / "a", tmp_path / "b" / "copy")
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(series.slices) for series in found.study.series] == [6]
+    assert "6 files are copies of others and were left out" in found.problems[0]
+
+
+def test_one_sop_uid_for_all_files_makes_no_copies(tmp_path: Path) -> None:
+    export(tmp_path, SeriesInstanceUID="1.5", SOPInstanceUID="1.8")
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(series.slices) for series in found.study.series] == [6]
+    assert found.problems == ()

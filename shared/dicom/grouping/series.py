@@ -1,0 +1,171 @@
+"""Headers of one study -> its series.
+
+The slices of one series may be dealt to several UIDs. A series may hold several echoes or repeats, duplicates or a
+stray slice. Every decision that a reader would want to know of is told.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from shared.dicom.grouping.dealing import complement, folder_name, position_of, tie
+from shared.dicom.header import Header
+from shared.dicom.views import MIN_SLICES, SeriesFacts
+from shared.geometry import dominant_axis
+
+# A slice belongs to a series when its normal is nearer than this to the axis that most of its slices face. The blocks
+# of an axial series follow the discs, and the last one may be steeper than 45 degrees.
+_STEEPEST_DEG: Final = 65.0
+# Echo times nearer than this are one echo.
+_SAME_ECHO_MS: Final = 3.0
+# More parts than this are not tried against each other one by one.
+_MAX_PARTS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderGroup:
+    """Headers that make up one series.
+
+    Attributes:
+      remarks: what was put together, split or left out, in words.
+    """
+
+    series_id: str
+    headers: tuple[Header, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> SeriesFacts:
+        axis = Counter(dominant_axis(h.plane) for h in self.headers).most_common(1)[0][0]
+        field_mm = max(max(n * s for n, s in zip(h.shape, h.plane.spacing_mm, strict=True)) for h in self.headers)
+        return SeriesFacts(
+            acquisitions=[h.acquisition for h in self.headers], axis=axis, field_mm=field_mm,
+            positions=len(set(map(position_of, self.headers))),
+        )  # fmt: skip
+
+    def with_(self, headers: Iterable[Header], remark: str) -> "HeaderGroup":
+        """The series with these headers, and one remark more."""
+        return replace(self, headers=tuple(headers), remarks=(*self.remarks, remark))
+
+
+def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
+    """The series of one study."""
+    by_uid: dict[str, list[Header]] = defaultdict(list)
+    for header in sorted(headers, key=lambda h: (h.instance_number, h.plane.origin_mm, h.sop_uid or "", h.path)):
+        by_uid[header.series_uid or folder_name(root, header.path.parent)].append(header)
+    parts = [
+        part
+        for group in _joined_series(by_uid)
+        for echo in _split_by_echo(group)
+        for repeat in _split_repeats(echo)
+        for part in _without_strays(repeat)
+    ]
+    return sorted(map(_without_duplicates, parts), key=lambda g: g.series_id)
+
+
+def _joined_series(by_uid: Mapping[str, list[Header]]) -> list[HeaderGroup]:
+    """Series, those put together that hold the slices of one acquisition."""
+    alike: dict[Hashable, list[str]] = defaultdict(list)
+    for uid, own in sorted(by_uid.items()):
+        alike[tie(own[0])].append(uid)
+    groups = []
+    for uids in alike.values():
+        short = [uid for uid in uids if len(by_uid[uid]) < MIN_SLICES]
+        if len(short) < len(uids) and complement([by_uid[uid] for uid in uids]):
+            clusters = [uids]
+        else:  # a UID per slice or per block is an exporter's habit, so short series need no other sign
+            clusters = [*_complements([uid for uid in uids if uid not in short], by_uid), *([short] if short else [])]
+        for cluster in clusters:
+            what = "short series" if cluster == short else "series"
+            remarks = (f"{len(cluster)} {what} of one acquisition were put together",) if len(cluster) > 1 else ()
+            headers = tuple(h for uid in cluster for h in by_uid[uid])
+            groups.append(HeaderGroup(series_id=cluster[0], headers=headers, remarks=remarks))
+    return groups
+
+
+def _complements(uids: Sequence[str], by_uid: Mapping[str, list[Header]]) -> list[list[str]]:
+    """Series alike, in clusters whose slices complement each other."""
+    clusters: list[list[str]] = []
+    for uid in uids:
+        near = clusters if len(uids) <= _MAX_PARTS else []
+        fitting = next((c for c in near if complement([by_uid[u] for u in (*c, uid)])), None)
+        if fitting is None:
+            clusters.append([uid])
+        else:
+            fitting.append(uid)
+    return clusters
+
+
+def _split_by_echo(group: HeaderGroup) -> list[HeaderGroup]:
+    """One group per echo, where a series holds several whole ones at the same positions."""
+    echoes: list[float] = []
+    for echo in sorted({h.acquisition.echo_ms for h in group.headers if h.acquisition.echo_ms is not None}):
+        if not echoes or echo - echoes[-1] > _SAME_ECHO_MS:
+            echoes.append(echo)
+    if len(echoes) < 2 or any(h.acquisition.echo_ms is None for h in group.headers):
+        return [group]
+    by_echo: dict[float, list[Header]] = defaultdict(list)
+    for header in group.headers:
+        by_echo[min(echoes, key=lambda e: abs(e - (header.acquisition.echo_ms or 0)))].append(header)
+    if min(map(len, by_echo.values())) < MIN_SLICES:
+        return [group]
+    return _numbered(group, [own for _, own in sorted(by_echo.items())], f"it holds {len(echoes)} echoes")
+
+
+def _split_repeats(group: HeaderGroup) -> list[HeaderGroup]:
+    """One group per kind of picture or acquisition, where a series holds several whole ones at the same positions."""
+    if 2 * len(set(map(position_of, group.headers))) > len(group.headers) + MIN_SLICES:
+        return [group]
+    kinds: tuple[tuple[str, Callable[[Header], Hashable]], ...] = (
+        ("kinds of picture", lambda h: h.acquisition.image_type),
+        ("acquisitions", lambda h: h.moment.acquisition_number),
+        ("acquisitions", lambda h: h.moment.series_number),
+    )
+    for what, kind in kinds:
+        by_kind: dict[Hashable, list[Header]] = defaultdict(list)
+        for header in group.headers:
+            by_kind[kind(header)].append(header)
+        whole = all(MIN_SLICES <= len(own) == len(set(map(position_of, own))) for own in by_kind.values())
+        if len(by_kind) > 1 and whole:
+            ordered = [own for _, own in sorted(by_kind.items(), key=lambda item: str(item[0]))]
+            return _numbered(group, ordered, f"it holds {len(by_kind)} {what} of the same slices")
+    return [group]
+
+
+def _numbered(group: HeaderGroup, parts: Sequence[Sequence[Header]], remark: str) -> list[HeaderGroup]:
+    return [
+        replace(group, series_id=f"{group.series_id}.{n}").with_(own, f"{remark}, which were told apart")
+        for n, own in enumerate(parts, start=1)
+    ]
+
+
+def _without_strays(group: HeaderGroup) -> list[HeaderGroup]:
+    """The series without slices that face another way than most; all of them when there is no majority."""
+    axis = np.eye(3)[group.facts.axis]
+    kept = [h for h in group.headers if abs(h.plane.normal @ axis) >= np.cos(np.radians(_STEEPEST_DEG))]
+    strays = len(group.headers) - len(kept)
+    if not strays or len(kept) < MIN_SLICES or strays > len(kept) // 4:
+        return [group]
+    names = ", ".join(sorted(h.path.name for h in group.headers if h not in kept)[:3])
+    return [group.with_(kept, f"{strays} slice(s) that face another way were left out ({names})")]
+
+
+def _without_duplicates(group: HeaderGroup) -> HeaderGroup:
+    """The series with one slice per position, the latest; a series at one position alone stays as it is."""
+    latest: dict[Hashable, Header] = {}
+    for header in group.headers:
+        place = position_of(header)
+        if place not in latest or _age(header) > _age(latest[place]):
+            latest[place] = header
+    doubles = len(group.headers) - len(latest)
+    if not doubles or len(latest) == 1:
+        return group
+    return group.with_(latest.values(), f"{doubles} slice(s) at the position of another one were left out")
+
+
+def _age(header: Header) -> tuple[float, int]:
+    return header.moment.time_s or 0.0, header.moment.acquisition_number or 0
