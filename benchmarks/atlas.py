@@ -32,7 +32,8 @@ from shared.figures.sheet import Section, Sheet, Tile, draw_sheet
 from shared.figures.tiles import Window, image_left
 from shared.labels import Condition, Finding, Level, Severity, Side, View
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.files import read_csv, read_json, written_beside
+from shared.runtime.files import read_json, written_beside
+from shared.runtime.tables import read_csv
 from shared.study import Series, Slice, Study
 
 MAX_BYTES: Final = 400_000

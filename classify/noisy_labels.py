@@ -15,7 +15,8 @@ from shared.data.challenge import Challenge
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
 from shared.probabilities import ProbabilityTable
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv, write_csv
+from shared.runtime.files import write_csv
+from shared.runtime.tables import read_csv
 
 NOISY_FILE: Final = "noisy_labels.csv"
 THRESHOLD: Final = 0.8
@@ -51,12 +52,12 @@ def read_noisy(path: Path, data: Challenge) -> Flags:
       InputError: for a missing or malformed file, or a study or grade that is not in `data`.
     """
     table = read_csv(
-        path, {"study_id": "string", "finding": "string", "grade": "string"}, hint="written by `lumbar classify train`"
+        path, {"study_id": "id", "finding": "string", "grade": "string"}, hint="written by `lumbar classify train`"
     )
     flags = []
-    for line, (study_id, column, grade) in enumerate(table.itertuples(index=False, name=None), start=2):
+    for line, study_id, column, grade in table.itertuples(name=None):
         try:
-            finding = Finding.from_column(column)
+            finding = Finding.from_column(str(column))
             known = data.grades_of([study_id])[0, finding.index]
         except InputError as error:
             raise InputError(f"{path} line {line}: {error}") from error

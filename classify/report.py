@@ -11,7 +11,7 @@ from classify.noisy_labels import NOISY_FILE, THRESHOLD
 from shared.figures.report import Report
 from shared.figures.score_report import add_agreement, add_scores
 from shared.labels import SEVERITY_COLUMNS, Condition, Severity
-from shared.runtime.files import read_csv
+from shared.runtime.tables import Kind, read_csv
 
 GALLERY: Final = 6
 OCCLUSIONS: Final = 4
@@ -92,10 +92,8 @@ def _noisy(report: Report, run: Path) -> None:
     path = run / NOISY_FILE
     if not path.is_file():
         return
-    table = read_csv(
-        path,
-        {"study_id": "string", "finding": "string", "grade": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"),
-    )
+    columns: dict[str, Kind] = {"study_id": "id", "finding": "string", "grade": "string"}
+    table = read_csv(path, {**columns, **dict.fromkeys(SEVERITY_COLUMNS, "float64")})
     report.heading("Labels to review")
     report.text(
         f"{len(table)} grades have an out-of-fold probability below {1 - THRESHOLD:.1f} (all are in {path.name}): "

@@ -1,6 +1,6 @@
 """`lumbar evaluate`: submission files and true grades in, a printed score table and a report out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -59,17 +59,24 @@ def score_files(
     if not study_ids:
         raise InputError(f"{data}: no graded row to score against; expected at least one grade")
     grades = np.stack([truth[s] for s in study_ids])
-    tables = {OURS: read_submission(submission)}
+    paths = {OURS: submission}
     for item in options.against:
         name, separator, path = item.partition("=")
         if not separator:
             raise InputError(f"--against {item!r}: expected NAME=CSV")
-        tables[name] = read_submission(Path(path))
+        paths[name] = Path(path)
+    read = {name: read_submission(path) for name, path in paths.items()}
+    tables = {name: item.table for name, item in read.items()}
     training = np.stack(list(read_grades(options.train / "train.csv").values())) if options.train else grades
     submissions = baselines(study_ids, training) | tables
     if options.oracle is not None:
         submissions[ORACLE] = read_oracle(options.oracle)
-    return compare(submissions, study_ids, grades), tables[OURS].select(study_ids), grades
+    notes = [f"{name}: {item.note}." for name, item in read.items() if item.note]
+    unscored = len(set(tables[OURS].study_ids) - set(study_ids))
+    if unscored:
+        notes.append(f"{OURS}: {unscored} of its studies have no grade here and are not scored.")
+    comparison = replace(compare(submissions, study_ids, grades), notes=tuple(notes))
+    return comparison, tables[OURS].select(study_ids), grades
 
 
 def _grades_file(data: Path, part: Part | None) -> Path:

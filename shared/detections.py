@@ -10,7 +10,8 @@ import pandas as pd
 
 from shared.labels import Finding, Level, View
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv, write_csv
+from shared.runtime.files import write_csv
+from shared.runtime.tables import Kind, read_csv
 
 
 class Source(StrEnum):
@@ -75,16 +76,16 @@ class Localization:
 
 Localizations = Mapping[str, Mapping[Finding, Localization]]  # study id -> finding -> localization
 
-_DETECTION_COLUMNS = {
-    "study_id": "string", "series_id": "string", "instance_number": "int64", "view": "string", "level": "string",
+_DETECTION_COLUMNS: dict[str, Kind] = {
+    "study_id": "id", "series_id": "id", "instance_number": "int64", "view": "string", "level": "string",
     "left_px": "float64", "top_px": "float64", "right_px": "float64", "bottom_px": "float64", "score": "float64",
 }  # fmt: skip
-_LOCALIZATION_COLUMNS = {
-    "study_id": "string", "finding": "string", "series_id": "string", "instance_number": "int64", "x_px": "float64",
+_LOCALIZATION_COLUMNS: dict[str, Kind] = {
+    "study_id": "id", "finding": "string", "series_id": "id", "instance_number": "int64", "x_px": "float64",
     "y_px": "float64", "x_mm": "float64", "y_mm": "float64", "z_mm": "float64", "source": "string", "score": "float64",
 }  # fmt: skip
 # Files that other programs write may lack it.
-_OPTIONAL_COLUMNS = {"raw_score": "float64"}
+_OPTIONAL_COLUMNS: dict[str, Kind] = {"raw_score": "float64"}
 
 
 def write_detections(path: Path, detections: Iterable[Detection]) -> None:
@@ -101,12 +102,12 @@ def read_detections(path: Path) -> list[Detection]:
     """Raises `InputError` for a missing file or column, or a row that breaks a rule of `Detection`."""
     levels = {level.slug: level for level in Level}
     detections = []
-    for line, row in enumerate(read_csv(path, _DETECTION_COLUMNS).itertuples(index=False, name=None), start=2):
-        study_id, series_id, number, view, level, left, top, right, bottom, score = row
+    for row in read_csv(path, _DETECTION_COLUMNS).itertuples(name=None):
+        line, study_id, series_id, number, view, level, left, top, right, bottom, score = row
         try:
             detections.append(
                 Detection(
-                    study_id=study_id, series_id=series_id, instance_number=number, view=View.from_slug(view),
+                    study_id=study_id, series_id=series_id, instance_number=number, view=View.from_slug(str(view)),
                     level=levels[level], box_xyxy_px=(left, top, right, bottom), score=score,
                 )
             )  # fmt: skip
@@ -133,12 +134,13 @@ def read_localizations(path: Path) -> dict[str, dict[Finding, Localization]]:
     """Raises `InputError` for a missing file or column, a bad row, or a finding listed twice."""
     result: dict[str, dict[Finding, Localization]] = {}
     table = read_csv(path, _LOCALIZATION_COLUMNS, optional=_OPTIONAL_COLUMNS)
-    for line, row in enumerate(table.itertuples(index=False, name=None), start=2):
-        study_id, column, series_id, number, x_px, y_px, x_mm, y_mm, z_mm, source, score, raw_score = row
+    for row in table.itertuples(name=None):
+        line, study_id, column, series_id, number, x_px, y_px, x_mm, y_mm, z_mm, source, score, raw_score = row
         try:
             localization = Localization(
-                study_id=study_id, finding=Finding.from_column(column), series_id=series_id, instance_number=number,
-                x_px=x_px, y_px=y_px, point_mm=(x_mm, y_mm, z_mm), source=Source(source), score=score,
+                study_id=study_id, finding=Finding.from_column(str(column)), series_id=series_id,
+                instance_number=number, x_px=x_px, y_px=y_px, point_mm=(x_mm, y_mm, z_mm),
+                source=Source(str(source)), score=score,
                 raw_score=None if np.isnan(raw_score) else raw_score,
             )  # fmt: skip
         except (ValueError, InputError) as error:

@@ -35,6 +35,14 @@ class View(StrEnum):
                 return view
         raise InputError(f"unknown view {slug!r}: expected one of {', '.join(v.slug for v in cls)}")
 
+    @classmethod
+    def from_text(cls, text: str) -> "View":
+        """From the challenge's description or the slug, in any case; raises `InputError`."""
+        for view in cls:
+            if _letters(text) in (_letters(view.value), _letters(view.slug)):
+                return view
+        raise InputError(f"unknown view {text!r}: expected one of {', '.join(v.value for v in cls)}")
+
 
 class Level(IntEnum):
     """Intervertebral disc level, head to foot; the value is also the detector's class index."""
@@ -57,11 +65,13 @@ class Level(IntEnum):
 
     @classmethod
     def from_text(cls, text: str) -> "Level":
-        """From any usual spelling, for example L4/L5, l4_l5 or L4-L5; raises `InputError`."""
-        try:
-            return cls[re.sub(r"[/\- ]", "_", text.strip()).upper()]
-        except KeyError:
-            raise InputError(f"unknown level {text!r}: expected one of {', '.join(v.display for v in cls)}") from None
+        """From any usual spelling, for example L4/L5, l4_l5, L4-L5 or L4/5; raises `InputError`."""
+        parts = re.fullmatch(r"(L[1-5])\s*[/_\-\u2010-\u2013 ]\s*([LS]?[1-5])", text.strip().upper())
+        for level in cls:
+            upper, lower = level.name.split("_")
+            if parts is not None and parts[1] == upper and parts[2] in (lower, lower.removeprefix("L")):
+                return level
+        raise InputError(f"unknown level {text!r}: expected one of {', '.join(v.display for v in cls)}")
 
 
 class Side(StrEnum):
@@ -132,6 +142,14 @@ class Severity(IntEnum):
         """Column name in a submission."""
         return self.name.lower()
 
+    @classmethod
+    def from_text(cls, text: str) -> "Severity":
+        """From the words of `train.csv` or of a submission, in any case; raises `InputError`."""
+        for severity in cls:
+            if _letters(text) == _letters(severity.name):
+                return severity
+        raise InputError(f"unknown grade {text!r}: expected one of {', '.join(v.display for v in cls)}")
+
 
 SEVERITY_COLUMNS: Final = tuple(s.column for s in Severity)
 SEVERITY_WEIGHTS: Final = tuple(s.weight for s in Severity)
@@ -179,16 +197,21 @@ class Finding:
 
     @classmethod
     def from_column(cls, column: str) -> "Finding":
-        """Raises `InputError` for an unknown name."""
+        """From a name in any case; raises `InputError` for an unknown one."""
         try:
-            return _BY_COLUMN[column]
+            return _BY_COLUMN[column.lower()]
         except KeyError:
             raise InputError(f"unknown finding {column!r}: expected for example {FINDINGS[0].column!r}") from None
 
     @classmethod
     def from_display(cls, condition: str, level: str) -> "Finding":
-        """From the `condition` and `level` of `train_label_coordinates.csv`; raises `InputError`."""
-        return cls.from_column(f"{condition.lower().replace(' ', '_')}_{level.lower().replace('/', '_')}")
+        """From the `condition` and `level` of `train_label_coordinates.csv`, in any case; raises `InputError`."""
+        words = "_".join(re.split(r"[\s_\-]+", condition.strip().lower()))
+        found = _BY_COLUMN.get(f"{words}_{Level.from_text(level).slug}")
+        if found is None:
+            known = ", ".join(dict.fromkeys(f.condition_display for f in FINDINGS))
+            raise InputError(f"unknown condition {condition!r}: expected one of {known}")
+        return found
 
 
 # The order of train.csv's columns: canal, left and right foraminal, left and right subarticular.
@@ -202,7 +225,7 @@ _INDEX: Final = {finding: i for i, finding in enumerate(FINDINGS)}
 _BY_COLUMN: Final = {finding.column: finding for finding in FINDINGS}
 
 
-_ROW_ID: Final = re.compile(f"(.+)_({'|'.join(_BY_COLUMN)})")
+_ROW_ID: Final = re.compile(f"(.+)_((?i:{'|'.join(_BY_COLUMN)}))")
 
 
 def parse_row_id(row_id: str) -> tuple[str, Finding]:
@@ -210,7 +233,12 @@ def parse_row_id(row_id: str) -> tuple[str, Finding]:
     match = _ROW_ID.fullmatch(row_id)
     if match is None:
         raise InputError(f"malformed row_id {row_id!r}: expected for example 4003253_{FINDINGS[0].column}")
-    return match[1], _BY_COLUMN[match[2]]
+    return match[1], _BY_COLUMN[match[2].lower()]
+
+
+def _letters(text: str) -> str:
+    """What the spellings of a word have in common: its letters and digits in lower case."""
+    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def findings_of(condition: Condition) -> tuple[Finding, ...]:

@@ -7,7 +7,8 @@ largest row weight.
 
 This module also defines what the challenge's own code leaves open:
 
-- Rows must sum to 1; otherwise it raises, where scikit-learn only warns.
+- Rows must sum to 1; otherwise it raises, where scikit-learn only warns. `shared.probabilities.read_submission`
+  normalises rows that were rounded when they were written.
 - Probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04.
 - Ungraded rows never count.
 - The any-severe term needs one study with a graded canal row, even if all or none of them is severe.

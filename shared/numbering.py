@@ -14,7 +14,8 @@ import pandas as pd
 
 from shared.labels import Level
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv, write_csv
+from shared.runtime.files import write_csv
+from shared.runtime.tables import Kind, read_csv
 
 # Below this probability a reader should count the vertebrae.
 CERTAIN: Final = 0.95
@@ -60,8 +61,8 @@ class Numbering:
         }
 
 
-_COLUMNS: Final = {
-    "study_id": "string",
+_COLUMNS: Final[dict[str, Kind]] = {
+    "study_id": "id",
     **dict.fromkeys(_PARTS, "float64"),
     **{f"missing_{level.slug}": "float64" for level in Level},
 }
@@ -79,8 +80,8 @@ def write_numbering(path: Path, numbering: Mapping[str, Numbering]) -> None:
 def read_numbering(path: Path) -> dict[str, Numbering]:
     """Raises `InputError` for a missing file or column, or for invalid values."""
     result = {}
-    for line, row in enumerate(read_csv(path, _COLUMNS).itertuples(index=False, name=None), start=2):
-        study_id, parts, missing = row[0], row[1 : 1 + len(_PARTS)], row[1 + len(_PARTS) :]
+    for line, study_id, *numbers in read_csv(path, _COLUMNS).itertuples(name=None):
+        parts, missing = numbers[: len(_PARTS)], numbers[len(_PARTS) :]
         try:
             result[study_id] = Numbering(
                 **dict(zip(_PARTS, parts, strict=True)), missing=dict(zip(Level, missing, strict=True))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Finding, parse_row_id
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv, write_csv
+from shared.runtime.files import write_csv
+from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv, to_numbers
 
 SUM_TOLERANCE: Final = 1e-6
 # No submitted probability is below this: a confident miss then costs 13.8, where a zero would cost 36.
 FLOOR: Final = 1e-6
+# With one decimal alone, a sum of .9 may be rounding or a mistake.
+_LEAST_DECIMALS: Final = 2
+_PERCENT_ROUNDING: Final = 2.0
 
 
 class ProbabilitySource(StrEnum):
@@ -200,11 +205,15 @@ def read_probabilities(path: Path) -> ProbabilityTable:
       InputError: unless every study has its 25 findings exactly once with valid probabilities, and either no reasons or
         one for each prior row.
     """
-    columns = (
-        {"study_id": "string", "finding": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64") | {"source": "string"}
-    )
+    columns: dict[str, Kind] = {
+        "study_id": "id", "finding": "string", **dict.fromkeys(SEVERITY_COLUMNS, "float64"), "source": "string",
+    }  # fmt: skip
     rows = read_csv(path, columns, optional={"reason": "string"})
-    row_ids = list(rows["study_id"] + "_" + rows["finding"])
+    sources = [source.value for source in ProbabilitySource]
+    unknown = rows.index[~rows["source"].isin(sources)]
+    if len(unknown):
+        raise cell_error(path, unknown[0], "source", rows["source"].fillna("")[unknown[0]], f"one of {sources}")
+    row_ids = rows["study_id"] + "_" + rows["finding"].fillna("")
     from_model = (rows["source"] == ProbabilitySource.MODEL.value).to_numpy()
     table = _table(path, row_ids, rows[list(SEVERITY_COLUMNS)].to_numpy(), from_model)
     reasons: dict[str, dict[Finding, PriorReason]] = {}
@@ -237,10 +246,68 @@ def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str]
     write_csv(path, rows.loc[order].reset_index())
 
 
-def read_submission(path: Path) -> ProbabilityTable:
-    """Raises `InputError` unless every study has its 25 rows exactly once with valid probabilities."""
-    table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
-    return _table(path, list(table["row_id"]), table[list(SEVERITY_COLUMNS)].to_numpy(), np.ones(len(table), bool))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A submission as it was read.
+
+    Attributes:
+      table: its probabilities; every row sums to 1.
+      note: one sentence about rows that were normalised, because they summed to 1 only within the rounding of the
+        decimals written; empty when there were none.
+    """
+
+    table: ProbabilityTable
+    note: str = ""
+
+
+def read_submission(path: Path) -> Submission:
+    """Reads a submission.csv with its rows and columns in any order.
+
+    Raises:
+      InputError: unless every study has its 25 rows exactly once, with probabilities that sum to 1 within the rounding
+        of the decimals that the file is written with.
+    """
+    texts = read_csv(path, {"row_id": "string", **dict.fromkeys(SEVERITY_COLUMNS, "string")})
+    values, note = _normalised(path, texts)
+    return Submission(table=_table(path, texts["row_id"].fillna(""), values, np.ones(len(texts), bool)), note=note)
+
+
+def _normalised(path: Path, rows: pd.DataFrame) -> tuple[NDArray[np.float64], str]:
+    """Probabilities that sum to 1, and a sentence about the rows that only rounding kept from it. # [n, 3]"""
+    texts = rows[list(SEVERITY_COLUMNS)]
+    numbers = to_numbers(path, texts)
+    for column in SEVERITY_COLUMNS:
+        bad = numbers.index[~numbers[column].between(0, 1 + SUM_TOLERANCE)]
+        if len(bad):
+            percent = abs(numbers.loc[bad[0]].sum() - 100) < _PERCENT_ROUNDING
+            expected = "a probability from 0 to 1" + ("; divide percentages by 100" if percent else "")
+            raise cell_error(path, bad[0], column, texts[column].fillna("")[bad[0]], expected)
+    values = numbers.to_numpy(copy=True)
+    sums = values.sum(1)
+    off = np.abs(sums - 1)
+    rounded = off > SUM_TOLERANCE
+    if not rounded.any():
+        return values, ""
+    decimals = max(_decimals(text) for column in texts for text in texts[column])
+    # Three values, each off by at most half of the last decimal.
+    allowed = max(1.5 * 10.0**-decimals + 1e-9, SUM_TOLERANCE) if decimals >= _LEAST_DECIMALS else SUM_TOLERANCE
+    if (off > allowed).any():
+        worst = int(np.argmax(off > allowed))
+        raise InputError(
+            f"{path} line {numbers.index[worst]}: {rows['row_id'].iloc[worst]}: {', '.join(texts.iloc[worst])} sum to "
+            f"{sums[worst]:.6g}; expected 1 within {allowed:.2g} for {decimals} decimals; divide each row by its sum"
+        )
+    values[rounded] /= sums[rounded, None]
+    return values, (
+        f"{int(rounded.sum())} of {len(values)} rows sum to 1 only within the rounding of {decimals} decimals (up to "
+        f"{off.max():.2g} off) and were normalised"
+    )
+
+
+def _decimals(text: str) -> int:
+    """Number of decimals of a number, without zeros at its end."""
+    exponent = Decimal(text.replace(",", ".")).normalize().as_tuple().exponent
+    return max(-int(exponent), 0)
 
 
 def _rows(table: ProbabilityTable) -> pd.DataFrame:
@@ -254,23 +321,29 @@ def _rows(table: ProbabilityTable) -> pd.DataFrame:
     return rows
 
 
-def _table(path: Path, row_ids: list[str], values: NDArray[np.float64], model: NDArray[np.bool_]) -> ProbabilityTable:
+def _table(path: Path, row_ids: pd.Series, values: NDArray[np.float64], model: NDArray[np.bool_]) -> ProbabilityTable:
     studies: dict[str, int] = {}
-    positions = []
-    for row_id in row_ids:
+    positions: dict[tuple[int, int], int] = {}  # study and finding -> line
+    for line, row_id in row_ids.to_frame().itertuples(name=None):
         try:
             study_id, finding = parse_row_id(str(row_id))
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        positions.append((studies.setdefault(study_id, len(studies)), finding.index))
-    if len(set(positions)) != len(positions):
-        raise InputError(f"{path}: {len(positions) - len(set(positions))} rows are listed twice")
+            raise InputError(f"{path} line {line}: {error}") from error
+        if study_id not in studies:
+            check_identifier(f"{path} line {line}: study id", study_id)
+        place = studies.setdefault(study_id, len(studies)), finding.index
+        if positions.setdefault(place, line) != line:
+            raise InputError(f"{path} line {line}: {row_id} is listed twice, first in line {positions[place]}")
     if len(positions) != len(studies) * len(FINDINGS):
-        raise InputError(f"{path}: {len(positions)} rows for {len(studies)} studies; expected {len(FINDINGS)} each")
+        lost = next(f.row_id(s) for s, n in studies.items() for f in FINDINGS if (n, f.index) not in positions)
+        raise InputError(
+            f"{path}: {len(positions)} rows for {len(studies)} studies; expected {len(FINDINGS)} each, "
+            f"{lost} is missing"
+        )
     out = np.zeros((len(studies), len(FINDINGS), 3))
     source = np.zeros((len(studies), len(FINDINGS)), bool)
     if positions:
-        index = tuple(np.array(positions).T)
+        index = tuple(np.array(list(positions)).T)
         out[index], source[index] = values, model
     try:
         return ProbabilityTable(study_ids=tuple(studies), values=out, from_model=source)

@@ -40,12 +40,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Scores of several submissions on the same studies; gains are measured against `reference`."""
+    """Scores of several submissions on the same studies; gains are measured against `reference`.
+
+    `notes` say what was changed or left out when the submissions were read, one sentence each.
+    """
 
     studies: int
     graded_rows: int
     reference: str
     lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
 
     def line(self, name: str) -> Line:
         return next(line for line in self.lines if line.name == name)
@@ -82,7 +86,7 @@ def _uniform(study_ids: Sequence[str]) -> ProbabilityTable:
 
 def read_oracle(path: Path) -> ProbabilityTable:
     """Reads true probabilities and turns them into the best submission: each times its class weight, renormalised."""
-    table = read_submission(path)
+    table = read_submission(path).table
     return ProbabilityTable(study_ids=table.study_ids, values=class_weighted(table.values), from_model=table.from_model)
 
 
@@ -145,4 +149,4 @@ def as_text(comparison: Comparison) -> str:
         f"{comparison.studies} studies, {comparison.graded_rows} graded rows; lower is better; "
         "95% intervals resample studies."
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *comparison.notes])

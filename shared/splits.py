@@ -12,6 +12,7 @@ from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
+from shared.runtime.tables import check_identifier
 
 VERSION = 1
 
@@ -126,7 +127,16 @@ def read_splits(path: Path) -> Splits:
     value = read_json(path)
     if not isinstance(value, dict) or set(value) != {"version", "seed", "folds"} or value["version"] != VERSION:
         raise InputError(f"{path}: expected version {VERSION}, seed and folds; write it with `lumbar splits`")
+    folds = value["folds"] if isinstance(value["folds"], list) else []
+    read = [_read_fold(f"{path}: fold {k}", fold) for k, fold in enumerate(folds)]
     try:
-        return Splits(seed=int(value["seed"]), folds=tuple(tuple(str(s) for s in f) for f in value["folds"]))
+        return Splits(seed=int(value["seed"]), folds=tuple(read))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _read_fold(where: str, fold: object) -> tuple[str, ...]:
+    """The ids of one fold, which may be written as text or as whole numbers."""
+    if not isinstance(fold, list) or any(isinstance(s, bool) or not isinstance(s, str | int | float) for s in fold):
+        raise InputError(f"{where}: expected a list of study ids, got {str(fold)[:40]}")
+    return tuple(check_identifier(f"{where}: study id", s) for s in fold)

@@ -4,7 +4,8 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -14,14 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.audit.issues import Code, Issue, name_findings
-from shared.data.challenge import GRADES, IDENTIFIER, MISSING, Part, Point
-from shared.labels import FINDINGS, View, parse_row_id
+from shared.data.challenge import MISSING, Part, Point
+from shared.labels import FINDINGS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv
+from shared.runtime.tables import IDENTIFIER, check_identifier, read_csv, to_numbers
 
 Grades = NDArray[np.int8]
 
-_VIEWS: Final = {view.value: view for view in View}
+_VIEWS: Final = [view.value for view in View]
+_GRADES: Final = [severity.display for severity in Severity]
 _SHOWN: Final = 40
 
 
@@ -81,22 +83,35 @@ def _read(path: Path, columns: tuple[str, ...], part: Part, issues: list[Issue])
 
 def _bad_rows(table: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str, path: Path) -> list[Issue]:
     """One issue per bad cell, naming the line of the file."""
-    ids = table["study_id"].where(table["study_id"].str.fullmatch(IDENTIFIER), "")
+    ids = _understood(table["study_id"], _identifier).fillna("")
     return [
         Issue(
             code=Code.CELL_INVALID, study_id=ids[n], file=path.name,
-            reason=f"{path.name} line {n + 2}: {column} is {str(table.loc[n, column])[:_SHOWN]!r}; expected {expected}",
+            reason=f"{path.name} line {n}: {column} is {str(table.loc[n, column])[:_SHOWN]!r}; expected {expected}",
         )
         for n in table.index[bad]
     ]  # fmt: skip
+
+
+def _understood(cells: pd.Series, read: Callable[[str], object]) -> pd.Series:
+    """What each cell means; missing where `read` refuses it."""
+    meanings = {}
+    for value in cells.unique():
+        with suppress(InputError):
+            meanings[value] = read(value)
+    return pd.Series([meanings.get(value) for value in cells.tolist()], index=cells.index, dtype=object)
+
+
+def _identifier(text: str) -> str:
+    return check_identifier("id", text)
 
 
 def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], path: Path, issues: list[Issue]) -> pd.DataFrame:
     """Rows whose identifiers are safe to look up on disk."""
     good = pd.Series(True, index=table.index)
     for column in columns:
-        bad = good & ~table[column].str.fullmatch(IDENTIFIER)
-        issues += _bad_rows(table, bad, column, "letters, digits, '.', '_', '-'", path)
+        bad = good & _understood(table[column], _identifier).isna()
+        issues += _bad_rows(table, bad, column, "letters, digits, '.', '_', '-', and no decimal number", path)
         good &= ~bad
     return table[good]
 
@@ -104,20 +119,20 @@ def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], path: Path, issues:
 def _read_series(path: Path, issues: list[Issue]) -> dict[str, tuple[tuple[str, View], ...]]:
     table = read_csv(path, dict.fromkeys(("study_id", "series_id", "series_description"), "string")).fillna("")
     table = _with_ids(table, ("study_id", "series_id"), path, issues)
-    bad = ~table["series_description"].isin(list(_VIEWS))
-    issues += _bad_rows(table, bad, "series_description", f"one of {list(_VIEWS)}", path)
-    table = table[~bad]
+    views = _understood(table["series_description"], View.from_text)
+    issues += _bad_rows(table, views.isna(), "series_description", f"one of {_VIEWS}", path)
+    table = table.assign(series_description=views)[views.notna()]
     again = table.duplicated(["study_id", "series_id"])
     for n in table.index[again]:
         study_id, series_id = str(table.loc[n, "study_id"]), str(table.loc[n, "series_id"])
-        reason = f"{path.name} line {n + 2}: series {series_id} of study {study_id} is listed twice"
+        reason = f"{path.name} line {n}: series {series_id} of study {study_id} is listed twice"
         issues.append(
             Issue(code=Code.ROW_REPEATED, study_id=study_id, series_id=series_id, file=path.name,
                   reason=reason)
         )  # fmt: skip
     series: dict[str, list[tuple[str, View]]] = {}
-    for study_id, series_id, description in table[~again].itertuples(index=False, name=None):
-        series.setdefault(study_id, []).append((series_id, _VIEWS[description]))
+    for study_id, series_id, view in table[~again].itertuples(index=False, name=None):
+        series.setdefault(study_id, []).append((series_id, view))
     return {study_id: tuple(rows) for study_id, rows in series.items()}
 
 
@@ -129,15 +144,14 @@ def _read_grades(path: Path, part: Part, issues: list[Issue]) -> dict[str, Grade
     again = table.duplicated("study_id")
     for n in table.index[again]:
         study_id = str(table.loc[n, "study_id"])
-        reason = f"{path.name} line {n + 2}: study {study_id} is listed twice"
+        reason = f"{path.name} line {n}: study {study_id} is listed twice"
         issues.append(Issue(code=Code.ROW_REPEATED, study_id=study_id, file=path.name, reason=reason))
     table = table[~again]
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
-        text = table[finding.column]
-        bad = ~text.isin([*GRADES, ""])
-        issues += _bad_rows(table, bad, finding.column, f"one of {list(GRADES)} or nothing", path)
-        values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
+        codes = _understood(table[finding.column], lambda text: Severity.from_text(text) if text else MISSING)
+        issues += _bad_rows(table, codes.isna(), finding.column, f"one of {_GRADES} or nothing", path)
+        values[:, finding.index] = codes.fillna(MISSING).astype(np.int8)
     return dict(zip(table["study_id"].tolist(), values, strict=True))
 
 
@@ -147,25 +161,30 @@ def _read_points(path: Path, part: Part, issues: list[Issue]) -> dict[str, tuple
     if table is None:
         return {}
     table = _with_ids(table, ("study_id", "series_id"), path, issues)
+    try:
+        points = to_numbers(path, table[["x", "y"]].replace("", pd.NA), strict=False)
+    except InputError as error:
+        issues.append(Issue(code=Code.TABLE_UNUSABLE, file=path.name, reason=str(error)))
+        return {}
+    whole = pd.to_numeric(table["instance_number"], errors="coerce").astype("float64")
+    points["instance_number"] = whole.where(whole % 1 == 0)
     for column, expected in (("instance_number", "a whole number"), ("x", "a number"), ("y", "a number")):
-        numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
-        bad = numbers.isna() | numbers.abs().eq(np.inf)
-        if column == "instance_number":
-            bad |= numbers % 1 != 0
+        bad = points.loc[table.index, column].isna()
         issues += _bad_rows(table, bad, column, expected, path)
-        table = table.assign(**{column: numbers})[~bad]
-    known = {f"{f.condition_display}|{f.level.display}".lower(): f for f in FINDINGS}
-    findings = (table["condition"] + "|" + table["level"]).str.lower().map(known)
+        table = table.assign(**{column: points[column]})[~bad]
+    findings = _understood(
+        table["condition"] + "|" + table["level"], lambda text: Finding.from_display(*text.split("|", 1))
+    )
     expected = f"for example {FINDINGS[0].condition_display!r} with level {FINDINGS[0].level.display!r}"
     issues += _bad_rows(table, findings.isna(), "condition", expected, path)
     table = table.assign(finding=findings)[findings.notna()]
-    points: dict[str, list[Point]] = {}
+    by_study: dict[str, list[Point]] = {}
     wanted = ["study_id", "series_id", "instance_number", "finding", "x", "y"]
     for study_id, series_id, number, finding, x, y in table[wanted].itertuples(index=False, name=None):
-        points.setdefault(study_id, []).append(
+        by_study.setdefault(study_id, []).append(
             Point(study_id=study_id, series_id=series_id, instance_number=int(number), finding=finding, x_px=x, y_px=y)
         )
-    return {study_id: tuple(rows) for study_id, rows in points.items()}
+    return {study_id: tuple(rows) for study_id, rows in by_study.items()}
 
 
 def _studies(tables: Tables) -> list[Issue]:

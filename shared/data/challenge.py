@@ -9,10 +9,10 @@ sample_submission.csv            row_id, normal_mild, moderate, severe
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,17 +21,17 @@ from shared.data.store import Store
 from shared.dicom.reader import HeaderReading, read_headers
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_csv, write_csv
+from shared.runtime.files import write_csv
+from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
 
 Part = Literal["train", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "test")
-# Identifiers of studies and series: safe as folder names.
-# An id that was read as a float and written back.
-_FLOAT_ID: Final = re.compile(r"[0-9]+\.0")
-IDENTIFIER: Final = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,64}")
-GRADES: Final = {severity.display: severity.value for severity in Severity}
 MISSING: Final = -1
+# Digits in groups of three, as some spreadsheets show a number.
+_GROUPED: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{3})+")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +86,15 @@ class Challenge:
                 f"{root}: this store holds no {part} part, only {', '.join(store.records)}; add it with "
                 f"`lumbar prepare {store.source} {root} --part {part} --resume`"
             )
-        series = _read_series(root / f"{part}_series_descriptions.csv")
-        grades_path = root / f"{part}.csv"
+        series_path, grades_path = root / f"{part}_series_descriptions.csv", root / f"{part}.csv"
+        series = _read_series(series_path)
         labelled = read_grades(grades_path) if grades_path.is_file() else None
+        _check_same_ids("study", (series_path, series), (grades_path, labelled or ()))
         submission_path = root / "sample_submission.csv"
         row_ids = _read_row_ids(submission_path) if part == "test" and submission_path.is_file() else None
         # A study that only the sample submission names still needs its rows.
         in_sample = {parse_row_id(r)[0] for r in row_ids or ()}
+        _check_same_ids("study", (series_path, series), (submission_path, in_sample), overlap=False)
         study_ids = tuple(sorted(set(series) | set(labelled or {}) | in_sample))
         grades = None
         if labelled is not None:
@@ -104,6 +106,11 @@ class Challenge:
             raise InputError(f"{grades_path}: no such file; expected study_id and the 25 grade columns")
         points_path = root / f"{part}_label_coordinates.csv"
         points = read_points(points_path) if points_path.is_file() else {}
+        _check_same_ids("study", (series_path, series), (points_path, points))
+        _check_same_ids(
+            "series", (series_path, {s for of_study in series.values() for s, _ in of_study}),
+            (points_path, {p.series_id for of_study in points.values() for p in of_study}),
+        )  # fmt: skip
         return cls(
             root=root, part=part, study_ids=study_ids, series=series, grades=grades, points=points,
             submission_row_ids=row_ids, store=store,
@@ -219,19 +226,30 @@ def series_files(folder: Path) -> list[Path]:
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:
     """Reads a table like `train.csv`: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
-    columns = {"study_id": "string"} | {f.column: "string" for f in FINDINGS}
+    columns: dict[str, Kind] = {"study_id": "id", **{f.column: "string" for f in FINDINGS}}
     table = read_csv(path, columns)
-    _check_ids(path, table["study_id"])
-    if table["study_id"].duplicated().any():
-        raise InputError(f"{path}: study {table['study_id'][table['study_id'].duplicated()].iloc[0]} is listed twice")
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
-        text = table[finding.column]
-        unknown = sorted(set(text.dropna()) - set(GRADES))
-        if unknown:
-            raise InputError(f"{path}: column {finding.column} holds {unknown[0]!r}; expected one of {list(GRADES)}")
-        values[:, finding.index] = text.map(GRADES).fillna(MISSING).astype(np.int8)
-    return {str(s): row for s, row in zip(table["study_id"], values, strict=True)}
+        codes = _read_each(path, table[finding.column], Severity.from_text)
+        values[:, finding.index] = table[finding.column].map(codes).fillna(MISSING).astype(np.int8)
+    grades: dict[str, np.ndarray] = {}
+    for line, study_id, row in zip(table.index, table["study_id"], values, strict=True):
+        if not np.array_equal(grades.setdefault(str(study_id), row), row):
+            raise InputError(
+                f"{path} line {line}: study {study_id} is listed twice, with other grades; keep the right row"
+            )
+    return grades
+
+
+def _read_each(path: Path, cells: pd.Series, read: Callable[[str], T]) -> dict[str, T]:
+    """Distinct value of a column -> what it means; empty cells are left out. Raises `InputError` naming the line."""
+    meanings: dict[str, T] = {}
+    for value in cells.dropna().unique():
+        try:
+            meanings[value] = read(value)
+        except InputError as error:
+            raise InputError(f"{path} line {cells.index[cells.eq(value)][0]}: {cells.name}: {error}") from error
+    return meanings
 
 
 def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
@@ -244,64 +262,89 @@ def write_grades(path: Path, grades: Mapping[str, np.ndarray]) -> None:
 
 
 def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
-    """Reads `*_label_coordinates.csv`, grouped by study in file order. Raises `InputError`."""
-    columns = {
-        "study_id": "string", "series_id": "string", "instance_number": "int64",
-        "condition": "string", "level": "string", "x": "float64", "y": "float64",
+    """Reads `*_label_coordinates.csv`, grouped by study in file order; rows that repeat another one are left out.
+
+    Raises:
+      InputError: for a missing file or column, or a row that breaks a rule.
+    """
+    columns: dict[str, Kind] = {
+        "study_id": "id", "series_id": "id", "instance_number": "int64", "condition": "string", "level": "string",
+        "x": "float64", "y": "float64",
     }  # fmt: skip
-    table = read_csv(path, columns)
-    _check_ids(path, table["study_id"])
-    _check_ids(path, table["series_id"])
-    if not np.isfinite(table[["x", "y"]].to_numpy()).all():
-        raise InputError(f"{path}: a coordinate is empty or infinite; expected pixel coordinates x and y")
+    table = read_csv(path, columns).drop_duplicates()
+    for column in ("x", "y"):
+        if table[column].isna().any():
+            raise cell_error(path, table.index[table[column].isna()][0], column, "", "a pixel coordinate")
+    # The pair of words, not each word, names a finding.
+    words = table["condition"].fillna("").str.cat(table["level"].fillna(""), sep="|").rename("condition and level")
+    findings = _read_each(path, words, lambda text: Finding.from_display(*text.split("|", 1)))
     points: dict[str, list[Point]] = {}
-    for study_id, series_id, number, condition, level, x, y in table.itertuples(index=False, name=None):
-        try:
-            finding = Finding.from_display(str(condition), str(level))
-        except InputError as error:
-            raise InputError(f"{path}: study {study_id}: {error}") from error
+    rows = zip(*(table[c].tolist() for c in columns if c not in ("condition", "level")), words.tolist(), strict=True)
+    for study_id, series_id, number, x, y, word in rows:
         point = Point(
-            study_id=study_id, series_id=series_id, instance_number=int(number), finding=finding, x_px=x, y_px=y
+            study_id=study_id, series_id=series_id, instance_number=number, finding=findings[word], x_px=x, y_px=y
         )  # fmt: skip
         points.setdefault(study_id, []).append(point)
     return {s: tuple(p) for s, p in points.items()}
 
 
 def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
-    columns = {"study_id": "string", "series_id": "string", "series_description": "string"}
-    table = read_csv(path, columns, hint="is this the challenge's directory?")
-    _check_ids(path, table["study_id"])
-    _check_ids(path, table["series_id"])
-    known = {view.value: view for view in View}
-    series: dict[str, list[tuple[str, View]]] = {}
-    for study_id, series_id, description in table.itertuples(index=False, name=None):
-        if description not in known:
+    columns: dict[str, Kind] = {"study_id": "id", "series_id": "id", "series_description": "string"}
+    table = read_csv(path, columns, hint="is this the challenge's directory?").fillna({"series_description": ""})
+    views = _read_each(path, table["series_description"], View.from_text)
+    series: dict[str, dict[str, View]] = {}
+    for line, study_id, series_id, description in table.itertuples(name=None):
+        of_study, view = series.setdefault(study_id, {}), views[description]
+        if of_study.setdefault(series_id, view) is not view:
             raise InputError(
-                f"{path}: study {study_id} series {series_id} has description {description!r}; "
-                f"expected one of {list(known)}"
+                f"{path} line {line}: study {study_id} series {series_id} is listed twice, as {of_study[series_id]} "
+                f"and {view}; keep the right row"
             )
-        series.setdefault(study_id, []).append((series_id, known[description]))
-    return {s: tuple(v) for s, v in series.items()}
+    return {s: tuple(v.items()) for s, v in series.items()}
 
 
 def _read_row_ids(path: Path) -> tuple[str, ...]:
-    table = read_csv(path, {"row_id": "string"} | dict.fromkeys(SEVERITY_COLUMNS, "float64"))
-    row_ids = tuple(str(r) for r in table["row_id"])
-    if len(set(row_ids)) != len(row_ids):
-        raise InputError(f"{path}: {len(row_ids) - len(set(row_ids))} rows are listed twice")
-    studies = pd.Series([parse_row_id(row_id)[0] for row_id in row_ids], name="row_id", dtype="string")
-    _check_ids(path, studies)
-    return row_ids
+    table = read_csv(path, {"row_id": "string", **dict.fromkeys(SEVERITY_COLUMNS, "string")})
+    rows: dict[str, int] = {}
+    for line, text in table["row_id"].fillna("").to_frame().itertuples(name=None):
+        try:
+            study_id, finding = parse_row_id(text)
+        except InputError as error:
+            raise InputError(f"{path} line {line}: {error}") from error
+        row_id = finding.row_id(check_identifier(f"{path} line {line}: study id", study_id))
+        if rows.setdefault(row_id, line) != line:
+            raise InputError(f"{path} line {line}: {row_id} is listed twice, first in line {rows[row_id]}")
+    return tuple(rows)
 
 
-def _check_ids(path: Path, ids: pd.Series) -> None:
-    for value in ids.unique():
-        if _FLOAT_ID.fullmatch(str(value)):
+def _check_same_ids(
+    kind: str, listed: tuple[Path, Collection[str]], named: tuple[Path, Collection[str]], *, overlap: bool = True
+) -> None:
+    """Refuses tables that spell one id in two ways, which would make two studies of one.
+
+    Args:
+      kind: "study" or "series".
+      listed: the series descriptions and their ids.
+      named: another table and its ids.
+      overlap: whether the two must have an id in common.
+    """
+    (first, ids), (second, others) = listed, named
+    alone = {_plain(i): i for i in set(ids) - set(others)}
+    for other in sorted(set(others) - set(ids)):
+        if _plain(other) in alone:
             raise InputError(
-                f"{path}: {ids.name} {str(value)[:40]!r} is a decimal number; a spreadsheet or a data frame with empty "
-                "cells wrote it so, restore the file or write the ids as whole numbers"
+                f"{second}: {kind} {other!r} is written {alone[_plain(other)]!r} in {first.name}; expected one "
+                "spelling in all tables, write it as the folder is named"
             )
-        if pd.isna(value) or not IDENTIFIER.fullmatch(str(value)):
-            raise InputError(
-                f"{path}: {ids.name} {str(value)[:40]!r} is not an identifier of letters, digits, '.', '_', '-'"
-            )
+    if overlap and ids and others and not set(ids) & set(others):
+        raise InputError(
+            f"{second}: names no {kind} of {first.name}, for example {min(others)!r} and {min(ids)!r}; are the two "
+            "files of one data set?"
+        )
+
+
+def _plain(identifier: str) -> str:
+    """What the spellings of an id have in common: no case, no groups of digits, no leading zeros."""
+    text = identifier.casefold()
+    text = text.replace(".", "") if _GROUPED.fullmatch(text) else text
+    return text.lstrip("0") if text.isdigit() else text

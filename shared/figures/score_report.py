@@ -39,6 +39,8 @@ def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
             "noise of synthetic data allows."
         )
     report.table(columns, rows, caption)
+    for note in comparison.get("notes", ()):
+        report.text(note)
     scores = {li["name"]: (li["score"]["score"], li["interval"]["low"], li["interval"]["high"]) for li in lines}
     at = scores[reference][0] if reference in scores else None
     report.figure(

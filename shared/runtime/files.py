@@ -45,7 +45,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises `InputError` when the file is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
 
@@ -54,35 +54,6 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Writes CSV without index, with floats to 9 significant digits; equal tables give equal bytes."""
     with written_beside(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
-
-
-def read_csv(
-    path: Path, columns: dict[str, str], *, optional: dict[str, str] | None = None, hint: str = ""
-) -> "pd.DataFrame":
-    """Reads the named columns with the given pandas dtypes; an absent optional column becomes all missing.
-
-    Raises:
-      InputError: when the file is missing, unreadable, lacks a column or holds a value of another type.
-    """
-    import pandas as pd  # here, so that processes that decode images need not load it
-
-    try:
-        header = pd.read_csv(path, nrows=0)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file{'; ' + hint if hint else ''}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = [c for c in columns if c not in header.columns]
-    if missing:
-        raise InputError(
-            f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {list(header.columns)}"
-        )
-    wanted = columns | (optional or {})
-    there = {c: dtype for c, dtype in wanted.items() if c in header.columns}
-    try:
-        return pd.read_csv(path, usecols=list(there), dtype=there).reindex(columns=list(wanted))
-    except ValueError as error:
-        raise InputError(f"{path}: a value does not have the expected type ({error})") from error
 
 
 def prepare_output(

@@ -60,7 +60,7 @@ def test_scores_stand_beside_their_baselines(tiny_demo: Path) -> None:
     assert names == ["uniform", "weighted prior", "this pipeline", "this pipeline, true points", "oracle"]
     # On three studies nothing need beat anything; but the printed score is the metric of the written file.
     truth = read_grades(tiny_demo / "truth" / "test.csv")
-    table = read_submission(tiny_demo / "submission.csv").select(list(truth))
+    table = read_submission(tiny_demo / "submission.csv").table.select(list(truth))
     ours = next(line for line in scores["lines"] if line["name"] == "this pipeline")
     assert ours["score"]["score"] == pytest.approx(score(table.values, np.stack(list(truth.values()))).score, abs=1e-5)
     assert ours["interval"]["low"] <= ours["score"]["score"] <= ours["interval"]["high"]
@@ -92,7 +92,7 @@ def test_predict_starts_from_any_folder_and_says_what_is_missing(tiny_demo: Path
     (tmp_path / "export" / "notes.txt").write_text("junk")
     arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
     assert main(["predict", str(tmp_path / "export"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
-    table = read_submission(tmp_path / "out" / "submission.csv")
+    table = read_submission(tmp_path / "out" / "submission.csv").table
     assert len(table.study_ids) == 1
     run = read_json(tmp_path / "out" / "run.json")
     assert run["rows"] == 25
@@ -131,7 +131,7 @@ def test_a_tampered_model_file_is_refused(tiny_demo: Path, tmp_path: Path, capsy
 def test_a_real_study_is_graded(tiny_demo: Path, real_data: Path, tmp_path: Path) -> None:
     arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
     assert main(["predict", str(real_data / "lumbar_study"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
-    assert read_submission(tmp_path / "out" / "submission.csv").values.shape == (1, 25, 3)
+    assert read_submission(tmp_path / "out" / "submission.csv").table.values.shape == (1, 25, 3)
     assert len(read_json(tmp_path / "out" / "run.json")["problems"]) >= 3
 
 
@@ -141,7 +141,7 @@ def test_training_studies_are_predicted_by_the_fold_that_held_them_out(tiny_demo
     data = str(tiny_demo / "data")
     assert main(["predict", data, str(out), "--part", "train", *arguments, "--device", "cpu"]) == 0
     held_out = read_json(tiny_demo / "splits.json")["folds"][0]
-    assert sorted(read_submission(out / "submission.csv").study_ids) == sorted(held_out)
+    assert sorted(read_submission(out / "submission.csv").table.study_ids) == sorted(held_out)
     assert read_json(out / "run.json")["out_of_fold"] is True
     ours = read_probabilities(out / "probabilities.csv").select(held_out)
     trained = read_probabilities(tiny_demo / "classifier" / "out_of_fold.csv").select(held_out)

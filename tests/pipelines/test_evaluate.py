@@ -1,11 +1,19 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
 
-from pipelines.evaluate import EvaluateOptions, evaluate
-from shared.data.challenge import write_grades
-from shared.probabilities import ProbabilityTable, class_weighted, write_submission
+from pipelines.evaluate import EvaluateOptions, evaluate, score_files
+from shared.data.challenge import read_grades, write_grades
+from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Condition, findings_of
+from shared.metric import score
+from shared.probabilities import ProbabilityTable, class_weighted, read_submission, write_submission
 from shared.runtime.errors import InputError
 from shared.scores import ORACLE, PRIOR, UNIFORM, as_text, baselines, compare, read_oracle
 
@@ -60,8 +68,87 @@ def test_files_in_report_out(tmp_path: Path) -> None:
     assert "again" in text
     assert "59 studies" in text
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.json"}
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["comparison"]["notes"]
+    assert notes == ["submission: 1 of its studies have no grade here and are not scored."]
+    assert notes[0] in text
     assert read_oracle(tmp_path / "oracle.csv").values.shape == (60, 25, 3)
     with pytest.raises(InputError, match="not empty"):
+        evaluate(submission, data, tmp_path / "out")
+
+
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(2, 4), st.integers(0, 1000))
+def test_rounded_rows_are_normalised_with_a_word(tmp_path: Path, decimals: int, seed: int) -> None:
+    values = np.random.default_rng(seed).dirichlet([0.5, 0.5, 0.5], size=(60, 25))
+    path = tmp_path / "s.csv"
+    write_submission(path, table(values))
+    rewrite(path, lambda t: t.round(decimals))
+    read = read_submission(path)
+    np.testing.assert_allclose(read.table.select(STUDIES).values, values, atol=2 * 10.0**-decimals)
+    assert f"the rounding of {decimals} decimals" in read.note
+    rewrite(path, lambda t: t.assign(severe=t["severe"] + 2 * 10.0**-decimals))
+    with pytest.raises(InputError, match=r"s\.csv line \d+: .*(sum to|is '1\.)"):
+        read_submission(path)
+
+
+def test_a_submission_of_three_decimals_scores_as_the_official_metric_does(tmp_path: Path) -> None:
+    submission, data = write_files(tmp_path)
+    exact = read_submission(submission).table.select(STUDIES[1:])
+    rewrite(
+        submission, lambda t: t.round(3).sample(frac=1, random_state=0)[["severe", "row_id", "moderate", "normal_mild"]]
+    )
+    comparison, _, _ = score_files(submission, data, EvaluateOptions())
+    text = as_text(comparison)
+    assert any("3 decimals" in note and note in text for note in comparison.notes)
+    grades = np.stack([read_grades(data / "test.csv")[s] for s in STUDIES[1:]])
+    ours = comparison.line("submission").score
+    assert ours.score == pytest.approx(score(exact.values, grades).score, abs=2e-3)
+    rows = pd.read_csv(submission).set_index("row_id")
+    for condition in Condition:
+        cells = [(s, f) for s in STUDIES[1:] for f in findings_of(condition)]
+        true = [grades[STUDIES.index(s) - 1, f.index] for s, f in cells]
+        written = rows.loc[[f.row_id(s) for s, f in cells], list(SEVERITY_COLUMNS)].to_numpy()
+        with pytest.warns(UserWarning, match="do not sum to one"):
+            official = log_loss(true, written, labels=[0, 1, 2], sample_weight=[SEVERITY_WEIGHTS[g] for g in true])
+        assert ours.terms[condition.short] == pytest.approx(official, abs=5e-4)
+
+
+def test_certain_probabilities_are_read(tmp_path: Path) -> None:
+    values = np.eye(3)[np.random.default_rng(0).integers(3, size=(60, 25))]
+    rows = pd.DataFrame(values.reshape(-1, 3).astype(int), columns=list(SEVERITY_COLUMNS))
+    rows.insert(0, "row_id", [f.row_id(s) for s in STUDIES for f in FINDINGS])
+    rows.to_csv(tmp_path / "s.csv", index=False)
+    read = read_submission(tmp_path / "s.csv")
+    np.testing.assert_array_equal(read.table.values, values)
+    assert read.note == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            "0.5,0.4,0.3",
+            r"line 2: 0_left_neural_foraminal_narrowing_l1_l2: 0\.5, 0\.4, 0\.3 sum to 1\.2; expected 1 within",
+        ),
+        ("55.5,24.5,20", r"normal_mild is '55\.5'; expected a probability from 0 to 1; divide percentages by 100"),
+        ("3.1,-2,0.2", r"normal_mild is '3\.1'; expected a probability from 0 to 1$"),
+        ("1.1,-0.2,0.1", "normal_mild is '1.1'"),
+        ("0.9,-0.1,0.2", "moderate is '-0.1'; expected a probability"),
+        ("0.5,,0.5", "moderate is empty; expected a probability"),
+        ("0.5,nan,0.5", "moderate is empty; expected a probability"),
+        ("0.5,inf,0.5", "moderate is 'inf'; expected a number"),
+        ("0.5,low,0.5", "moderate is 'low'; expected a number"),
+    ],
+)
+def test_rows_that_are_no_probabilities(tmp_path: Path, row: str, message: str) -> None:
+    submission, data = write_files(tmp_path)
+    header, first, *lines = submission.read_text().splitlines()
+    submission.write_text("\n".join([header, f"{first.split(',')[0]},{row}", *lines]))
+    with pytest.raises(InputError, match=message):
         evaluate(submission, data, tmp_path / "out")
 
 

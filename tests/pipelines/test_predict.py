@@ -109,7 +109,7 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
         "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "run.json",
         "studies/5.json", "studies/6.json", "studies/7.json",
     }  # fmt: skip
-    table = read_submission(out / "submission.csv")
+    table = read_submission(out / "submission.csv").table
     assert set(table.study_ids) == {"5", "6", "7"}
     np.testing.assert_allclose(table.select(["6"]).values[0], PRIOR)
     run = read_json(out / "run.json")
@@ -147,7 +147,7 @@ def test_a_study_that_only_the_sample_names_gets_prior_rows(tmp_path: Path) -> N
     sample.to_csv(tmp_path / "sample_submission.csv", index=False)
     predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
     np.testing.assert_allclose(
-        read_submission(tmp_path / "out/submission.csv").select(["8"]).values[0], PRIOR, atol=1e-6
+        read_submission(tmp_path / "out/submission.csv").table.select(["8"]).values[0], PRIOR, atol=1e-6
     )
 
 

@@ -88,9 +88,9 @@ def test_grades_round_trip(tmp_path: Path) -> None:
         ("train.csv", "spinal_canal_stenosis_l1_l2", "canal_l1", "spinal_canal_stenosis_l1_l2' is missing"),
         ("train_series_descriptions.csv", "Axial T2", "Axial T1", "'Axial T1'"),
         ("train_series_descriptions.csv", "12,", "../../x,", "not an identifier"),
-        ("train_label_coordinates.csv", "L1/L2", "L6/L7", "unknown finding"),
-        ("train_label_coordinates.csv", "5.0", "far", "expected type"),
-        ("train_label_coordinates.csv", "5.0", "", "empty or infinite"),
+        ("train_label_coordinates.csv", "L1/L2", "L6/L7", "line 2: condition and level: unknown level"),
+        ("train_label_coordinates.csv", "5.0", "far", "line 2: y is 'far'; expected a number"),
+        ("train_label_coordinates.csv", "5.0", "", "line 2: y is empty; expected a pixel"),
     ],
 )
 def test_broken_tables_name_file_expected_and_got(tmp_path: Path, file: str, old: str, new: str, message: str) -> None:

@@ -119,7 +119,7 @@ def test_probabilities_and_submission_round_trip(tmp_path: Path, seed: int) -> N
     assert list(rows["row_id"]) == sorted(rows["row_id"])
     assert (rows[["normal_mild", "moderate", "severe"]].sum(axis=1) - 1).abs().max() < 2e-9
     assert (rows[["normal_mild", "moderate", "severe"]] >= 0).all().all()
-    again = read_submission(tmp_path / "s.csv").select(table.study_ids)
+    again = read_submission(tmp_path / "s.csv").table.select(table.study_ids)
     np.testing.assert_allclose(again.values, table.values, atol=3e-6)
 
 
@@ -140,7 +140,7 @@ def test_no_submitted_probability_is_zero(tmp_path: Path) -> None:
     values = np.tile([1.0, 0.0, 0.0], (1, 25, 1))
     table = ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
     write_submission(tmp_path / "s.csv", table)
-    assert read_submission(tmp_path / "s.csv").values.min() >= 9e-7
+    assert read_submission(tmp_path / "s.csv").table.values.min() >= 9e-7
 
 
 @pytest.mark.parametrize(
