@@ -44,10 +44,12 @@ class Slice:
 
     Plane, shape and pixels are those of the file, until `upright` turns all three. `orientation` records the turn.
 
-    A slice read from a prepared store equals the one read from its DICOM file; `path` names the DICOM file in both.
+    A slice read from a prepared store equals the one read from its DICOM file; `path` names the DICOM file in both, and
+    `frame` the index of the slice's frame in it, from 0.
     """
 
     path: Path
+    frame: int = 0
     instance_number: int
     plane: Plane
     shape: tuple[int, int]

@@ -1,5 +1,6 @@
 """Writes minimal DICOM files for tests."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,23 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 AXIAL = [1, 0, 0, 0, 1, 0]
 CORONAL = [1, 0, 0, 0, 0, -1]
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+# Tag of a classic file -> functional group and attribute of an enhanced one.
+GROUPS = {
+    "ImagePositionPatient": ("PlanePositionSequence", "ImagePositionPatient"),
+    "ImageOrientationPatient": ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    "PixelSpacing": ("PixelMeasuresSequence", "PixelSpacing"),
+    "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
+    "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    "InversionTime": ("MRModifierSequence", "InversionTimes"),
+    "ImageType": ("MRImageFrameTypeSequence", "FrameType"),
+    "ComplexImageComponent": ("MRImageFrameTypeSequence", "ComplexImageComponent"),
+    "AcquisitionNumber": ("FrameContentSequence", "TemporalPositionIndex"),
+    "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
+}
 
 
 def write_dicom(
@@ -36,3 +54,36 @@ def write_dicom(
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_multiframe(
+    path: Path, frames: Sequence[Mapping[str, Any]], pixels: np.ndarray, *, shared: Sequence[str] = (), **tags: Any
+) -> Path:
+    """One Enhanced MR object.
+
+    Args:
+      frames: what a classic file of each frame would say; `GROUPS` names the tags and their functional groups.
+      pixels: [frames, rows, columns].
+      shared: the tags that are written once for all frames, with the value of the first.
+      tags: replace or (with None) remove what `write_dicom` writes outside the groups.
+    """
+    lone = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    first = {name: frames[0][name] for name in shared}
+    own = [{name: value for name, value in frame.items() if name not in shared} for frame in frames]
+    values = {
+        "SOPClassUID": ENHANCED_MR, "NumberOfFrames": len(frames),
+        "SharedFunctionalGroupsSequence": [_groups(first)],
+        "PerFrameFunctionalGroupsSequence": [_groups(frame) for frame in own],
+        "PixelData": pixels.tobytes(),
+    }  # fmt: skip
+    return write_dicom(path, pixels[0], sop_class=ENHANCED_MR, **(lone | values | tags))
+
+
+def _groups(values: Mapping[str, Any]) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        sequence, keyword = GROUPS[name]
+        if sequence not in item:
+            setattr(item, sequence, [Dataset()])
+        setattr(getattr(item, sequence)[0], keyword, value)
+    return item

@@ -11,8 +11,8 @@ from typing import Final
 
 from pipelines.audit.issues import Code, Issue
 from shared.data.challenge import number_of
-from shared.dicom.encoding import Encoding, read_encoded_header
-from shared.dicom.header import NoImageError, NoPlaneError
+from shared.dicom.encoding import Encoding, read_encoded_header, read_encoded_slices
+from shared.dicom.header import Header, NoImageError, NoPlaneError
 from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
@@ -26,7 +26,7 @@ _SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRead:
-    """One readable file. As in the tables, `slice` takes its number from the file's name where that is a number."""
+    """One readable slice. As in the tables, `slice` takes its number from the file's name where that is a number."""
 
     slice: Slice
     tag_number: int
@@ -96,8 +96,10 @@ def read_known_study(root: Path, study: Study) -> StudyRead:
     issues: list[Issue] = []
     series = []
     for item in study.series:
-        paths = [s.path for s in item.slices]
-        read = _read_files(root, item.series_id, paths, issues, by_name=False)
+        wanted = {(s.path, s.frame) for s in item.slices}
+        paths = list(dict.fromkeys(s.path for s in item.slices))
+        files = _read_files(root, item.series_id, paths, issues, by_name=False)
+        read = [file for file in files if (file.slice.path, file.slice.frame) in wanted]
         if read:
             series.append(_assemble(item.series_id, item.view, read, len(paths)))
     return StudyRead(study_id=study.study_id, series=tuple(series), issues=tuple(issues))
@@ -147,28 +149,37 @@ def _read_files(
             code=Code.PIXELS_UNREADABLE, reason="", series_id=series_id, instance_number=number,
             file=str(path.relative_to(root)),
         )  # fmt: skip
-        try:
-            header, encoding = read_encoded_header(path)
-        except InputError as error:
-            issues.append(replace(at, code=unread_code(error), reason=str(error).removeprefix(f"{path}: ")))
-            continue
-        used = number if by_name and number is not None else header.instance_number
-        item = Slice(path=path, instance_number=used, plane=header.plane, shape=header.shape)
-        read.append(
-            FileRead(slice=item, tag_number=header.instance_number, series_uid=header.series_uid, encoding=encoding)
-        )
-        if encoding.damage is not None:
-            issues.append(replace(at, instance_number=used, reason=encoding.damage))
+        for reading in _read_slices(path, by_name=by_name):
+            if isinstance(reading, InputError):
+                reason = str(reading).removeprefix(str(path)).removeprefix(":").strip()
+                issues.append(replace(at, code=unread_code(reading), reason=reason))
+                continue
+            header, encoding = reading
+            used = number if by_name and number is not None else header.instance_number
+            item = replace(header.to_slice(), instance_number=used)
+            read.append(
+                FileRead(slice=item, tag_number=header.instance_number, series_uid=header.series_uid, encoding=encoding)
+            )
+            if encoding.damage is not None and header.frame == 0:
+                issues.append(replace(at, instance_number=used, reason=encoding.damage))
     return read
 
 
+def _read_slices(path: Path, *, by_name: bool) -> list[tuple[Header, Encoding] | InputError]:
+    """The slices of one file, of which a challenge's directory keeps one per file."""
+    try:
+        return [read_encoded_header(path)] if by_name else read_encoded_slices(path)
+    except InputError as error:
+        return [error]
+
+
 def _assemble(series_id: str, view: View, read: Sequence[FileRead], files_found: int) -> SeriesRead:
-    by_path = {file.slice.path: file for file in read}
+    by_place = {(file.slice.path, file.slice.frame): file for file in read}
     ordered = order_slices((file.slice for file in read), view)
     numbered = number_uniquely(ordered)
     return SeriesRead(
         series=Series(series_id=series_id, view=view, slices=numbered),
-        files=tuple(by_path[item.path] for item in ordered),
+        files=tuple(by_place[item.path, item.frame] for item in ordered),
         numbered=numbered is ordered,
         files_found=files_found,
     )

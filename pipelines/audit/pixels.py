@@ -61,7 +61,7 @@ def _decode(root: Path, series_id: str, file: FileRead, issues: list[Issue]) -> 
         )  # fmt: skip
 
     try:
-        picture = read_raw_pixels(path)
+        picture = read_raw_pixels(path, file.slice.frame)
     except InputError as error:
         add(Code.PIXELS_UNREADABLE, str(error).removeprefix(f"{path}: "))
         return None

@@ -5,6 +5,7 @@ Worker processes of `lumbar prepare` run this. It is separate from the command s
 
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from shared.data.store import (
     unit_digest,
     write_record,
 )
-from shared.dicom.reader import FileReading, file_digest, read_file
+from shared.dicom.reader import FileReading, file_digest, read_file, read_file_slices
 from shared.runtime.errors import InputError
 from shared.study import StoredPixels
 
@@ -88,13 +89,13 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
     try:
         with temporary.open("wb") as file:
             for name in job.unit.files:
-                reading = read_file(job.source / job.unit.folder / name, described=job.unit.part == "folder")
-                content, problem = _content(reading)
-                place = StoredPixels(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
-                written += file.write(content)
-                entries.append(file_entry(reading, name, place))
+                for reading in _readings(job, name):
+                    content, problem = _content(reading)
+                    place = StoredPixels(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
+                    written += file.write(content)
+                    entries.append(file_entry(reading, name, place))
+                    problems.append(str(reading.header) if isinstance(reading.header, InputError) else problem)
                 digests.append(reading.sha256)
-                problems.append(str(reading.header) if isinstance(reading.header, InputError) else problem)
         digest = unit_digest(job.unit, digests)
         pixels = pixel_path(path, digest)
         temporary.replace(pixels)
@@ -106,6 +107,12 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
         state=state, files=(path.name, pixels.name), slices=len(entries) - len(found), pixel_bytes=written,
         problems=found,
     )  # fmt: skip
+
+
+def _readings(job: Job, name: str) -> Iterable[FileReading]:
+    """The slices of one file. In a challenge's directory each file is one slice."""
+    path = job.source / job.unit.folder / name
+    return read_file_slices(path) if job.unit.part == "folder" else [read_file(path)]
 
 
 def _content(reading: FileReading) -> tuple[memoryview, str]:

@@ -3,7 +3,7 @@
     STORE/
       store.json                         format, where the data were, which studies are here; `finished` or not
       *.csv                              the challenge's tables, byte for byte
-      studies/<part>/<name>.json         one record per study: each file's digest, header, pixel offset, or its problem
+      studies/<part>/<name>.json         one record per study: each slice's header and pixel offset, or its problem
       studies/<part>/<name>.<digest>.u8  the study's slices one after another: 8 bit, rows first, no padding
 
 `<part>` is train, test or folder (for any other folder of DICOM files, with one record per folder). A record names its
@@ -26,7 +26,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import inside, read_json, write_json, write_text
 from shared.study import StoredPixels
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 STORE_FILE: Final = "store.json"
 STUDIES: Final = "studies"
 MAX_JSON_BYTES: Final = 256 * 2**20
@@ -58,7 +58,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """A record as read back from the store; `readings` follow the order of the unit's files."""
+    """A record as read back from the store; `readings` follow the order of the unit's files and of their frames."""
 
     exists: bool
     series: tuple[str, ...]
@@ -80,7 +80,7 @@ class StudyRecord:
 
     @property
     def slices(self) -> int:
-        """Number of files with both a header and pixels."""
+        """Number of slices with both a header and pixels."""
         return len(self.readings) - len(self.problems)
 
 
@@ -172,7 +172,7 @@ class Store:
         return read_record(record_path(self.root, part, name), self.source)
 
     def folder_readings(self) -> list[HeaderReading]:
-        """The header of every file of a plain DICOM folder, ordered by path."""
+        """The header of every slice of a plain DICOM folder, ordered by path and frame."""
         readings = [r for name in self.records.get("folder", ()) for r in self.study("folder", name).readings]
         return sorted(readings, key=lambda reading: reading[0])
 
@@ -204,13 +204,14 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
 
 
 def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str, Any]:
-    """One file of a record. Problems are stored without their leading path."""
+    """One slice of a record. Problems are stored without their leading path."""
     header, start = reading.header, str(reading.path)
     if isinstance(header, InputError):
         return {"name": name, "problem": str(header).removeprefix(start)}
     plane = header.plane
     return {
         "name": name,
+        "frame": header.frame,
         "instance_number": header.instance_number,
         "study_uid": header.study_uid,
         "series_uid": header.series_uid,
@@ -233,7 +234,7 @@ def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, An
     }  # fmt: skip
     checksum = _checksum({**body, "files": entries})
     head = json.dumps({"checksum": checksum, **body}).removesuffix("}")
-    # One line per file.
+    # One line per slice.
     files = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(path, f'{head}, "files": [\n{files}\n]}}\n')
 
@@ -281,7 +282,7 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
     frame_of_reference, sop_uid, description, patient = entry["compared"]
     time_s, series_number, acquisition_number = entry["moment"]
     header = Header(
-        path=path, study_uid=entry["study_uid"], series_uid=entry["series_uid"],
+        path=path, frame=int(entry["frame"]), study_uid=entry["study_uid"], series_uid=entry["series_uid"],
         instance_number=int(entry["instance_number"]), shape=(int(rows), int(columns)),
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
         acquisition=Acquisition.from_json(entry["acquisition"]),

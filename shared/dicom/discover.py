@@ -10,7 +10,7 @@ from pathlib import Path
 from shared.dicom.grouping.series import HeaderGroup, group_by_series
 from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
-from shared.dicom.reader import HeaderReading, read_headers
+from shared.dicom.reader import HeaderReading, read_slice_headers
 from shared.dicom.scan import scan_folder
 from shared.dicom.views import DOUBTFUL, Verdict, judge
 from shared.geometry import ORIENTATION_TOLERANCE
@@ -105,14 +105,17 @@ def discover_studies(folder: Path) -> Discovery:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
     scan = scan_folder(folder)
-    readings = [*read_headers(scan.dicom, described=True), *scan.closed]
+    readings = [*read_slice_headers(scan.dicom), *scan.closed]
     studies = group_studies(folder, readings)
-    used = sum(len(series.slices) for found in studies for series in found.study.series)
-    unreadable = sum(isinstance(h, InputError) and not isinstance(h, NoImageError) for _, h in readings)
-    counts = FileCounts(
-        used=used, not_needed=len(readings) - used - unreadable, unreadable=unreadable, not_dicom=scan.other
-    )
-    return Discovery(studies=tuple(studies), files=counts)
+    return Discovery(studies=tuple(studies), files=_count(studies, readings, scan.other))
+
+
+def _count(studies: Sequence[FoundStudy], readings: Sequence[HeaderReading], not_dicom: int) -> FileCounts:
+    """Counts files, whatever the number of their frames; one with a readable frame is readable."""
+    paths = {path for path, _ in readings}
+    used = {item.path for found in studies for series in found.study.series for item in series.slices}
+    sound = {path for path, h in readings if not isinstance(h, InputError) or isinstance(h, NoImageError)}
+    return FileCounts(used=len(used), not_needed=len(sound - used), unreadable=len(paths - sound), not_dicom=not_dicom)
 
 
 def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:

@@ -4,16 +4,18 @@ Read in one pass with the header. `shared.dicom.reader` decodes.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from shared.dicom.header import Header
-from shared.dicom.reader import read_header_and_tags
+from shared.dicom.parsing import attempt
+from shared.dicom.reader import read_header_and_tags, read_slices_and_tags
 from shared.runtime.errors import InputError
 
 # Tags that code written for other data may rely on; this project needs none of them.
@@ -32,6 +34,8 @@ PLAIN_SYNTAXES: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndia
 _LOSSY_SYNTAXES: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "52", "53", "54", "55", "56", "81"))
 _TEXT_LIMIT: Final = 48
 _CUT_OFF: Final = "the header is complete, but the pixel data are missing or truncated"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +67,43 @@ class Encoding:
 
 
 def read_encoded_header(path: Path) -> tuple[Header, Encoding]:
-    """Reads one file's header and encoding. Checks the size of the pixel data without decoding them.
+    """Reads header and encoding of a file with one slice. Checks the size of the pixel data without decoding them.
 
     Raises:
       InputError: as `shared.dicom.reader.read_header` does. Damaged pixels do not raise, see `Encoding.damage`.
     """
-    damage = None
+    (header, dataset), damage = _read_tags(lambda tags: read_header_and_tags(path, tags))
+    return header, _encoding(path, dataset, damage or _missing_bytes(dataset))
+
+
+def read_encoded_slices(path: Path) -> list[tuple[Header, Encoding] | InputError]:
+    """Does the same for every frame of a file. A frame that cannot be read is an error in its place.
+
+    Raises:
+      InputError: when the file cannot be read.
+    """
+    slices, damage = _read_tags(lambda tags: read_slices_and_tags(path, tags))
+    damage = damage or _missing_bytes(slices[0][1], frames=len(slices))
+
+    def encoded(header: Header | InputError, dataset: pydicom.Dataset) -> tuple[Header, Encoding]:
+        if isinstance(header, InputError):
+            raise header
+        return header, _encoding(path, dataset, damage)
+
+    return [attempt(partial(encoded, header, dataset)) for header, dataset in slices]
+
+
+def _read_tags(read: Callable[[Sequence[str]], T]) -> tuple[T, str | None]:
+    """What `read` gives with the tags of the encoding, and what is wrong with the pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what pydicom warns about is reported as damage
-            header, dataset = read_header_and_tags(path, (*_TAGS, "PixelData"))
+            return read((*_TAGS, "PixelData")), None
     except InputError:
-        header, dataset = read_header_and_tags(path, _TAGS)  # raises again unless the fault lies in the pixels
-        damage = _CUT_OFF
-    try:
-        return header, _encoding(dataset, damage or _missing_bytes(dataset))
-    except Exception as error:  # a foreign file: values of any shape hide behind any tag
-        raise InputError(f"{path}: unusable DICOM header ({type(error).__name__} in the encoding's tags)") from error
+        return read(_TAGS), _CUT_OFF  # raises again unless the fault lies in the pixels
 
 
-def _missing_bytes(dataset: pydicom.Dataset) -> str | None:
+def _missing_bytes(dataset: pydicom.Dataset, *, frames: int = 1) -> str | None:
     pixels = dataset.get("PixelData")
     if not pixels:
         return _CUT_OFF
@@ -90,11 +111,19 @@ def _missing_bytes(dataset: pydicom.Dataset) -> str | None:
     if syntax is not None and syntax.is_compressed:
         return None
     samples = int(dataset.get("SamplesPerPixel") or 1)
-    expected = int(dataset.Rows) * int(dataset.Columns) * samples * int(dataset.get("BitsAllocated") or 16) // 8
+    bits = int(dataset.Rows) * int(dataset.Columns) * samples * int(dataset.get("BitsAllocated") or 16)
+    expected = frames * bits // 8
     return None if len(pixels) >= expected else f"it holds {len(pixels)} bytes of pixels, expected {expected}"
 
 
-def _encoding(dataset: pydicom.Dataset, damage: str | None) -> Encoding:
+def _encoding(path: Path, dataset: pydicom.Dataset, damage: str | None) -> Encoding:
+    try:
+        return _encoding_of(dataset, damage)
+    except Exception as error:  # a foreign file: values of any shape hide behind any tag
+        raise InputError(f"{path}: unusable DICOM header ({type(error).__name__} in the encoding's tags)") from error
+
+
+def _encoding_of(dataset: pydicom.Dataset, damage: str | None) -> Encoding:
     syntax = _syntax(dataset)
     slope, intercept = _float(dataset.get("RescaleSlope")), _float(dataset.get("RescaleIntercept"))
     return Encoding(

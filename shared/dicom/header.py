@@ -71,9 +71,10 @@ UNKNOWN_MOMENT: Final = Moment()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The header of one file.
+    """The header of one slice: of a file, or of one frame of a multi-frame file.
 
     Attributes:
+      frame: index of the frame in its file, from 0.
       study_uid, series_uid: None where absent; those that are no DICOM UIDs are replaced by a digest.
       acquisition, frame_of_reference, sop_uid, thickness_mm, moment, description, patient: only when the header was
         read with `described`; the last two are digests of SeriesDescription and PatientID, for comparison.
@@ -82,6 +83,7 @@ class Header:
     """
 
     path: Path
+    frame: int = 0
     study_uid: str | None
     series_uid: str | None
     instance_number: int
@@ -99,8 +101,9 @@ class Header:
 
     def to_slice(self) -> Slice:
         return Slice(
-            path=self.path, instance_number=self.instance_number, plane=self.plane, shape=self.shape, stored=self.stored
-        )
+            path=self.path, frame=self.frame, instance_number=self.instance_number, plane=self.plane, shape=self.shape,
+            stored=self.stored,
+        )  # fmt: skip
 
 
 class NoPlaneError(InputError):
@@ -111,20 +114,30 @@ class NoImageError(InputError):
     """The file is a DICOM object of a kind without pixels: DICOMDIR, report, presentation state, PDF."""
 
 
-def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool) -> Header:
+def slice_name(path: Path, frame: int | None = None) -> str:
+    """How messages name a slice: by its file, and by the number of its frame where the file has several."""
+    return str(path) if frame is None else f"{path} frame {frame + 1}"
+
+
+def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: int | None = None) -> Header:
     """The header of a parsed file; `described` also fills what tells the series of a plain folder apart.
+
+    Args:
+      dataset: a classic file, or one frame of an enhanced one as `shared.dicom.frames.frames_of` gives it.
+      frame: index of that frame.
 
     Raises:
       InputError: for several frames, no plane, or values out of bounds. Foreign values may raise anything else.
     """
+    name = slice_name(path, frame)
     missing = [
         t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not tag_value(dataset, t)
     ]
     if missing:
         if tag_value(dataset, "NumberOfFrames") not in (None, 1):
-            bounded_shape(path, dataset)  # says that there are several frames, whose places lie elsewhere
+            bounded_shape(name, dataset)  # says that there are several frames, whose places lie elsewhere
         kind = NoPlaneError if _may_be_image(dataset) else NoImageError
-        raise kind(f"{path}: tag {missing[0]} is missing; without it the slice has no place in the patient")
+        raise kind(f"{name}: tag {missing[0]} is missing; without it the slice has no place in the patient")
     row_dir, col_dir, direction_error = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))
     try:
         plane = Plane.from_arrays(
@@ -133,18 +146,19 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool) -> Heade
             spacing_mm=_numbers(tag_value(dataset, "PixelSpacing")),
         )  # fmt: skip
     except ValueError as error:
-        raise NoPlaneError(f"{path}: {error}") from error
-    shape = bounded_shape(path, dataset)
+        raise NoPlaneError(f"{name}: {error}") from error
+    shape = bounded_shape(name, dataset)
     field_mm = max(n * s for n, s in zip(shape, plane.spacing_mm, strict=True))
     small, large = min(plane.spacing_mm), max(plane.spacing_mm)
     if small < SPACING_MM[0] or large > SPACING_MM[1] or field_mm > MAX_FIELD_MM:
         raise InputError(
-            f"{path}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
+            f"{name}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
         )
     if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
-        raise InputError(f"{path}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
+        raise InputError(f"{name}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
     return Header(
         path=path,
+        frame=frame or 0,
         study_uid=_uid(tag_value(dataset, "StudyInstanceUID")),
         series_uid=_uid(tag_value(dataset, "SeriesInstanceUID")),
         instance_number=_integer(tag_value(dataset, "InstanceNumber")),
@@ -161,6 +175,7 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
         str(tag_value(dataset, tag) or "")
         for tag in ("SeriesDescription", "ProtocolName", "BodyPartExamined", "PatientID")
     )
+    contrast = str(tag_value(dataset, "AcquisitionContrast") or "")
     modality = str(tag_value(dataset, "Modality") or "")
     return {
         "acquisition": Acquisition(
@@ -173,7 +188,7 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             inversion_ms=_number(tag_value(dataset, "InversionTime")),
             flip_deg=_number(tag_value(dataset, "FlipAngle")),
             terms=_terms_in(text),
-            protocol_terms=_terms_in(f"{protocol} {region}"),
+            protocol_terms=_terms_in(f"{protocol} {region} {contrast}"),
         ),
         "frame_of_reference": _uid(tag_value(dataset, "FrameOfReferenceUID")),
         "sop_uid": _uid(tag_value(dataset, "SOPInstanceUID")),
@@ -236,14 +251,14 @@ def _may_be_image(dataset: pydicom.Dataset) -> bool:
     return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
 
 
-def bounded_shape(path: Path, dataset: pydicom.Dataset) -> tuple[int, int]:
+def bounded_shape(name: str, dataset: pydicom.Dataset) -> tuple[int, int]:
     """Rows and columns of the one frame; raises `InputError` for several frames or sizes out of bounds."""
     rows, columns = int(tag_value(dataset, "Rows") or 0), int(tag_value(dataset, "Columns") or 0)
     frames = int(tag_value(dataset, "NumberOfFrames") or 1)
     if frames != 1:
-        raise InputError(f"{path}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
+        raise InputError(f"{name}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
     if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
-        raise InputError(f"{path}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
+        raise InputError(f"{name}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
     return rows, columns
 
 

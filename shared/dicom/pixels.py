@@ -16,7 +16,9 @@ def slice_pixels(item: Slice) -> NDArray[np.uint8]:  # [rows, columns]
     Raises:
       InputError: when the file cannot be decoded (now, or when the store was made), or the store is damaged.
     """
-    pixels = read_pixels(item.path) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
+    pixels = (
+        read_pixels(item.path, item.frame) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
+    )
     return item.orientation.turn(pixels)
 
 

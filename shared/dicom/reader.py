@@ -1,46 +1,40 @@
-"""The one DICOM reader.
+"""The one DICOM reader: headers and pixels of the slices in a file.
 
-It treats every file as hostile: it bounds sizes before it allocates, refuses deflated files (200 KB can expand to 650
-MB before the first tag is seen), never prints or iterates data sets, and turns whatever pydicom or a decoder raises
-into one `InputError` that names the file.
+A file holds one slice, or as many as an enhanced object has frames. Whatever pydicom or a decoder raises becomes one
+`InputError` that names the file.
 """
 
 import functools
 import hashlib
 import io
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_rescale
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of
+from shared.dicom.frames import FRAME_TAGS, PIXEL_TAGS, FrameTable, frame_count, frames_of, is_enhanced
+from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of, slice_name
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
-from shared.dicom.scan import is_bare_dataset
+from shared.dicom.parsing import attempt, file_content, file_dataset, foreign, parse
 from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
 
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 3
-MAX_FILE_BYTES: Final = 256 * 2**20
-_DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
+READER_VERSION: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReading:
-    """Everything read from one file in one pass; an error stands for what could not be read.
+    """Everything read of one slice when its file is read once; an error stands for what could not be read.
 
     Attributes:
       sha256: hex digest of the file's bytes; empty if it cannot be opened or is too large.
-      header: as `read_header` returns it.
+      header: as `read_header` or `read_slice_headers` returns it.
       pixels: as `read_pixels` returns them, [rows, columns].
     """
 
@@ -50,12 +44,12 @@ class FileReading:
     pixels: NDArray[np.uint8] | InputError
 
 
-# A file with its header, or with what is wrong with it.
+# A file with the header of its slice, or of one of its slices, or with what is wrong with it.
 HeaderReading: TypeAlias = tuple[Path, Header | InputError]
 
 
 def read_header(path: Path, *, described: bool = False) -> Header:
-    """Reads one file's header without its pixels.
+    """Reads the header of a file with one slice, without its pixels.
 
     Raises:
       InputError: when the file is no DICOM image of one frame with a plane, or its sizes are out of bounds.
@@ -66,77 +60,204 @@ def read_header(path: Path, *, described: bool = False) -> Header:
 def read_header_and_tags(
     path: Path, tags: Sequence[str] = (), *, described: bool = False
 ) -> tuple[Header, pydicom.Dataset]:
-    """Reads one file's header, and a data set that holds the elements named in `tags` where the file has them.
+    """Reads one slice's header, and a data set that holds the elements named in `tags` where the file has them.
 
     The file is read to its end only when "PixelData" is among the tags; the pixels are not decoded.
 
     Raises:
       InputError: as `read_header` does; a file that ends within its encapsulated pixels too when those are asked for.
     """
-    wanted = [*HEADER_TAGS, *(DESCRIBING_TAGS if described else ()), *tags]
-    dataset = _dataset(path, stop_before_pixels="PixelData" not in tags, tags=wanted)
+    dataset = _only_slice(path, _tagged(path, tags, described=described))
     return _header_of(path, dataset, described=described), dataset
 
 
+def read_slices_and_tags(path: Path, tags: Sequence[str] = ()) -> list[tuple[Header | InputError, pydicom.Dataset]]:
+    """Does the same for every frame of a file, all with the pixels of the whole file.
+
+    Raises:
+      InputError: when the file cannot be read. A bad frame does not raise; its error is in the header's place.
+    """
+    slices = _slices(path, _tagged(path, tags))
+    return [(attempt(functools.partial(_header_of, path, each, frame=n)), each) for n, each in slices]
+
+
 def read_headers(paths: Iterable[Path], *, described: bool = False) -> list[HeaderReading]:
-    """The header of each file, or the error in its place."""
-    return [(path, _attempt(functools.partial(read_header, path, described=described))) for path in paths]
+    """The header of each file, or the error in its place. A file with several frames is an error."""
+    return [(path, attempt(functools.partial(read_header, path, described=described))) for path in paths]
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:  # [rows, columns]
-    """Reads one file's pixels, scaled to 8 bit: rescale, MONOCHROME1 inverted, percentile window.
+def read_slice_headers(paths: Iterable[Path]) -> list[HeaderReading]:
+    """The described headers of each file's frames, most often one; or errors in their places."""
+    readings: list[HeaderReading] = []
+    for path in paths:
+        slices = attempt(functools.partial(_described_slices, path))
+        if isinstance(slices, InputError):
+            readings.append((path, slices))
+            continue
+        for n, each in slices:
+            readings.append((path, attempt(functools.partial(_header_of, path, each, described=True, frame=n))))
+    return readings
+
+
+def _described_slices(path: Path) -> list[tuple[int | None, pydicom.Dataset]]:
+    return _slices(path, _tagged(path, (), described=True))
+
+
+def read_pixels(path: Path, frame: int = 0) -> NDArray[np.uint8]:  # [rows, columns]
+    """Reads one slice's pixels, scaled to 8 bit: rescale, MONOCHROME1 inverted, percentile window.
 
     Raises:
       InputError: when the pixels cannot be decoded or their size is out of bounds.
     """
-    return _scaled_pixels(path, _dataset(path, stop_before_pixels=False))
+    return _scaled_pixels(*_with_pixels(path, frame))
 
 
-def read_raw_pixels(path: Path) -> NDArray[np.float32]:  # [rows, columns]
-    """Reads one file's rescaled pixels in the file's own units, MONOCHROME1 inverted."""
-    dataset = _dataset(path, stop_before_pixels=False)
-    with _foreign(path, "pixels cannot be decoded"):
-        return _in_units(_decoded(path, dataset), dataset)
+def read_raw_pixels(path: Path, frame: int = 0) -> NDArray[np.float32]:  # [rows, columns]
+    """Reads one slice's rescaled pixels in the file's own units, MONOCHROME1 inverted."""
+    name, dataset = _with_pixels(path, frame)
+    with foreign(name, "pixels cannot be decoded"):
+        return _in_units(_decoded(name, dataset), dataset)
 
 
 def read_file(path: Path, *, described: bool = False) -> FileReading:
-    """Reads, hashes and parses one file once for both header and pixels. Never raises for a bad file."""
-    content = _attempt(lambda: _content(path))
+    """Reads, hashes and parses a file of one slice once for header and pixels. Never raises for a bad file."""
+    content = attempt(lambda: file_content(path))
     if isinstance(content, InputError):
         return FileReading(path=path, sha256="", header=content, pixels=content)
-    whole = _attempt(lambda: _parse(path, content, stop_before_pixels=False))
-    header = whole if isinstance(whole, InputError) else _attempt(lambda: _header_of(path, whole, described=described))
+    return _whole_reading(path, content, described=described)
+
+
+def read_file_slices(path: Path) -> Iterator[FileReading]:
+    """Does the same with a file of any number of frames, one after another, with described headers."""
+    content = attempt(lambda: file_content(path))
+    if isinstance(content, InputError):
+        yield FileReading(path=path, sha256="", header=content, pixels=content)
+        return
+    file = io.BytesIO(content)
+    head = attempt(lambda: parse(path, file, stop_before_pixels=True, tags=PIXEL_TAGS))
+    if isinstance(head, InputError) or not _has_several(head):
+        yield _whole_reading(path, content, described=True)
+        return
+    table = attempt(lambda: _table(path, head, file))
+    digest = hashlib.sha256(content).hexdigest()
+    slices = attempt(lambda: _slices(path, parse(path, io.BytesIO(content), stop_before_pixels=True)))
+    if isinstance(slices, InputError):
+        yield FileReading(path=path, sha256=digest, header=slices, pixels=slices)
+        return
+    for n, each in slices:
+        header = attempt(functools.partial(_header_of, path, each, described=True, frame=n))
+        pixels = attempt(functools.partial(_frame_pixels, path, table, n or 0, file))
+        yield FileReading(path=path, sha256=digest, header=header, pixels=pixels)
+
+
+def _whole_reading(path: Path, content: bytes, *, described: bool) -> FileReading:
+    whole = attempt(lambda: _only_slice(path, parse(path, io.BytesIO(content), stop_before_pixels=False)))
+    header = whole if isinstance(whole, InputError) else attempt(lambda: _header_of(path, whole, described=described))
     if isinstance(header, InputError):
         # The fault may lie behind the header: pydicom returns nothing of a file that ends within its pixels.
-        header = _attempt(lambda: _header_of(path, _parse(path, content, stop_before_pixels=True), described=described))
+        header = attempt(lambda: _header_before_pixels(path, content, described=described))
     return FileReading(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         header=header,
-        pixels=whole if isinstance(whole, InputError) else _attempt(lambda: _scaled_pixels(path, whole)),
+        pixels=whole if isinstance(whole, InputError) else attempt(lambda: _scaled_pixels(str(path), whole)),
     )
+
+
+def _header_before_pixels(path: Path, content: bytes, *, described: bool) -> Header:
+    dataset = parse(path, io.BytesIO(content), stop_before_pixels=True)
+    return _header_of(path, _only_slice(path, dataset), described=described)
 
 
 def file_digest(path: Path) -> str:
     """`FileReading.sha256` alone."""
-    content = _attempt(lambda: _content(path))
+    content = attempt(lambda: file_content(path))
     return "" if isinstance(content, InputError) else hashlib.sha256(content).hexdigest()
 
 
-def _scaled_pixels(path: Path, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
-    with _foreign(path, "pixels cannot be decoded"):
-        stored = _decoded(path, dataset)
+def _has_several(dataset: pydicom.Dataset) -> bool:
+    """Whether a file holds several frames that can be told apart."""
+    return is_enhanced(dataset) and frame_count(dataset) > 1
+
+
+def _slices(path: Path, dataset: pydicom.Dataset) -> list[tuple[int | None, pydicom.Dataset]]:
+    """The data set of each slice in a file, with the index of its frame where there are several."""
+    if not _has_several(dataset):
+        return [(None, _only_slice(path, dataset))]
+    with foreign(str(path), "unusable functional groups"):
+        return list(enumerate(frames_of(path, dataset)))
+
+
+def _only_slice(path: Path, dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """The data set of a file with one slice. Raises `InputError` where there are several."""
+    with foreign(str(path), "unusable functional groups"):
+        if not is_enhanced(dataset):
+            return dataset
+        bounded_shape(str(path), dataset)
+        return next(frames_of(path, dataset))
+
+
+def _with_pixels(path: Path, frame: int) -> tuple[str, pydicom.Dataset]:
+    """A slice's name for messages, and its data set with pixels."""
+    if frame == 0:
+        whole = attempt(lambda: file_dataset(path, stop_before_pixels=False))
+        if isinstance(whole, InputError):
+            if isinstance(_frame_table(path), InputError):  # or the fault lies behind the first frame
+                raise whole
+        elif not _has_several(whole):
+            return str(path), _only_slice(path, whole)
+    table = _frame_table(path)
+    if isinstance(table, InputError):
+        raise InputError(str(table))
+    name = slice_name(path, frame)
+    with foreign(name, "pixels cannot be decoded"), path.open("rb") as file:
+        return name, table.with_pixels(frame, file)
+
+
+def _frame_pixels(path: Path, table: FrameTable | InputError, frame: int, file: BinaryIO) -> NDArray[np.uint8]:
+    name = slice_name(path, frame)
+    if isinstance(table, InputError):
+        raise InputError(str(table))
+    with foreign(name, "pixels cannot be decoded"):
+        return _scaled_pixels(name, table.with_pixels(frame, file))
+
+
+def _frame_table(path: Path) -> FrameTable | InputError:
+    with foreign(str(path), "cannot be read as DICOM"):
+        found = path.stat()
+    return _known_table(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _known_table(path: Path, size: int, changed_ns: int) -> FrameTable | InputError:
+    def read() -> FrameTable:
+        file = io.BytesIO(file_content(path))
+        return _table(path, parse(path, file, stop_before_pixels=True, tags=PIXEL_TAGS), file)
+
+    return attempt(read)
+
+
+def _table(path: Path, dataset: pydicom.Dataset, file: BinaryIO) -> FrameTable:
+    if not _has_several(dataset):
+        raise InputError(f"{path}: holds one slice, expected several frames")
+    with foreign(str(path), "pixels cannot be decoded"):
+        return FrameTable.of(path, dataset, file)
+
+
+def _scaled_pixels(name: str, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
+    with foreign(name, "pixels cannot be decoded"):
+        stored = _decoded(name, dataset)
         if stored.dtype.kind in "ui" and stored.dtype.itemsize <= 2:
             return scale_by_table(stored, lambda values: _in_units(values, dataset))
         return scale_to_8bit(_in_units(stored, dataset))
 
 
-def _decoded(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, columns]
+def _decoded(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, columns]
     """The pixels as stored."""
-    bounded_shape(path, dataset)
+    bounded_shape(name, dataset)
     pixels = stored_pixels(dataset)
     if pixels.ndim != 2:
-        raise InputError(f"{path}: expected one grey image [rows, columns], got shape {pixels.shape}")
+        raise InputError(f"{name}: expected one grey image [rows, columns], got shape {pixels.shape}")
     return pixels
 
 
@@ -147,81 +268,12 @@ def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.floa
     return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 
-T = TypeVar("T")
+def _tagged(path: Path, tags: Sequence[str], *, described: bool = False) -> pydicom.Dataset:
+    """The elements that headers need, and those named in `tags`."""
+    wanted = [*HEADER_TAGS, *FRAME_TAGS, *(DESCRIBING_TAGS if described else ()), *tags]
+    return file_dataset(path, stop_before_pixels="PixelData" not in tags, tags=wanted)
 
 
-def _attempt(read: Callable[[], T]) -> T | InputError:
-    try:
-        return read()
-    except InputError as error:
-        return error
-
-
-@contextmanager
-def _foreign(path: Path, fault: str) -> Iterator[None]:
-    """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: {fault} ({type(error).__name__}: {_short(error)})") from error
-
-
-def _content(path: Path) -> bytes:
-    with _foreign(path, "cannot be read as DICOM"):
-        found = path.stat()
-        # A pipe would block and a device never end. Opening a folder fails by itself.
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{path}: is no regular file")
-        if found.st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: {found.st_size} bytes; expected at most {MAX_FILE_BYTES}")
-        # One read of the whole file: pydicom's many small reads cost more than the parsing.
-        with path.open("rb") as file:
-            content = file.read(found.st_size + 1)
-            if len(content) > found.st_size:  # it grew, or its size is unknown
-                content += file.read(MAX_FILE_BYTES + 1 - len(content))
-        if len(content) > MAX_FILE_BYTES:
-            raise InputError(f"{path}: {len(content)} bytes; expected at most {MAX_FILE_BYTES}")
-        return content
-
-
-def _dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
-    """The whole data set, or only the named elements."""
-    return _parse(path, _content(path), stop_before_pixels=stop_before_pixels, tags=tags)
-
-
-def _parse(
-    path: Path, content: bytes, *, stop_before_pixels: bool, tags: Sequence[str] | None = None
-) -> pydicom.Dataset:
-    with _foreign(path, "cannot be read as DICOM"):
-        bare = content[128:132] != b"DICM"
-        if bare and not is_bare_dataset(content[:132]):
-            raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
-        file = io.BytesIO(content)
-        if _transfer_syntax(file, start=0 if bare else 132) in _DEFLATED:
-            raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
-        file.seek(0)
-        wanted = None if tags is None else list(tags)
-        # Forced only for what begins like a data set: pydicom would take any text for one.
-        dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
-        if bare and "TransferSyntaxUID" not in dataset.file_meta:  # decoders ask for it; a bare data set is not encoded
-            implicit = dataset.original_encoding[0]
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        return dataset
-
-
-def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
-    """Read from the file meta group alone, which is never compressed."""
-    content.seek(start)
-    meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    return str(meta.get("TransferSyntaxUID", ""))
-
-
-def _header_of(path: Path, dataset: pydicom.Dataset, *, described: bool = False) -> Header:
-    with _foreign(path, "unusable DICOM header"):  # values of any shape hide behind any tag
-        return header_of(path, dataset, described=described)
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:160] if str(error) else "no message"
+def _header_of(path: Path, dataset: pydicom.Dataset, *, described: bool = False, frame: int | None = None) -> Header:
+    with foreign(slice_name(path, frame), "unusable DICOM header"):  # values of any shape hide behind any tag
+        return header_of(path, dataset, described=described, frame=frame)

@@ -27,8 +27,9 @@ STIR_INVERSION: Final = (80.0, 300.0)
 FLAIR_INVERSION: Final = (400.0, 1300.0)
 # A series with this much doubt is used only when there is none better of its view.
 DOUBTFUL: Final = 2.0
-_MR_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"})
-# Values of ImageType (PS3.3 C.8.3.1.1.1 and vendors' own) of pictures that were computed or show no anatomy.
+# MR, Enhanced MR and Legacy Converted Enhanced MR images.
+_MR_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("4", "4.1", "4.4"))
+# Values of ImageType (PS3.3 C.8.3.1.1.1, C.8.13.3 and vendors' own) of pictures that were computed or show no anatomy.
 _COMPUTED: Final = {
     "ADC": "a diffusion map", "TRACEW": "a diffusion image", "DIFFUSION": "a diffusion image",
     "MPR": "a reformation", "REFORMATTED": "a reformation", "PROJECTION IMAGE": "a projection", "MIP": "a projection",
@@ -37,11 +38,16 @@ _COMPUTED: Final = {
     "LOCALIZER": "a localizer", "REFERENCE": "a reference image", "SCREEN SAVE": "a screen shot",
     "F": "the fat part of a Dixon series", "FAT": "the fat part of a Dixon series",
     "OPP_PHASE": "the opposed-phase part of a Dixon series", "OP": "the opposed-phase part of a Dixon series",
-    "FAT_FRACTION": "a map of fat fractions",
+    "OUT_OF_PHASE": "the opposed-phase part of a Dixon series", "FAT_FRACTION": "a map of fat fractions",
+    "WATER_FRACTION": "a map of water fractions", "FIELD_MAP": "a field map", "T1_MAP": "a map of T1",
+    "T2_MAP": "a map of T2", "T2_STAR_MAP": "a map of T2*", "MAX_IP": "a projection", "MIN_IP": "a projection",
+    "DIFFUSION_ANISO": "a diffusion map", "DIFFUSION_ATTNTD": "a diffusion map", "VELOCITY": "a velocity map",
 }  # fmt: skip
+# Values that tell the pictures of one acquisition apart, all of which may be used.
+_PARTS: Final = frozenset({"W", "WATER", "IN_PHASE", "IP"})
 
 # The only words of ImageType and ScanningSequence that are kept of a header.
-IMAGE_TYPES: Final = frozenset(_COMPUTED) | {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY"}
+IMAGE_TYPES: Final = frozenset(_COMPUTED) | _PARTS | {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY"}
 SEQUENCES: Final = frozenset({"SE", "IR", "GR", "EP", "RM"})
 
 Weighting = Literal["T1", "T2", "proton density", "T2*"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rle.utils import encode_pixel_data
 
-from shared.dicom import reader as dicom
+from shared.dicom import parsing
 from shared.dicom.header import NoImageError, NoPlaneError
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
 from shared.dicom.reader import file_digest, read_file, read_header, read_pixels, read_raw_pixels
@@ -268,7 +268,7 @@ def test_a_pipe_or_device_is_no_file(tmp_path: Path) -> None:
 
 def test_a_file_that_grows_is_read_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_dicom(tmp_path / "1.dcm")
-    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(parsing, "MAX_FILE_BYTES", path.stat().st_size - 1)
     with pytest.raises(InputError, match="expected at most"):
         read_header(path)
     monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)

@@ -216,7 +216,7 @@ def test_other_versions_and_unfinished_stores_are_refused(
         with pytest.raises(InputError, match="of the DICOM reader"):
             Challenge.open(small[1], "test")
     path.write_text(json.dumps(read_json(path) | {"format": 0}))
-    with pytest.raises(InputError, match="format 2, got 0"):
+    with pytest.raises(InputError, match="format 3, got 0"):
         open_source(small[1])
 
 

@@ -62,7 +62,7 @@ def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
         for group in _joined_series(by_uid)
         for echo in _split_by_echo(group)
         for repeat in _split_repeats(echo)
-        for part in _without_strays(repeat)
+        for part in _split_by_axis(repeat)
     ]
     return sorted(map(_without_duplicates, parts), key=lambda g: g.series_id)
 
@@ -143,15 +143,29 @@ def _numbered(group: HeaderGroup, parts: Sequence[Sequence[Header]], remark: str
     ]
 
 
-def _without_strays(group: HeaderGroup) -> list[HeaderGroup]:
-    """The series without slices that face another way than most; all of them when there is no majority."""
-    axis = np.eye(3)[group.facts.axis]
-    kept = [h for h in group.headers if abs(h.plane.normal @ axis) >= np.cos(np.radians(_STEEPEST_DEG))]
-    strays = len(group.headers) - len(kept)
-    if not strays or len(kept) < MIN_SLICES or strays > len(kept) // 4:
+def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
+    """The series without a few slices that face another way than most; one group per axis where whole stacks do."""
+    facing = _by_axis(group.headers)
+    kept, strays = facing[0], [h for part in facing[1:] for h in part]
+    if not strays or len(kept) < MIN_SLICES:
         return [group]
-    names = ", ".join(sorted(h.path.name for h in group.headers if h not in kept)[:3])
-    return [group.with_(kept, f"{strays} slice(s) that face another way were left out ({names})")]
+    if len(strays) > len(kept) // 4:
+        whole = min(map(len, facing)) >= MIN_SLICES
+        return _numbered(group, facing, f"it holds {len(facing)} orientations") if whole else [group]
+    names = ", ".join(sorted({h.path.name for h in strays})[:3])
+    return [group.with_(kept, f"{len(strays)} slice(s) that face another way were left out ({names})")]
+
+
+def _by_axis(headers: Iterable[Header]) -> list[list[Header]]:
+    """The headers that face the commonest axis, then of the others those that face theirs, and so on."""
+    parts: list[list[Header]] = []
+    rest = list(headers)
+    while rest:
+        axis = np.eye(3)[Counter(dominant_axis(h.plane) for h in rest).most_common(1)[0][0]]
+        near = [abs(h.plane.normal @ axis) >= np.cos(np.radians(_STEEPEST_DEG)) for h in rest]
+        parts.append([h for h, is_near in zip(rest, near, strict=True) if is_near])
+        rest = [h for h, is_near in zip(rest, near, strict=True) if not is_near]
+    return parts
 
 
 def _without_duplicates(group: HeaderGroup) -> HeaderGroup:

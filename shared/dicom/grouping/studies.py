@@ -60,10 +60,10 @@ def _joined_studies(by_uid: Mapping[str, list[Header]]) -> list[tuple[list[str],
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
     """Each image once, where an export holds the same files twice."""
     once: dict[Hashable, Header] = {}
-    for header in sorted(headers, key=lambda h: h.path):
+    for header in sorted(headers, key=lambda h: (h.path, h.frame)):
         # The place in the patient tells frames of one file apart, and images of exporters that repeat a UID.
         image = (header.series_uid, header.sop_uid, header.instance_number, header.plane, header.shape)
-        once.setdefault((*image, header.acquisition) if header.sop_uid else header.path, header)
+        once.setdefault((*image, header.acquisition) if header.sop_uid else (header.path, header.frame), header)
     return list(once.values())
 
 

@@ -1,0 +1,99 @@
+"""The bytes of a foreign file -> a data set; whatever goes wrong becomes one `InputError` that names the file.
+
+It treats every file as hostile: it bounds sizes before it allocates, refuses deflated files (200 KB can expand to 650
+MB before the first tag is seen), and never prints or iterates data sets.
+"""
+
+import io
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pydicom
+from pydicom.filereader import read_dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from shared.dicom.scan import is_bare_dataset
+from shared.runtime.errors import InputError
+
+MAX_FILE_BYTES: Final = 256 * 2**20
+_DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
+
+T = TypeVar("T")
+
+
+def attempt(read: Callable[[], T]) -> T | InputError:
+    """What `read` returns, or the `InputError` that it raises."""
+    try:
+        return read()
+    except InputError as error:
+        return error
+
+
+@contextmanager
+def foreign(name: str, fault: str) -> Iterator[None]:
+    """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: {fault} ({type(error).__name__}: {_short(error)})") from error
+
+
+def file_content(path: Path) -> bytes:
+    """All bytes of a regular file of at most `MAX_FILE_BYTES`. Raises `InputError`."""
+    with foreign(str(path), "cannot be read as DICOM"):
+        found = path.stat()
+        # A pipe would block and a device never end. Opening a folder fails by itself.
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path}: is no regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: {found.st_size} bytes; expected at most {MAX_FILE_BYTES}")
+        # One read of the whole file: pydicom's many small reads cost more than the parsing.
+        with path.open("rb") as file:
+            content = file.read(found.st_size + 1)
+            if len(content) > found.st_size:  # it grew, or its size is unknown
+                content += file.read(MAX_FILE_BYTES + 1 - len(content))
+        if len(content) > MAX_FILE_BYTES:
+            raise InputError(f"{path}: {len(content)} bytes; expected at most {MAX_FILE_BYTES}")
+        return content
+
+
+def file_dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
+    """The whole data set of a file, or only the named elements. Raises `InputError`."""
+    return parse(path, io.BytesIO(file_content(path)), stop_before_pixels=stop_before_pixels, tags=tags)
+
+
+def parse(
+    path: Path, file: io.BytesIO, *, stop_before_pixels: bool, tags: Sequence[str] | None = None
+) -> pydicom.Dataset:
+    """Parses a file's content, which then stands at its pixels if the parser stopped there. Raises `InputError`."""
+    with foreign(str(path), "cannot be read as DICOM"):
+        head = file.read(132)
+        bare = head[128:] != b"DICM"
+        if bare and not is_bare_dataset(head):
+            raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
+        if _transfer_syntax(file, start=0 if bare else 132) in _DEFLATED:
+            raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
+        file.seek(0)
+        wanted = None if tags is None else list(tags)
+        # Forced only for what begins like a data set: pydicom would take any text for one.
+        dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
+        if bare and "TransferSyntaxUID" not in dataset.file_meta:  # decoders ask for it; a bare data set is not encoded
+            implicit = dataset.original_encoding[0]
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return dataset
+
+
+def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
+    """Read from the file meta group alone, which is never compressed."""
+    content.seek(start)
+    meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    return str(meta.get("TransferSyntaxUID", ""))
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else "no message"
