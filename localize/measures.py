@@ -251,7 +251,6 @@ def measures_of(errors: Sequence[FindingError]) -> dict[str, Any]:
     return {
         "expected": expected,
         "found": len(found),
-        "right": sum(e.right for e in found),
         **{f"within_{int(r)}_mm": share(int((distance <= r).sum())) for r in RADII_MM},
         "in_plane_median_mm": quantile(in_plane, 0.5),
         "in_plane_p95_mm": quantile(in_plane, 0.95),

@@ -15,7 +15,7 @@ from shared.data.challenge import Part
 from shared.data.source import StudySource, open_source
 from shared.detections import write_detections, write_localizations
 from shared.labels import FINDINGS
-from shared.out_of_fold import FoldModels, doubts_of, fold_by_study
+from shared.out_of_fold import FoldModels, fold_by_study
 from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, prepare_output, write_json
@@ -93,9 +93,6 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
       InputError: when the runs do not fit each other: other data, other splits or no trained fold in common.
     """
     localizer, classifier = check_same_data(request.localizer, request.classifier)
-    doubts = doubts_of(localizer)
-    if doubts:
-        log(f"warning: {request.localizer}: {doubts}")
     source = open_source(request.data, request.part)
     if source.fingerprint is None or source.fingerprint != localizer["data_fingerprint"]:
         return source, None

@@ -22,12 +22,6 @@ from shared.splits import Splits, read_splits
 LOCALIZATIONS_FILE: Final = "localizations.csv"
 ERRORS_FILE: Final = "errors.json"
 
-# Localizers that were trained to the end have more than 99% of their points right (docs/results.md). Hard data may cost
-# some of them; where more than one point in five is wrong, training itself has failed.
-LEAST_RIGHT: Final = 0.8
-# Only findings whose series is there are counted, so a trained detector finds nearly all of them.
-LEAST_FOUND: Final = 0.9
-
 M = TypeVar("M")
 
 
@@ -42,7 +36,6 @@ class OutOfFold:
       data_fingerprint: fingerprint of the training data.
       jitter: the points' measured error per condition.
       unmirror: whether the run corrects mirrored axial series.
-      doubts: what `doubts_of` says of the run.
 
     Raises:
       InputError: when the folder is not a finished localizer run, when its points or splits were changed afterwards,
@@ -55,7 +48,6 @@ class OutOfFold:
     data_fingerprint: str = field(init=False)
     jitter: Mapping[Condition, Jitter] = field(init=False, repr=False)
     unmirror: bool = field(init=False)
-    doubts: str = field(init=False)
 
     def __post_init__(self) -> None:
         facts = read_run(self.run, expected_kind="localize")
@@ -85,7 +77,6 @@ class OutOfFold:
             "data_fingerprint": str(facts.get("data_fingerprint")),
             "jitter": read_jitter(errors) if (errors := self.run / ERRORS_FILE).is_file() else {},
             "unmirror": bool(facts.get("unmirror", True)),
-            "doubts": doubts_of(facts),
         }
         for name, value in loaded.items():
             object.__setattr__(self, name, value)
@@ -125,35 +116,6 @@ class OutOfFold:
                 "run, so a detector may have trained on a study that validates the grader; pass "
                 f"--splits {self.run / 'splits.json'}"
             )
-
-
-def doubts_of(facts: Mapping[str, Any], folds: Collection[int] | None = None) -> str:
-    """One sentence about a localizer whose held-out points are poor; empty for a good one.
-
-    Args:
-      facts: run.json of the localizer. Runs of 0.1.0 have no figures in it and raise no doubt.
-      folds: the folds to look at; all of them by default.
-    """
-    right, found = [], []
-    trained = facts.get("folds")
-    for fold, of_fold in sorted(trained.items()) if isinstance(trained, Mapping) else ():
-        figures = of_fold.get("held_out") if isinstance(of_fold, Mapping) else None
-        if not figures or not figures["expected"] or (folds is not None and int(fold) not in folds):
-            continue
-        if figures["right"] < LEAST_RIGHT * figures["found"]:
-            share = figures["right"] / figures["found"]
-            right.append(f"{share:.0%} of {figures['found']} held-out points (fold {fold})")
-        if figures["found"] < LEAST_FOUND * figures["expected"]:
-            share = figures["found"] / figures["expected"]
-            found.append(f"{share:.0%} of {figures['expected']} held-out findings (fold {fold})")
-    parts = [f"only {', '.join(right)} are within 8 mm of the true point and at the right level"] if right else []
-    parts += [f"only {', '.join(found)} have a point"] if found else []
-    if not parts:
-        return ""
-    return (
-        f"{'; '.join(parts)}; in place of such points the prior answers, so train this localizer longer, on more "
-        "studies or with all views; `lumbar localize evaluate` shows where it fails"
-    )
 
 
 def fold_by_study(splits: Splits, folds: Collection[int]) -> dict[str, int]:

@@ -47,7 +47,7 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
     )  # fmt: skip
     with how.processes.first_alone():
         _claim(folder, request, job, resume=how.resume or how.processes.rank > 0)
-    log_points(request)
+    _log_coverage(request)
     folds = how.processes.share(request.folds)
     finished = [k for k in folds if how.resume and k in folder.finished_folds()]
     problems = list(folder.facts().get("problems", ())) if (run / RUN_FILE).is_file() else []
@@ -79,12 +79,10 @@ def _claim(folder: RunFolder, request: TrainRequest, job: CacheJob, *, resume: b
     write_splits(folder.path / "splits.json", request.splits)
 
 
-def log_points(request: TrainRequest) -> None:
-    """Logs what is poor about stage 1's points, and for each fold how many studies lack them."""
+def _log_coverage(request: TrainRequest) -> None:
+    """Logs for each fold how many of its studies stage 1 localized, unless it localized all of them."""
     if request.points is None:
         return
-    if request.points.doubts:
-        log(f"warning: {request.points.run}: {request.points.doubts}")
     for k in request.folds:
         parts = request.splits.held_out(k), request.splits.training(k)
         held_out, training = (sum(bool(request.points.localizations.get(s)) for s in part) for part in parts)

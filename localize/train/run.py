@@ -42,7 +42,7 @@ from shared.data.challenge import Challenge
 from shared.detections import Localization, read_localizations, write_localizations
 from shared.jitter import write_jitter
 from shared.labels import Finding, View
-from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE, doubts_of
+from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE
 from shared.runtime.device import first_device
 from shared.runtime.errors import InputError
 from shared.runtime.files import read_json, write_json
@@ -52,7 +52,6 @@ from shared.runtime.run_folder import RunFolder, sha256_of
 from shared.splits import write_splits
 
 _METRICS_FILE = "metrics.json"
-_HELD_OUT = ("expected", "found", "right")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,27 +238,15 @@ def _finish(training: _TrainingRun, started: float) -> None:
         pooled = folds
     with suppress(OSError):  # not empty while another fold trains
         (run.path / "work").rmdir()
-    doubts = doubts_of(run.facts(), request.folds)
-    if doubts:
-        log(f"warning: {doubts}")
 
 
 def _trained_folds(run: RunFolder) -> dict[str, Any]:
-    """The finished folds: the SHA-256 of the detectors that each was measured with, and how it did on held-out studies.
+    """The finished folds with the SHA-256 of the detectors that they were measured with."""
 
-    Of the findings `expected` there, `found` have a point, and `right` of these points are within 8 mm and at the right
-    level.
-    """
+    def models(folder: Path) -> dict[str, str]:
+        return {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)}
 
-    def facts(folder: Path) -> dict[str, Any]:
-        overall = read_json(folder / _METRICS_FILE)["overall"]
-        return {
-            "models": {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)},
-            # A fold that an earlier version measured lacks it.
-            **({"held_out": {name: overall[name] for name in _HELD_OUT}} if "right" in overall else {}),
-        }
-
-    return {str(fold): facts(run.fold(fold)) for fold in run.finished_folds()}
+    return {str(fold): {"models": models(run.fold(fold))} for fold in run.finished_folds()}
 
 
 def _pool(training: _TrainingRun, folds: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from shared.dicom.tags import tag_value
 from shared.dicom.views import IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
-from shared.dicom.vocabulary import terms_in
+from shared.dicom.vocabulary import Term, terms_in
 from shared.geometry import ORIENTATION_TOLERANCE, Plane
 from shared.runtime.errors import InputError
 from shared.study import Slice, StoredPixels
@@ -50,6 +50,7 @@ DESCRIBING_TAGS: Final = [
     "Modality", "SOPClassUID", "ImageType", "ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime",
     "FlipAngle", "SeriesDescription", "ProtocolName", "BodyPartExamined", "FrameOfReferenceUID", "PatientID",
     "SOPInstanceUID", "SliceThickness", "AcquisitionTime", "SeriesTime", "SeriesNumber", "AcquisitionNumber",
+    "ScanOptions", "ContrastBolusAgent",
 ]  # fmt: skip
 
 
@@ -187,7 +188,7 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             echo_ms=_number(tag_value(dataset, "EchoTime")),
             inversion_ms=_number(tag_value(dataset, "InversionTime")),
             flip_deg=_number(tag_value(dataset, "FlipAngle")),
-            terms=_terms_in(text),
+            terms=_terms_in(text) | _told_outright(dataset),
             protocol_terms=_terms_in(f"{protocol} {region} {contrast}"),
         ),
         "frame_of_reference": _uid(tag_value(dataset, "FrameOfReferenceUID")),
@@ -201,6 +202,12 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
         "description": _digest(text, 12),
         "patient": _digest(patient, 4),
     }
+
+
+def _told_outright(dataset: pydicom.Dataset) -> frozenset[Term]:
+    """What tags of their own say: fat suppression (ScanOptions FS, PS3.3 C.8.3.1) and contrast agent."""
+    told = {Term.FAT_SUPPRESSED} if "FS" in _words(dataset, "ScanOptions") else set()
+    return frozenset(told | ({Term.CONTRAST_AGENT} if tag_value(dataset, "ContrastBolusAgent") else set()))
 
 
 def _words(dataset: pydicom.Dataset, keyword: str) -> list[str]:

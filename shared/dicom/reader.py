@@ -25,7 +25,7 @@ from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
 
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 4
+READER_VERSION: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

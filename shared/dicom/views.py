@@ -25,6 +25,12 @@ T1_MAX_REPETITION: Final = 1200.0
 LONG_REPETITION: Final = 1500.0
 STIR_INVERSION: Final = (80.0, 300.0)
 FLAIR_INVERSION: Final = (400.0, 1300.0)
+# A myelogram's echo, after which only fluid is left; diagnostic T2 series stay below 300 ms.
+MYELOGRAM_ECHO: Final = 400.0
+# Gradient echoes this fast are localizers or dynamic series; diagnostic ones of the spine repeat ten times as slowly.
+FAST_REPETITION: Final = 50.0
+# Part of the slices that must face one axis: a localizer shows three planes, a radial myelogram many.
+FACING: Final = 0.8
 # A series with this much doubt is used only when there is none better of its view.
 DOUBTFUL: Final = 2.0
 # MR, Enhanced MR and Legacy Converted Enhanced MR images.
@@ -42,9 +48,12 @@ _COMPUTED: Final = {
     "WATER_FRACTION": "a map of water fractions", "FIELD_MAP": "a field map", "T1_MAP": "a map of T1",
     "T2_MAP": "a map of T2", "T2_STAR_MAP": "a map of T2*", "MAX_IP": "a projection", "MIN_IP": "a projection",
     "DIFFUSION_ANISO": "a diffusion map", "DIFFUSION_ATTNTD": "a diffusion map", "VELOCITY": "a velocity map",
+    "VELOCITY MAP": "a velocity map", "OUT_PHASE": "the opposed-phase part of a Dixon series",
+    **{f"{name} MAP": f"a map of {name}" for name in ("T1", "T2", "R1", "R2", "B0", "B1")},
 }  # fmt: skip
 # Values that tell the pictures of one acquisition apart, all of which may be used.
-_PARTS: Final = frozenset({"W", "WATER", "IN_PHASE", "IP"})
+_WATER: Final = frozenset({"W", "WATER"})
+_PARTS: Final = _WATER | {"IN_PHASE", "IP"}
 
 # The only words of ImageType and ScanningSequence that are kept of a header.
 IMAGE_TYPES: Final = frozenset(_COMPUTED) | _PARTS | {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY"}
@@ -59,7 +68,7 @@ class Acquisition:
 
     Attributes:
       sequence: values of ScanningSequence: SE, IR, GR, EP, RM.
-      terms: what the series' own description names.
+      terms: what the series' own description names, and what ScanOptions and ContrastBolusAgent tell.
       protocol_terms: what the name of the exam's protocol and the body part name.
     """
 
@@ -110,12 +119,14 @@ class SeriesFacts:
       acquisitions: one per slice.
       axis: patient axis that most slices face: 0 sagittal, 1 coronal, 2 axial.
       field_mm: larger side of the field of view.
+      facing: share of the slices that face `axis`.
       positions: how many places in the patient the slices show; None where that was not looked at.
     """
 
     acquisitions: Sequence[Acquisition]
     axis: int
     field_mm: float
+    facing: float = 1.0
     positions: int | None = None
 
     def number(self, of: Callable[[Acquisition], float | None]) -> float | None:
@@ -176,10 +187,19 @@ def _exclusion(facts: SeriesFacts) -> str:
     for term, what in named.items():
         if term in first.terms:
             return f"its description names it {what}"
+    if {Term.DIXON, Term.FAT_PART} <= first.terms:
+        return "its description names it the fat or opposed-phase part of a Dixon series"
+    if "EP" in first.sequence:
+        return "it is echo planar, as diffusion is"
+    echo_ms = facts.number(lambda a: a.echo_ms)
+    if echo_ms is not None and echo_ms >= MYELOGRAM_ECHO:
+        return f"its TE of {echo_ms:.0f} ms leaves fluid alone, as in a myelogram"
     if len(facts.acquisitions) < MIN_SLICES:
         return f"it has {len(facts.acquisitions)} slices; expected at least {MIN_SLICES}"
     if facts.positions == 1:
         return f"all its {len(facts.acquisitions)} slices lie at one position; a volume has one position per slice"
+    if facts.facing < FACING:
+        return "its slices face several planes, as those of a localizer do"
     return "it is coronal" if facts.axis == 1 else ""
 
 
@@ -252,8 +272,21 @@ def _doubts(facts: SeriesFacts, weighting: Weighting | None) -> tuple[float, tup
         doubts.append((1.0, "the exam's protocol or body part names another region"))
     if weighting == "T2*":
         doubts.append((1.0, "it is a gradient echo"))
+    repetition_ms = facts.number(lambda a: a.repetition_ms)
+    if "GR" in first.sequence and repetition_ms is not None and repetition_ms < FAST_REPETITION:
+        doubts.append((2.0, f"it is a gradient echo with a TR of {repetition_ms:.0f} ms, as of a localizer"))
+    if {"DERIVED", "SECONDARY"} <= set(first.image_type):
+        doubts.append((2.0, "ImageType says that it was derived from other pictures"))
+    if Term.PHASE in first.terms:
+        doubts.append((2.0, "its description names the phase"))
     if Term.CONTRAST_AGENT in first.terms:
         doubts.append((0.5, "it was acquired after contrast agent"))
-    if Term.FAT_SUPPRESSED in first.terms and weighting == "T1":
-        doubts.append((0.5, "its fat is suppressed"))
+    if weighting == "T1" and _fat_suppressed(first):
+        # Foramina are graded by the fat around the nerve.
+        doubts.append((2.0, "its fat is suppressed"))
     return sum(p for p, _ in doubts), tuple(text for _, text in doubts)
+
+
+def _fat_suppressed(acquisition: Acquisition) -> bool:
+    water = {Term.DIXON, Term.WATER_PART} <= acquisition.terms or not _WATER.isdisjoint(acquisition.image_type)
+    return water or Term.FAT_SUPPRESSED in acquisition.terms

@@ -28,7 +28,7 @@ from classify.samples import Crops
 from classify.train.command import main
 from classify.train.held_out import held_out_table
 from classify.train.request import TrainingResources, TrainRequest
-from classify.train.run import log_points, train
+from classify.train.run import train
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import write_localizations
@@ -141,14 +141,6 @@ def test_mirrored_series_are_read_as_the_localizer_read_them(one_fold, write_loc
     points = OutOfFold(write_localizer(tmp_path, points_of(), unmirror=unmirror))
     assert replace(one_fold, points=points).unmirror is unmirror
     assert one_fold.unmirror
-
-
-def test_points_of_a_poor_localizer_are_named_before_training(one_fold, localizer, capsys):
-    facts = json.loads((localizer / "run.json").read_text())
-    poor = {"held_out": {"expected": 100, "found": 100, "right": 41}}
-    (localizer / "run.json").write_text(json.dumps(facts | {"folds": {"0": poor, "1": {}, "2": {}}}))
-    log_points(replace(one_fold, points=OutOfFold(localizer)))
-    assert f"warning: {localizer}: only 41% of 100 held-out points (fold 0)" in capsys.readouterr().err
 
 
 def test_a_request_is_checked_before_anything_is_deleted(

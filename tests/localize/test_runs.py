@@ -32,26 +32,6 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_a_localizer_that_learned_nothing_says_so_when_training_ends(
-    copy: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train(TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,)), copy, AGAIN)
-    figures = read_json(copy / "run.json")["folds"]["0"]["held_out"]
-    overall = read_json(copy / "fold0" / "metrics.json")["overall"]
-    assert figures == {name: overall[name] for name in ("expected", "found", "right")}
-    assert figures["right"] < 0.8 * figures["expected"] == 40
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning: only" in line]
-    assert len(said) == 1
-    assert "(fold 0)" in said[0]
-    # A good one says nothing, and neither does a fold that an earlier version measured.
-    for right in ({"found": 50, "right": 45}, {"found": 0}):
-        metrics = read_json(run_metrics := copy / "fold0" / "metrics.json")
-        kept = {name: value for name, value in overall.items() if name != "right"}
-        write_json(run_metrics, {**metrics, "overall": {**kept, **right}})
-        train(TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,)), copy, AGAIN)
-        assert "warning: only" not in capsys.readouterr().err
-
-
 def test_finishing_a_fold_leaves_the_others_work_alone(
     copy: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
 ) -> None:

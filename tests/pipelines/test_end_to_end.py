@@ -84,9 +84,7 @@ def test_the_same_seed_gives_the_same_submission(tiny_demo: Path, tiny_options: 
     assert (tmp_path / "again" / "submission.csv").read_bytes() == (tiny_demo / "submission.csv").read_bytes()
 
 
-def test_predict_starts_from_any_folder_and_says_what_is_missing(
-    tiny_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_starts_from_any_folder_and_says_what_is_missing(tiny_demo: Path, tmp_path: Path) -> None:
     images = tiny_demo / "data" / "test_images"
     study = sorted(images.iterdir())[0]
     for number, series in enumerate(sorted(study.iterdir())):
@@ -96,8 +94,6 @@ def test_predict_starts_from_any_folder_and_says_what_is_missing(
     assert main(["predict", str(tmp_path / "export"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
     table = read_submission(tmp_path / "out" / "submission.csv").table
     assert len(table.study_ids) == 1
-    # One epoch makes a bad localizer.
-    assert capsys.readouterr().err.count("held-out") == 1
     run = read_json(tmp_path / "out" / "run.json")
     assert run["rows"] == 25
     # A second run into the same folder would mix two answers.

@@ -10,7 +10,7 @@ import pytest
 
 from shared.dicom.discover import discover_studies
 from shared.labels import View
-from tests.dicom_files import AXIAL, write_dicom
+from tests.dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
 
 def export(folder: Path, slices: int = 6, axis: int = 0, **tags: Any) -> None:
@@ -218,3 +218,26 @@ def test_one_sop_uid_for_all_files_makes_no_copies(tmp_path: Path) -> None:
     (found,) = discover_studies(tmp_path).studies
     assert [len(series.slices) for series in found.study.series] == [6]
     assert found.problems == ()
+
+
+def test_series_joined_under_one_uid_are_told_apart_by_acquisition_and_plane(tmp_path: Path) -> None:
+    kinds: dict[str, dict[str, Any]] = {
+        "t1": {"EchoTime": 10, "RepetitionTime": 600}, "t2": {"EchoTime": 100, "RepetitionTime": 3500},
+        "axial": {"EchoTime": 101, "RepetitionTime": 3600, "axis": 2, "ImageOrientationPatient": AXIAL},
+        "localizer": {"EchoTime": 4, "RepetitionTime": 9, "slices": 3},
+    }  # fmt: skip
+    for n, (name, tags) in enumerate(kinds.items()):
+        export(tmp_path / name, SeriesInstanceUID="1.5", SeriesDescription=None,
+               SOPInstanceUID_of=lambda i, n=n: f"1.5.{n}.{i}", **tags)  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    got = {item.path.parent.name: (s.view, len(s.slices)) for s in found.study.series for item in s.slices}
+    assert got == {"t1": (View.SAGITTAL_T1, 6), "t2": (View.SAGITTAL_T2, 6), "axial": (View.AXIAL_T2, 6)}
+
+
+def test_three_planes_of_one_acquisition_are_a_localizer(tmp_path: Path) -> None:
+    for axis, facing in enumerate((SAGITTAL, CORONAL, AXIAL)):
+        export(tmp_path / str(axis), axis=axis, SeriesInstanceUID="1.5", ImageOrientationPatient=facing, EchoTime=90,
+               RepetitionTime=1200, SOPInstanceUID_of=lambda i, axis=axis: f"1.5.{axis}.{i}")  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    assert not found.study.series
+    assert "several planes" in "".join(found.problems)

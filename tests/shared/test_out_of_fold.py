@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.out_of_fold import FoldModels, doubts_of, fold_by_study
+from shared.out_of_fold import FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.splits import Splits
 
@@ -39,29 +39,3 @@ def test_new_studies_get_all_folds_together_loaded_once():
     for study_id in ("x", "y"):
         models(study_id)
     assert loads == [None]
-
-
-def fold_with(expected: int, found: int, right: int) -> dict[str, object]:
-    return {"models": {}, "held_out": {"expected": expected, "found": found, "right": right}}
-
-
-def test_a_poor_localizer_is_doubted_with_its_figures():
-    facts = {"folds": {"0": fold_with(250, 250, 103), "1": fold_with(100, 60, 59), "2": fold_with(100, 100, 81)}}
-    doubts = doubts_of(facts)
-    assert "only 41% of 250 held-out points (fold 0) are within 8 mm of the true point" in doubts
-    assert "only 60% of 100 held-out findings (fold 1) have a point" in doubts
-    assert "fold 2" not in doubts
-    assert doubts_of(facts, [2]) == ""
-    assert "fold 0" not in doubts_of(facts, [1])
-
-
-@pytest.mark.parametrize(
-    "folds", [{"0": fold_with(0, 0, 0)}, {"0": fold_with(50, 50, 40)}, {"0": {"models": {}}}, {}, [0, 1], None]
-)
-def test_good_localizers_and_those_without_figures_are_not_doubted(folds):
-    assert doubts_of({"folds": folds}) == ""
-    assert doubts_of({}) == ""
-
-
-def test_a_localizer_that_finds_nothing_is_doubted():
-    assert "only 0% of 50 held-out findings (fold 0) have a point" in doubts_of({"folds": {"0": fold_with(50, 0, 0)}})

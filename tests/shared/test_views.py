@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from shared.dicom.views import Acquisition, SeriesFacts, judge
-from shared.dicom.vocabulary import terms_in
+from shared.dicom.views import DOUBTFUL, Acquisition, SeriesFacts, judge
+from shared.dicom.vocabulary import Term, terms_in
 from shared.labels import View
 
 SAGITTAL, CORONAL, AXIAL = 0, 1, 2
@@ -55,6 +55,10 @@ SE, GR = frozenset({"SE"}), frozenset({"GR"})
         (made(image_type=("ORIGINAL", "PRIMARY", "P", "SE"), description="T2 sag"), SAGITTAL, None),
         (made(image_type=("DERIVED", "PRIMARY", "DIXON", "WATER"), description="T2 dixon"), SAGITTAL, View.SAGITTAL_T2),
         (made(image_type=("DERIVED", "PRIMARY", "DIXON", "FAT"), description="T2 sag dixon"), SAGITTAL, None),
+        (made(description="FAT: Sag T2 IDEAL", echo_ms=90.0), SAGITTAL, None),
+        (made(description="T2 sag fat sat", echo_ms=90.0, repetition_ms=3000.0), SAGITTAL, View.SAGITTAL_T2),
+        (made(echo_ms=80.0, repetition_ms=4000.0, sequence=frozenset({"EP", "SE"})), SAGITTAL, None),
+        (made(echo_ms=700.0, repetition_ms=8000.0), SAGITTAL, None),
     ],
 )  # fmt: skip
 def test_the_view_of_a_series(acquisition: Acquisition, axis: int, view: View | None) -> None:
@@ -67,6 +71,29 @@ def test_a_few_slices_are_a_localizer() -> None:
     verdict = verdict_of(made(description="T2 sag"), slices=4)
     assert verdict.view is None
     assert "4 slices" in verdict.reasons[0]
+
+
+def test_slices_of_several_planes_are_a_localizer() -> None:
+    usual = made(echo_ms=90.0, repetition_ms=1200.0)
+    verdict = judge(SeriesFacts(acquisitions=[usual] * 15, axis=SAGITTAL, field_mm=380.0, facing=1 / 3))
+    assert verdict.view is None
+    assert "several planes" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "reason"),
+    [
+        (made(echo_ms=3.0, repetition_ms=8.0, sequence=GR), "of a localizer"),
+        (made(echo_ms=10.0, repetition_ms=600.0, terms=frozenset({Term.FAT_SUPPRESSED})), "fat is suppressed"),
+        (made(echo_ms=10.0, repetition_ms=600.0, image_type=("DERIVED", "SECONDARY")), "derived"),
+        (made(echo_ms=10.0, repetition_ms=600.0, description="Phase: Sag T1"), "phase"),
+    ],
+)  # fmt: skip
+def test_what_gives_way_to_a_plain_series(doubtful: Acquisition, reason: str) -> None:
+    verdict = verdict_of(doubtful)
+    assert verdict.view is View.SAGITTAL_T1
+    assert verdict.doubt >= DOUBTFUL
+    assert any(reason in text for text in verdict.reasons)
 
 
 def test_better_candidates_score_higher_and_say_why() -> None:

@@ -19,6 +19,15 @@ from shared.dicom.vocabulary import Term, terms_in
         ("ep2d_diff_b500", {Term.DIFFUSION}), ("Difüzyon", {Term.DIFFUSION}), ("sub T1 gd", {
             Term.DERIVED, Term.T1, Term.CONTRAST_AGENT}), ("MPR sag", {Term.DERIVED}), ("t2_haste_myelo", {
             Term.T2, Term.MYELOGRAPHY}), ("L-Spine", {Term.LUMBAR}), ("C-SPINE T2", {Term.OTHER_REGION, Term.T2}),
+        ("Sag T2 FatSat", {Term.T2, Term.FAT_SUPPRESSED}), ("saturacja tłuszczu", {Term.FAT_SUPPRESSED}),
+        ("t1_fse_sag_C+", {Term.T1, Term.CONTRAST_AGENT}), ("Ax T1 +C", {Term.T1, Term.CONTRAST_AGENT}),
+        ("Sag T2 FSE+10", {Term.T2}), ("Locator 3ax", {Term.LOCALIZER}), ("Scanogram", {Term.LOCALIZER}),
+        ("FAT: Sag T2 IDEAL", {Term.T2, Term.DIXON, Term.FAT_PART}), ("T2 mDixon W", {
+            Term.T2, Term.DIXON, Term.WATER_PART}), ("Phase: Sag T2", {Term.T2, Term.PHASE}),
+        ("T2 dixon out of phase", {Term.T2, Term.DIXON, Term.FAT_PART}), ("T2 dixon in-phase", {Term.T2, Term.DIXON}),
+        # Words that mean something else: no contrast agent, the cord, a range of levels.
+        ("T1 ohne KM", {Term.T1}), ("T1 sin contraste", {Term.T1}), ("T1 w/o contrast", {Term.T1}),
+        ("Myelon T2 sag", {Term.T2}), ("dark-fluid T1", {Term.T1}), ("t2 sag merged", {Term.T2}),
         ("sag t11", set()), ("T12-L5", set()), ("bone", set()), ("", set()),
     ],
 )  # fmt: skip

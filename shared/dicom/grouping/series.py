@@ -22,6 +22,8 @@ from shared.geometry import dominant_axis
 _STEEPEST_DEG: Final = 65.0
 # Echo times nearer than this are one echo.
 _SAME_ECHO_MS: Final = 3.0
+# Repetition times that differ by less than this factor are one: scanners fit it to the number of slices.
+_SAME_REPETITION: Final = 1.25
 # More parts than this are not tried against each other one by one.
 _MAX_PARTS: Final = 12
 
@@ -44,6 +46,7 @@ class HeaderGroup:
         field_mm = max(max(n * s for n, s in zip(h.shape, h.plane.spacing_mm, strict=True)) for h in self.headers)
         return SeriesFacts(
             acquisitions=[h.acquisition for h in self.headers], axis=axis, field_mm=field_mm,
+            facing=sum(_faces(h, axis) for h in self.headers) / len(self.headers),
             positions=len(set(map(position_of, self.headers))),
         )  # fmt: skip
 
@@ -60,8 +63,8 @@ def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
     parts = [
         part
         for group in _joined_series(by_uid)
-        for echo in _split_by_echo(group)
-        for repeat in _split_repeats(echo)
+        for acquisition in _split_by_acquisition(group)
+        for repeat in _split_repeats(acquisition)
         for part in _split_by_axis(repeat)
     ]
     return sorted(map(_without_duplicates, parts), key=lambda g: g.series_id)
@@ -100,20 +103,34 @@ def _complements(uids: Sequence[str], by_uid: Mapping[str, list[Header]]) -> lis
     return clusters
 
 
-def _split_by_echo(group: HeaderGroup) -> list[HeaderGroup]:
-    """One group per echo, where a series holds several whole ones at the same positions."""
-    echoes: list[float] = []
-    for echo in sorted({h.acquisition.echo_ms for h in group.headers if h.acquisition.echo_ms is not None}):
-        if not echoes or echo - echoes[-1] > _SAME_ECHO_MS:
-            echoes.append(echo)
-    if len(echoes) < 2 or any(h.acquisition.echo_ms is None for h in group.headers):
+def _split_by_acquisition(group: HeaderGroup) -> list[HeaderGroup]:
+    """One group per acquisition, where a series holds several whole ones: echoes, or series joined under one UID."""
+    echo_of = _nearby([h.acquisition.echo_ms for h in group.headers], lambda a, b: b - a <= _SAME_ECHO_MS)
+    repetition_of = _nearby(
+        [h.acquisition.repetition_ms for h in group.headers], lambda a, b: b <= a * _SAME_REPETITION
+    )
+    by_kind: dict[Hashable, list[Header]] = defaultdict(list)
+    for h in group.headers:
+        echo, repetition = echo_of[h.acquisition.echo_ms], repetition_of[h.acquisition.repetition_ms]
+        others = (h.description, h.acquisition.sequence, h.shape, round(h.plane.spacing_mm[0], 2))
+        by_kind[(echo, repetition, *others)].append(h)
+    whole = [kind for kind, own in by_kind.items() if len(own) >= MIN_SLICES]
+    if len(whole) < 2:
         return [group]
-    by_echo: dict[float, list[Header]] = defaultdict(list)
-    for header in group.headers:
-        by_echo[min(echoes, key=lambda e: abs(e - (header.acquisition.echo_ms or 0)))].append(header)
-    if min(map(len, by_echo.values())) < MIN_SLICES:
-        return [group]
-    return _numbered(group, [own for _, own in sorted(by_echo.items())], f"it holds {len(echoes)} echoes")
+    few = [h for kind, own in by_kind.items() if kind not in whole for h in own]
+    parts = [by_kind[kind] for kind in sorted(whole, key=str)] + ([few] if few else [])
+    what = "echoes" if len({kind[1:] for kind in by_kind if isinstance(kind, tuple)}) == 1 else "acquisitions"
+    return _numbered(group, parts, f"it holds {len(by_kind)} {what}")
+
+
+def _nearby(values: Iterable[float | None], near: Callable[[float, float], bool]) -> dict[float | None, float | None]:
+    """Value -> the smallest of the run of near values that it belongs to; None belongs to itself."""
+    runs: dict[float | None, float | None] = {None: None}
+    last = None
+    for value in sorted({v for v in values if v is not None}):
+        runs[value] = runs[last] if last is not None and near(last, value) else value
+        last = value
+    return runs
 
 
 def _split_repeats(group: HeaderGroup) -> list[HeaderGroup]:
@@ -144,13 +161,16 @@ def _numbered(group: HeaderGroup, parts: Sequence[Sequence[Header]], remark: str
 
 
 def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
-    """The series without a few slices that face another way than most; one group per axis where whole stacks do."""
+    """The series without a few slices that face another way than most; one group per axis where whole stacks do.
+
+    All three planes in one acquisition are a localizer and stay together.
+    """
     facing = _by_axis(group.headers)
     kept, strays = facing[0], [h for part in facing[1:] for h in part]
     if not strays or len(kept) < MIN_SLICES:
         return [group]
     if len(strays) > len(kept) // 4:
-        whole = min(map(len, facing)) >= MIN_SLICES
+        whole = min(map(len, facing)) >= MIN_SLICES and len(facing) < 3
         return _numbered(group, facing, f"it holds {len(facing)} orientations") if whole else [group]
     names = ", ".join(sorted({h.path.name for h in strays})[:3])
     return [group.with_(kept, f"{len(strays)} slice(s) that face another way were left out ({names})")]
@@ -161,11 +181,15 @@ def _by_axis(headers: Iterable[Header]) -> list[list[Header]]:
     parts: list[list[Header]] = []
     rest = list(headers)
     while rest:
-        axis = np.eye(3)[Counter(dominant_axis(h.plane) for h in rest).most_common(1)[0][0]]
-        near = [abs(h.plane.normal @ axis) >= np.cos(np.radians(_STEEPEST_DEG)) for h in rest]
+        axis = Counter(dominant_axis(h.plane) for h in rest).most_common(1)[0][0]
+        near = [_faces(h, axis) for h in rest]
         parts.append([h for h, is_near in zip(rest, near, strict=True) if is_near])
         rest = [h for h, is_near in zip(rest, near, strict=True) if not is_near]
     return parts
+
+
+def _faces(header: Header, axis: int) -> bool:
+    return bool(abs(header.plane.normal[axis]) >= np.cos(np.radians(_STEEPEST_DEG)))
 
 
 def _without_duplicates(group: HeaderGroup) -> HeaderGroup:
