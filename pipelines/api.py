@@ -4,7 +4,7 @@
 from pipelines.api import load, score
 
 grader = load("runs/localizer", "runs/classifier")
-result = grader.predict("scans/patient_1")    # a folder with the DICOM files of one study
+result = grader.predict("scans/patient_1")    # the DICOM files of one study: folder, zip or tar
 print(result.table())                         # a DataFrame: probabilities, source and place of each finding
 result.figure().savefig("patient_1.png")
 print(score("prediction/submission.csv", "DATA").line("submission").score)

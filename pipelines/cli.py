@@ -147,7 +147,7 @@ def _add_show(commands: args.Commands) -> None:
     args.add_paths(p, data=args.ANY_STUDIES)
     p.add_argument(
         "study", nargs="?", metavar="STUDY_ID", help="name of the study's folder in a challenge directory, its "
-        "StudyInstanceUID in any other folder of DICOM files",
+        "StudyInstanceUID for any other DICOM files",
     )  # fmt: skip
     p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
     p.add_argument("--series", metavar="ID", help="draw only this series, larger")

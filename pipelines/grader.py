@@ -203,7 +203,7 @@ class Grader:
         by the fold that held them out.
 
         Args:
-          study: a study, or a folder that holds the DICOM files of one.
+          study: a study, or a folder or archive that holds the DICOM files of one.
 
         Raises:
           InputError: for a folder that cannot be read or does not hold exactly one study.

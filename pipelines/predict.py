@@ -32,7 +32,7 @@ class PredictRequest:
     """What to predict, and with which models.
 
     Attributes:
-      data: challenge directory, prepared store, or any folder of DICOM files.
+      data: challenge directory, prepared store, or DICOM files: any folder, archive, DICOMDIR or single file.
       localizer, classifier: run folders of both stages, trained on the same data.
       part: of a challenge directory; without it the test part where there is one.
       device: auto, cpu, mps, cuda, cuda:N or N.

@@ -7,6 +7,7 @@ from typing import Any
 from shared.data.challenge import listed_parts
 from shared.data.source import open_parts
 from shared.data.store import is_store
+from shared.data.unpack import open_input
 from shared.dicom.discover import Discovery, FoundStudy, discover_studies
 
 _VIEW_WIDTH, _SLICES_WIDTH = 16, 6
@@ -16,14 +17,15 @@ def series_table(data: Path) -> tuple[str, dict[str, Any]]:
     """The table as text and as JSON-ready values.
 
     Args:
-      data: any folder of DICOM files, a challenge directory, or a prepared store of either.
+      data: DICOM files in any folder or archive, one DICOM file, a challenge directory, or a prepared store.
 
     Raises:
       InputError: for a folder that is missing or holds no readable DICOM image.
     """
-    if listed_parts(data) or is_store(data):
+    folder = open_input(data).folder
+    if listed_parts(folder) or is_store(folder):
         return _listed(data)
-    found = discover_studies(data)
+    found = discover_studies(folder)
     return _as_text(found), _to_json(found)
 
 
@@ -55,7 +57,7 @@ def _study_lines(found: FoundStudy) -> list[str]:
         view = series.verdict.view.value if series.used and series.verdict.view else "not used"
         lines.append(_line(view, series.slices, series.series_id, "; ".join(series.verdict.reasons)))
         lines += [f"{'':{_VIEW_WIDTH + _SLICES_WIDTH + 3}} {remark}" for remark in series.remarks]
-    return [*lines, *(f"  unreadable: {error}" for _, error in found.unread)]
+    return [*lines, *(f"  unreadable: {error}" for error in found.unreadable)]
 
 
 def _line(view: str, slices: int, series_id: str, reasons: str) -> str:

@@ -14,7 +14,7 @@ from shared.data.challenge import number_of
 from shared.dicom.encoding import Encoding, read_encoded_header, read_encoded_slices
 from shared.dicom.header import Header, NoImageError, NoPlaneError
 from shared.labels import View
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
 
 _NAMED: Final = 5
@@ -151,7 +151,7 @@ def _read_files(
         )  # fmt: skip
         for reading in _read_slices(path, by_name=by_name):
             if isinstance(reading, InputError):
-                reason = str(reading).removeprefix(str(path)).removeprefix(":").strip()
+                reason = str(reading).removeprefix(shown(str(path))).removeprefix(":").strip()
                 issues.append(replace(at, code=unread_code(reading), reason=reason))
                 continue
             header, encoding = reading

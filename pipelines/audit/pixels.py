@@ -12,7 +12,7 @@ from shared.dicom.reader import read_raw_pixels
 from shared.labels import View
 from shared.mirror.correct import fit_study, quick_look
 from shared.mirror.fit import Picture
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.study import Slice, Study
 
 
@@ -63,7 +63,7 @@ def _decode(root: Path, series_id: str, file: FileRead, issues: list[Issue]) -> 
     try:
         picture = read_raw_pixels(path, file.slice.frame)
     except InputError as error:
-        add(Code.PIXELS_UNREADABLE, str(error).removeprefix(f"{path}: "))
+        add(Code.PIXELS_UNREADABLE, str(error).removeprefix(shown(f"{path}: ")))
         return None
     if np.ptp(picture) == 0:
         add(Code.PIXELS_FLAT, f"all pixels are {float(picture.flat[0]):g}")

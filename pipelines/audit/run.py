@@ -13,8 +13,9 @@ from pipelines.audit.study import NEARLY_ALL, Job, audit_study, check_absent_tag
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
 from shared.data.store import is_store
+from shared.data.unpack import open_input
 from shared.dicom.discover import discover_studies
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.runtime.files import check_output, prepare_output, write_csv
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
@@ -62,8 +63,7 @@ def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwri
       InputError: when there is nothing to audit, or `out` is not empty. Faults within the data never raise.
     """
     options = options or AuditOptions()
-    if not data.is_dir():
-        raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
+    given, data = data, open_input(data).folder
     if options.images and is_store(data):
         raise InputError(
             f"{data}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
@@ -71,9 +71,9 @@ def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwri
         )
     if out.resolve() != data.resolve() and out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out}: lies inside the audited data; choose another folder")
-    check_output(out, overwrite=overwrite, inputs=[data])
+    check_output(out, overwrite=overwrite, inputs=[given, data])
     result = inspect(data, options)
-    prepare_output(out, overwrite=overwrite, inputs=[data])
+    prepare_output(out, overwrite=overwrite, inputs=[given, data])
     write_csv(out / "findings.csv", to_table(result.issues))
     about = {
         "version": package_version(),
@@ -178,7 +178,7 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
         ]
         issues += [
             Issue(code=unread_code(error), study_id=study_id, file=str(path.relative_to(data)),
-                  reason=str(error).removeprefix(f"{path}: "))
+                  reason=str(error).removeprefix(shown(f"{path}: ")))
             for path, error in found.unread
         ]  # fmt: skip
     return jobs, issues

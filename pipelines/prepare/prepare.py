@@ -19,9 +19,10 @@ from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_f
 from pipelines.prepare.study import Job, Outcome, prepare_study
 from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files
 from shared.data.store import STUDIES, Kind, Store, Unit, is_store
+from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies
 from shared.dicom.scan import scan_folder
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.runtime.files import check_output, empty_folder, written_beside
 from shared.runtime.pool import Spread, processes
 from shared.runtime.progress import log, track
@@ -60,11 +61,12 @@ def prepare(
     options = options or PrepareOptions()
     if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
         raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
-    plan = plan_units(data, options.part)
-    data = data.absolute()  # the store outlives the current working directory
+    given = open_input(data.absolute())  # the store outlives the current working directory
+    data = given.folder
+    plan = replace(plan_units(data, options.part), origin=given.origin)
     if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not is_store(out):
         raise InputError(f"{out}: is not empty and is not a prepared store; choose another folder, or pass --overwrite")
-    check_output(out, overwrite=overwrite, resume=resume, inputs=[data])
+    check_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
     out.mkdir(parents=True, exist_ok=True)
     with _only_process(out), processes(options.workers) as spread:
         if overwrite:
@@ -73,9 +75,9 @@ def prepare(
         jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]
         outcomes = list(track(spread(prepare_study, jobs), "preparing", total=len(jobs)))
         removed = _sweep(store, plan, outcomes)
-        problems = [text for outcome in outcomes for text in outcome.problems]
+        problems = [shown(text) for outcome in outcomes for text in outcome.problems]
         if store.kind == "folder":
-            group_studies(data, store.folder_readings())  # raises if nothing could be read
+            group_studies(store.source, store.folder_readings())  # raises if nothing could be read
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)
@@ -100,10 +102,15 @@ def prepare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The units of each part of the data."""
+    """The units of each part of the data.
+
+    Attributes:
+      origin: what the store names as its source, an archive that was unpacked for example; None for the data's folder.
+    """
 
     kind: Kind
     units: Mapping[str, tuple[Unit, ...]]
+    origin: Path | None = None
 
 
 def plan_units(data: Path, part: Part | None) -> Plan:
@@ -172,7 +179,7 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
             if part not in old.records:
                 continue
             if options.part not in (None, part) and finished and old.current:
-                _check_source(old, data, part)
+                _check_source(old, plan.origin or data, part)
                 records[part] = old.records[part]
                 continue
             _check_images(old, data, part, options)
@@ -183,7 +190,7 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
     if options.png or options.png_size is not None:
         png_size = options.png_size or 0
     records |= {part: tuple(unit.name for unit in units) for part, units in plan.units.items()}
-    store = Store(root=out, source=data, kind=plan.kind, records=records, png_size=png_size)
+    store = Store(root=out, source=plan.origin or data, kind=plan.kind, records=records, png_size=png_size)
     store.write(finished=False)
     for part in PARTS:
         if part in plan.units or part not in records:

@@ -1,4 +1,4 @@
-"""Where studies come from: a part of a challenge directory, or any folder of DICOM files."""
+"""Where studies come from: a part of a challenge directory, or DICOM files in a folder, an archive or by themselves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,8 @@ from typing import Literal
 
 from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
-from shared.dicom.discover import FileCounts, FoundStudy, discover_studies, group_studies
+from shared.data.unpack import open_input
+from shared.dicom.discover import Discovery, FileCounts, FoundStudy, discover_studies, group_studies
 from shared.runtime.errors import InputError
 from shared.study import LoadedStudy
 
@@ -36,21 +37,23 @@ class StudySource:
 def open_source(path: Path, part: Part | None = None) -> StudySource:
     """Opens one part of a challenge directory (by default the test part if there is one), or a folder of DICOM files.
 
-    Takes a prepared store of either in its place.
+    Takes a prepared store of either in its place, or whatever else `shared.data.unpack.open_input` takes.
 
     Raises:
-      InputError: when the folder is missing, of a broken layout, or holds no study.
+      InputError: when the input is missing, of a broken layout, or holds no study.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected a challenge directory or a folder of DICOM files")
-    parts = (part,) if part is not None else listed_parts(path)
+    opened = open_input(path)
+    folder = opened.folder
+    parts = (part,) if part is not None else listed_parts(folder)
     if not parts:
-        store = Store.find(path)
+        store = Store.find(folder)
         if store is not None:
             return _folder_source(group_studies(store.source, store.folder_readings()))
-        found = discover_studies(path)
+        found = discover_studies(folder)
+        if opened.lone and not any(study.study.series for study in found.studies):
+            raise InputError(_lone_file(path, found))
         return replace(_folder_source(found.studies), files=found.files)
-    data = Challenge.open(path, parts[-1])
+    data = Challenge.open(folder, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
     return StudySource(
@@ -65,7 +68,7 @@ def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
     Raises:
       InputError: as `open_source` does, when nothing can be opened.
     """
-    parts = listed_parts(path)
+    parts = listed_parts(open_input(path).folder)
     if part is not None or len(parts) < 2:
         return [open_source(path, part)]
     opened, errors = [], []
@@ -77,6 +80,15 @@ def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
     if not opened:
         raise errors[0]
     return opened
+
+
+def _lone_file(path: Path, found: Discovery) -> str:
+    """Why a single DICOM file is no study."""
+    reasons = "; ".join(reason for study in found.studies for reason in study.unused.values())
+    return (
+        f"{path}: this file alone is no series that can be used ({reasons}); give the folder with the study's sagittal "
+        "T1, sagittal T2 or STIR, and axial T2 series"
+    )
 
 
 def _folder_source(studies_found: Sequence[FoundStudy]) -> StudySource:

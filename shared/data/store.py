@@ -22,7 +22,7 @@ from shared.dicom.header import MAX_SIDE_PX, Header, Moment
 from shared.dicom.reader import READER_VERSION, FileReading, HeaderReading
 from shared.dicom.views import Acquisition
 from shared.geometry import Plane
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.runtime.files import inside, read_json, write_json, write_text
 from shared.study import StoredPixels
 
@@ -205,7 +205,7 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
 
 def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str, Any]:
     """One slice of a record. Problems are stored without their leading path."""
-    header, start = reading.header, str(reading.path)
+    header, start = reading.header, shown(str(reading.path))
     if isinstance(header, InputError):
         return {"name": name, "problem": str(header).removeprefix(start)}
     plane = header.plane

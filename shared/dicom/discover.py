@@ -6,12 +6,13 @@ Folder and file names do not matter. `scan` looks at the files, `grouping` puts 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from shared.dicom.grouping.series import HeaderGroup, group_by_series
 from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_slice_headers
-from shared.dicom.scan import scan_folder
+from shared.dicom.scan import FolderScan, scan_folder
 from shared.dicom.views import DOUBTFUL, Verdict, judge
 from shared.geometry import ORIENTATION_TOLERANCE
 from shared.runtime.errors import InputError
@@ -65,26 +66,39 @@ class FoundStudy:
             texts += [f"{name} series {series.series_id}: {remark}" for remark in own]
             if not series.used:
                 texts.append(f"{name} series {series.series_id} is not used: {self.unused[series.series_id]}")
-        return (*texts, *(str(error) for _, error in self.unread))
+        return (*texts, *map(str, self.unreadable))
+
+    @property
+    def unreadable(self) -> tuple[InputError, ...]:
+        """The errors of `unread`, except those of objects without pixels, which nobody needs: DICOMDIR, reports."""
+        return tuple(error for _, error in self.unread if not isinstance(error, NoImageError))
 
     @property
     def loaded(self) -> LoadedStudy:
         return LoadedStudy(study=self.study, problems=self.problems)
 
 
+_ARCHIVES: Final = "archives inside the input, which are not opened: unpack them first"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileCounts:
-    """What became of every file below a folder: they add up to all there are."""
+    """What became of every file below a folder: the first four add up to all there are.
+
+    Attributes:
+      archives: how many of those that are not DICOM are archives.
+    """
 
     used: int = 0
     not_needed: int = 0
     unreadable: int = 0
     not_dicom: int = 0
+    archives: int = 0
 
     def __str__(self) -> str:
         return (
             f"{self.used} files used, {self.not_needed} not needed, {self.unreadable} unreadable, "
-            f"{self.not_dicom} not DICOM"
+            f"{self.not_dicom} not DICOM" + (f" ({self.archives} of them {_ARCHIVES})" if self.archives else "")
         )
 
 
@@ -106,16 +120,21 @@ def discover_studies(folder: Path) -> Discovery:
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
     scan = scan_folder(folder)
     readings = [*read_slice_headers(scan.dicom), *scan.closed]
+    if scan.archives and not readings:
+        raise InputError(f"{folder}: holds no DICOM image, but {scan.archives} {_ARCHIVES}")
     studies = group_studies(folder, readings)
-    return Discovery(studies=tuple(studies), files=_count(studies, readings, scan.other))
+    return Discovery(studies=tuple(studies), files=_count(studies, readings, scan))
 
 
-def _count(studies: Sequence[FoundStudy], readings: Sequence[HeaderReading], not_dicom: int) -> FileCounts:
+def _count(studies: Sequence[FoundStudy], readings: Sequence[HeaderReading], scan: FolderScan) -> FileCounts:
     """Counts files, whatever the number of their frames; one with a readable frame is readable."""
     paths = {path for path, _ in readings}
     used = {item.path for found in studies for series in found.study.series for item in series.slices}
     sound = {path for path, h in readings if not isinstance(h, InputError) or isinstance(h, NoImageError)}
-    return FileCounts(used=len(used), not_needed=len(sound - used), unreadable=len(paths - sound), not_dicom=not_dicom)
+    return FileCounts(
+        used=len(used), not_needed=len(sound - used), unreadable=len(paths - sound), not_dicom=scan.other,
+        archives=scan.archives,
+    )  # fmt: skip
 
 
 def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:

@@ -20,6 +20,8 @@ from shared.runtime.errors import InputError
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
+_DICOMDIR: Final = "1.2.840.10008.1.3.10"
+_META_BYTES: Final = 2**16
 
 T = TypeVar("T")
 
@@ -88,11 +90,23 @@ def parse(
         return dataset
 
 
+def is_dicomdir(path: Path) -> bool:
+    """Whether a DICOM file is the index of a medium. Raises `InputError` when it cannot be read."""
+    with foreign(str(path), "cannot be read as DICOM"), path.open("rb") as file:
+        head = file.read(_META_BYTES)
+        return head[128:132] == b"DICM" and (
+            _meta(io.BytesIO(head), start=132).get("MediaStorageSOPClassUID") == _DICOMDIR
+        )
+
+
 def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
-    """Read from the file meta group alone, which is never compressed."""
+    return str(_meta(content, start=start).get("TransferSyntaxUID", ""))
+
+
+def _meta(content: io.BytesIO, *, start: int) -> pydicom.Dataset:
+    """The file meta group alone, which is never compressed."""
     content.seek(start)
-    meta = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    return str(meta.get("TransferSyntaxUID", ""))
+    return read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
 
 
 def _short(error: Exception) -> str:

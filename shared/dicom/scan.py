@@ -12,6 +12,7 @@ from shared.runtime.errors import InputError
 _HEAD_BYTES: Final = 132
 # A data set without the preamble begins with file meta information or with the identifying group.
 _FIRST_GROUPS: Final = (0x0002, 0x0008)
+_ARCHIVES: Final = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"})
 _LONGEST_FIRST_VALUE: Final = 256
 
 
@@ -22,11 +23,13 @@ class FolderScan:
     Attributes:
       dicom: files that begin like DICOM.
       other: how many files do not.
+      archives: how many of those are archives by their names.
       closed: files and folders that cannot be opened or listed, with the reason.
     """
 
     dicom: tuple[Path, ...]
     other: int
+    archives: int = 0
     closed: tuple[tuple[Path, InputError], ...]
 
 
@@ -34,7 +37,7 @@ def scan_folder(folder: Path) -> FolderScan:
     """Looks at every file below a folder. Links are followed; a folder that is reached twice counts once."""
     dicom: list[Path] = []
     closed: list[tuple[Path, InputError]] = []
-    other = 0
+    other = archives = 0
     for path in sorted(_files(folder, closed)):
         try:
             found = begins_like_dicom(path)
@@ -45,7 +48,8 @@ def scan_folder(folder: Path) -> FolderScan:
             dicom.append(path)
         else:
             other += 1
-    return FolderScan(dicom=tuple(dicom), other=other, closed=tuple(closed))
+            archives += path.suffix.lower() in _ARCHIVES or path.name.lower().endswith(".tar.gz")
+    return FolderScan(dicom=tuple(dicom), other=other, archives=archives, closed=tuple(closed))
 
 
 def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path]:

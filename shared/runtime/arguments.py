@@ -11,7 +11,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # a
 
 EPILOG: Final = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
 CHALLENGE: Final = "challenge directory (with train.csv and train_images/), or a prepared store of one"
-ANY_STUDIES: Final = "challenge directory, prepared store, or any folder of DICOM files"
+ANY_STUDIES: Final = (
+    "challenge directory, prepared store, or DICOM files: any folder, zip or tar archive, DICOMDIR or single file"
+)
 LOCALIZER: Final = "run folder of `lumbar localize train`"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
 FOLD: Final = "number of the fold to train, or all (default: %(default)s)"

@@ -3,6 +3,24 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+# Folders of temporary files -> what users know them as, and what joins that to the path below.
+_SHOWN: Final[dict[str, tuple[str, str]]] = {}
+
+
+def show_as(path: Path, name: str, *, join: str = "/") -> None:
+    """Messages of this process name `path` as `name` from now on, and what lies below it `name<join>member`."""
+    _SHOWN[str(path)] = name, join
+
+
+def shown(text: str) -> str:
+    """A message with temporary paths named as users know them."""
+    for path, (name, join) in _SHOWN.items():
+        if path in text:
+            text = text.replace(f"{path}/", f"{name}{join}").replace(path, name)
+    return text
 
 
 class InputError(Exception):
@@ -10,6 +28,9 @@ class InputError(Exception):
 
     The command line prints it as one line and exits with 1.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
