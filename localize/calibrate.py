@@ -60,6 +60,11 @@ class Calibration:
         if not 0 <= self.support <= 1:
             raise ValueError(f"support {self.support}: expected a score from 0 to 1")
 
+    @property
+    def share_right(self) -> float:
+        """Share of the localizations of the fit that were right; 1 without a fit."""
+        return 1 - self.failures / self.samples if self.samples else 1.0
+
     def apply(self, scores: ArrayLike) -> FloatArray:
         """Turns scores in [0, 1] into probabilities of the same shape."""
         values = np.asarray(scores, np.float64)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from localize.anatomy import LUMBAR_SIZES, OTHER_SIZES, enlarged, look_at, why_endless, why_other_size
 from localize.calibrate import IDENTITY, Calibration, calibrated, mean_calibration, read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.decode import StudyDecoding, decode_study
+from localize.decoding.lift import lift
 from localize.decoding.prior import ChainPrior, mean_prior, read_prior
+from localize.decoding.sagittal import Spine
 from localize.decoding.slice_selection import SliceSelection, first_slices, further_slices, is_conclusive, is_settled
 from localize.detector.canvas import Canvas, fit_canvas, render
 from shared.data.challenge import Challenge
@@ -37,6 +40,8 @@ PRIOR_FILE = "chain.json"
 CALIBRATION_FILE = "calibration.json"
 DETECTIONS_FILE = "detections.csv"
 NUMBERING_FILE = "numbering.csv"
+# A localizer whose held-out points are right less often than this cannot tell anatomies apart.
+_LEAST_RIGHT = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,16 +199,31 @@ class Localizer:
         The planes of `study` are trusted: unless `unmirror` is off, it must come from `shared.mirror.correct.as_shown`.
         """
         study, seen = study.upright(), _Observations()
-        decoding = self._localize_focused(study, seen) if self.config.slices.focused else None
-        if decoding is None:
+        conclusive = self._localize_focused(study, seen) if self.config.slices.focused else None
+        if conclusive is None:
             self._look(study, {series.series_id: series.slices for series in study.series}, seen)
-            decoding = self._decode(study, seen)
+        decoding = conclusive or self._decode(study, seen)
+        not_lumbar = self._why_not_lumbar(study, decoding.spine, sure=conclusive is not None)
         # From here on pixels are those of the files again.
         return StudyLocalization(
             detections=tuple(_stored_detection(study, d) for d in seen.detections),
             localizations={f: _stored_localization(study, x) for f, x in decoding.localizations.items()},
-            numbering=decoding.numbering, problems=tuple(seen.problems), slices=len(seen.slices),
+            numbering=decoding.numbering, problems=tuple(seen.problems), slices=len(seen.slices), not_lumbar=not_lumbar,
         )  # fmt: skip
+
+    def _why_not_lumbar(self, study: Study, spine: Spine | None, *, sure: bool) -> str:
+        """A localizer that errs too often cannot answer. Sizes are compared only where a level is in doubt."""
+        if self._calibration.share_right < _LEAST_RIGHT:
+            return ""
+        endless = why_endless(study, spine, sure=sure)
+        if endless or sure or not study.of_view(View.SAGITTAL_T2):
+            return endless
+        looks = []
+        for factor in (*LUMBAR_SIZES, *OTHER_SIZES):
+            larger, seen = enlarged(study, factor), _Observations()
+            self._look(larger, {series.series_id: series.slices for series in larger.series}, seen)
+            looks.append(look_at(lift(larger, seen.detections, self._prior), factor, self._prior, self.config.chain))
+        return why_other_size(looks, self._prior, other_region=study.other_region)
 
     def _localize_focused(self, study: Study, seen: _Observations) -> StudyDecoding | None:
         """Looks at the slices that matter; None when they leave a doubt."""
@@ -316,6 +336,8 @@ def predict_studies(
         if result.numbering is not None:
             numbering[study_id] = result.numbering
         problems += result.problems
+        if result.not_lumbar:
+            problems.append(f"study {study_id}: no lumbar spine was seen: {result.not_lumbar}")
         slices += result.slices
     return Predictions(
         detections=tuple(detections), localizations=localizations, numbering=numbering, problems=tuple(problems),

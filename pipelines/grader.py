@@ -219,8 +219,10 @@ class Grader:
         numbering: Numbering | None = None
         try:
             located = self.localizer.localize(shown.study)
-            detections, numbering = located.detections, located.numbering
-            localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
+            detections = located.detections
+            if not located.not_lumbar:
+                numbering = located.numbering
+                localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
             answer = self._answer(shown.study, located)
             problems += [*located.problems, *answer.problems]
         except InputError as error:

@@ -119,11 +119,13 @@ class Study:
     Attributes:
       series: those with a readable slice.
       unreadable: views that have a series, but none with a readable slice.
+      other_region: whether the headers of a series name another region than the lumbar spine.
     """
 
     study_id: str
     series: tuple[Series, ...]
     unreadable: frozenset[View] = frozenset()
+    other_region: bool = False
 
     def upright(self) -> "Study":
         """The study with every slice turned upright."""

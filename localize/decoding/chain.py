@@ -55,7 +55,7 @@ def decode_chain(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: C
     if not len(yz_mm):
         return ChainDecoding(levels={}, numbering=None)
     places = _weigh_places(usable, yz_mm, config)
-    prior = _fitting_pose(places, prior, config)
+    prior, _ = _fitting_pose(places, prior, config)
     steps = Steps(yz_mm, prior, config.gap_inflation)
     chosen = best_path(places.unary, steps, config.missing_penalty)
     belief = posterior(places.unary, steps, config.missing_penalty)
@@ -76,8 +76,17 @@ def decode_chain(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: C
     return ChainDecoding(levels=named, numbering=numbering)
 
 
-def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> ChainPrior:
-    """The prior for the size and lean of the patient that explain the places best.
+def chain_weight(lifted: Sequence[LiftedDetection], prior: ChainPrior, config: ChainConfig) -> float:
+    """Log evidence of all chains together, for the size and lean of the patient that explain the detections best."""
+    usable = [item for item in lifted if item.detection.score >= config.min_score]
+    yz_mm = find_places(usable, config.merge_mm)
+    if not len(yz_mm):
+        return -config.missing_penalty * len(Level)
+    return _fitting_pose(_weigh_places(usable, yz_mm, config), prior, config)[1]
+
+
+def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> tuple[ChainPrior, float]:
+    """The prior for the size and lean of the patient that explain the places best, and its log weight.
 
     A larger patient's wider spread lowers the density at the mean gap by size squared per gap. `Steps` leaves that
     density out, so it is subtracted here.
@@ -91,7 +100,7 @@ def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> Cha
             weight -= 2 * (len(Level) - 1) * size * config.size_sd
             if weight > best + 1e-9:
                 best, fitting = weight, posed
-    return fitting
+    return fitting, best
 
 
 def _weigh_places(usable: Sequence[LiftedDetection], yz_mm: FloatArray, config: ChainConfig) -> Places:

@@ -13,7 +13,7 @@ from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_slice_headers
 from shared.dicom.scan import FolderScan, scan_folder
-from shared.dicom.views import DOUBTFUL, Verdict, judge
+from shared.dicom.views import DOUBTFUL, Verdict, judge, names_other_region
 from shared.geometry import ORIENTATION_TOLERANCE
 from shared.runtime.errors import InputError
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Study, number_uniquely, order_slices
@@ -200,7 +200,10 @@ def _found(
         )
         for g in groups
     )  # fmt: skip
-    study = Study(study_id=study_id, series=tuple(series))
+    study = Study(
+        study_id=study_id, series=tuple(series),
+        other_region=any(names_other_region(g.facts) for g in groups if g.series_id in used),
+    )  # fmt: skip
     return FoundStudy(study=study, series=found, renumbered=frozenset(renumbered), unread=unread, remarks=remarks)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 import pydicom
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.tag import BaseTag, Tag
 
 from shared.dicom.stored_pixels import frame_extents, put_frame
@@ -20,9 +20,6 @@ from shared.runtime.errors import InputError
 
 MAX_FRAMES: Final = 4096
 MAX_OBJECT_PX: Final = 2**28
-# Items of sequences, those inside others counted too. A frame has some 20; parsing this many takes seconds.
-MAX_ITEMS: Final = 250_000
-_ITEM: Final = bytes.fromhex("feff00e0")
 
 _SHARED, _PER_FRAME = Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")
 # What is read of an enhanced object besides the tags that classic files have too.
@@ -102,13 +99,9 @@ def frames_of(path: Path, dataset: pydicom.Dataset) -> Iterator[pydicom.Dataset]
     A frame without groups of its own may lack a position, which `header_of` then says.
 
     Raises:
-      InputError: when the object has too many frames, pixels or groups, or more groups than frames.
+      InputError: when the object has too many frames or pixels, or more groups than frames.
     """
     frames = _bounded_frames(path, dataset)
-    for sequence in (_SHARED, _PER_FRAME):
-        raw: Any = dataset.get_item(sequence)
-        if isinstance(raw, RawDataElement) and (raw.value or b"").count(_ITEM) > MAX_ITEMS:
-            raise InputError(f"{path}: its functional groups hold more than {MAX_ITEMS} items")
     own = _items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(own) > frames:
         raise InputError(

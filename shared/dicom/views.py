@@ -260,6 +260,12 @@ def _named_weighting(acquisition: Acquisition) -> tuple[Weighting | None, str]:
     return None, ""
 
 
+def names_other_region(facts: SeriesFacts) -> bool:
+    """Whether description, protocol or body part name another region, and none of them the lumbar spine."""
+    terms = facts.acquisitions[0].terms | facts.acquisitions[0].protocol_terms
+    return Term.OTHER_REGION in terms and Term.LUMBAR not in terms
+
+
 def _doubts(facts: SeriesFacts, weighting: Weighting | None) -> tuple[float, tuple[str, ...]]:
     """What speaks against a series that may still be the best there is."""
     first = facts.acquisitions[0]

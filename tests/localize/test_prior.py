@@ -49,6 +49,6 @@ def test_who_leans_forward_has_the_first_disc_in_front(prior: ChainPrior) -> Non
 def test_a_spine_gets_the_size_that_fits_it(prior: ChainPrior, scale: float, low: float, high: float) -> None:
     points = scale * np.array([CANAL_MM[level][1:] for level in Level])
     places = Places(yz_mm=points, unary=4.0 * np.eye(len(Level)), seen=np.ones(len(Level)))
-    fitting = _fitting_pose(places, prior, ChainConfig())
+    fitting, _ = _fitting_pose(places, prior, ChainConfig())
     size = np.linalg.norm(fitting.gap_mean.sum(0)) / np.linalg.norm(prior.gap_mean.sum(0))
     assert low < size < high

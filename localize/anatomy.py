@@ -1,0 +1,132 @@
+"""Tells a lumbar spine from other anatomy, by the room below its last disc and the size at which it is recognized.
+
+Below L5/S1 lies the sacrum, so a chain of levels that reaches the lower edge of the picture belongs to a spine that
+goes on: a neck or a chest. Where the field of view reaches further, size tells. The discs of a neck look like lumbar
+discs of half the size, so a detector that recognizes little in a neck recognizes it when it is shown enlarged. A lumbar
+spine is recognized best at its own size. Neither test needs a threshold on the detectors' scores, which differ from
+scanner to scanner and from model to model (docs/adr/0018).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from localize.config import ChainConfig
+from localize.decoding.chain import chain_weight, decode_chain
+from localize.decoding.lift import LiftedDetection
+from localize.decoding.prior import ChainPrior
+from localize.decoding.sagittal import Spine
+from shared.geometry import Plane
+from shared.labels import Level, View
+from shared.study import Series, Slice, Study
+
+# Enlargements that fit adults and children, and those at which a neck has the size of a lumbar spine.
+LUMBAR_SIZES: Final = (0.8, 1.0)
+OTHER_SIZES: Final = (1.8, 2.15)
+# Log evidence by which the enlarged pictures must be the more convincing ones.
+_MARGIN: Final = 1.8
+# Where the header names another region, the pictures need only lean to the same side.
+_NAMED_MARGIN: Final = 0.0
+# Log evidence below this is noise: nothing was recognized at any size.
+_SOMETHING: Final = 4.0
+_SLICES: Final = 3
+# The centre of L5/S1 is farther than this from the lower edge of a picture that shows some of the sacrum. Where the
+# detectors are sure of all levels, the disc itself must be outside.
+_SACRUM_MM: Final = 15.0
+_DISC_MM: Final = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the detectors recognize in the middle of a study at one size.
+
+    Attributes:
+      enlargement: factor by which the pictures were enlarged.
+      weight: log evidence of all chains of levels together.
+      spacing_mm: mean distance of neighbouring discs of the best chain, at the patient's own size; None without one.
+    """
+
+    enlargement: float
+    weight: float
+    spacing_mm: float | None
+
+
+def look_at(lifted: Sequence[LiftedDetection], enlargement: float, prior: ChainPrior, config: ChainConfig) -> Look:
+    """Weighs the detections on pictures that were enlarged by a factor."""
+    chain = decode_chain(lifted, prior, config).levels
+    spacing_mm = None
+    if chain:
+        points = np.array([chain[level].yz_mm for level in Level])
+        spacing_mm = float(np.linalg.norm(np.diff(points, axis=0), axis=1).mean()) / enlargement
+    return Look(enlargement=enlargement, weight=chain_weight(lifted, prior, config), spacing_mm=spacing_mm)
+
+
+def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, other_region: bool) -> str:
+    """Why a study shows no lumbar spine, in words; empty when it shows one or when nothing tells.
+
+    Args:
+      looks: at `LUMBAR_SIZES` and `OTHER_SIZES`.
+      other_region: whether the header names another region; it decides only where the pictures leave a doubt.
+    """
+
+    def mean(sizes: Sequence[float]) -> float:
+        """Weights below zero are noise: one of them is no less evidence than another."""
+        return float(np.mean([max(look.weight, 0.0) for look in looks if look.enlargement in sizes]))
+
+    best = max((look for look in looks if look.enlargement in OTHER_SIZES), key=lambda look: look.weight)
+    difference = mean(OTHER_SIZES) - mean(LUMBAR_SIZES)
+    if best.weight < _SOMETHING or difference < (_NAMED_MARGIN if other_region else _MARGIN):
+        return ""
+    usual_mm = float(np.linalg.norm(prior.gap_mean, axis=1).mean())
+    return (
+        f"its discs are recognized only when enlarged, and lie about {best.spacing_mm:.0f} mm apart "
+        f"(lumbar discs: {usual_mm:.0f} mm)" + ("; the header names another region" if other_region else "")
+    )
+
+
+def why_endless(study: Study, spine: Spine | None, *, sure: bool) -> str:
+    """Why the chain of levels leaves no room for a sacrum, in words; empty when it does.
+
+    Args:
+      study: upright.
+      sure: whether the detectors left no doubt of any level.
+    """
+    if spine is None:
+        return ""
+    point = spine.point_mm[Level.L5_S1]
+    room_mm = [
+        (item.shape[0] - 0.5 - float(item.plane.to_pixel(point)[1])) * item.plane.spacing_mm[0]
+        for view in (View.SAGITTAL_T2, View.SAGITTAL_T1)
+        for series in study.of_view(view)
+        for item in series.slices[len(series.slices) // 2 :][:1]
+    ]
+    if not room_mm or max(room_mm) >= (_DISC_MM if sure else _SACRUM_MM):
+        return ""
+    where = f"{max(room_mm):.0f} mm above" if max(room_mm) > 0 else "below"
+    return f"no sacrum is in view: what looks most like L5/S1 lies {where} the lower edge of the sagittal pictures"
+
+
+def enlarged(study: Study, factor: float) -> Study:
+    """The middle slices of the sagittal T2 series, as if the patient were larger by a factor.
+
+    T1 slices are of no use here: foramina of any size look alike, and 4 of 150 real lumbar T1 series seemed too small.
+    """
+    series = study.of_view(View.SAGITTAL_T2)
+    return replace(study, series=tuple(replace(s, slices=_enlarged(_middle(s), factor)) for s in series))
+
+
+def _middle(series: Series) -> tuple[Slice, ...]:
+    first = max((len(series.slices) - _SLICES) // 2, 0)
+    return series.slices[first : first + _SLICES]
+
+
+def _enlarged(slices: Sequence[Slice], factor: float) -> tuple[Slice, ...]:
+    def plane(p: Plane) -> Plane:
+        return Plane.from_arrays(
+            origin_mm=np.asarray(p.origin_mm) * factor, row_dir=p.row_dir, col_dir=p.col_dir,
+            spacing_mm=np.asarray(p.spacing_mm) * factor,
+        )  # fmt: skip
+
+    return tuple(replace(item, plane=plane(item.plane)) for item in slices)
