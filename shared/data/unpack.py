@@ -101,17 +101,18 @@ def _unpacked(path: Path, named: Path, size: int) -> Input:
     try:
         unpack = _unpack_zip if zipfile.is_zipfile(path) else _unpack_tar
         unpack(path, folder, budget)
-    except InputError:
-        _FOLDERS.pop().cleanup()
-        raise
+        if not budget.files:
+            raise InputError(f"{named}: holds no file; {_EXPECTED}")
     except Exception as error:  # foreign archives raise anything
-        _FOLDERS.pop().cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, InputError):
+            raise
+        if isinstance(error, OSError) and error.errno:  # a full disk, a name that is too long
+            raise InputError(f"{named}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})") from error
         reason = str(error).splitlines()[0][:160] if str(error) else "no message"
         raise InputError(
             f"{named}: is no complete zip or tar archive ({type(error).__name__}: {reason}); {_EXPECTED}"
         ) from error
-    if not budget.files:
-        raise InputError(f"{named}: holds no file; {_EXPECTED}")
     top = _top(folder)
     return Input(folder=top, origin=path / top.relative_to(folder))
 
