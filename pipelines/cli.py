@@ -123,19 +123,31 @@ def _synth(a: argparse.Namespace) -> int:
 def _add_series(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "series", "list which series would be used for which view, which not, and why",
-        "Reads headers only and loads no model. `lumbar predict` uses exactly the series that are listed as used.",
+        "Reads headers only and loads no model. `lumbar predict` uses exactly the series that are listed as used. Of "
+        "several series of a view the best is used, and a further one only where it shows more; the reasons are told.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES)
+    _add_choice(p)
+    args.add_part(p, "both")
     p.add_argument("--json", action="store_true", help="write JSON, for programs")
     p.set_defaults(func=_series)
 
 
 def _series(a: argparse.Namespace) -> int:
-    from pipelines.series import series_table
+    from pipelines.series import SeriesRequest, series_table
+    from shared.dicom.choice import parse_choices
 
-    text, values = series_table(a.data)
-    sys.stdout.write((json.dumps(values, indent=2) if a.json else text) + "\n")
+    request = SeriesRequest(data=a.data, part=a.part, chosen=parse_choices(a.series))
+    sys.stdout.write(series_table(request, as_json=a.json) + "\n")
     return 0
+
+
+def _add_choice(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--series", action="append", default=[], metavar="VIEW=UID",
+        help="use this series for VIEW (sagittal_t1, sagittal_t2 or axial_t2) in the study that holds it, whatever "
+        "speaks against it; for a folder of DICOM files; may be repeated",
+    )  # fmt: skip
 
 
 def _add_show(commands: args.Commands) -> None:
@@ -280,6 +292,11 @@ def _add_predict(commands: args.Commands) -> None:
     args.add_path(p, "--localizer", "RUN", args.LOCALIZER, required=True)
     args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
     args.add_part(p, "test if there is one, otherwise train")
+    _add_choice(p)
+    p.add_argument(
+        "--dry-run", action="store_true", help="only list the series that would be used, as `lumbar series` does; "
+        "load no model and write nothing",
+    )  # fmt: skip
     p.add_argument("--tta", action="store_true", help=args.TTA)
     p.add_argument(
         "--strict", action="store_true", help="exit with code 1, after all files are written, if any row comes from "
@@ -291,11 +308,21 @@ def _add_predict(commands: args.Commands) -> None:
 
 
 def _predict(a: argparse.Namespace) -> int:
+    from shared.dicom.choice import parse_choices
+
+    chosen = parse_choices(a.series)
+    if a.dry_run:
+        from pipelines.series import SeriesRequest, series_table
+
+        listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
+        sys.stdout.write(series_table(listed) + "\n")
+        return 0
     from pipelines.predict import PredictRequest, predict, to_table
 
     request = PredictRequest(
-        data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta
-    )
+        data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta,
+        chosen=chosen,
+    )  # fmt: skip
     table = to_table(predict(request, a.out, overwrite=a.overwrite))
     if a.strict and table.prior_rows:
         raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipelines.report import prediction_report
 from shared.data.challenge import Part
 from shared.data.source import StudySource, open_source
 from shared.detections import write_detections, write_localizations
-from shared.labels import FINDINGS
+from shared.labels import FINDINGS, View
 from shared.out_of_fold import FoldModels, fold_by_study
 from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
 from shared.runtime.errors import InputError
@@ -37,6 +37,7 @@ class PredictRequest:
       part: of a challenge directory; without it the test part where there is one.
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
+      chosen: series id -> the view that the user wants it for, in a folder of DICOM files.
     """
 
     data: Path
@@ -45,6 +46,7 @@ class PredictRequest:
     part: Part | None = None
     device: str = "auto"
     tta: bool = False
+    chosen: Mapping[str, View] = field(default_factory=dict)
 
 
 def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> list[StudyResult]:
@@ -81,6 +83,7 @@ def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> l
         out_of_fold=fold_of is not None, localizer=sha256_of(request.localizer / "run.json"),
         classifier=sha256_of(request.classifier / "run.json"),
         **({} if source.files is None else {"files": asdict(source.files)}),
+        **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
     )  # fmt: skip
     _summarize(results, started)
     return results
@@ -93,7 +96,7 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
       InputError: when the runs do not fit each other: other data, other splits or no trained fold in common.
     """
     localizer, classifier = check_same_data(request.localizer, request.classifier)
-    source = open_source(request.data, request.part)
+    source = open_source(request.data, request.part, request.chosen)
     if source.fingerprint is None or source.fingerprint != localizer["data_fingerprint"]:
         return source, None
     splits = read_splits(request.localizer / "splits.json")

@@ -1,87 +1,123 @@
 """`lumbar series`: which series of each study would be used for which view, which not, and why. Loads no model."""
 
-from dataclasses import asdict
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.data.challenge import listed_parts
-from shared.data.source import open_parts
-from shared.data.store import is_store
-from shared.data.unpack import open_input
-from shared.dicom.discover import Discovery, FoundStudy, discover_studies
+from shared.data.challenge import Part
+from shared.data.source import StudySource, open_parts, open_source
+from shared.dicom.discover import FoundSeries, FoundStudy
+from shared.labels import View
 
 _VIEW_WIDTH, _SLICES_WIDTH = 16, 6
 
 
-def series_table(data: Path) -> tuple[str, dict[str, Any]]:
-    """The table as text and as JSON-ready values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRequest:
+    """What to list.
 
-    Args:
+    Attributes:
       data: DICOM files in any folder or archive, one DICOM file, a challenge directory, or a prepared store.
+      part: of a challenge directory; None for all there are.
+      chosen: series id -> the view that the user wants it for.
+      as_predicted: lists the part that `lumbar predict` takes where `part` is None.
+    """
+
+    data: Path
+    part: Part | None = None
+    chosen: Mapping[str, View] = field(default_factory=dict)
+    as_predicted: bool = False
+
+
+def series_table(request: SeriesRequest, *, as_json: bool = False) -> str:
+    """The table, as text or as JSON.
 
     Raises:
-      InputError: for a folder that is missing or holds no readable DICOM image.
+      InputError: for a folder that is missing or holds no readable DICOM image, or a chosen series that is not there.
     """
-    folder = open_input(data).folder
-    if listed_parts(folder) or is_store(folder):
-        return _listed(data)
-    found = discover_studies(folder)
-    return _as_text(found), _to_json(found)
+    if request.as_predicted:
+        sources = [open_source(request.data, request.part, request.chosen)]
+    else:
+        sources = open_parts(request.data, request.part, request.chosen)
+    if as_json:
+        return json.dumps(_to_json(sources), indent=2)
+    return "\n".join(line for source in sources for line in _lines(source))
 
 
-def _listed(data: Path) -> tuple[str, dict[str, Any]]:
-    """Series whose views the challenge's tables, or a store, already say."""
-    lines, studies = [], []
-    for source in open_parts(data):
-        for study_id in source.study_ids:
-            loaded = source.load(study_id)
-            lines.append(f"study {study_id}")
-            lines += [_line(s.view.value, len(s.slices), s.series_id, "") for s in loaded.study.series]
-            lines += [f"  {problem}" for problem in loaded.problems]
-            series = [
-                {"series_id": s.series_id, "view": s.view.slug, "slices": len(s.slices), "used": True}
-                for s in loaded.study.series
-            ]
-            studies.append({"study_id": study_id, "series": series, "problems": list(loaded.problems)})
-    return "\n".join(lines), {"studies": studies}
+def _lines(source: StudySource) -> list[str]:
+    if source.found is not None:
+        lines = [line for found in source.found for line in _found_lines(found)]
+        return lines if source.files is None else [*lines, str(source.files)]
+    lines = []
+    for loaded in map(source.load, source.study_ids):  # the challenge's tables say the views
+        lines.append(f"study {loaded.study.study_id}")
+        lines += [_line(s.view.value, len(s.slices), s.series_id, "") for s in loaded.study.series]
+        lines += [f"  {problem}" for problem in loaded.problems]
+    return lines
 
 
-def _as_text(found: Discovery) -> str:
-    lines = [line for study in found.studies for line in _study_lines(study)]
-    return "\n".join([*lines, str(found.files)])
-
-
-def _study_lines(found: FoundStudy) -> list[str]:
+def _found_lines(found: FoundStudy) -> list[str]:
     lines = [f"study {found.study.study_id}", *(f"  {remark}" for remark in found.remarks)]
-    for series in sorted(found.series, key=lambda s: (not s.used, str(s.verdict.view), s.series_id)):
-        view = series.verdict.view.value if series.used and series.verdict.view else "not used"
-        lines.append(_line(view, series.slices, series.series_id, "; ".join(series.verdict.reasons)))
-        lines += [f"{'':{_VIEW_WIDTH + _SLICES_WIDTH + 3}} {remark}" for remark in series.remarks]
-    return [*lines, *(f"  unreadable: {error}" for error in found.unreadable)]
+    for series in sorted(found.series, key=_order):
+        view = series.verdict.view.value if series.used and series.verdict.view else series.state
+        lines.append(_line(view, series.slices, series.series_id, "; ".join(series.reasons)))
+        rank = _rank(series, found.series)
+        lines += [f"{'':{_VIEW_WIDTH + _SLICES_WIDTH + 3}} {remark}" for remark in (*rank, *series.remarks)]
+    return [*lines, *(f"  unreadable: {error}" for _, error in found.unread)]
+
+
+def _order(series: FoundSeries) -> tuple[bool, str, int, str]:
+    """Used series first, then by view and rank."""
+    return not series.used, str(series.verdict.view), series.choice.rank if series.choice else 0, series.series_id
+
+
+def _rank(series: FoundSeries, among: Sequence[FoundSeries]) -> tuple[str, ...]:
+    """The place among the candidates of the view, where there are several."""
+    view, choice = series.verdict.view, series.choice
+    several = sum(s.choice is not None and s.verdict.view is view for s in among) > 1
+    if view is None or choice is None or not several:
+        return ()
+    return (f"rank {choice.rank} for {view.value}, score {choice.score:.2f}",)
 
 
 def _line(view: str, slices: int, series_id: str, reasons: str) -> str:
     return f"  {view:{_VIEW_WIDTH}} {slices:>{_SLICES_WIDTH}} {series_id}" + (f": {reasons}" if reasons else "")
 
 
-def _to_json(found: Discovery) -> dict[str, Any]:
-    studies = [
+def _to_json(sources: Sequence[StudySource]) -> dict[str, Any]:
+    studies, files = [], None
+    for source in sources:
+        files = files or source.files
+        if source.found is not None:
+            studies += [_found_to_json(found) for found in source.found]
+        else:
+            studies += [_listed_to_json(source, study_id) for study_id in source.study_ids]
+    return {"studies": studies} | ({} if files is None else {"files": asdict(files)})
+
+
+def _found_to_json(found: FoundStudy) -> dict[str, Any]:
+    series = [
         {
-            "study_id": study.study.study_id,
-            "series": [
-                {
-                    "series_id": s.series_id,
-                    "view": s.verdict.view.slug if s.verdict.view else None,
-                    "slices": s.slices,
-                    "used": s.used,
-                    "score": s.verdict.score,
-                    "reasons": list(s.verdict.reasons),
-                    "remarks": list(s.remarks),
-                }
-                for s in study.series
-            ],
-            "problems": list(study.problems),
+            "series_id": s.series_id,
+            "view": s.verdict.view.slug if s.verdict.view else None,
+            "slices": s.slices,
+            "used": s.used,
+            "rank": s.choice.rank if s.choice else None,
+            "score": s.choice.score if s.choice else None,
+            "reasons": list(s.reasons),
+            "remarks": list(s.remarks),
         }
-        for study in found.studies
+        for s in found.series
     ]
-    return {"studies": studies, "files": asdict(found.files)}
+    return {"study_id": found.study.study_id, "series": series, "problems": list(found.problems)}
+
+
+def _listed_to_json(source: StudySource, study_id: str) -> dict[str, Any]:
+    loaded = source.load(study_id)
+    series = [
+        {"series_id": s.series_id, "view": s.view.slug, "slices": len(s.slices), "used": True}
+        for s in loaded.study.series
+    ]
+    return {"study_id": study_id, "series": series, "problems": list(loaded.problems)}

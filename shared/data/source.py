@@ -1,6 +1,6 @@
 """Where studies come from: a part of a challenge directory, or DICOM files in a folder, an archive or by themselves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,8 @@ from typing import Literal
 from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
 from shared.data.unpack import open_input
-from shared.dicom.discover import Discovery, FileCounts, FoundStudy, discover_studies, group_studies
+from shared.dicom.discover import NO_CHOICE, Discovery, FileCounts, FoundStudy, discover_studies, group_studies
+from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.study import LoadedStudy
 
@@ -23,6 +24,7 @@ class StudySource:
       row_ids: rows in the order of the sample submission, if there is one.
       challenge: the tables of a challenge part; None for a folder.
       files: what became of every file of a folder; None for a challenge part or a prepared store.
+      found: every series of a folder, used or not; None for a challenge part.
     """
 
     kind: Literal["challenge", "folder"]
@@ -32,15 +34,19 @@ class StudySource:
     row_ids: tuple[str, ...] | None = None
     challenge: Challenge | None = None
     files: FileCounts | None = None
+    found: tuple[FoundStudy, ...] | None = None
 
 
-def open_source(path: Path, part: Part | None = None) -> StudySource:
+def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> StudySource:
     """Opens one part of a challenge directory (by default the test part if there is one), or a folder of DICOM files.
 
     Takes a prepared store of either in its place, or whatever else `shared.data.unpack.open_input` takes.
 
+    Args:
+      chosen: series id -> the view that the user wants it for; only for a folder of DICOM files.
+
     Raises:
-      InputError: when the input is missing, of a broken layout, or holds no study.
+      InputError: when the input is missing, of a broken layout, or holds no study, or a chosen series is not there.
     """
     opened = open_input(path)
     folder = opened.folder
@@ -48,11 +54,13 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
     if not parts:
         store = Store.find(folder)
         if store is not None:
-            return _folder_source(group_studies(store.source, store.folder_readings()))
-        found = discover_studies(folder)
+            return _folder_source(group_studies(store.source, store.folder_readings(), chosen))
+        found = discover_studies(folder, chosen)
         if opened.lone and not any(study.study.series for study in found.studies):
             raise InputError(_lone_file(path, found))
         return replace(_folder_source(found.studies), files=found.files)
+    if chosen:
+        raise InputError(f"{path}: the tables of a challenge directory say the views; leave out --series, or edit them")
     data = Challenge.open(folder, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
@@ -62,7 +70,7 @@ def open_source(path: Path, part: Part | None = None) -> StudySource:
     )  # fmt: skip
 
 
-def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
+def open_parts(path: Path, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> list[StudySource]:
     """The existing parts of a challenge directory, training first; for anything else what `open_source` opens.
 
     Raises:
@@ -70,11 +78,11 @@ def open_parts(path: Path, part: Part | None = None) -> list[StudySource]:
     """
     parts = listed_parts(open_input(path).folder)
     if part is not None or len(parts) < 2:
-        return [open_source(path, part)]
+        return [open_source(path, part, chosen)]
     opened, errors = [], []
     for each in parts:
         try:
-            opened.append(open_source(path, each))
+            opened.append(open_source(path, each, chosen))
         except InputError as error:  # perhaps only one part was unpacked
             errors.append(error)
     if not opened:
@@ -93,4 +101,4 @@ def _lone_file(path: Path, found: Discovery) -> str:
 
 def _folder_source(studies_found: Sequence[FoundStudy]) -> StudySource:
     studies = {found.study.study_id: found.loaded for found in studies_found}
-    return StudySource(kind="folder", study_ids=tuple(studies), load=studies.__getitem__)
+    return StudySource(kind="folder", study_ids=tuple(studies), load=studies.__getitem__, found=tuple(studies_found))

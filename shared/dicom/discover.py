@@ -1,21 +1,25 @@
 """Any folder of DICOM files -> studies, with the view of each series and the reason for whatever is not used.
 
-Folder and file names do not matter. `scan` looks at the files, `grouping` puts headers together, `views` judges series.
+Folder and file names do not matter. `scan` looks at the files, `grouping` puts headers together, `views` judges series,
+and `choice` chooses among those of one view.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from shared.dicom.choice import Candidate, Choice, candidate, choose
 from shared.dicom.grouping.series import HeaderGroup, group_by_series
 from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_slice_headers
 from shared.dicom.scan import FolderScan, scan_folder
-from shared.dicom.views import DOUBTFUL, Verdict, judge, names_other_region
+from shared.dicom.views import Verdict, judge, names_other_region
 from shared.geometry import ORIENTATION_TOLERANCE
+from shared.labels import View
 from shared.runtime.errors import InputError
+from shared.runtime.progress import log
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Study, number_uniquely, order_slices
 
 
@@ -24,14 +28,30 @@ class FoundSeries:
     """A series of a plain folder: what it is, and what was put together, split or left out to get it.
 
     Attributes:
-      used: whether the study holds it.
+      choice: what became of it among the candidates of its view; None when it has no view.
     """
 
     series_id: str
     slices: int
     verdict: Verdict
-    used: bool
+    choice: Choice | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> bool:
+        """Whether the study holds it."""
+        return self.choice is not None and self.choice.used
+
+    @property
+    def state(self) -> str:
+        """Used, not used, or not needed because others of its view show the same."""
+        return "used" if self.used else "not used" if self.choice is None else "not needed"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is what it is, and why it is used or not."""
+        chosen = self.choice.reason if self.choice else ""
+        return (*self.verdict.reasons, chosen) if chosen else self.verdict.reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +74,7 @@ class FoundStudy:
     @property
     def unused(self) -> Mapping[str, str]:
         """Series id -> why it is not used."""
-        return {s.series_id: "; ".join(s.verdict.reasons) for s in self.series if not s.used}
+        return {s.series_id: "; ".join(s.reasons) for s in self.series if not s.used}
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -65,7 +85,7 @@ class FoundStudy:
             own = [*series.remarks, *([REPEATED_NUMBERS] if series.series_id in self.renumbered else ())]
             texts += [f"{name} series {series.series_id}: {remark}" for remark in own]
             if not series.used:
-                texts.append(f"{name} series {series.series_id} is not used: {self.unused[series.series_id]}")
+                texts.append(f"{name} series {series.series_id} is {series.state}: {self.unused[series.series_id]}")
         return (*texts, *map(str, self.unreadable))
 
     @property
@@ -110,19 +130,32 @@ class Discovery:
     files: FileCounts = field(default_factory=FileCounts)
 
 
-def discover_studies(folder: Path) -> Discovery:
+# Which series the user wants for which view.
+NO_CHOICE: Final[Mapping[str, View]] = {}
+_LISTED_SERIES: Final = 30
+# Headers of so many files take a second or more.
+_MANY_FILES: Final = 1000
+
+
+def discover_studies(folder: Path, chosen: Mapping[str, View] = NO_CHOICE) -> Discovery:
     """Finds every study below a folder.
 
+    Args:
+      chosen: series id -> the view that the user wants it for.
+
     Raises:
-      InputError: when the folder is missing or holds no readable DICOM image.
+      InputError: when the folder is missing or holds no readable DICOM image, or a chosen series is not there or lies
+        in another plane.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
     scan = scan_folder(folder)
+    if len(scan.dicom) >= _MANY_FILES:
+        log(f"reading the headers of {len(scan.dicom)} files")
     readings = [*read_slice_headers(scan.dicom), *scan.closed]
     if scan.archives and not readings:
         raise InputError(f"{folder}: holds no DICOM image, but {scan.archives} {_ARCHIVES}")
-    studies = group_studies(folder, readings)
+    studies = group_studies(folder, readings, chosen)
     return Discovery(studies=tuple(studies), files=_count(studies, readings, scan))
 
 
@@ -137,11 +170,13 @@ def _count(studies: Sequence[FoundStudy], readings: Sequence[HeaderReading], sca
     )  # fmt: skip
 
 
-def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[FoundStudy]:
+def group_studies(
+    folder: Path, readings: Sequence[HeaderReading], chosen: Mapping[str, View] = NO_CHOICE
+) -> list[FoundStudy]:
     """Groups the files below `folder` into studies.
 
     Raises:
-      InputError: when none of them could be read.
+      InputError: when none of them could be read, or as `discover_studies` does for a chosen series.
     """
     headers = [header for _, header in readings if isinstance(header, Header)]
     problems = [(path, header) for path, header in readings if isinstance(header, InputError)]
@@ -152,10 +187,32 @@ def group_studies(folder: Path, readings: Sequence[HeaderReading]) -> list[Found
         )
     studies = group_by_study(folder, headers)
     unread = _by_nearest_study({s: own for s, (own, _) in studies.items()}, problems)
+    groups = {study_id: group_by_series(folder, own) for study_id, (own, _) in studies.items()}
+    _check_choice(groups, chosen)
     return [
-        _found(study_id, group_by_series(folder, own), tuple(unread[study_id]), remarks)
-        for study_id, (own, remarks) in studies.items()
+        _found(groups[study_id], chosen, study_id=study_id, unread=tuple(unread[study_id]), remarks=remarks)
+        for study_id, (_, remarks) in studies.items()
     ]
+
+
+def _check_choice(groups: Mapping[str, Sequence[HeaderGroup]], chosen: Mapping[str, View]) -> None:
+    """Raises `InputError` for a chosen series that is not there, or that lies in another plane than its view."""
+    planes = ("sagittal", "coronal", "axial")
+    for series_id, view in chosen.items():
+        holding = [own for own in groups.values() if any(g.series_id == series_id for g in own)]
+        listed = [f"{g.series_id} ({planes[g.facts.axis]}, {len(g.headers)} slices)"
+                  for own in holding or groups.values() for g in own]  # fmt: skip
+        there = "; ".join(listed[:_LISTED_SERIES])
+        there += f"; and {len(listed) - _LISTED_SERIES} more" if len(listed) > _LISTED_SERIES else ""
+        if not holding:
+            raise InputError(f"--series {view.slug}={series_id}: no such series; there are: {there}")
+        needed = planes[0] if view.is_sagittal else planes[2]
+        for found in (planes[g.facts.axis] for own in holding for g in own if g.series_id == series_id):
+            if found != needed:
+                raise InputError(
+                    f"--series {view.slug}={series_id}: this series is {found}, but the view is {needed}; "
+                    f"its study has: {there}"
+                )
 
 
 def _by_nearest_study(
@@ -179,32 +236,44 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _found(
-    study_id: str, groups: Sequence[HeaderGroup], unread: tuple[tuple[Path, InputError], ...], remarks: tuple[str, ...]
-) -> FoundStudy:
-    verdicts = {group.series_id: judge(group.facts) for group in groups}
-    used = {group.series_id for group in groups if _is_worth_using(group.series_id, verdicts)}
-    series: list[Series] = []
+    groups: Sequence[HeaderGroup], chosen: Mapping[str, View], *, study_id: str,
+    unread: tuple[tuple[Path, InputError], ...], remarks: tuple[str, ...],
+) -> FoundStudy:  # fmt: skip
+    verdicts = {group.series_id: _verdict(group, chosen) for group in groups}
+    series: dict[str, Series] = {}
+    candidates: list[Candidate] = []
     renumbered: set[str] = set()
-    for group in (g for g in groups if g.series_id in used):
-        view = verdicts[group.series_id].view
-        if view is not None:
-            ordered = order_slices((h.to_slice() for h in group.headers), view)
+    for group in groups:
+        verdict = verdicts[group.series_id]
+        if verdict.view is not None:
+            ordered = order_slices((h.to_slice() for h in group.headers), verdict.view)
             numbered = number_uniquely(ordered)
             if numbered is not ordered:
                 renumbered.add(group.series_id)
-            series.append(Series(series_id=group.series_id, view=view, slices=numbered))
+            series[group.series_id] = Series(series_id=group.series_id, view=verdict.view, slices=numbered)
+            candidates.append(candidate(series[group.series_id], verdict, group.headers))
+    choices = choose(candidates, chosen)
     found = tuple(
         FoundSeries(
-            series_id=g.series_id, slices=len(g.headers), verdict=verdicts[g.series_id], used=g.series_id in used,
-            remarks=(*g.remarks, *_mended_directions(g)),
+            series_id=g.series_id, slices=len(g.headers), verdict=verdicts[g.series_id],
+            choice=choices.get(g.series_id), remarks=(*g.remarks, *_mended_directions(g)),
         )
         for g in groups
     )  # fmt: skip
+    used = {s.series_id for s in found if s.used}
     study = Study(
-        study_id=study_id, series=tuple(series),
+        study_id=study_id, series=tuple(s for s in series.values() if s.series_id in used),
         other_region=any(names_other_region(g.facts) for g in groups if g.series_id in used),
     )  # fmt: skip
-    return FoundStudy(study=study, series=found, renumbered=frozenset(renumbered), unread=unread, remarks=remarks)
+    return FoundStudy(
+        study=study, series=found, renumbered=frozenset(renumbered & used), unread=unread, remarks=remarks
+    )
+
+
+def _verdict(group: HeaderGroup, chosen: Mapping[str, View]) -> Verdict:
+    verdict = judge(group.facts)
+    view = chosen.get(group.series_id)
+    return verdict if view is None else replace(verdict, view=view, doubt=0.0)
 
 
 def _mended_directions(group: HeaderGroup) -> tuple[str, ...]:
@@ -215,11 +284,3 @@ def _mended_directions(group: HeaderGroup) -> tuple[str, ...]:
         f"ImageOrientationPatient of {len(errors)} slices is up to {max(errors):.4f} off orthonormal and was made so "
         f"(exact: {ORIENTATION_TOLERANCE}, accepted: {DIRECTION_TOLERANCE})",
     )
-
-
-def _is_worth_using(series_id: str, verdicts: Mapping[str, Verdict]) -> bool:
-    """Whether a series has a view, and is no doubtful candidate beside one without doubt."""
-    own = verdicts[series_id]
-    if own.view is None:
-        return False
-    return own.doubt < DOUBTFUL or not any(v.view is own.view and v.doubt < DOUBTFUL for v in verdicts.values())

@@ -36,3 +36,38 @@ def test_a_challenge_directory_is_listed_by_its_tables(tiny_demo: Path, capsys: 
     text = capsys.readouterr().out
     assert text.count("study ") == 13
     assert text.count("Axial T2") >= 13
+
+
+def test_the_user_chooses_and_a_dry_run_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tmp_path / "data", "1.5", EchoTime=110, RepetitionTime=3000)
+    export(tmp_path / "data", "1.6", EchoTime=110, RepetitionTime=3000, PixelSpacing=[0.9, 0.9])
+    assert main(["series", str(tmp_path / "data")]) == 0
+    usual = capsys.readouterr().out
+    assert "Sagittal T2/STIR      6 1.5" in usual
+    assert "rank 2 for Sagittal T2/STIR, score " in usual
+    chosen = [str(tmp_path / "data"), "--series", "sagittal_t2=1.6"]
+    assert main(["series", *chosen]) == 0
+    table = capsys.readouterr().out
+    assert "Sagittal T2/STIR      6 1.6" in table
+    assert "not needed            6 1.5" in table
+    runs = ["--localizer", str(tmp_path / "none"), "--classifier", str(tmp_path / "none"), "--dry-run"]
+    assert main(["predict", *chosen, str(tmp_path / "out"), *runs]) == 0
+    assert capsys.readouterr().out == table
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_choice_for_a_challenge_directory_is_refused(tiny_demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["series", str(tiny_demo / "data"), "--series", "axial_t2=1.5"]) == 1
+    assert "the tables of a challenge directory say the views" in capsys.readouterr().err
+
+
+def test_a_store_of_a_folder_tells_the_same_as_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tmp_path / "data", "1.5", EchoTime=110, SliceThickness=3.6, SOPInstanceUID="1.8", AcquisitionTime="1010")
+    export(tmp_path / "data", "1.6", EchoTime=110, SliceThickness=3.6, SOPInstanceUID="1.8", AcquisitionTime="1012")
+    assert main(["series", str(tmp_path / "data")]) == 0
+    listed = capsys.readouterr().out
+    assert "a later repeat" in listed
+    assert main(["prepare", str(tmp_path / "data"), str(tmp_path / "store")]) == 0
+    capsys.readouterr()
+    assert main(["series", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().out.splitlines() == listed.splitlines()[:-1]  # a store does not count files

@@ -149,7 +149,7 @@ def stacks(*changes: dict[str, Any]) -> list[dict[str, Any]]:
         (stacks({}, {"ImageType": ["DERIVED", "PRIMARY", "DIXON", "FAT"]}), [View.SAGITTAL_T2]),
         (stacks({}, {"ImageOrientationPatient": AXIAL}), [View.SAGITTAL_T2, View.AXIAL_T2]),
         (stacks({}, {"ImageOrientationPatient": CORONAL}), [View.SAGITTAL_T2]),
-        (stacks({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}), [View.SAGITTAL_T2] * 2),
+        (stacks({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}), [View.SAGITTAL_T2]),  # the best of the two
         (stacks({"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}), []),
     ],
     ids=["echoes", "phase", "Dixon", "stacks", "coronal stack", "dynamics", "diffusion"],

@@ -60,7 +60,7 @@ def test_one_patient_with_two_frames_of_reference_is_one_study(tmp_path: Path) -
     for n in (1, 2):
         export(tmp_path / str(n), SeriesInstanceUID=f"1.5.{n}", PatientID="P1", FrameOfReferenceUID=f"1.9.{n}")
     (found,) = discover_studies(tmp_path).studies
-    assert len(found.study.series) == 2
+    assert len(found.series) == 2
 
 
 def test_a_stray_slice_is_left_out_and_named(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ class HeaderGroup:
 def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
     """The series of one study."""
     by_uid: dict[str, list[Header]] = defaultdict(list)
-    for header in sorted(headers, key=lambda h: (h.instance_number, h.plane.origin_mm, h.sop_uid or "", h.path)):
+    for header in sorted(
+        headers, key=lambda h: (h.instance_number, h.plane.origin_mm, h.sop_uid or "", h.path, h.frame)
+    ):
         by_uid[header.series_uid or folder_name(root, header.path.parent)].append(header)
     parts = [
         part
