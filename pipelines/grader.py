@@ -18,7 +18,7 @@ from shared.figures.page import figure_of
 from shared.figures.result_sheet import graded_sheet
 from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Finding, Severity, findings_of
-from shared.mirror.correct import as_shown
+from shared.mirror.correct import as_shown, with_turned
 from shared.numbering import Numbering
 from shared.probabilities import PriorReason, PriorReasons, ProbabilitySource, floored, is_from_model, shrunk
 from shared.runtime.errors import InputError
@@ -103,13 +103,14 @@ class StudyResult:
     def picture(self, grades: NDArray[np.int8] | None = None) -> NDArray[np.uint8]:
         """The graded slices with every finding marked, as RGB [height, width, 3].
 
-        A slice that cannot be decoded becomes a tile that says so.
+        Slices are upright; axial series that are mirrored against their headers are drawn as the patient is. A slice
+        that cannot be decoded becomes a tile that says so.
 
         Args:
           grades: [25] true severity of each finding, -1 where unknown; written in brackets behind the predicted one.
         """
         marks = Marks(localizations=tuple(self.localizations.values()), values=self.values, grades=grades)
-        return draw_sheet(graded_sheet(self.study, marks), slice_pixels)[0]
+        return draw_sheet(graded_sheet(with_turned(self.study, self.turned), marks), slice_pixels)[0]
 
     def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
         """The same picture as a matplotlib figure, to show in a notebook or save."""

@@ -1,9 +1,11 @@
 """Turns stored pictures upright, whatever the order of their rows and columns.
 
 An upright sagittal slice has anterior on the left and the head at the top. An upright axial slice has the patient's
-right on the left and anterior at the top. The detectors see every picture turned this way, so a study
-that was exported upside down, transposed or mirrored, with headers that say so, looks like any other to them. Figures
-show pictures as they are stored.
+right on the left and anterior at the top. Detectors and figures show every picture turned this way, so a study that
+was exported upside down, transposed or mirrored, with headers that say so, looks like any other.
+
+Files keep the stored pixels: coordinates in CSV and JSON files, and the PNG tree of `lumbar prepare`, because the
+annotated coordinates of the challenge refer to them.
 """
 
 from dataclasses import dataclass
@@ -32,6 +34,12 @@ class Orientation:
         transposed = abs(row @ x_wish) + abs(column @ y_wish) < abs(column @ x_wish) + abs(row @ y_wish)
         x_dir, y_dir = (column, row) if transposed else (row, column)
         return cls(transposed=bool(transposed), flipped_x=bool(x_dir @ x_wish < 0), flipped_y=bool(y_dir @ y_wish < 0))
+
+    @property
+    def matrix(self) -> FloatArray:
+        """What the turn makes of a step (x, y) in the stored picture, [2, 2]."""
+        axes = np.eye(2)[::-1] if self.transposed else np.eye(2)
+        return self._signs()[:, None] * axes
 
     def turn(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The upright picture, contiguous in memory.
@@ -71,9 +79,11 @@ class Orientation:
 
     def _flipped(self, points: FloatArray, shape: tuple[int, int]) -> FloatArray:
         rows, columns = shape
-        sign = np.array([-1.0 if self.flipped_x else 1.0, -1.0 if self.flipped_y else 1.0])
         start = np.array([columns - 1.0 if self.flipped_x else 0.0, rows - 1.0 if self.flipped_y else 0.0])
-        return start + sign * points
+        return start + self._signs() * points
+
+    def _signs(self) -> FloatArray:
+        return np.array([-1.0 if self.flipped_x else 1.0, -1.0 if self.flipped_y else 1.0])
 
 
 AS_STORED: Final = Orientation()

@@ -244,7 +244,7 @@ def _points(report: Report, points: Json) -> None:
     report.heading("Points")
     report.figure(
         figures.points_figure(points),
-        "Points in shares of the image's width and height, y downwards. Crosses: the challenge's medians.",
+        "Points in shares of the upright image's width and height, y downwards. Crosses: the challenge's medians.",
     )
     report.figure(figures.density_figure(points), "The same points as density.")
     rows = []

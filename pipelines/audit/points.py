@@ -39,8 +39,11 @@ class PlacedPoint:
 
     @property
     def relative(self) -> tuple[float, float]:
-        """x and y as shares of the image's width and height."""
-        return self.point.x_px / self.item.shape[1], self.point.y_px / self.item.shape[0]
+        """x and y as shares of the upright image's width and height."""
+        upright = self.item.upright()
+        point_px = (self.point.x_px, self.point.y_px)
+        x, y = (float(v) for v in upright.orientation.to_upright(point_px, upright.stored_shape))
+        return x / upright.shape[1], y / upright.shape[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

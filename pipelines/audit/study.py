@@ -15,6 +15,7 @@ from pipelines.audit.points import PlacedPoint, check_points, check_points_witho
 from pipelines.audit.stacks import check_anatomy, check_stacks, instance_order, levels_by_series
 from pipelines.audit.tables import check_views
 from shared.data.challenge import Point
+from shared.figures.tiles import field_mm
 from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Study
@@ -50,7 +51,7 @@ class SeriesFacts:
     """One series in numbers.
 
     Attributes:
-      field_mm: height and width of the middle slice.
+      field_mm: height and width of the middle slice, once it is upright.
       gap_mm: median distance between neighbouring slices; None without neighbours.
       agreement: of instance numbers with positions, see `stacks.Order`.
       encodings: transfer syntax, photometric interpretation, bits stored and signedness of each file.
@@ -188,8 +189,7 @@ def _facts(job: Job, item: SeriesRead) -> SeriesFacts:
     series = item.series
     middle = series.slices[len(series.slices) // 2]
     encodings = [f.encoding for f in item.files]
-    rows, columns = middle.shape
-    dy, dx = middle.plane.spacing_mm
+    width_mm, height_mm = field_mm(middle)
     return SeriesFacts(
         part=job.part,
         study_id=job.study_id,
@@ -199,7 +199,7 @@ def _facts(job: Job, item: SeriesRead) -> SeriesFacts:
         readable=len(item.files),
         shape=middle.shape,
         spacing_mm=middle.plane.spacing_mm,
-        field_mm=(rows * dy, columns * dx),
+        field_mm=(height_mm, width_mm),
         gap_mm=series.gap_mm,
         stacks=len(series.stacks),
         agreement=instance_order(series).agreement if item.numbered else 0.0,

@@ -4,7 +4,8 @@
     STORE/png/<study>/prepared.json       written with the folder: a study's folder is complete or absent
 
 `<position>` counts the slices of a series from 000 in anatomical order (right to left, head to foot), so sorted names
-are in order; `<instance>` is the number that the challenge's coordinates use.
+are in order; `<instance>` is the number that the challenge's coordinates use. Pixels stay as they are stored, never
+turned upright, because those coordinates refer to them.
 """
 
 import hashlib

@@ -47,7 +47,7 @@ class Page:
         from matplotlib.patheffects import withStroke
 
         style = {"color": INK, "va": "center", "ha": "left", "clip_on": True, **style}
-        rim = withStroke(linewidth=2.2, foreground="black")
+        rim = withStroke(linewidth=2.8, foreground="black")
         self._axes.text(x, y, text, fontsize=size, path_effects=[rim], parse_math=False, **style)
 
     def line(self, x: list[float], y: list[float], **style: Any) -> None:

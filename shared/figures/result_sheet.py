@@ -60,7 +60,7 @@ def _graded_section(
             absent.append(name)
             continue
         series, item = place
-        here = tuple(_projected(x, series, item) for x in found)
+        here = tuple(_projected(study, x, series, item) for x in found)
         center = np.mean([(x.x_px, x.y_px) for x in here], axis=0)
         shown = replace(marks, points=(), localizations=here, detections=())
         tiles.append(_tile(series, item, shown, _window(center, width, field_mm), name))
@@ -80,8 +80,11 @@ def _slice_of(study: Study, place: Localization) -> tuple[Series, Slice] | None:
     return None if series is None or item is None else (series, item)
 
 
-def _projected(found: Localization, series: Series, item: Slice) -> Localization:
-    x, y = item.plane.to_pixel(found.point_mm)
+def _projected(study: Study, found: Localization, series: Series, item: Slice) -> Localization:
+    """The localization carried over to another slice, with the planes of the study that is drawn."""
+    place = _slice_of(study, found)
+    at_mm = found.point_mm if place is None else place[1].plane.to_patient((found.x_px, found.y_px))
+    x, y = item.plane.to_pixel(at_mm)
     return replace(
         found, series_id=series.series_id, instance_number=item.instance_number, x_px=float(x), y_px=float(y)
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shared.figures.marks import BoxMark, LegendEntry, PointMark
 from shared.figures.page import SOFT, Page
 from shared.figures.tiles import Window
+from shared.geometry import dominant_axis
 from shared.runtime.errors import InputError
 from shared.study import Slice
 
@@ -219,10 +220,15 @@ def _label_heights(tile: Tile, line_px: float) -> list[float]:
 
 def _box(page: Page, tile: Tile, box: BoxMark, corner: Sequence[int], size: float) -> None:
     corners = np.array(box.box_xyxy_px).reshape(2, 2)
-    (x0, y0), (x1, y1) = tile.window.to_tile(tile.item.plane, corners) + np.asarray(corner)
+    turned = tile.window.to_tile(tile.item.plane, corners) + np.asarray(corner)
+    (x0, y0), (x1, y1) = turned.min(axis=0), turned.max(axis=0)
     (left, top), (width, height) = corner, tile.window.size_px
     x0, x1 = np.clip([x0, x1], left, left + width - 1)
     y0, y1 = np.clip([y0, y1], top, top + height - 1)
     page.line([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=box.color, lw=1.1, ls=(0, (4, 2)))
+    if dominant_axis(tile.item.plane) == 0 and x0 - left > 10 * size:
+        # Boxes of a sagittal slice stand one above another, with the labels of points to their right.
+        page.write(x0 - 4, y0 + 3, box.label, size - 1.5, color=box.color, ha="right")
+        return
     label_y = y0 - 7 if y0 - 14 > top + 16 else y0 + 8  # clear of what stands along the tile's top
     page.write(x0 + 3, label_y, box.label, size - 1.5, color=box.color)

@@ -1,9 +1,9 @@
 """One tile of a sheet: a part of a slice at a given scale, and what geometry says about its place.
 
-Tiles show slices as they are stored; letters derived from the slice's plane say how it is oriented.
+Tiles show slices upright (`shared.orientation`), in the proportions of the patient. `Window` turns pixels and marks
+alike, so all that draws a slice gives points and boxes in pixels of the file.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.geometry import LEFT, Plane
+from shared.geometry import LEFT, FloatArray, Plane
 from shared.labels import View
+from shared.orientation import Orientation
 from shared.study import Slice
 
 # Letters of DICOM's patient orientation along +x, +y, +z of LPS, and against them.
@@ -38,7 +39,7 @@ class Window:
     def to_tile(self, plane: Plane, points_px: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pixel points (x, y) of the slice to pixels of the tile, (n, 2) -> (n, 2) or (2,) -> (2,)."""
         middle = (np.asarray(self.size_px) - 1) / 2
-        return (np.asarray(points_px) - np.asarray(self.center_px)) * self._zoom(plane) + middle
+        return (np.asarray(points_px) - np.asarray(self.center_px)) @ self._matrix(plane).T + middle
 
     def render(self, pixels: NDArray[np.uint8], plane: Plane) -> NDArray[np.uint8]:
         """Grey values of the tile, [rows, columns] -> [height, width]; black outside the slice."""
@@ -48,10 +49,13 @@ class Window:
         if sigma.max() > 0.1:
             x, y = (max(float(s), 1e-3) for s in sigma)
             pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigmaX=x, sigmaY=y), dtype=np.uint8)
-        shift = (np.asarray(self.size_px) - 1) / 2 - np.asarray(self.center_px) * zoom
-        matrix = np.array([[zoom[0], 0, shift[0]], [0, zoom[1], shift[1]]])
+        matrix = np.column_stack([self._matrix(plane), self.to_tile(plane, np.zeros(2))])
         method = cv2.INTER_LINEAR if zoom.min() < 1 else cv2.INTER_CUBIC
         return np.asarray(cv2.warpAffine(pixels, matrix, self.size_px, flags=method), dtype=np.uint8)
+
+    def _matrix(self, plane: Plane) -> NDArray[np.float64]:
+        """Pixels of the sheet for a step (x, y) in the slice, [2, 2]."""
+        return Orientation.upright(plane).matrix * self._zoom(plane)
 
     def _zoom(self, plane: Plane) -> NDArray[np.float64]:
         """Pixels of the sheet per pixel of the slice, along x and y, [2]."""
@@ -60,9 +64,10 @@ class Window:
 
 
 def field_mm(item: Slice) -> tuple[float, float]:
-    """Width and height of a slice in mm."""
+    """Width and height of a slice in mm, once it is upright."""
     dy, dx = item.plane.spacing_mm
-    return item.shape[1] * dx, item.shape[0] * dy
+    width, height = item.shape[1] * dx, item.shape[0] * dy
+    return (height, width) if Orientation.upright(item.plane).transposed else (width, height)
 
 
 def middle_px(item: Slice) -> tuple[float, float]:
@@ -70,15 +75,16 @@ def middle_px(item: Slice) -> tuple[float, float]:
     return (item.shape[1] - 1) / 2, (item.shape[0] - 1) / 2
 
 
-def toward(direction: Sequence[float]) -> str:
+def toward(direction: FloatArray) -> str:
     """The letter of the patient direction (LPS) nearest to a vector: L, R, P, A, H or F."""
     axis = int(np.argmax(np.abs(direction)))
     return _TOWARDS[axis] if direction[axis] > 0 else _AGAINST[axis]
 
 
 def image_left(plane: Plane) -> str:
-    """The patient direction that the picture's left edge faces: R on an axial slice in the usual display."""
-    return toward([-v for v in plane.row_dir])
+    """The patient direction that the upright picture's left edge faces: R on an axial slice, A on a sagittal one."""
+    along_x = Orientation.upright(plane).matrix[0]
+    return toward(-along_x @ np.array([plane.row_dir, plane.col_dir]))
 
 
 def position_mm(item: Slice, view: View) -> float:

@@ -13,12 +13,15 @@ from pipelines.audit import AuditOptions, audit, inspect, run, summary
 from pipelines.audit import pixels as audit_pixels
 from pipelines.audit.issues import Category, Code
 from pipelines.audit.pixels import Pixels
+from pipelines.audit.points import place_points
 from pipelines.cli import main
+from shared.data.challenge import Point
+from shared.geometry import Plane
 from shared.labels import FINDINGS, View
 from shared.mirror.correct import fit_study
 from shared.mirror.fit import Fit, Pictures
 from shared.runtime.errors import InputError
-from shared.study import Series, Study
+from shared.study import Series, Slice, Study
 from tests.dicom_files import write_dicom
 from tests.pipelines.audit_case import STUDY, TAGS, edit_points, edit_tags, folder_of, write_case
 from tests.pipelines.audit_faults import (
@@ -245,3 +248,13 @@ def test_sagittal_directions_are_counted(case: Path) -> None:
     order = inspect(case, AuditOptions()).facts["order"]
     assert order["sagittal_t1"] == {"along": 0, "against": 1, "neither": 0}
     assert order["sagittal_t2"] == {"along": 1, "against": 0, "neither": 0}
+
+
+def test_points_are_shares_of_the_upright_image() -> None:
+    """A sagittal slice that is stored upside down and back to front."""
+    plane = Plane(origin_mm=(0, 0, 0), row_dir=(0, -1, 0), col_dir=(0, 0, 1), spacing_mm=(1, 2))
+    item = Slice(path=Path("1.dcm"), instance_number=1, plane=plane, shape=(40, 30))
+    series = Series(series_id="9", view=View.SAGITTAL_T2, slices=(item,))
+    point = Point(study_id="1", series_id="9", instance_number=1, finding=FINDINGS[0], x_px=26.0, y_px=19.0)
+    (placed,) = place_points(Study(study_id="1", series=(series,)), [point]).placed
+    assert placed.relative == (3 / 30, 20 / 40)
