@@ -135,12 +135,8 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: i
         t for t in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not tag_value(dataset, t)
     ]
     if missing:
-        frames = tag_value(dataset, "NumberOfFrames")
-        if frames not in (None, 1):
-            raise NoPlaneError(
-                f"{name}: {str(frames)[:12]} frames without functional groups that say where they lie; expected an "
-                "Enhanced MR object, or one frame per file"
-            )
+        if tag_value(dataset, "NumberOfFrames") not in (None, 1):
+            bounded_shape(name, dataset)  # says that there are several frames, whose places lie elsewhere
         kind = NoPlaneError if _may_be_image(dataset) else NoImageError
         raise kind(f"{name}: tag {missing[0]} is missing; without it the slice has no place in the patient")
     row_dir, col_dir, direction_error = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))

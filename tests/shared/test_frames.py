@@ -189,10 +189,7 @@ def test_a_bad_frame_is_a_problem_of_its_own(tmp_path: Path) -> None:
         ({"NumberOfFrames": 4}, "describes 6 frames, NumberOfFrames says 4"),
         ({"NumberOfFrames": 100_000}, "100000 frames"),
         ({"Rows": 60000, "Columns": 60000}, "60000 x 60000"),
-        (
-            {"PerFrameFunctionalGroupsSequence": None, "SharedFunctionalGroupsSequence": None},
-            "6 frames without functional groups",
-        ),
+        ({"PerFrameFunctionalGroupsSequence": None, "SharedFunctionalGroupsSequence": None}, "6 frames; expected one"),
     ],
 )
 def test_objects_out_of_bounds_are_refused_whole(tmp_path: Path, tags: dict[str, Any], message: str) -> None:
