@@ -7,7 +7,7 @@ come from is told in docs/vocabulary.md.
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -154,7 +154,9 @@ def _kinds(rng: np.random.Generator, vendor: Vendor, *, named: bool) -> list[Kin
             views = [variant if v.plane == variant.plane and v.view is variant.view else v for v in views]
     usable = [d for d in DECOYS if named or (not d.told and (d.image in known or "EP" in d.sequence))]
     chosen = rng.choice(len(usable), size=rng.integers(2, 6), replace=False)
-    kinds = [*views, *(usable[i] for i in chosen), *([DUAL_ECHO] if rng.random() < 0.15 else [])]
+    if rng.random() < 0.15:
+        views = [replace(v, either=v.view is View.SAGITTAL_T2) for v in views] + [DUAL_ECHO]
+    kinds = [*views, *(usable[i] for i in chosen)]
     return [kinds[i] for i in rng.permutation(len(kinds))]
 
 

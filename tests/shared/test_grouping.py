@@ -234,10 +234,13 @@ def test_series_joined_under_one_uid_are_told_apart_by_acquisition_and_plane(tmp
     assert got == {"t1": (View.SAGITTAL_T1, 6), "t2": (View.SAGITTAL_T2, 6), "axial": (View.AXIAL_T2, 6)}
 
 
-def test_three_planes_of_one_acquisition_are_a_localizer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_uids", [False, True])
+def test_three_planes_of_one_acquisition_are_a_localizer(tmp_path: Path, own_uids: bool) -> None:
     for axis, facing in enumerate((SAGITTAL, CORONAL, AXIAL)):
-        export(tmp_path / str(axis), axis=axis, SeriesInstanceUID="1.5", ImageOrientationPatient=facing, EchoTime=90,
-               RepetitionTime=1200, SOPInstanceUID_of=lambda i, axis=axis: f"1.5.{axis}.{i}")  # fmt: skip
+        export(
+            tmp_path / str(axis), axis=axis, SeriesInstanceUID=f"1.5.{axis}" if own_uids else "1.5", EchoTime=90,
+            RepetitionTime=1200, ImageOrientationPatient=facing, SOPInstanceUID_of=lambda i, axis=axis: f"1.{axis}.{i}",
+        )  # fmt: skip
     (found,) = discover_studies(tmp_path).studies
     assert not found.study.series
     assert "several planes" in "".join(found.problems)

@@ -30,8 +30,13 @@ _GRID_ORIGIN_MM: Final = 0.0371
 
 def tie(header: Header) -> Hashable:
     """What the slices of one series have in common, whatever their UIDs."""
+    return acquired(header), dominant_axis(header.plane)
+
+
+def acquired(header: Header) -> Hashable:
+    """What the slices of one acquisition have in common in all planes."""
     return (
-        header.frame_of_reference, header.description, dominant_axis(header.plane), header.shape,
+        header.frame_of_reference, header.description, header.shape,
         tuple(round(v, 3) for v in header.plane.spacing_mm), header.acquisition,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.dicom.grouping.dealing import complement, folder_name, position_of, tie
+from shared.dicom.grouping.dealing import acquired, complement, folder_name, position_of, tie
 from shared.dicom.header import Header
 from shared.dicom.views import MIN_SLICES, SeriesFacts
 from shared.geometry import dominant_axis
@@ -69,7 +69,7 @@ def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
         for repeat in _split_repeats(acquisition)
         for part in _split_by_axis(repeat)
     ]
-    return sorted(map(_without_duplicates, parts), key=lambda g: g.series_id)
+    return sorted(map(_without_duplicates, _with_whole_localizers(parts)), key=lambda g: g.series_id)
 
 
 def _joined_series(by_uid: Mapping[str, list[Header]]) -> list[HeaderGroup]:
@@ -188,6 +188,21 @@ def _by_axis(headers: Iterable[Header]) -> list[list[Header]]:
         parts.append([h for h, is_near in zip(rest, near, strict=True) if is_near])
         rest = [h for h, is_near in zip(rest, near, strict=True) if not is_near]
     return parts
+
+
+def _with_whole_localizers(groups: Sequence[HeaderGroup]) -> list[HeaderGroup]:
+    """The series, three planes of one acquisition put together: a localizer whose planes have UIDs of their own."""
+    alike: dict[Hashable, list[HeaderGroup]] = defaultdict(list)
+    for group in groups:
+        alike[acquired(group.headers[0])].append(group)
+    whole = []
+    for same in alike.values():
+        if {group.facts.axis for group in same} < {0, 1, 2}:
+            whole += same
+        else:
+            headers = [header for group in same for header in group.headers]
+            whole.append(same[0].with_(headers, f"{len(same)} series show three planes of one acquisition"))
+    return whole
 
 
 def _faces(header: Header, axis: int) -> bool:
