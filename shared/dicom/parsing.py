@@ -6,6 +6,7 @@ MB before the first tag is seen), and never prints or iterates data sets.
 
 import io
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _META_BYTES: Final = 2**16
+# pydicom's warnings quote values, which may be of a patient. What matters of them becomes a message of ours.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
 T = TypeVar("T")
 

@@ -1,6 +1,9 @@
 """The table of series, before any model is loaded."""
 
 import json
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,20 @@ def test_what_is_used_and_what_not_is_told_with_reasons(tmp_path: Path, capsys: 
     assert {s["series_id"]: s["view"] for s in study["series"] if s["used"]} == {
         "1.5": "sagittal_t2", "1.6": "axial_t2",
     }  # fmt: skip
+
+
+def test_values_of_a_header_never_reach_the_console(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(6):
+            path = tmp_path / f"{i}"
+            write_dicom(path, StudyInstanceUID="DOE.JANE.1970", ImagePositionPatient=[4 * i, 0, 0])
+    # In a process of its own, because pytest shows warnings in its own way.
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "series", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "Sagittal T2/STIR" in done.stdout
+    assert "DOE" not in done.stdout + done.stderr
 
 
 def test_a_challenge_directory_is_listed_by_its_tables(tiny_demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
