@@ -220,6 +220,16 @@ def test_one_sop_uid_for_all_files_makes_no_copies(tmp_path: Path) -> None:
     assert found.problems == ()
 
 
+def test_parallel_blocks_dealt_to_several_series_are_one(tmp_path: Path) -> None:
+    places = [*(5.0 * i for i in range(5)), *(45.0 + 5 * i for i in range(5)), *(83.0 + 5 * i for i in range(5))]
+    export(
+        tmp_path, slices=15, SeriesInstanceUID_of=lambda i: f"1.5.{i % 3}", SeriesDescription="AX T2", SliceThickness=4,
+        ImageOrientationPatient=AXIAL, ImagePositionPatient_of=lambda i: [0, 0, places[i]],
+    )  # fmt: skip
+    (found,) = discover_studies(tmp_path).studies
+    assert [(s.view, len(s.slices)) for s in found.study.series] == [(View.AXIAL_T2, 15)]
+
+
 def test_series_joined_under_one_uid_are_told_apart_by_acquisition_and_plane(tmp_path: Path) -> None:
     kinds: dict[str, dict[str, Any]] = {
         "t1": {"EchoTime": 10, "RepetitionTime": 600}, "t2": {"EchoTime": 100, "RepetitionTime": 3500},

@@ -6,6 +6,7 @@ and no position occurs twice. A repeat of a series lies at the same positions, o
 
 import re
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -63,13 +64,22 @@ def complement(lots: Sequence[Sequence[Header]]) -> bool:
     thickness = min((h.thickness_mm for h in headers if h.thickness_mm), default=0.0)
     shared = 0
     for normal, members in stacks:
-        if len(set(lot_of[members])) > 1:
-            offsets = origins[members] @ normal
-            order = np.argsort(offsets)
-            if not _one_stack(offsets[order], lot_of[members][order], thickness):
-                return False
-            shared += 1
+        offsets = origins[members] @ normal
+        order = np.argsort(offsets)
+        for block in _blocks(offsets[order]):
+            lots_of_block = lot_of[members][order][block]
+            if len(set(lots_of_block)) > 1:
+                if not _one_stack(offsets[order][block], lots_of_block, thickness):
+                    return False
+                shared += 1
     return shared > 0
+
+
+def _blocks(offsets_mm: FloatArray) -> list[slice]:
+    """Runs of sorted positions between gaps too wide for missing slices: discs of equal tilt have parallel blocks."""
+    gaps = np.diff(offsets_mm)
+    wide = [n + 1 for n, gap in enumerate(gaps) if gap > (_MOST_STEPS + _UNEVEN) * np.median(gaps)]
+    return [slice(a, b) for a, b in pairwise([0, *wide, len(offsets_mm)])]
 
 
 def _stacks(normals: FloatArray) -> list[tuple[FloatArray, FloatArray]] | None:
