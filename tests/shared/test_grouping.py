@@ -166,7 +166,7 @@ def test_only_what_belongs_together_is_joined(tmp_path: Path, differs: str) -> N
     assert len(discover_studies(tmp_path).studies) == 2
 
 
-@pytest.mark.parametrize("offset_mm", [0.0, 1.3, 2.0])
+@pytest.mark.parametrize("offset_mm", [0.0, 0.8, 1.3, 2.0])
 def test_a_repeat_stays_apart(tmp_path: Path, offset_mm: float) -> None:
     for n in (0, 1):
         export(

@@ -21,6 +21,11 @@ _UNEVEN: Final = 0.15
 _MOST_STEPS: Final = 3
 # Slices that lie nearer than this many thicknesses leave no room for others between them.
 _TOUCHING: Final = 1.5
+# Slices of one stack lie at least so many thicknesses apart. Between parallel blocks lies a gap of more than so many
+# steps, and each block has at least so many slices.
+_LEAST_STEP: Final = 0.9
+_WIDE_STEP: Final = 1.5
+_LEAST_RUN: Final = 3
 # Slices whose normals differ by less than about 2 degrees (cosine) are parallel.
 _PARALLEL: Final = 0.9994
 _MOST_STACKS: Final = 64
@@ -66,7 +71,7 @@ def complement(lots: Sequence[Sequence[Header]]) -> bool:
     for normal, members in stacks:
         offsets = origins[members] @ normal
         order = np.argsort(offsets)
-        for block in _blocks(offsets[order]):
+        for block in _blocks(offsets[order], thickness):
             lots_of_block = lot_of[members][order][block]
             if len(set(lots_of_block)) > 1:
                 if not _one_stack(offsets[order][block], lots_of_block, thickness):
@@ -75,11 +80,19 @@ def complement(lots: Sequence[Sequence[Header]]) -> bool:
     return shared > 0
 
 
-def _blocks(offsets_mm: FloatArray) -> list[slice]:
-    """Runs of sorted positions between gaps too wide for missing slices: discs of equal tilt have parallel blocks."""
-    gaps = np.diff(offsets_mm)
-    wide = [n + 1 for n, gap in enumerate(gaps) if gap > (_MOST_STEPS + _UNEVEN) * np.median(gaps)]
-    return [slice(a, b) for a, b in pairwise([0, *wide, len(offsets_mm)])]
+def _blocks(offsets_mm: FloatArray, thickness_mm: float) -> list[slice]:
+    """Runs of sorted positions between gaps that missing slices do not explain: discs may have parallel blocks.
+
+    All positions are one run where slices would overlap, as those of a repeat do, or where a run has only one or two.
+    """
+    whole = [slice(0, len(offsets_mm))]
+    if len(offsets_mm) < 2 or not 0 < _LEAST_STEP * thickness_mm <= np.median(np.diff(offsets_mm)):
+        return whole
+    steps = np.diff(offsets_mm) / np.median(np.diff(offsets_mm))
+    odd = np.abs(steps - np.round(steps)) > _UNEVEN
+    wide = [n + 1 for n, step in enumerate(steps) if step > _MOST_STEPS + _UNEVEN or (step > _WIDE_STEP and odd[n])]
+    runs = [slice(a, b) for a, b in pairwise([0, *wide, len(offsets_mm)])]
+    return runs if min(run.stop - run.start for run in runs) >= _LEAST_RUN else whole
 
 
 def _stacks(normals: FloatArray) -> list[tuple[FloatArray, FloatArray]] | None:
