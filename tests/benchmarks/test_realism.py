@@ -19,6 +19,14 @@ from shared.study import Series, Slice, Study
 from tests.dicom_files import write_dicom
 
 
+@pytest.fixture(scope="module")
+def as_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One synthetic study that stands for a real one."""
+    out = tmp_path_factory.mktemp("as_real")
+    generate(out, SynthOptions(studies=1, test_studies=0, seed=8))
+    return out / "data"
+
+
 def subject(view: View, count: int, canal_mm: dict[Level, np.ndarray] | None = None) -> Subject:
     """Slices 5 mm apart around x = 0 (sagittal), or from z = 0 downwards (axial)."""
     sagittal = view.is_sagittal
@@ -90,11 +98,9 @@ def test_tissues_are_read_where_they_lie() -> None:
     assert tissue_signals(pixels, item, {Level.L3_L4: canal[Level.L3_L4]}) is None
 
 
-def test_the_page_of_a_challenge_directory(tmp_path: Path) -> None:
-    generate(tmp_path / "as_real", SynthOptions(studies=1, test_studies=0, seed=8))
+def test_the_page_of_a_challenge_directory(as_real: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    data = str(tmp_path / "as_real" / "data")
-    arguments = [data, str(out), "--patients", "1", "--preset", "demo"]
+    arguments = [str(as_real), str(out), "--patients", "1", "--preset", "demo"]
     assert main(arguments) == 0
     assert {p.name for p in out.iterdir()} == {"report.html", "report.json"}
     page, views = (out / "report.html").read_text(), read_json(out / "report.json")["views"]
@@ -120,9 +126,10 @@ def test_a_real_study_without_points(real_data: Path, tmp_path: Path) -> None:
     assert "their level unknown" in (out / "report.html").read_text()
 
 
-def test_a_store_without_its_files_and_a_broken_slice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    generate(tmp_path / "as_real", SynthOptions(studies=1, test_studies=0, seed=8))
-    data, store = tmp_path / "as_real" / "data", tmp_path / "store"
+def test_a_store_without_its_files_and_a_broken_slice(
+    as_real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, store = Path(shutil.copytree(as_real, tmp_path / "data")), tmp_path / "store"
     next(data.glob("train_images/*/*/*.dcm")).write_bytes(b"broken")
     prepare(data, store)
     shutil.rmtree(data)

@@ -377,8 +377,9 @@ def test_missing_or_unreadable_findings_get_the_prior(run, challenge, points_of,
     assert all(study_id in p for p in problems)
 
 
-def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_localizer, tmp_path):
+def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_localizer, tmp_path, monkeypatch):
     """Held-out studies are graded at localizations alone; without one the row is the prior's."""
+    monkeypatch.setattr(report_module, "OCCLUSIONS", 1)
     points = points_of()
     study_id = splits.held_out(0)[0]
     del points[study_id][FINDINGS[7]]
