@@ -172,7 +172,7 @@ def main() -> None:
             device="cpu",
         )
         | {
-            "run_commit": read_json(a.run / "run.json")["commit"],
+            "run": {"commit": read_json(a.run / "run.json")["git_commit"]},
             "foreign": {
                 region: {"studies": a.studies, "told": sum(bool(reasons[s]) for s, r in regions.items() if r == region)}
                 for region in REGIONS
