@@ -27,8 +27,8 @@ LUMBAR_SIZES: Final = (0.8, 1.0)
 OTHER_SIZES: Final = (1.8, 2.15)
 # Log evidence by which the enlarged pictures must be the more convincing ones.
 _MARGIN: Final = 1.8
-# Where the header names another region, the pictures need only lean to the same side.
-_NAMED_MARGIN: Final = 0.0
+# Where something else speaks against a lumbar spine, the sizes need only lean to the same side.
+_SUSPECT_MARGIN: Final = 0.0
 # Log evidence below this is noise: nothing was recognized at any size.
 _SOMETHING: Final = 4.0
 _SLICES: Final = 3
@@ -63,12 +63,12 @@ def look_at(lifted: Sequence[LiftedDetection], enlargement: float, prior: ChainP
     return Look(enlargement=enlargement, weight=chain_weight(lifted, prior, config), spacing_mm=spacing_mm)
 
 
-def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, other_region: bool) -> str:
+def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, suspicion: str = "") -> str:
     """Why a study shows no lumbar spine, in words; empty when it shows one or when nothing tells.
 
     Args:
       looks: at `LUMBAR_SIZES` and `OTHER_SIZES`.
-      other_region: whether the header names another region; it decides only where the pictures leave a doubt.
+      suspicion: what else speaks against a lumbar spine; it decides only where the sizes leave a doubt.
     """
 
     def mean(sizes: Sequence[float]) -> float:
@@ -77,12 +77,12 @@ def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, other_region: bo
 
     best = max((look for look in looks if look.enlargement in OTHER_SIZES), key=lambda look: look.weight)
     difference = mean(OTHER_SIZES) - mean(LUMBAR_SIZES)
-    if best.weight < _SOMETHING or difference < (_NAMED_MARGIN if other_region else _MARGIN):
+    if best.weight < _SOMETHING or difference < (_SUSPECT_MARGIN if suspicion else _MARGIN):
         return ""
     usual_mm = float(np.linalg.norm(prior.gap_mean, axis=1).mean())
     return (
         f"its discs are recognized only when enlarged, and lie about {best.spacing_mm:.0f} mm apart "
-        f"(lumbar discs: {usual_mm:.0f} mm)" + ("; the header names another region" if other_region else "")
+        f"(lumbar discs: {usual_mm:.0f} mm)" + (f"; {suspicion}" if suspicion else "")
     )
 
 

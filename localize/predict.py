@@ -212,18 +212,21 @@ class Localizer:
         )  # fmt: skip
 
     def _why_not_lumbar(self, study: Study, spine: Spine | None, *, sure: bool) -> str:
-        """A localizer that errs too often cannot answer. Sizes are compared only where a level is in doubt."""
+        """A localizer that errs too often cannot answer. Sizes are compared only where there is a doubt."""
         if self._calibration.share_right < _LEAST_RIGHT:
             return ""
-        endless = why_endless(study, spine, sure=sure)
-        if endless or sure or not study.of_view(View.SAGITTAL_T2):
+        endless = why_endless(study, spine, sure=False)
+        if why_endless(study, spine, sure=sure):
             return endless
+        if (sure and not endless) or not study.of_view(View.SAGITTAL_T2):
+            return ""
+        suspicion = endless or ("the header names another region" if study.other_region else "")
         looks = []
         for factor in (*LUMBAR_SIZES, *OTHER_SIZES):
             larger, seen = enlarged(study, factor), _Observations()
             self._look(larger, {series.series_id: series.slices for series in larger.series}, seen)
             looks.append(look_at(lift(larger, seen.detections, self._prior), factor, self._prior, self.config.chain))
-        return why_other_size(looks, self._prior, other_region=study.other_region)
+        return why_other_size(looks, self._prior, suspicion=suspicion)
 
     def _localize_focused(self, study: Study, seen: _Observations) -> StudyDecoding | None:
         """Looks at the slices that matter; None when they leave a doubt."""

@@ -71,16 +71,17 @@ def looks(lumbar: float, other: float) -> list[Look]:
     return [Look(enlargement=size, weight=weight, spacing_mm=17.0) for size, weight in sizes.items()]
 
 
-def test_the_header_decides_only_where_the_pictures_leave_a_doubt(prior: ChainPrior) -> None:
+def test_a_suspicion_decides_only_where_the_sizes_leave_a_doubt(prior: ChainPrior) -> None:
     slight, clear, against = looks(8.0, 9.0), looks(5.0, 9.0), looks(12.0, 9.0)
-    assert why_other_size(slight, prior, other_region=False) == ""
-    assert "the header names another region" in why_other_size(slight, prior, other_region=True)
-    assert why_other_size(clear, prior, other_region=False)
-    assert why_other_size(against, prior, other_region=True) == ""
+    named = "the header names another region"
+    assert why_other_size(slight, prior) == ""
+    assert why_other_size(slight, prior, suspicion=named).endswith(named)
+    assert why_other_size(clear, prior)
+    assert why_other_size(against, prior, suspicion=named) == ""
 
 
 def test_nothing_recognized_at_any_size_accuses_nobody(prior: ChainPrior) -> None:
-    assert why_other_size(looks(-5.0, 1.0), prior, other_region=True) == ""
+    assert why_other_size(looks(-5.0, 1.0), prior, suspicion="a knee") == ""
 
 
 def test_enlarging_keeps_the_pixels_and_scales_the_patient() -> None:
