@@ -14,7 +14,8 @@ print(score("prediction/submission.csv", "DATA").line("submission").score)
 from pathlib import Path
 
 from pipelines.evaluate import EvaluateOptions, score_files
-from pipelines.grader import Grader, StudyResult
+from pipelines.grader import Grader
+from pipelines.result import StudyResult
 from shared.scores import Comparison
 
 __all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipelines.grader import StudyResult
 from pipelines.predict import PredictRequest, predict, to_table
 from pipelines.report import evaluation_report
+from pipelines.result import StudyResult
 from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points

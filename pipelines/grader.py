@@ -6,28 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from classify.reasons import absent_views
+from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Detection, Localization
-from shared.dicom.pixels import slice_pixels
-from shared.figures.marks import Marks
-from shared.figures.page import figure_of
-from shared.figures.result_sheet import graded_sheet
-from shared.figures.sheet import draw_sheet
-from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Finding, Severity, findings_of
-from shared.mirror.correct import as_shown, with_turned
+from shared.labels import FINDINGS, Condition, Finding, findings_of
+from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
-from shared.probabilities import PriorReason, PriorReasons, ProbabilitySource, floored, is_from_model, shrunk
+from shared.probabilities import PriorReason, PriorReasons, floored, is_from_model, shrunk
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import read_run
 from shared.study import LoadedStudy, Study, gaps_mm
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from classify.predict import Classifier
     from localize.predict import Localizer, StudyLocalization
 
@@ -36,120 +29,6 @@ LEAST_SCORE: Final = 0.1
 # Slices further apart than this many usual gaps have others missing between them.
 _WIDE_GAP: Final = 1.8
 _MOST_GAPS: Final = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult:
-    """The result for one study: probabilities, and the evidence for them.
-
-    Raises `ValueError` where the model answers a finding without a localization.
-
-    Attributes:
-      study: the study as its headers describe it.
-      values: probabilities of each finding's three grades, in the order of `FINDINGS`. # [25, 3]
-      reasons: the findings that the training prior answers, each with the reason; the model answers all others.
-      localizations: the point at which each finding was graded.
-      detections: the boxes that the points were decoded from.
-      problems: what could not be read or graded, one message each.
-      numbering: how certain the numbering of the levels is; None where nothing was localized.
-      turned: ids of axial series that are mirrored against their headers and were read as their pictures show them.
-    """
-
-    study: Study
-    values: NDArray[np.float64]
-    reasons: PriorReasons
-    localizations: Mapping[Finding, Localization]
-    detections: tuple[Detection, ...]
-    problems: tuple[str, ...]
-    numbering: Numbering | None = None
-    turned: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        unexplained = [f.column for f in FINDINGS if f not in self.reasons and f not in self.localizations]
-        if unexplained:
-            raise ValueError(f"study {self.study_id}: {unexplained[0]} has neither a point nor a reason for the prior")
-
-    @property
-    def study_id(self) -> str:
-        return self.study.study_id
-
-    @property
-    def from_model(self) -> NDArray[np.bool_]:
-        """False where the training prior stands in for the model. [25]"""
-        return is_from_model(self.reasons)
-
-    def table(self) -> pd.DataFrame:
-        """One row per finding: condition, side, level, probabilities, source, reason, and the place of its point."""
-        rows = []
-        for finding in FINDINGS:
-            place = self.localizations.get(finding)
-            rows.append(
-                {
-                    "finding": finding.column,
-                    "condition": finding.condition.value,
-                    "side": None if finding.side is None else finding.side.value,
-                    "level": finding.level.display,
-                    **dict(zip(SEVERITY_COLUMNS, map(float, self.values[finding.index]), strict=True)),
-                    "source": self._source(finding).value,
-                    "reason": self._reason(finding),
-                    "series_id": None if place is None else place.series_id,
-                    "instance_number": None if place is None else place.instance_number,
-                    "x_px": None if place is None else place.x_px,
-                    "y_px": None if place is None else place.y_px,
-                }
-            )
-        return pd.DataFrame(rows).astype({"instance_number": "Int64"})
-
-    def picture(self, grades: NDArray[np.int8] | None = None) -> NDArray[np.uint8]:
-        """The graded slices with every finding marked, as RGB [height, width, 3].
-
-        Slices are upright; axial series that are mirrored against their headers are drawn as the patient is. A slice
-        that cannot be decoded becomes a tile that says so.
-
-        Args:
-          grades: [25] true severity of each finding, -1 where unknown; written in brackets behind the predicted one.
-        """
-        marks = Marks(localizations=tuple(self.localizations.values()), values=self.values, grades=grades)
-        return draw_sheet(graded_sheet(with_turned(self.study, self.turned), marks), slice_pixels)[0]
-
-    def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
-        """The same picture as a matplotlib figure, to show in a notebook or save."""
-        return figure_of(self.picture(grades))
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of studies/<id>.json: every finding with its probabilities and place, and all problems."""
-        return {
-            "study_id": self.study_id,
-            "numbering": None if self.numbering is None else self.numbering.to_json(),
-            "findings": [self._finding_to_json(finding) for finding in FINDINGS],
-            "problems": list(self.problems),
-        }
-
-    def _source(self, finding: Finding) -> ProbabilitySource:
-        return ProbabilitySource.PRIOR if finding in self.reasons else ProbabilitySource.MODEL
-
-    def _reason(self, finding: Finding) -> str | None:
-        return self.reasons[finding].value if finding in self.reasons else None
-
-    def _finding_to_json(self, finding: Finding) -> dict[str, Any]:
-        place, probabilities = self.localizations.get(finding), self.values[finding.index]
-        return {
-            "finding": finding.column,
-            "probabilities": {s.column: float(probabilities[s]) for s in Severity},
-            "source": self._source(finding).value,
-            "reason": self._reason(finding),
-            "localization": None
-            if place is None
-            else {
-                "series_id": place.series_id,
-                "instance_number": place.instance_number,
-                "x_px": place.x_px,
-                "y_px": place.y_px,
-                "point_mm": list(place.point_mm),
-                "source": place.source.value,
-                "score": place.score,
-            },
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,12 +127,14 @@ class Grader:
             f: PriorReason.LEVEL_NOT_SEEN if reason is PriorReason.NOT_COVERED and f in points else reason
             for f, reason in graded.reasons.items()
         }
-        problems, doubt = list(graded.problems), f"study {study.study_id}: no lumbar"
+        problems, name = list(graded.problems), f"study {study.study_id}"
         if located.not_lumbar:
             reasons = dict.fromkeys(FINDINGS, PriorReason.NOT_LUMBAR)
-            problems.append(f"{doubt} spine was seen, so its rows come from the prior: {located.not_lumbar}")
+            problems.append(f"{name}: no lumbar spine was seen, so its rows come from the prior: {located.not_lumbar}")
         elif not sure and PriorReason.LEVEL_NOT_SEEN in reasons.values():
-            problems.append(f"{doubt} level was surely seen, so its rows come from the prior; is this a lumbar spine?")
+            problems.append(
+                f"{name}: no lumbar level was surely seen, so its rows come from the prior; is this a lumbar spine?"
+            )
         values = np.where(from_model[:, None], values, prior)
         return _Answer(values=values, reasons=reasons, problems=tuple(problems))
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.grader import Grader, StudyResult, check_same_data
+from pipelines.grader import Grader, check_same_data
 from pipelines.report import prediction_report
+from pipelines.result import StudyResult
 from shared.data.challenge import Part
 from shared.data.source import StudySource, open_source
 from shared.detections import write_detections, write_localizations

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.grader import StudyResult
+from pipelines.result import StudyResult
 from shared.agreement import describe
 from shared.figures.report import Report
 from shared.figures.score_report import add_agreement, add_scores

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.audit.study import PointFacts, SeriesFacts, StudyResult
+from pipelines.audit.study import PointFacts, SeriesFacts, StudyAudit
 from pipelines.audit.tables import Tables
 from pipelines.synthetic.grades import prevalence
 from shared.data.challenge import MISSING
@@ -43,7 +43,7 @@ CHALLENGE_POINTS: Final[Mapping[tuple[Condition, Side | None], tuple[tuple[float
 }
 
 
-def explore(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
+def explore(tables: Sequence[Tables], results: Sequence[StudyAudit]) -> Json:
     """All statistics; `tables` is empty for a plain folder."""
     series = [s for r in results for s in r.series]
     points = [p for r in results for p in r.points]
@@ -67,7 +67,7 @@ def study_count(facts: Mapping[str, Any]) -> int:
     return sum(facts["counts"]["studies"].values())
 
 
-def _counts(tables: Sequence[Tables], results: Sequence[StudyResult], series: Sequence[SeriesFacts]) -> Json:
+def _counts(tables: Sequence[Tables], results: Sequence[StudyAudit], series: Sequence[SeriesFacts]) -> Json:
     listed = [view for t in tables for rows in t.series.values() for _, view in rows]
     views = Counter(listed) if tables else Counter(s.view for s in series)
     return {
@@ -81,7 +81,7 @@ def _counts(tables: Sequence[Tables], results: Sequence[StudyResult], series: Se
     }
 
 
-def _series_per_study(tables: Sequence[Tables], results: Sequence[StudyResult]) -> Json:
+def _series_per_study(tables: Sequence[Tables], results: Sequence[StudyAudit]) -> Json:
     """View -> number of series in a study -> number of studies."""
     if tables:
         studies = [[view for _, view in rows] for t in tables for rows in t.series.values()]
@@ -119,7 +119,7 @@ def _share(values: NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _co_occurrence(grades: NDArray[np.int8], results: Sequence[StudyResult]) -> Json:
+def _co_occurrence(grades: NDArray[np.int8], results: Sequence[StudyAudit]) -> Json:
     """Left against right, canal against the worse recess, neighbouring levels, and all pairs of findings."""
     known = pd.DataFrame(np.where(grades == MISSING, np.nan, grades), columns=[f.column for f in FINDINGS])
 

@@ -85,7 +85,7 @@ class PointFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult:
+class StudyAudit:
     """What one study adds to the audit.
 
     Attributes:
@@ -99,12 +99,12 @@ class StudyResult:
     unshared_pairs: tuple[int, int] = (0, 0)
 
 
-def audit_study(job: Job) -> StudyResult:
+def audit_study(job: Job) -> StudyAudit:
     """Reads and checks one study. Never raises for what its files hold."""
     pairs = _unshared_pairs(job.points)
     if not job.images:
         issues = check_points_without_images(job.points, dict(job.listed)) if job.listed else []
-        return StudyResult(study_id=job.study_id, issues=_located(job, issues), unshared_pairs=pairs)
+        return StudyAudit(study_id=job.study_id, issues=_located(job, issues), unshared_pairs=pairs)
     if job.discovered is not None:
         read = read_known_study(job.root, job.discovered)
         issues = [*read.issues, *check_views({view: len(read.study.of_view(view)) for view in View})]
@@ -122,7 +122,7 @@ def audit_study(job: Job) -> StudyResult:
     issues += placement.issues
     issues += check_points(placement.placed)
     issues += check_pixels(job.root, read, job.pixels)
-    return StudyResult(
+    return StudyAudit(
         study_id=job.study_id,
         issues=_located(job, issues),
         series=tuple(_facts(job, item) for item in read.series),

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from classify.config import CropConfig
 from classify.predict import Classifier, StudyGrades
 from pipelines.cli import main
-from pipelines.grader import Grader, StudyResult, check_same_data
+from pipelines.grader import Grader, check_same_data
 from pipelines.predict import predict_source, to_table, write_prediction_run
 from pipelines.report import prediction_report
+from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Detection, Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
