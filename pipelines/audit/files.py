@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.audit.issues import Code, Issue
-from shared.data.challenge import number_of
+from shared.data.challenge import is_slice_file, number_of
 from shared.dicom.encoding import Encoding, read_encoded_header, read_encoded_slices
 from shared.dicom.header import Header, NoImageError, NoPlaneError
 from shared.labels import View
@@ -77,8 +77,8 @@ def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[
     series = []
     for series_id, view in listed:
         entries = _entries(root, folder / series_id, issues)
-        paths = [p for p in entries if p.suffix == ".dcm"]
-        others = Counter(_kind(p) for p in entries if p.suffix != ".dcm")
+        paths = [p for p in entries if is_slice_file(p)]
+        others = Counter(_kind(p) for p in entries if not is_slice_file(p))
         if others:
             reason = f"{others.total()} entries: " + ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
             issues.append(Issue(code=Code.FILE_UNEXPECTED, series_id=series_id, reason=reason))
@@ -225,8 +225,8 @@ def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
     else:
         counts = Counter(f.slice.instance_number for f in files)
         repeated = sorted(n for n, count in counts.items() if count > 1)
-        shown = ", ".join(str(n) for n in repeated[:_NAMED])
-        found.append((Code.NUMBERS_REPEATED, f"{len(repeated)} numbers repeat: {shown}"))
+        named = ", ".join(str(n) for n in repeated[:_NAMED])
+        found.append((Code.NUMBERS_REPEATED, f"{len(repeated)} numbers repeat: {named}"))
     return found
 
 

@@ -221,7 +221,12 @@ def number_of(path: Path) -> int | None:
 
 def series_files(folder: Path) -> list[Path]:
     """The DICOM files of one series in a challenge directory; empty without the folder."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dcm") if folder.is_dir() else []
+    return sorted(filter(is_slice_file, folder.iterdir())) if folder.is_dir() else []
+
+
+def is_slice_file(path: Path) -> bool:
+    """Whether a challenge directory calls a file a slice: by its suffix, which some copies write in capitals."""
+    return path.suffix.lower() == ".dcm"
 
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:

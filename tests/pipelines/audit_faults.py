@@ -241,6 +241,9 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     "unlisted folders": (unlisted, ["folder-unlisted"] * 2),
     "no images": (lambda root: shutil.rmtree(root / "train_images"), ["images-missing"]),
     "junk file": (lambda root: (folder_of(root, T1) / "a.txt").write_text("x"), ["file-unexpected"]),
+    "suffix in capitals": (
+        lambda root: [p.rename(p.with_suffix(".DCM")) for p in folder_of(root, T1).glob("*.dcm")], []
+    ),
     "not DICOM": (lambda root: (folder_of(root, T1) / "1.dcm").write_text("x"), ["file-unreadable"]),
     "no plane": (lambda root: edit_tags(folder_of(root, T1), 1, ImagePositionPatient=None), ["no-plane"]),
     "cut off": (cut_off, ["pixels-unreadable"]),
