@@ -123,8 +123,8 @@ def _synth(a: argparse.Namespace) -> int:
 def _add_series(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "series", "list which series would be used for which view, which not, and why",
-        "Reads headers only and loads no model. `lumbar predict` uses exactly the series that are listed as used. Of "
-        "several series of a view the best is used, and a further one only where it shows more; the reasons are told.",
+        "Reads headers only and loads no model. Each series is listed with the reasons. `lumbar predict` uses exactly "
+        "the series that are listed as used: the best of each view, and a further one only where it shows more.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES)
     _add_choice(p)
@@ -134,8 +134,7 @@ def _add_series(commands: args.Commands) -> None:
 
 
 def _series(a: argparse.Namespace) -> int:
-    from pipelines.series import SeriesRequest, series_table
-    from shared.dicom.choice import parse_choices
+    from pipelines.series import SeriesRequest, parse_choices, series_table
 
     request = SeriesRequest(data=a.data, part=a.part, chosen=parse_choices(a.series))
     sys.stdout.write(series_table(request, as_json=a.json) + "\n")
@@ -308,12 +307,10 @@ def _add_predict(commands: args.Commands) -> None:
 
 
 def _predict(a: argparse.Namespace) -> int:
-    from shared.dicom.choice import parse_choices
+    from pipelines.series import SeriesRequest, parse_choices, series_table
 
     chosen = parse_choices(a.series)
     if a.dry_run:
-        from pipelines.series import SeriesRequest, series_table
-
         listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0

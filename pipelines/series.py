@@ -10,6 +10,7 @@ from shared.data.challenge import Part
 from shared.data.source import StudySource, open_parts, open_source
 from shared.dicom.discover import FoundSeries, FoundStudy
 from shared.labels import View
+from shared.runtime.errors import InputError
 
 _VIEW_WIDTH, _SLICES_WIDTH = 16, 6
 
@@ -29,6 +30,28 @@ class SeriesRequest:
     part: Part | None = None
     chosen: Mapping[str, View] = field(default_factory=dict)
     as_predicted: bool = False
+
+
+def parse_choices(texts: Sequence[str]) -> dict[str, View]:
+    """Series id -> view, of texts VIEW=UID.
+
+    Raises:
+      InputError: for another form, an unknown view, or a series that is given two views.
+    """
+    views: dict[str, View] = {}
+    for text in texts:
+        slug, equals, series_id = (part.strip() for part in text.partition("="))
+        if not equals or not series_id:
+            raise InputError(f"--series {text}: expected VIEW=UID, for example axial_t2=1.2.840.113619")
+        try:
+            view = View.from_slug(slug.lower())
+        except InputError as error:
+            raise InputError(f"--series {text}: {error}") from error
+        if views.setdefault(series_id, view) is not view:
+            raise InputError(
+                f"--series: series {series_id} is given two views, {views[series_id].slug} and {view.slug}"
+            )
+    return views
 
 
 def series_table(request: SeriesRequest, *, as_json: bool = False) -> str:

@@ -18,6 +18,8 @@ ORIENTATION_TOLERANCE: Final = 1e-3
 LEFT: Final = np.array([1.0, 0.0, 0.0])
 POSTERIOR: Final = np.array([0.0, 1.0, 0.0])
 HEAD: Final = np.array([0.0, 0.0, 1.0])
+# What a slice is called whose normal lies along patient x, y or z.
+PLANE_NAMES: Final = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,5 +93,5 @@ class Plane:
 
 
 def dominant_axis(plane: Plane) -> int:
-    """Index of the patient axis nearest to the plane's normal: 0 sagittal, 1 coronal, 2 axial."""
+    """Index of the patient axis nearest to the plane's normal: 0 sagittal, 1 coronal, 2 axial (`PLANE_NAMES`)."""
     return int(np.argmax(np.abs(plane.normal)))

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.audit.files import SeriesRead, StudyRead
 from pipelines.audit.issues import Code, Issue
 from shared.dicom.views import MIN_SLICES
-from shared.geometry import HEAD, FloatArray, dominant_axis
+from shared.geometry import HEAD, PLANE_NAMES, FloatArray, dominant_axis
 from shared.labels import Level
 from shared.study import SAME_POSITION_MM, Series, gaps_mm
 
@@ -82,10 +82,9 @@ def _shapes(item: SeriesRead) -> _Oddities:
     if len(series.slices) < MIN_SLICES:
         odd.append((Code.FEW_SLICES, None, f"{len(series.slices)} slices, expected at least {MIN_SLICES}"))
     wanted = 0 if series.view.is_sagittal else 2
-    names = ("sagittal", "coronal", "axial")
     wrong = [s for s in series.slices if dominant_axis(s.plane) != wanted]
     if wrong:
-        got = names[dominant_axis(wrong[0].plane)]
+        got = PLANE_NAMES[dominant_axis(wrong[0].plane)]
         reason = f"described as {series.view.value}, but {len(wrong)} of {len(series.slices)} slices are {got}"
         odd.append((Code.VIEW_WRONG, wrong[0].instance_number, reason))
     shapes = sorted({s.shape for s in series.slices})

@@ -17,7 +17,6 @@ from shared.dicom.views import DOUBTFUL, STIR_INVERSION, Verdict
 from shared.dicom.vocabulary import Term
 from shared.geometry import HEAD
 from shared.labels import View
-from shared.runtime.errors import InputError
 from shared.study import Series
 
 # Five levels lie within some 150 mm; both foramina of a vertebra lie within some 60 mm.
@@ -157,28 +156,6 @@ def choose(candidates: Sequence[Candidate], chosen: Collection[str] = ()) -> dic
         if view.is_sagittal:
             fields += [piece for c in own if of_view[c.series_id].used for piece in c.heights_mm]
     return choices
-
-
-def parse_choices(texts: Sequence[str]) -> dict[str, View]:
-    """Series id -> view, of texts VIEW=UID.
-
-    Raises:
-      InputError: for another form, an unknown view, or a series that is given two views.
-    """
-    views: dict[str, View] = {}
-    for text in texts:
-        slug, equals, series_id = (part.strip() for part in text.partition("="))
-        if not equals or not series_id:
-            raise InputError(f"--series {text}: expected VIEW=UID, for example axial_t2=1.2.840.113619")
-        try:
-            view = View.from_slug(slug.lower())
-        except InputError as error:
-            raise InputError(f"--series {text}: {error}") from error
-        if views.setdefault(series_id, view) is not view:
-            raise InputError(
-                f"--series: series {series_id} is given two views, {views[series_id].slug} and {view.slug}"
-            )
-    return views
 
 
 def _choose(candidates: Sequence[Candidate], chosen: Collection[str]) -> dict[str, Choice]:

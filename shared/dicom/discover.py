@@ -16,7 +16,7 @@ from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_slice_headers
 from shared.dicom.scan import FolderScan, scan_folder
 from shared.dicom.views import Verdict, judge, names_other_region
-from shared.geometry import ORIENTATION_TOLERANCE
+from shared.geometry import ORIENTATION_TOLERANCE, PLANE_NAMES
 from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log
@@ -182,8 +182,9 @@ def group_studies(
     problems = [(path, header) for path, header in readings if isinstance(header, InputError)]
     if not headers:
         raise InputError(
-            f"{folder}: no readable DICOM image below it ({len(problems)} unreadable)"
-            + (f"; first: {problems[0][1]}" if problems else "; expected .dcm files or a challenge directory")
+            f"{folder}: none of the {len(problems)} DICOM files below it is a readable image; first: {problems[0][1]}"
+            if problems
+            else f"{folder}: no DICOM file below it; expected DICOM files of any name, or a challenge directory"
         )
     studies = group_by_study(folder, headers)
     unread = _by_nearest_study({s: own for s, (own, _) in studies.items()}, problems)
@@ -197,17 +198,16 @@ def group_studies(
 
 def _check_choice(groups: Mapping[str, Sequence[HeaderGroup]], chosen: Mapping[str, View]) -> None:
     """Raises `InputError` for a chosen series that is not there, or that lies in another plane than its view."""
-    planes = ("sagittal", "coronal", "axial")
     for series_id, view in chosen.items():
         holding = [own for own in groups.values() if any(g.series_id == series_id for g in own)]
-        listed = [f"{g.series_id} ({planes[g.facts.axis]}, {len(g.headers)} slices)"
+        listed = [f"{g.series_id} ({PLANE_NAMES[g.facts.axis]}, {len(g.headers)} slices)"
                   for own in holding or groups.values() for g in own]  # fmt: skip
         there = "; ".join(listed[:_LISTED_SERIES])
         there += f"; and {len(listed) - _LISTED_SERIES} more" if len(listed) > _LISTED_SERIES else ""
         if not holding:
             raise InputError(f"--series {view.slug}={series_id}: no such series; there are: {there}")
-        needed = planes[0] if view.is_sagittal else planes[2]
-        for found in (planes[g.facts.axis] for own in holding for g in own if g.series_id == series_id):
+        needed = PLANE_NAMES[0 if view.is_sagittal else 2]
+        for found in (PLANE_NAMES[g.facts.axis] for own in holding for g in own if g.series_id == series_id):
             if found != needed:
                 raise InputError(
                     f"--series {view.slug}={series_id}: this series is {found}, but the view is {needed}; "

@@ -6,6 +6,7 @@ MB before the first tag is seen), and never prints or iterates data sets.
 
 import io
 import stat
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ import pydicom
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from shared.dicom.scan import is_bare_dataset
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, first_line
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _META_BYTES: Final = 2**16
+_HEAD_BYTES: Final = 132
+# A data set without the preamble begins with file meta information or with the identifying group.
+_FIRST_GROUPS: Final = (0x0002, 0x0008)
+_LONGEST_FIRST_VALUE: Final = 256
 # pydicom's warnings quote values, which may be of a patient. What matters of them becomes a message of ours.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
@@ -45,7 +49,7 @@ def foreign(name: str, fault: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{name}: {fault} ({type(error).__name__}: {_short(error)})") from error
+        raise InputError(f"{name}: {fault} ({type(error).__name__}: {first_line(error)})") from error
 
 
 def file_content(path: Path) -> bytes:
@@ -77,11 +81,11 @@ def parse(
 ) -> pydicom.Dataset:
     """Parses a file's content, which then stands at its pixels if the parser stopped there. Raises `InputError`."""
     with foreign(str(path), "cannot be read as DICOM"):
-        head = file.read(132)
+        head = file.read(_HEAD_BYTES)
         bare = head[128:] != b"DICM"
         if bare and not is_bare_dataset(head):
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
-        if _transfer_syntax(file, start=0 if bare else 132) in _DEFLATED:
+        if _transfer_syntax(file, start=0 if bare else _HEAD_BYTES) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         file.seek(0)
         wanted = None if tags is None else list(tags)
@@ -93,12 +97,32 @@ def parse(
         return dataset
 
 
+def begins_like_dicom(path: Path) -> bool:
+    """Whether a regular file begins like DICOM; raises `OSError` when it cannot be opened."""
+    if not path.is_file():  # a pipe would block, and a link may lead nowhere
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return head[128:] == b"DICM" or is_bare_dataset(head)
+
+
+def is_bare_dataset(head: bytes) -> bool:
+    """Whether bytes begin a little-endian data set without preamble, as some archives write it."""
+    if len(head) < _HEAD_BYTES:
+        return False
+    group, _, first = struct.unpack_from("<HHI", head)
+    if group not in _FIRST_GROUPS:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or first <= _LONGEST_FIRST_VALUE
+
+
 def is_dicomdir(path: Path) -> bool:
     """Whether a DICOM file is the index of a medium. Raises `InputError` when it cannot be read."""
     with foreign(str(path), "cannot be read as DICOM"), path.open("rb") as file:
         head = file.read(_META_BYTES)
         return head[128:132] == b"DICM" and (
-            _meta(io.BytesIO(head), start=132).get("MediaStorageSOPClassUID") == _DICOMDIR
+            _meta(io.BytesIO(head), start=_HEAD_BYTES).get("MediaStorageSOPClassUID") == _DICOMDIR
         )
 
 
@@ -110,7 +134,3 @@ def _meta(content: io.BytesIO, *, start: int) -> pydicom.Dataset:
     """The file meta group alone, which is never compressed."""
     content.seek(start)
     return read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:160] if str(error) else "no message"

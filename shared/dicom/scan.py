@@ -1,19 +1,15 @@
 """Every file below a folder: which may be DICOM, which are not, and which cannot even be opened."""
 
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shared.dicom.parsing import begins_like_dicom
 from shared.runtime.errors import InputError
 
-_HEAD_BYTES: Final = 132
-# A data set without the preamble begins with file meta information or with the identifying group.
-_FIRST_GROUPS: Final = (0x0002, 0x0008)
 _ARCHIVES: Final = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"})
-_LONGEST_FIRST_VALUE: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +61,3 @@ def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path
             continue
         seen.add(real)
         yield from (Path(here) / name for name in names)
-
-
-def begins_like_dicom(path: Path) -> bool:
-    """Whether a regular file begins like DICOM; raises `OSError` when it cannot be opened."""
-    if not path.is_file():  # a pipe would block, and a link may lead nowhere
-        return False
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    return head[128:] == b"DICM" or is_bare_dataset(head)
-
-
-def is_bare_dataset(head: bytes) -> bool:
-    """Whether bytes begin a little-endian data set without preamble, as some archives write it."""
-    if len(head) < _HEAD_BYTES:
-        return False
-    group, _, first = struct.unpack_from("<HHI", head)
-    if group not in _FIRST_GROUPS:
-        return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    return explicit or first <= _LONGEST_FIRST_VALUE

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, Final, Literal, Self
 
 from shared.dicom.vocabulary import Term
+from shared.geometry import PLANE_NAMES
 from shared.labels import View
 
 # A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
@@ -158,7 +159,7 @@ def judge(facts: SeriesFacts) -> Verdict:
     if excluded:
         return Verdict(view=None, score=0.0, reasons=(excluded,))
     weighting, score, reasons = _weighting(facts)
-    plane = ("sagittal", "coronal", "axial")[facts.axis]
+    plane = PLANE_NAMES[facts.axis]
     view = {
         (0, "T1"): View.SAGITTAL_T1, (0, "T2"): View.SAGITTAL_T2, (2, "T2"): View.AXIAL_T2, (2, "T2*"): View.AXIAL_T2,
     }.get((facts.axis, weighting or ""))  # fmt: skip

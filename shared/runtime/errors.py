@@ -33,6 +33,11 @@ class InputError(Exception):
         super().__init__(shown(message))
 
 
+def first_line(error: Exception) -> str:
+    """The beginning of a foreign error's message, for one of ours; some run over pages, some say nothing."""
+    return str(error).splitlines()[0][:160] if str(error) else "no message"
+
+
 def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
     """Runs a command; bad input becomes one line on standard error and exit code 1.
 

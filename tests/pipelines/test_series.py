@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
+from pipelines.series import parse_choices
+from shared.labels import View
+from shared.runtime.errors import InputError
 from tests.dicom_files import AXIAL, write_dicom
 
 
@@ -88,3 +91,14 @@ def test_a_store_of_a_folder_tells_the_same_as_the_folder(tmp_path: Path, capsys
     capsys.readouterr()
     assert main(["series", str(tmp_path / "store")]) == 0
     assert capsys.readouterr().out.splitlines() == listed.splitlines()[:-1]  # a store does not count files
+
+
+def test_choices_are_written_as_view_and_uid() -> None:
+    assert parse_choices(["axial_t2=1.5", "Sagittal_T1 = 1.6"]) == {"1.5": View.AXIAL_T2, "1.6": View.SAGITTAL_T1}
+    for text, message in [
+        ("1.5", "expected VIEW=UID"), ("axial_t2=", "expected VIEW=UID"), ("coronal=1.5", "unknown view 'coronal'"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            parse_choices([text])
+    with pytest.raises(InputError, match="two views"):
+        parse_choices(["axial_t2=1.5", "sagittal_t1=1.5"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.dicom.choice import Candidate, choose, parse_choices
+from shared.dicom.choice import Candidate, choose
 from shared.dicom.discover import FoundSeries, discover_studies
 from shared.dicom.header import Moment
 from shared.dicom.views import Verdict
@@ -184,14 +184,3 @@ def test_a_choice_that_cannot_be_is_refused(tmp_path: Path, chosen: dict[str, Vi
     export(tmp_path, "1.1")
     with pytest.raises(InputError, match=message):
         discover_studies(tmp_path, chosen)
-
-
-def test_choices_are_written_as_view_and_uid() -> None:
-    assert parse_choices(["axial_t2=1.5", "Sagittal_T1 = 1.6"]) == {"1.5": View.AXIAL_T2, "1.6": View.SAGITTAL_T1}
-    for text, message in [
-        ("1.5", "expected VIEW=UID"), ("axial_t2=", "expected VIEW=UID"), ("coronal=1.5", "unknown view 'coronal'"),
-    ]:  # fmt: skip
-        with pytest.raises(InputError, match=message):
-            parse_choices([text])
-    with pytest.raises(InputError, match="two views"):
-        parse_choices(["axial_t2=1.5", "sagittal_t1=1.5"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from shared.dicom.scan import is_bare_dataset, scan_folder
+from shared.dicom.parsing import is_bare_dataset
+from shared.dicom.scan import scan_folder
 from tests.dicom_files import write_dicom
 
 
