@@ -1,7 +1,7 @@
 """Headers of one study -> its series.
 
 The slices of one series may be dealt to several UIDs. A series may hold several echoes or repeats, duplicates or a
-stray slice. Every decision that a reader would want to know of is told.
+stray slice. Every decision that a reader would want to know of becomes a remark.
 """
 
 from collections import Counter, defaultdict

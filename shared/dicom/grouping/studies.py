@@ -1,7 +1,8 @@
 """Headers of any DICOM files -> studies.
 
 A StudyInstanceUID may cover two patients, and the slices of one series may lie in several studies. Patients are told
-apart by a digest of PatientID, which is never kept. Every decision that a reader would want to know of is told.
+apart by four digits of a digest of PatientID; the PatientID itself is never kept. Every decision that a reader would
+want to know of becomes a remark.
 """
 
 from collections import defaultdict
