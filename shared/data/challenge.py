@@ -207,9 +207,11 @@ def listed_parts(root: Path) -> tuple[Part, ...]:
       InputError: when there are image folders but no tables.
     """
     parts = tuple(part for part in PARTS if (root / f"{part}_series_descriptions.csv").is_file())
-    if not parts and any((root / f"{part}_images").is_dir() for part in PARTS):
+    images = [root / f"{part}_images" for part in PARTS if (root / f"{part}_images").is_dir()]
+    if images and not parts:
         raise InputError(
-            f"{root}: has images but no *_series_descriptions.csv; restore it from the challenge's archive"
+            f"{root}: has images but no *_series_descriptions.csv; restore it from the challenge's archive, or name "
+            f"{images[-1]} to read it as a plain folder of DICOM files"
         )
     return parts
 

@@ -28,7 +28,7 @@ def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[lis
         if len(uids) > 1:
             remarks.append(f"the slices of one series lie in {len(uids)} StudyInstanceUIDs, which were joined")
         if len(once) < len(of_uids):
-            remarks.append(f"{len(of_uids) - len(once)} files are copies of others and were left out")
+            remarks.append(f"{len(of_uids) - len(once)} slices are copies of others and were left out")
         patients = _patients(once)
         for n, (_, own) in enumerate(sorted(patients.items()), start=1):
             if len(patients) == 1:
