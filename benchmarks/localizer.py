@@ -25,6 +25,7 @@ from localize.decoding.prior import mean_prior
 from localize.detector.boxes import side_points_px
 from localize.detector.yolo import torch_device
 from localize.evaluate import measure_maps, read_traps
+from localize.localizer import Localizer, read_folds
 from localize.measures import (
     ErrorCollection,
     FindingError,
@@ -35,7 +36,7 @@ from localize.measures import (
     numbering_measures,
     trap_groups,
 )
-from localize.predict import Localizer, predict_studies, read_folds, write_predictions
+from localize.predict import predict_studies, write_predictions
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
 from shared.data.challenge import Challenge, read_points

@@ -19,7 +19,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from benchmarks.results import header, parser, save
-from localize.predict import Localizer
+from localize.localizer import Localizer
 from shared.dicom.discover import discover_studies
 from shared.geometry import Plane
 from shared.labels import Condition, Level, View

@@ -9,15 +9,8 @@ from typing import Any, Final
 from localize.config import LocalizeConfig
 from localize.detector.export import ExportRequest, export_view
 from localize.detector.yolo import measure_map, torch_device
-from localize.predict import (
-    DETECTIONS_FILE,
-    KIND,
-    NUMBERING_FILE,
-    PredictRequest,
-    chosen_folds,
-    predict,
-    write_predictions,
-)
+from localize.localizer import KIND, chosen_folds
+from localize.predict import DETECTIONS_FILE, NUMBERING_FILE, PredictRequest, predict, write_predictions
 from localize.report import Evaluation, write_report
 from shared.data.challenge import Challenge, read_points
 from shared.detections import read_detections, read_localizations

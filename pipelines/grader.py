@@ -22,7 +22,7 @@ from shared.study import LoadedStudy, Study, gaps_mm
 
 if TYPE_CHECKING:
     from classify.predict import Classifier
-    from localize.predict import Localizer, StudyLocalization
+    from localize.localizer import Localizer, StudyLocalization
 
 # A point that is more surely wrong than this is not graded.
 LEAST_SCORE: Final = 0.1
@@ -62,7 +62,7 @@ class Grader:
             trained on different data or read mirrored series differently.
         """
         from classify.predict import Classifier
-        from localize.predict import Localizer
+        from localize.localizer import Localizer
 
         check_same_data(localizer, classifier)
         grader = cls(

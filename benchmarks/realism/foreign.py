@@ -17,7 +17,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from benchmarks.results import header, parser, save
-from localize.predict import Localizer
+from localize.localizer import Localizer
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.anatomy.patient import Case, draw_case
 from pipelines.synthetic.anatomy.profiles import build_profiles

@@ -26,16 +26,9 @@ from localize.calibrate import IDENTITY, Calibration, fit_calibration, write_cal
 from localize.decoding.prior import fit_prior, read_prior, write_prior
 from localize.detector.export import ExportRequest, export_view
 from localize.detector.yolo import TrainJob, measure_map, starting_weights, train_detector
+from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer
 from localize.measures import FindingError, collect, evaluate, measure_jitter
-from localize.predict import (
-    CALIBRATION_FILE,
-    KIND,
-    PRIOR_FILE,
-    FoldFiles,
-    Localizer,
-    predict_studies,
-    write_predictions,
-)
+from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge

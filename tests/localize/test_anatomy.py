@@ -12,7 +12,7 @@ from localize.config import LocalizeConfig
 from localize.decoding.chain import ChainLevel
 from localize.decoding.prior import ChainPrior
 from localize.decoding.sagittal import Spine
-from localize.predict import Localizer
+from localize.localizer import Localizer
 from shared.detections import Detection, Source
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study

@@ -11,6 +11,7 @@ from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
 from localize.decoding.prior import ChainPrior
 from localize.evaluate import EvaluateRequest, evaluate_run, read_traps
+from localize.localizer import Localizer
 from localize.measures import (
     by_study_group,
     evaluate,
@@ -20,7 +21,6 @@ from localize.measures import (
     study_errors,
     trap_groups,
 )
-from localize.predict import Localizer
 from shared.data.challenge import Challenge
 from shared.detections import Localization, Source, read_localizations, write_localizations
 from shared.labels import Condition, Finding, Level, View

@@ -19,7 +19,8 @@ from localize.detector.augment import augment
 from localize.detector.canvas import fit_canvas, render
 from localize.detector.export import ExportRequest, export_view
 from localize.evaluate import EvaluateRequest, evaluate_run
-from localize.predict import Localizer, predict_studies
+from localize.localizer import Localizer
+from localize.predict import predict_studies
 from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train

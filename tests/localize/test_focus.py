@@ -8,8 +8,8 @@ import pytest
 from localize.config import LocalizeConfig
 from localize.decoding.prior import ChainPrior
 from localize.decoding.slice_selection import first_slices
+from localize.localizer import Localizer
 from localize.measures import study_errors
-from localize.predict import Localizer
 from shared.detections import Detection
 from shared.labels import Level, View
 from shared.study import Series, Slice, Study

@@ -8,8 +8,9 @@ import pytest
 
 from localize.config import LocalizeConfig
 from localize.decoding.prior import fit_prior
+from localize.localizer import Localizer
 from localize.measures import collect
-from localize.predict import Localizer, predict_studies
+from localize.predict import predict_studies
 from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge

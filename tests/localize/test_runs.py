@@ -13,7 +13,8 @@ from localize.cli import add_parsers
 from localize.config import LocalizeConfig, ModelConfig
 from localize.detector.yolo import starting_weights
 from localize.evaluate import EvaluateRequest, evaluate_run
-from localize.predict import Localizer, PredictRequest, predict, predict_studies
+from localize.localizer import Localizer
+from localize.predict import PredictRequest, predict, predict_studies
 from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train

@@ -6,7 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from localize.predict import Localizer, predict_studies
+from localize.localizer import Localizer
+from localize.predict import predict_studies
 from shared.data.challenge import Challenge
 
 
