@@ -46,6 +46,7 @@ class _Faultless(Localizer):
                 near = [
                     p for p in self.data.points[study_id]
                     if p.series_id == series.series_id and p.finding.level is level
+                    and p.instance_number in numbers  # of a part of the series, when sizes are compared
                     and abs(numbers.index(p.instance_number) - numbers.index(item.instance_number)) <= 1
                 ]  # fmt: skip
                 if not near:
