@@ -182,9 +182,12 @@ def group_studies(
     problems = [(path, header) for path, header in readings if isinstance(header, InputError)]
     if not headers:
         raise InputError(
-            f"{folder}: none of the {len(problems)} DICOM files below it is a readable image; first: {problems[0][1]}"
-            if problems
-            else f"{folder}: no DICOM file below it; expected DICOM files of any name, or a challenge directory"
+            f"{folder}: no readable DICOM image below it"
+            + (
+                f" ({len(problems)} unreadable); first: {problems[0][1]}"
+                if problems
+                else "; expected DICOM files of any name, or a challenge directory"
+            )
         )
     studies = group_by_study(folder, headers)
     unread = _by_nearest_study({s: own for s, (own, _) in studies.items()}, problems)

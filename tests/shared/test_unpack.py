@@ -206,7 +206,7 @@ def long_header(path: Path) -> None:
         (lying_zip, "unpacks to more than|no complete zip"),
         (long_header, "unpacks to more than"),
         (zip_of(**{"a" * 300: b"x"}), "cannot be unpacked into .* name too long"),
-        (zip_of(a=b"text"), "no DICOM file below it"),
+        (zip_of(a=b"text"), "no readable DICOM"),
     ],
 )
 def test_bad_archives_are_one_message(
