@@ -62,8 +62,8 @@ class Calibration:
 
     @property
     def share_right(self) -> float:
-        """Share of the localizations of the fit that were right; 1 without a fit."""
-        return 1 - self.failures / self.samples if self.samples else 1.0
+        """Share of the localizations of the fit that were right; 0 without a fit, for nothing is known then."""
+        return 1 - self.failures / self.samples if self.samples else 0.0
 
     def apply(self, scores: ArrayLike) -> FloatArray:
         """Turns scores in [0, 1] into probabilities of the same shape."""

@@ -128,6 +128,11 @@ class Grader:
             for f, reason in graded.reasons.items()
         }
         problems, name = list(graded.problems), f"study {study.study_id}"
+        if study.other_region and not located.not_lumbar:
+            problems.append(
+                f"study {study.study_id}: the header of a series names another region; it was graded because its "
+                "pictures look like a lumbar spine"
+            )
         if located.not_lumbar:
             reasons = dict.fromkeys(FINDINGS, PriorReason.NOT_LUMBAR)
             problems.append(f"{name}: no lumbar spine was seen, so its rows come from the prior: {located.not_lumbar}")

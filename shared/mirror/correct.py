@@ -15,6 +15,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.geometry import LEFT, Plane
 from shared.labels import View
 from shared.mirror.fit import Fit, Picture, Pictures, fit_series
+from shared.mirror.overlap import far_series
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 
@@ -23,6 +24,10 @@ _QUICK_AXIAL: Final = 12
 _QUICK_SAGITTAL: Final = 7
 _DISPLACED: Final = (
     "lies {:.0f} mm to the patient's {} of where the sagittal series put it; it was moved back to find and grade levels"
+)
+_APART: Final = (
+    "lies {:.0f} mm away from all other series, outside their pictures (another frame of reference, or another part of "
+    "the body); it was left out"
 )
 _MIRRORED: Final = (
     "is mirrored against the sagittal series; its sides are taken from what it shows, not from its header"
@@ -99,12 +104,14 @@ class OrientedStudy:
       study: the study for both stages, with the planes of mirrored axial series flipped and of displaced ones moved.
       turned: ids of the mirrored series.
       moved: displacement of the displaced ones towards the patient's left, in mm.
+      apart: distance in mm of the series that lie apart from all others and were left out.
     """
 
     given: Study
     study: Study
     turned: tuple[str, ...] = ()
     moved: Mapping[str, float] = field(default_factory=dict)
+    apart: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -115,6 +122,7 @@ class OrientedStudy:
                 f"{study} series {s}: {_DISPLACED.format(abs(mm), 'left' if mm > 0 else 'right')}"
                 for s, mm in self.moved.items()
             ),
+            *(f"{study} series {s}: {_APART.format(mm)}" for s, mm in self.apart.items()),
         )
 
     def as_given(self, item: Localization) -> Localization:
@@ -128,8 +136,11 @@ class OrientedStudy:
 
 
 def as_shown(study: Study, *, look: bool = True) -> OrientedStudy:
-    """The study with its sides as its pixels show them, or without `look` as its headers say."""
-    return corrected(study) if look else OrientedStudy(given=study, study=study)
+    """The study without series that lie apart, its sides as its pixels show them, or without `look` as headers say."""
+    apart = far_series(study)
+    near = replace(study, series=tuple(s for s in study.series if s.series_id not in apart)) if apart else study
+    shown = corrected(near) if look else OrientedStudy(given=near, study=near)
+    return replace(shown, given=study, apart=apart)
 
 
 def _turned(series: Series) -> Series:

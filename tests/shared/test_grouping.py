@@ -254,3 +254,30 @@ def test_three_planes_of_one_acquisition_are_a_localizer(tmp_path: Path, own_uid
     (found,) = discover_studies(tmp_path).studies
     assert not found.study.series
     assert "several planes" in "".join(found.problems)
+
+
+AXIAL_T2: dict[str, Any] = {"axis": 2, "ImageOrientationPatient": AXIAL, "SeriesDescription": "AX T2"}
+
+
+def test_planes_of_one_examination_dealt_to_studies_are_joined(tmp_path: Path) -> None:
+    def deal(root: Path, frames: list[str], patients: list[str]) -> int:
+        for n, (frame, patient) in enumerate(zip(frames, patients, strict=True)):
+            axial: dict[str, Any] = AXIAL_T2 if n else {}
+            export(
+                root / str(n), StudyInstanceUID=f"1.3.{n}", SeriesInstanceUID=f"1.4.{n}", FrameOfReferenceUID=frame,
+                PatientID=patient, SOPInstanceUID_of=lambda i, n=n: f"1.5.{n}.{i}", **axial,
+            )  # fmt: skip
+        return len(discover_studies(root).studies)
+
+    assert deal(tmp_path / "one", ["1.9", "1.9"], ["P1", "P1"]) == 1
+    assert deal(tmp_path / "two", ["1.9", "1.8"], ["P1", "P1"]) == 2
+    assert deal(tmp_path / "strangers", ["1.9", "1.9"], ["P1", "P2"]) == 2
+    # Two whole examinations in one frame of reference stay two.
+    for n in (1, 2):
+        for k, plane in enumerate(({}, AXIAL_T2)):
+            export(
+                tmp_path / "exams" / f"{n}{k}", StudyInstanceUID=f"1.3.{n}", SeriesInstanceUID=f"1.4.{n}.{k}",
+                FrameOfReferenceUID="1.9", PatientID="P1", SOPInstanceUID_of=lambda i, n=n, k=k: f"1.5.{n}.{k}.{i}",
+                **plane,
+            )  # fmt: skip
+    assert len(discover_studies(tmp_path / "exams").studies) == 2

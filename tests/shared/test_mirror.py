@@ -16,7 +16,7 @@ from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
 from shared.labels import View
-from shared.mirror.correct import OrientedStudy, corrected, fit_study, with_moved
+from shared.mirror.correct import OrientedStudy, as_shown, corrected, fit_study, with_moved
 from shared.mirror.fit import Fit, Pictures, fit_series
 from shared.study import Series, Slice, Study
 
@@ -230,3 +230,32 @@ def test_t1_is_read_where_t2_leaves_a_doubt(study: Study) -> None:
     _mirror_pixels(study)
     assert fit_study(study, axial, pictures).is_surely_mirrored
     assert View.SAGITTAL_T1 in read
+
+
+def box_series(series_id: str, view: View, origin_mm: tuple[float, float, float]) -> Series:
+    """Six slices of 100 x 100 mm, 4 mm apart, whose first corner is at `origin_mm`."""
+    row, col, step = ((0, 1, 0), (0, 0, -1), (4, 0, 0)) if view.is_sagittal else ((1, 0, 0), (0, 1, 0), (0, 0, -4))
+    slices = tuple(
+        Slice(
+            path=Path(f"{series_id}-{k}"), instance_number=k, shape=(101, 101),
+            plane=Plane.from_arrays(
+                origin_mm=np.array(origin_mm) + k * np.array(step), row_dir=row, col_dir=col, spacing_mm=(1, 1)
+            ),
+        )
+        for k in range(6)
+    )  # fmt: skip
+    return Series(series_id=series_id, view=view, slices=slices)
+
+
+def test_a_series_that_lies_apart_from_all_others_is_left_out_and_named() -> None:
+    t1, axial = box_series("1", View.SAGITTAL_T1, (0, 0, 0)), box_series("3", View.AXIAL_T2, (-50, 0, -40))
+    near, far = box_series("2", View.SAGITTAL_T2, (2, 5, -3)), box_series("2", View.SAGITTAL_T2, (300, 50, -80))
+    sound = Study(study_id="1", series=(t1, near, axial))
+    assert as_shown(sound, look=False).study == sound
+    shown = as_shown(replace(sound, series=(t1, far, axial)), look=False)
+    assert [s.series_id for s in shown.study.series] == ["1", "3"]
+    (problem,) = shown.problems
+    assert "study 1 series 2: lies 251 mm away" in problem  # 250 mm to the left of the axial box and 20 mm below it
+    # Of two series nobody can tell which one is wrong.
+    two = Study(study_id="1", series=(t1, far))
+    assert as_shown(two, look=False).study == two

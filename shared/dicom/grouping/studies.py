@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shared.dicom.grouping.dealing import complement, folder_name, tie
 from shared.dicom.header import Header
+from shared.geometry import dominant_axis
 
 
 def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[list[Header], tuple[str, ...]]]:
@@ -26,7 +27,7 @@ def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[lis
         once = _without_copies(of_uids)
         remarks: list[str] = []
         if len(uids) > 1:
-            remarks.append(f"the slices of one series lie in {len(uids)} StudyInstanceUIDs, which were joined")
+            remarks.append(f"the slices of one examination lie in {len(uids)} StudyInstanceUIDs, which were joined")
         if len(once) < len(of_uids):
             remarks.append(f"{len(of_uids) - len(once)} slices are copies of others and were left out")
         patients = _patients(once)
@@ -40,22 +41,37 @@ def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[lis
 
 
 def _joined_studies(by_uid: Mapping[str, list[Header]]) -> list[tuple[list[str], list[Header]]]:
-    """The UIDs and the headers of each study; those that share the slices of a series are one."""
+    """The UIDs and the headers of each study.
+
+    UIDs that share the slices of a series are one study. So are those that hold one plane each, of one patient in one
+    frame of reference: an examination has several planes.
+    """
     parts: dict[Hashable, dict[str, list[Header]]] = defaultdict(lambda: defaultdict(list))
     for uid, own in by_uid.items():
         for header in own:
             if header.frame_of_reference:  # without it nothing says that positions are comparable
                 parts[header.patient, tie(header)][uid].append(header)
+    alike = [set(shared) for shared in parts.values() if len(shared) > 1 and complement(list(shared.values()))]
     first = {uid: uid for uid in by_uid}
-    for shared in parts.values():
-        if len(shared) > 1 and complement(list(shared.values())):
-            joined = {first[uid] for uid in shared}
-            first = {uid: min(joined) if f in joined else f for uid, f in first.items()}
+    for uids in (*alike, *_planes_apart(by_uid)):
+        joined = {first[uid] for uid in uids}
+        first = {uid: min(joined) if f in joined else f for uid, f in first.items()}
     return [
         (of, [header for uid in of for header in by_uid[uid]])
         for least in sorted(set(first.values()))
         for of in [sorted(uid for uid, f in first.items() if f == least)]
     ]
+
+
+def _planes_apart(by_uid: Mapping[str, list[Header]]) -> list[set[str]]:
+    """Sets of UIDs that hold one plane each, and several together, of one patient in one frame of reference."""
+    axes: dict[Hashable, dict[str, int]] = defaultdict(dict)
+    for uid, own in by_uid.items():
+        facing = {dominant_axis(h.plane) for h in own}
+        places = {(h.patient, h.frame_of_reference) for h in own}
+        if len(facing) == len(places) == 1 and all(next(iter(places))):
+            axes[places.pop()][uid] = facing.pop()
+    return [set(of) for of in axes.values() if len(set(of.values())) > 1]
 
 
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
