@@ -1,9 +1,9 @@
-"""Tells a lumbar spine from other anatomy, by the room below its last disc and the size at which it is recognized.
+"""Tells a lumbar spine from other anatomy, by the room below its last disc and the size at which it is recognised.
 
 Below L5/S1 lies the sacrum, so a chain of levels that reaches the lower edge of the picture belongs to a spine that
 goes on: a neck or a chest. Where the field of view reaches further, size tells. The discs of a neck look like lumbar
-discs of half the size, so a detector that recognizes little in a neck recognizes it when it is shown enlarged. A lumbar
-spine is recognized best at its own size. Neither test needs a threshold on the detectors' scores, which differ from
+discs of half the size, so a detector that recognises little in a neck recognises it when it is shown enlarged. A lumbar
+spine is recognised best at its own size. Neither test needs a threshold on the detectors' scores, which differ from
 scanner to scanner and from model to model (docs/adr/0018).
 """
 
@@ -29,7 +29,7 @@ OTHER_SIZES: Final = (1.8, 2.15)
 _MARGIN: Final = 1.8
 # Where something else speaks against a lumbar spine, the sizes need only lean to the same side.
 _SUSPECT_MARGIN: Final = 0.0
-# Log evidence below this is noise: nothing was recognized at any size.
+# Log evidence below this is noise: nothing was recognised at any size.
 _SOMETHING: Final = 4.0
 _SLICES: Final = 3
 # The centre of L5/S1 is farther than this from the lower edge of a picture that shows some of the sacrum. Where the
@@ -40,7 +40,7 @@ _DISC_MM: Final = 0.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What the detectors recognize in the middle of a study at one size.
+    """What the detectors recognise in the middle of a study at one size.
 
     Attributes:
       enlargement: factor by which the pictures were enlarged.
@@ -81,7 +81,7 @@ def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, suspicion: str =
         return ""
     usual_mm = float(np.linalg.norm(prior.gap_mean, axis=1).mean())
     return (
-        f"its discs are recognized only when enlarged, and lie about {best.spacing_mm:.0f} mm apart "
+        f"its discs are recognised only when enlarged, and lie about {best.spacing_mm:.0f} mm apart "
         f"(lumbar discs: {usual_mm:.0f} mm)" + (f"; {suspicion}" if suspicion else "")
     )
 

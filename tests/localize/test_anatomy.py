@@ -22,7 +22,7 @@ RELIABLE = Calibration(samples=1000, failures=5)
 
 
 class SizeBound(Localizer):
-    """Detectors that recognize discs only where neighbouring ones are about as far apart as in the model spine."""
+    """Detectors that recognise discs only where neighbouring ones are about as far apart as in the model spine."""
 
     def __init__(self, prior: ChainPrior, disc_gap_mm: float, calibration: Calibration = RELIABLE) -> None:
         super().__init__(dict.fromkeys(View), prior, LocalizeConfig(), calibration)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ SAGITTAL_T2 = model_study(views=[View.SAGITTAL_T2])
 @pytest.mark.parametrize("gap_mm", [15.0, 17.0, 19.0])
 def test_discs_of_half_the_size_are_told(prior: ChainPrior, gap_mm: float) -> None:
     told = SizeBound(prior, gap_mm).localize(SAGITTAL_T2).not_lumbar
-    assert "recognized only when enlarged" in told
+    assert "recognised only when enlarged" in told
     spacing = float(told.split("about ")[1].split(" mm")[0])
     assert spacing == pytest.approx(gap_mm, abs=4)
 
@@ -80,7 +80,7 @@ def test_a_suspicion_decides_only_where_the_sizes_leave_a_doubt(prior: ChainPrio
     assert why_other_size(against, prior, suspicion=named) == ""
 
 
-def test_nothing_recognized_at_any_size_accuses_nobody(prior: ChainPrior) -> None:
+def test_nothing_recognised_at_any_size_accuses_nobody(prior: ChainPrior) -> None:
     assert why_other_size(looks(-5.0, 1.0), prior, suspicion="a knee") == ""
 
 
