@@ -150,7 +150,10 @@ class _Budget:
         """Unpacks one file."""
         parts = PurePosixPath(member.replace("\\", "/")).parts
         if not parts or any(p in ("/", "//", "..") or "\0" in p or p.endswith(":") for p in parts):
-            raise InputError(f"{self.name}: member {member[:80]!r} has a name that may lead out of the archive")
+            raise InputError(
+                f"{self.name}: member {member[:80]!r} has a name that may lead out of the archive; "
+                "unpack it and give the folder"
+            )
         target = folder.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -183,7 +186,7 @@ def _unpack_zip(path: Path, folder: Path, budget: _Budget) -> None:
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 budget.refuse(info.filename, "a link or device")
-            if info.is_dir():
+            if info.is_dir() or info.filename.endswith("\\"):  # as Windows tools write folders
                 continue
             if info.flag_bits & 1:
                 raise InputError(f"{budget.name}: is encrypted; unpack it with its password and give the folder")

@@ -15,7 +15,7 @@ from shared.dicom.grouping.studies import group_by_study
 from shared.dicom.header import DIRECTION_TOLERANCE, Header, NoImageError
 from shared.dicom.reader import HeaderReading, read_slice_headers
 from shared.dicom.scan import FolderScan, scan_folder
-from shared.dicom.views import Verdict, judge, names_other_region
+from shared.dicom.views import DOUBTFUL, Verdict, judge, names_other_region
 from shared.geometry import ORIENTATION_TOLERANCE, PLANE_NAMES
 from shared.labels import View
 from shared.runtime.errors import InputError
@@ -46,6 +46,11 @@ class FoundSeries:
     def state(self) -> str:
         """Used, not used, or not needed because others of its view show the same."""
         return "used" if self.used else "not used" if self.choice is None else "not needed"
+
+    @property
+    def doubts(self) -> str:
+        """What speaks against using it."""
+        return "; ".join(self.verdict.doubts)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -84,6 +89,8 @@ class FoundStudy:
         for series in self.series:
             own = [*series.remarks, *([REPEATED_NUMBERS] if series.series_id in self.renumbered else ())]
             texts += [f"{name} series {series.series_id}: {remark}" for remark in own]
+            if series.used and series.verdict.doubt >= DOUBTFUL:
+                texts.append(f"{name} series {series.series_id} is used in spite of doubts: {series.doubts}")
             if not series.used:
                 texts.append(f"{name} series {series.series_id} is {series.state}: {self.unused[series.series_id]}")
         return (*texts, *map(str, self.unreadable))

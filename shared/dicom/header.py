@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from shared.dicom.tags import tag_value
-from shared.dicom.views import IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
+from shared.dicom.views import COLOURED, IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
 from shared.dicom.vocabulary import Term, terms_in
 from shared.geometry import ORIENTATION_TOLERANCE, Plane
 from shared.runtime.errors import InputError
 from shared.study import Slice, StoredPixels
 
 MAX_SIDE_PX: Final = 4096
-# Limits of plausible geometry: pixel size, field of view, distance from the isocentre.
-SPACING_MM: Final = (0.05, 10.0)
+# Limits of plausible geometry: pixel size (less is cm or m), field of view, distance from the isocentre.
+SPACING_MM: Final = (0.1, 10.0)
 MAX_FIELD_MM: Final = 1500.0
 MAX_ORIGIN_MM: Final = 5000.0
 
@@ -50,7 +50,7 @@ DESCRIBING_TAGS: Final = [
     "Modality", "SOPClassUID", "ImageType", "ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime",
     "FlipAngle", "SeriesDescription", "ProtocolName", "BodyPartExamined", "FrameOfReferenceUID", "PatientID",
     "SOPInstanceUID", "SliceThickness", "AcquisitionTime", "SeriesTime", "SeriesNumber", "AcquisitionNumber",
-    "ScanOptions", "ContrastBolusAgent",
+    "ScanOptions", "ContrastBolusAgent", "SamplesPerPixel",
 ]  # fmt: skip
 
 
@@ -178,11 +178,12 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
     )
     contrast = str(tag_value(dataset, "AcquisitionContrast") or "")
     modality = str(tag_value(dataset, "Modality") or "")
+    coloured = (COLOURED,) if tag_value(dataset, "SamplesPerPixel") not in (None, 1) else ()
     return {
         "acquisition": Acquisition(
             modality=modality if _MODALITY.fullmatch(modality) else "unknown" if modality else "",
             sop_class=_uid(tag_value(dataset, "SOPClassUID")) or "",
-            image_type=tuple(word for word in _words(dataset, "ImageType") if word in IMAGE_TYPES),
+            image_type=tuple(word for word in _words(dataset, "ImageType") if word in IMAGE_TYPES) + coloured,
             sequence=frozenset(_words(dataset, "ScanningSequence")) & SEQUENCES,
             repetition_ms=_number(tag_value(dataset, "RepetitionTime")),
             echo_ms=_number(tag_value(dataset, "EchoTime")),
@@ -200,7 +201,7 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             acquisition_number=_integer(tag_value(dataset, "AcquisitionNumber")) or None,
         ),
         "description": _digest(text, 12),
-        "patient": _digest(patient, 4),
+        "patient": _digest(patient.strip().casefold(), 4),
     }
 
 

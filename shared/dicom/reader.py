@@ -25,7 +25,7 @@ from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
 
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 5
+READER_VERSION: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +247,8 @@ def _table(path: Path, dataset: pydicom.Dataset, file: BinaryIO) -> FrameTable:
 def _scaled_pixels(name: str, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
     with foreign(name, "pixels cannot be decoded"):
         stored = _decoded(name, dataset)
+        if stored.min() == stored.max():
+            raise InputError(f"{name}: all its pixels have the value {stored.min()}, so it shows nothing")
         if stored.dtype.kind in "ui" and stored.dtype.itemsize <= 2:
             return scale_by_table(stored, lambda values: _in_units(values, dataset))
         return scale_to_8bit(_in_units(stored, dataset))
@@ -264,7 +266,10 @@ def _decoded(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, col
 def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
     # A slope of 0 would turn every slice black; it stands for a rescaling that nobody filled in.
     rescaled = stored if dataset.get("RescaleSlope") == 0 else apply_rescale(stored, dataset)
-    pixels = np.asarray(rescaled, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        pixels = np.asarray(rescaled, dtype=np.float32)
+    if not np.isfinite(pixels).all():
+        raise ValueError("RescaleSlope and RescaleIntercept leave values that are not finite")
     return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 

@@ -34,6 +34,7 @@ def stored_pixels(dataset: pydicom.Dataset) -> NDArray[Any]:
 def _plain_or_rle(dataset: pydicom.Dataset) -> NDArray[Any] | None:  # [rows, columns]
     """The pixels of a usual file, None for any other."""
     bits, signed = tag_value(dataset, "BitsStored"), tag_value(dataset, "PixelRepresentation")
+    high = tag_value(dataset, "HighBit")
     usual = (
         tag_value(dataset, "BitsAllocated") == _BITS
         and tag_value(dataset, "SamplesPerPixel") == 1
@@ -54,7 +55,9 @@ def _plain_or_rle(dataset: pydicom.Dataset) -> NDArray[Any] | None:  # [rows, co
         return None
     values = np.frombuffer(frame, "<i2" if signed else "<u2").reshape(shape)
     # Bits above the stored ones do not belong to the image (PS3.5, 8.1.1); the highest stored bit is the sign.
-    return values if bits == _BITS else (values << (_BITS - bits)) >> (_BITS - bits)
+    # Some old files keep the stored bits at the top.
+    above = _BITS - 1 - high if isinstance(high, int) and bits <= high < _BITS else _BITS - bits
+    return values if bits == _BITS else (values << above) >> (_BITS - bits)
 
 
 def _frame(dataset: pydicom.Dataset, content: bytes, shape: tuple[int, int]) -> bytes | None:

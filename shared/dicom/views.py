@@ -4,6 +4,7 @@ Every rule that takes part in a decision leaves a reason in words, so that `lumb
 Times are in ms. The limits on them are those of spin-echo spine protocols at 1.5 and 3 T.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -30,19 +31,25 @@ FLAIR_INVERSION: Final = (400.0, 1300.0)
 MYELOGRAM_ECHO: Final = 400.0
 # Gradient echoes this fast are localizers or dynamic series; diagnostic ones of the spine repeat ten times as slowly.
 FAST_REPETITION: Final = 50.0
+# Times outside of these were never measured: placeholders, or times in seconds or microseconds.
+_ECHO_MS: Final = (0.5, 2000.0)
+_REPETITION_MS: Final = (1.0, 60000.0)
 # Part of the slices that must face one axis: a localizer shows three planes, a radial myelogram many.
 FACING: Final = 0.8
 # A series with this much doubt is used only when there is none better of its view.
 DOUBTFUL: Final = 2.0
 # MR, Enhanced MR and Legacy Converted Enhanced MR images.
 _MR_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("4", "4.1", "4.4"))
+# Stands among the values of ImageType for several samples per pixel.
+COLOURED: Final = "IN COLOUR"
 # Values of ImageType (PS3.3 C.8.3.1.1.1, C.8.13.3 and vendors' own) of pictures that were computed or show no anatomy.
 _COMPUTED: Final = {
     "ADC": "a diffusion map", "TRACEW": "a diffusion image", "DIFFUSION": "a diffusion image",
     "MPR": "a reformation", "REFORMATTED": "a reformation", "PROJECTION IMAGE": "a projection", "MIP": "a projection",
     "SUBTRACT": "a subtraction", "SUBTRACTION": "a subtraction", "SUB": "a subtraction", "PHASE MAP": "a phase image",
     "P": "a phase image", "PHASE": "a phase image", "R": "a real-part image", "I": "an imaginary-part image",
-    "LOCALIZER": "a localizer", "REFERENCE": "a reference image", "SCREEN SAVE": "a screen shot",
+    "LOCALIZER": "a localizer", COLOURED: "a picture in colour",
+    "REFERENCE": "a reference image", "SCREEN SAVE": "a screen shot",
     "F": "the fat part of a Dixon series", "FAT": "the fat part of a Dixon series",
     "OPP_PHASE": "the opposed-phase part of a Dixon series", "OP": "the opposed-phase part of a Dixon series",
     "OUT_OF_PHASE": "the opposed-phase part of a Dixon series", "FAT_FRACTION": "a map of fat fractions",
@@ -52,6 +59,7 @@ _COMPUTED: Final = {
     "VELOCITY MAP": "a velocity map", "OUT_PHASE": "the opposed-phase part of a Dixon series",
     **{f"{name} MAP": f"a map of {name}" for name in ("T1", "T2", "R1", "R2", "B0", "B1")},
 }  # fmt: skip
+_DIFFUSION: Final = frozenset({"a diffusion map", "a diffusion image"})
 # Values that tell the pictures of one acquisition apart, all of which may be used.
 _WATER: Final = frozenset({"W", "WATER"})
 _PARTS: Final = _WATER | {"IN_PHASE", "IP"}
@@ -59,6 +67,8 @@ _PARTS: Final = _WATER | {"IN_PHASE", "IP"}
 # The only words of ImageType and ScanningSequence that are kept of a header.
 IMAGE_TYPES: Final = frozenset(_COMPUTED) | _PARTS | {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY"}
 SEQUENCES: Final = frozenset({"SE", "IR", "GR", "EP", "RM"})
+
+_PLANES: Final = dict(zip((Term.SAGITTAL, Term.CORONAL, Term.AXIAL), PLANE_NAMES, strict=True))
 
 Weighting = Literal["T1", "T2", "proton density", "T2*"]
 
@@ -130,10 +140,28 @@ class SeriesFacts:
     facing: float = 1.0
     positions: int | None = None
 
+    @property
+    def usual(self) -> Acquisition:
+        """That of most slices, so that one odd slice decides nothing."""
+        return Counter(self.acquisitions).most_common(1)[0][0]
+
+    @property
+    def times_ms(self) -> tuple[float | None, float | None]:
+        """Repetition and echo time, None where absent; neither is believed where one is impossible."""
+        repetition, echo = self.number(lambda a: a.repetition_ms), self.number(lambda a: a.echo_ms)
+        believed = _within(repetition, _REPETITION_MS) and _within(echo, _ECHO_MS)
+        if repetition is not None and echo is not None and repetition < echo:
+            believed = False
+        return (repetition, echo) if believed else (None, None)
+
     def number(self, of: Callable[[Acquisition], float | None]) -> float | None:
         """The median over the slices that have the value."""
         values = [v for v in map(of, self.acquisitions) if v is not None]
         return median(values) if values else None
+
+
+def _within(value: float | None, limits: tuple[float, float]) -> bool:
+    return value is None or limits[0] <= value <= limits[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +172,15 @@ class Verdict:
       view: None when it is none of the three.
       score: how well the evidence agrees, higher is better.
       doubt: what speaks against using the series, 0 for nothing; from `DOUBTFUL` on a better one takes its place.
-      reasons: one per rule that took part.
+      reasons: one per rule that took part, the doubts among them.
+      doubts: what `doubt` adds up, in words.
     """
 
     view: View | None
     score: float
     doubt: float = 0.0
     reasons: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def judge(facts: SeriesFacts) -> Verdict:
@@ -163,24 +193,22 @@ def judge(facts: SeriesFacts) -> Verdict:
     view = {
         (0, "T1"): View.SAGITTAL_T1, (0, "T2"): View.SAGITTAL_T2, (2, "T2"): View.AXIAL_T2, (2, "T2*"): View.AXIAL_T2,
     }.get((facts.axis, weighting or ""))  # fmt: skip
-    kind = weighting or "of unknown contrast (no T1, T2 or STIR in the description, no echo time)"
+    kind = weighting or "of unknown contrast (neither description nor echo time tell T1, T2 or STIR)"
     reasons = (f"it is {plane} and {kind}", *reasons)
     if view is None:
         return Verdict(view=None, score=0.0, reasons=reasons)
     doubt, why = _doubts(facts, weighting)
-    return Verdict(view=view, score=score - doubt, doubt=doubt, reasons=(*reasons, *why))
+    return Verdict(view=view, score=score - doubt, doubt=doubt, reasons=(*reasons, *why), doubts=why)
 
 
 def _exclusion(facts: SeriesFacts) -> str:
     """Why a series cannot be one of the views at all; empty when it may be."""
-    first = facts.acquisitions[0]
-    if first.modality not in ("", "MR"):
-        return f"its modality is {first.modality}, not MR"
-    if first.sop_class and first.sop_class not in _MR_CLASSES:
-        return "its SOP class is not that of an MR image"
-    computed = [_COMPUTED[word] for word in first.image_type if word in _COMPUTED]
-    if computed:
-        return f"it is {computed[0]}, as ImageType says"
+    first = facts.usual
+    if shows_diffusion(facts.acquisitions):
+        return "it is a diffusion image, as ImageType says"
+    other = other_picture(first)
+    if other:
+        return other
     named = {
         Term.LOCALIZER: "a localizer", Term.DIFFUSION: "a diffusion series", Term.DERIVED: "computed from other series",
         Term.MYELOGRAPHY: "a myelogram",
@@ -192,7 +220,7 @@ def _exclusion(facts: SeriesFacts) -> str:
         return "its description names it the fat or opposed-phase part of a Dixon series"
     if "EP" in first.sequence:
         return "it is echo planar, as diffusion is"
-    echo_ms = facts.number(lambda a: a.echo_ms)
+    _, echo_ms = facts.times_ms
     if echo_ms is not None and echo_ms >= MYELOGRAM_ECHO:
         return f"its TE of {echo_ms:.0f} ms leaves fluid alone, as in a myelogram"
     if len(facts.acquisitions) < MIN_SLICES:
@@ -204,14 +232,31 @@ def _exclusion(facts: SeriesFacts) -> str:
     return "it is coronal" if facts.axis == 1 else ""
 
 
+def other_picture(acquisition: Acquisition) -> str:
+    """Why a slice is no MR picture of anatomy, by its tags alone; empty when it is one."""
+    if acquisition.modality not in ("", "MR"):
+        return f"its modality is {acquisition.modality}, not MR"
+    if acquisition.sop_class and acquisition.sop_class not in _MR_CLASSES:
+        return "its SOP class is not that of an MR image"
+    for word in acquisition.image_type:
+        if word in _COMPUTED:
+            return f"it is {_COMPUTED[word]}, as {'SamplesPerPixel' if word == COLOURED else 'ImageType'} says"
+    return ""
+
+
+def shows_diffusion(acquisitions: Sequence[Acquisition]) -> bool:
+    """Whether a series is one of diffusion: beside weighted slices, those without weight are no T2 images either."""
+    return sum(any(_COMPUTED.get(word) in _DIFFUSION for word in a.image_type) for a in acquisitions) >= MIN_SLICES
+
+
 def _weighting(facts: SeriesFacts) -> tuple[Weighting | None, float, tuple[str, ...]]:
     """Contrast, how sure it is, and why."""
     measured, why = _measured_weighting(facts)
-    named, where = _named_weighting(facts.acquisitions[0])
+    named, where = _named_weighting(facts.usual)
     if measured is None and named is None:
-        return None, 0.0, ()
+        return None, 0.0, ((why,) if why else ())
     if measured is None:
-        return named, 2.0, (f"its {where} says {named}",)
+        return named, 2.0, (f"its {where} says {named}" + (f", since {why} decides nothing" if why else ""),)
     if named is None:
         return measured, 2.0, (why,)
     if named == measured or {named, measured} == {"T2", "T2*"}:
@@ -221,12 +266,13 @@ def _weighting(facts: SeriesFacts) -> tuple[Weighting | None, float, tuple[str, 
 
 def _measured_weighting(facts: SeriesFacts) -> tuple[Weighting | None, str]:
     """Contrast from times and sequence, where they decide; and the times in words."""
-    tr, te = facts.number(lambda a: a.repetition_ms), facts.number(lambda a: a.echo_ms)
+    tr, te = facts.times_ms
     ti = facts.number(lambda a: a.inversion_ms)
     if te is None:
-        return None, ""
+        written = facts.number(lambda a: a.echo_ms)
+        return None, "" if written is None else f"an impossible echo or repetition time (TE {written:g} ms)"
     told = f"TE {te:.0f} ms" + ("" if tr is None else f", TR {tr:.0f} ms") + (f", TI {ti:.0f} ms" if ti else "")
-    sequence = facts.acquisitions[0].sequence
+    sequence = facts.usual.sequence
     if "GR" in sequence and "SE" not in sequence:
         return ("T2*" if te >= 12 else "T1" if te <= 10 else None), f"a gradient echo with {told}"
     if ti and STIR_INVERSION[0] <= ti <= STIR_INVERSION[1]:
@@ -235,6 +281,8 @@ def _measured_weighting(facts: SeriesFacts) -> tuple[Weighting | None, str]:
         return "T1", f"{told} (T1 FLAIR)"
     if te >= T2_MIN_ECHO:
         return "T2", told
+    if "IR" in sequence and not ti and (tr is None or tr > T1_MAX_REPETITION):
+        return None, f"{told}, an inversion recovery without its TI"  # STIR or T1 FLAIR
     if tr is None:
         return ("T1" if te <= T1_MAX_ECHO else "proton density"), told
     if tr <= T1_MAX_REPETITION:
@@ -263,13 +311,19 @@ def _named_weighting(acquisition: Acquisition) -> tuple[Weighting | None, str]:
 
 def names_other_region(facts: SeriesFacts) -> bool:
     """Whether description, protocol or body part name another region, and none of them the lumbar spine."""
-    terms = facts.acquisitions[0].terms | facts.acquisitions[0].protocol_terms
+    terms = facts.usual.terms | facts.usual.protocol_terms
     return Term.OTHER_REGION in terms and Term.LUMBAR not in terms
+
+
+def named_plane(facts: SeriesFacts) -> str:
+    """The one plane that the description names; empty for none or several."""
+    named = [name for term, name in _PLANES.items() if term in facts.usual.terms]
+    return named[0] if len(named) == 1 else ""
 
 
 def _doubts(facts: SeriesFacts, weighting: Weighting | None) -> tuple[float, tuple[str, ...]]:
     """What speaks against a series that may still be the best there is."""
-    first = facts.acquisitions[0]
+    first = facts.usual
     doubts: list[tuple[float, str]] = []
     if facts.field_mm > USUAL_FIELD_MM:
         doubts.append((2.0, f"its field of {facts.field_mm:.0f} mm is that of a localizer or a whole spine"))
@@ -279,9 +333,12 @@ def _doubts(facts: SeriesFacts, weighting: Weighting | None) -> tuple[float, tup
         doubts.append((1.0, "the exam's protocol or body part names another region"))
     if weighting == "T2*":
         doubts.append((1.0, "it is a gradient echo"))
-    repetition_ms = facts.number(lambda a: a.repetition_ms)
+    repetition_ms, _ = facts.times_ms
     if "GR" in first.sequence and repetition_ms is not None and repetition_ms < FAST_REPETITION:
         doubts.append((2.0, f"it is a gradient echo with a TR of {repetition_ms:.0f} ms, as of a localizer"))
+    plane = named_plane(facts)
+    if plane and plane != PLANE_NAMES[facts.axis]:
+        doubts.append((2.0, f"its description says {plane}, but ImageOrientationPatient {PLANE_NAMES[facts.axis]}"))
     if {"DERIVED", "SECONDARY"} <= set(first.image_type):
         doubts.append((2.0, "ImageType says that it was derived from other pictures"))
     if Term.PHASE in first.terms:

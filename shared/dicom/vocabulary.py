@@ -29,6 +29,9 @@ class Term(Enum):
     FAT_PART = auto()
     WATER_PART = auto()
     PHASE = auto()
+    SAGITTAL = auto()
+    CORONAL = auto()
+    AXIAL = auto()
     LUMBAR = auto()
     OTHER_REGION = auto()
 
@@ -119,6 +122,12 @@ _WORDS: Final[Mapping[Term, str]] = {
     Term.FAT_PART: "f fat fat_only fatonly op opp opposed opp_phase opposed_phase outphase out_phase out_of_phase",
     Term.WATER_PART: "w water water_only",
     Term.PHASE: "phase phase_map",
+    Term.SAGITTAL: "sag sagittal* sagital* sagittaal* sajital* strzalkow* 矢状",
+    Term.CORONAL: "cor coronal* koronal* coronaal* frontal* czolow* 冠状 前額",
+    Term.AXIAL: """
+        ax axi axial* tra transvers* transversal*
+        assial* trasvers* axiaal* aksiyel* aksial* poprzeczn*
+        横断 橫斷 轴位 軸位 水平断""",
     Term.LUMBAR: """
         lumbar lspine l_spine lumbosacral ls_spine lsspine tlspine lumb lsp l_s
         lws lendenwirbel* lumbal*

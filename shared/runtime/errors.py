@@ -23,6 +23,11 @@ def shown(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Text that any terminal and file takes: names of foreign files may hold escape sequences, or no text at all."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 class InputError(Exception):
     """Bad input or data. The message says what is wrong and where, what was expected and found, and what to do next.
 
@@ -30,7 +35,7 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(message))
+        super().__init__(printable(shown(message)))
 
 
 def first_line(error: Exception) -> str:

@@ -34,7 +34,8 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     with written_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files need not be text in any encoding.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,13 +7,15 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from shared.runtime.errors import printable
+
 T = TypeVar("T")
 _LINE_EVERY_SECONDS = 15.0
 
 
 def log(message: str) -> None:
     """Writes one line to standard error without disturbing a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -96,7 +96,7 @@ def test_a_described_header_keeps_terms_and_digests_but_no_text(tmp_path: Path) 
     )  # fmt: skip
     assert read_header(path).acquisition == Acquisition()
     header = read_header(path, described=True)
-    assert header.acquisition.terms == {Term.T2}
+    assert header.acquisition.terms == {Term.T2, Term.SAGITTAL}
     assert header.acquisition.protocol_terms == {Term.LUMBAR}
     assert header.acquisition.image_type == ("ORIGINAL", "PRIMARY")
     assert header.acquisition.echo_ms == 110
@@ -289,3 +289,32 @@ def test_objects_without_pixels_are_told_from_images_without_a_plane(tmp_path: P
     bare = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
     with pytest.raises(error):
         read_header(write_dicom(tmp_path / "1", sop_class=kind, **bare))
+
+
+def test_stored_bits_at_the_top_are_the_same_picture(tmp_path: Path) -> None:
+    pixels = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16)
+    low = write_dicom(tmp_path / "low", pixels, BitsStored=12, HighBit=11)
+    high = write_dicom(tmp_path / "high", pixels << 4, BitsStored=12, HighBit=15)
+    np.testing.assert_array_equal(read_pixels(low), read_pixels(high))
+
+
+@pytest.mark.parametrize(
+    ("value", "tags", "reason"),
+    [(7, {}, "have the value 7"), (None, {"RescaleSlope": "1e38", "RescaleIntercept": "-1e38"}, "not finite")],
+)
+def test_a_picture_that_shows_nothing_is_an_error(
+    tmp_path: Path, value: int | None, tags: dict[str, Any], reason: str
+) -> None:
+    pixels = (
+        np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) if value is None else np.full((12, 16), value, np.uint16)
+    )
+    with pytest.raises(InputError, match=reason):
+        read_pixels(write_dicom(tmp_path / "1.dcm", pixels, **tags))
+
+
+def test_messages_are_printable_whatever_files_are_called(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xfcller\x1b[31m")
+    path.write_bytes(b"no DICOM")
+    with pytest.raises(InputError) as raised:
+        read_pixels(path)
+    assert str(raised.value).isprintable()

@@ -281,3 +281,36 @@ def test_planes_of_one_examination_dealt_to_studies_are_joined(tmp_path: Path) -
                 **plane,
             )  # fmt: skip
     assert len(discover_studies(tmp_path / "exams").studies) == 2
+
+
+def test_patients_without_a_frame_of_reference_are_not_mixed(tmp_path: Path) -> None:
+    for n in (1, 2):
+        export(
+            tmp_path / str(n), SeriesInstanceUID="1.5", PatientID=f"P{n}", SOPInstanceUID_of=lambda i, n=n: f"1.{n}.{i}"
+        )
+    assert len(discover_studies(tmp_path).studies) == 2
+
+
+@pytest.mark.parametrize(
+    "odd", [{"Modality": "OT"}, {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, {"SamplesPerPixel": 3}]
+)
+def test_pictures_of_another_kind_do_not_decide_on_their_series(tmp_path: Path, odd: dict[str, Any]) -> None:
+    export(tmp_path, InstanceNumber_of=lambda i: i + 1)
+    write_dicom(tmp_path / "first", InstanceNumber=0, ImagePositionPatient=[-4, 0, 0], **odd)
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(s.slices) for s in found.study.series] == [6]
+    assert "1 slice(s) were left out (first)" in found.problems[0]
+
+
+def test_diffusion_beside_slices_without_weight_is_no_t2(tmp_path: Path) -> None:
+    export(tmp_path / "a")
+    export(tmp_path / "b", ImageType=["DERIVED", "PRIMARY", "DIFFUSION", "ADC"], InstanceNumber_of=lambda i: 10 + i)
+    (found,) = discover_studies(tmp_path).studies
+    assert not found.study.series
+    assert "diffusion" in found.problems[0]
+
+
+def test_a_description_of_another_plane_is_a_named_doubt(tmp_path: Path) -> None:
+    export(tmp_path, axis=2, ImageOrientationPatient=AXIAL, SeriesDescription="SAG T2")
+    (found,) = discover_studies(tmp_path).studies
+    assert "description says sagittal, but ImageOrientationPatient axial" in found.problems[0]

@@ -261,3 +261,12 @@ def test_patients_and_dates_in_one_folder_are_told_apart(tmp_path: Path) -> None
     source = open_source(tmp_path)
     assert source.study_ids == ("1.1", "1.2", "1.3")
     assert all([len(s.slices) for s in source.load(i).study.series] == [6] for i in source.study_ids)
+
+
+def test_folders_as_windows_tools_write_them_are_folders(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", "1.5")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("disc\\t2\\", b"")
+        for path in (tmp_path / "in").iterdir():
+            archive.write(path, f"disc\\t2\\{path.name}")
+    assert len(open_source(tmp_path / "a.zip").study_ids) == 1

@@ -106,3 +106,18 @@ def test_better_candidates_score_higher_and_say_why() -> None:
     assert best.score > neck.score
     assert any("480 mm" in reason for reason in wide.reasons)
     assert any("another region" in reason for reason in neck.reasons)
+
+
+@pytest.mark.parametrize(("echo_ms", "repetition_ms"), [(0.0, 0.0), (0.11, 3.5), (110000.0, 3500000.0), (35.0, 3.2)])
+def test_impossible_times_decide_nothing(echo_ms: float, repetition_ms: float) -> None:
+    """They are placeholders, or in seconds or microseconds."""
+    times = {"echo_ms": echo_ms, "repetition_ms": repetition_ms}
+    assert verdict_of(made(description="Sag T2", **times)).view is View.SAGITTAL_T2
+    assert verdict_of(made(description="Sag", **times)).view is None
+
+
+def test_an_inversion_recovery_without_its_time_is_what_it_is_called() -> None:
+    unknown = {"echo_ms": 31.0, "repetition_ms": 2159.0, "sequence": frozenset({"IR"})}
+    assert verdict_of(made(description="Sag T1 Flair", **unknown)).view is View.SAGITTAL_T1
+    assert verdict_of(made(description="Sag STIR", **unknown)).view is View.SAGITTAL_T2
+    assert verdict_of(made(description="Sag", **unknown)).view is None

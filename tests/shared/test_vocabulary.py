@@ -2,6 +2,8 @@ import pytest
 
 from shared.dicom.vocabulary import Term, terms_in
 
+PLANES = {Term.SAGITTAL, Term.CORONAL, Term.AXIAL}
+
 
 @pytest.mark.parametrize(
     ("description", "terms"),
@@ -32,4 +34,16 @@ from shared.dicom.vocabulary import Term, terms_in
     ],
 )  # fmt: skip
 def test_descriptions_are_understood(description: str, terms: set[Term]) -> None:
-    assert terms_in(description) == terms
+    assert terms_in(description) - PLANES == terms
+
+
+@pytest.mark.parametrize(
+    ("description", "plane"),
+    [
+        ("t2_tse_sag_320", Term.SAGITTAL), ("腰椎 T2 矢状位", Term.SAGITTAL), ("Lomber T2 sagital", Term.SAGITTAL),
+        ("Ax T2", Term.AXIAL), ("t2_tse_tra", Term.AXIAL), ("T2 assiale", Term.AXIAL), ("T2 poprzeczne", Term.AXIAL),
+        ("T2 横断", Term.AXIAL), ("COR STIR", Term.CORONAL), ("STIR koronal", Term.CORONAL),
+    ],
+)  # fmt: skip
+def test_planes_are_understood(description: str, plane: Term) -> None:
+    assert terms_in(description) & PLANES == {plane}

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.dicom.grouping.dealing import acquired, complement, folder_name, position_of, tie
 from shared.dicom.header import Header
-from shared.dicom.views import MIN_SLICES, SeriesFacts
+from shared.dicom.views import MIN_SLICES, SeriesFacts, other_picture, shows_diffusion
 from shared.geometry import dominant_axis
 
 # A slice belongs to a series when its normal is nearer than this to the axis that most of its slices face. The blocks
@@ -67,7 +67,8 @@ def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
         for group in _joined_series(by_uid)
         for acquisition in _split_by_acquisition(group)
         for repeat in _split_repeats(acquisition)
-        for part in _split_by_axis(repeat)
+        for pictures in _split_other_pictures(repeat)
+        for part in _split_by_axis(pictures)
     ]
     return sorted(map(_without_duplicates, _with_whole_localizers(parts)), key=lambda g: g.series_id)
 
@@ -137,7 +138,7 @@ def _nearby(values: Iterable[float | None], near: Callable[[float, float], bool]
 
 def _split_repeats(group: HeaderGroup) -> list[HeaderGroup]:
     """One group per kind of picture or acquisition, where a series holds several whole ones at the same positions."""
-    if 2 * len(set(map(position_of, group.headers))) > len(group.headers) + MIN_SLICES:
+    if 2 * len(set(map(position_of, group.headers))) > len(group.headers) + MIN_SLICES or _is_diffusion(group):
         return [group]
     kinds: tuple[tuple[str, Callable[[Header], Hashable]], ...] = (
         ("kinds of picture", lambda h: h.acquisition.image_type),
@@ -160,6 +161,24 @@ def _numbered(group: HeaderGroup, parts: Sequence[Sequence[Header]], remark: str
         replace(group, series_id=f"{group.series_id}.{n}").with_(own, f"{remark}, which were told apart")
         for n, own in enumerate(parts, start=1)
     ]
+
+
+def _split_other_pictures(group: HeaderGroup) -> list[HeaderGroup]:
+    """The series without a few slices that are no MR pictures of anatomy; two groups where there are many of them."""
+    kept = [h for h in group.headers if not other_picture(h.acquisition)]
+    others = [h for h in group.headers if other_picture(h.acquisition)]
+    if not others or len(kept) < MIN_SLICES or _is_diffusion(group):
+        return [group]
+    if len(others) >= MIN_SLICES:
+        return _numbered(group, [kept, others], "it holds pictures of anatomy and others")
+    names = ", ".join(sorted({h.path.name for h in others})[:3])
+    return [
+        group.with_(kept, f"{len(others)} slice(s) were left out ({names}): {other_picture(others[0].acquisition)}")
+    ]
+
+
+def _is_diffusion(group: HeaderGroup) -> bool:
+    return shows_diffusion([h.acquisition for h in group.headers])
 
 
 def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
@@ -217,7 +236,7 @@ def _without_duplicates(group: HeaderGroup) -> HeaderGroup:
         if place not in latest or _age(header) > _age(latest[place]):
             latest[place] = header
     doubles = len(group.headers) - len(latest)
-    if not doubles or len(latest) == 1:
+    if not doubles or len(latest) == 1 or _is_diffusion(group):
         return group
     return group.with_(latest.values(), f"{doubles} slice(s) at the position of another one were left out")
 

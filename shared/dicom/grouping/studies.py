@@ -85,10 +85,10 @@ def _without_copies(headers: Sequence[Header]) -> list[Header]:
 
 
 def _patients(headers: Sequence[Header]) -> dict[str, list[Header]]:
-    """Headers by patient; all of them together unless PatientID and frame of reference both differ."""
+    """Headers by patient; all of them together unless PatientID differs and no frame of reference is shared."""
     by_patient: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         by_patient[header.patient].append(header)
-    frames = [{h.frame_of_reference for h in own} for own in by_patient.values()]
+    frames = [{h.frame_of_reference for h in own} - {None} for own in by_patient.values()]
     apart = all(a.isdisjoint(b) for i, a in enumerate(frames) for b in frames[:i])
     return dict(by_patient) if len(by_patient) > 1 and "" not in by_patient and apart else {"": list(headers)}
