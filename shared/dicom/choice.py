@@ -49,6 +49,7 @@ class Candidate:
       gap_mm: median distance between slices; None where no two are parallel.
       tilt_deg: largest angle between a slice and the plane of the view.
       kind: equal for repeats of one acquisition.
+      frame: frame of reference; positions are only comparable within one. None where the headers say nothing.
       repeated: whether a later repeat is among the candidates.
     """
 
@@ -63,7 +64,13 @@ class Candidate:
     fat_suppressed: bool
     moment: Moment
     kind: Hashable
+    frame: str | None = None
     repeated: bool = False
+
+    @property
+    def sure(self) -> bool:
+        """Whether it needs to give way to no other one."""
+        return self.verdict.doubt < DOUBTFUL
 
     @property
     def coverage(self) -> float:
@@ -122,6 +129,7 @@ def candidate(series: Series, verdict: Verdict, headers: Sequence[Header]) -> Ca
         fat_suppressed=bool({Term.FAT_SUPPRESSED, Term.STIR} & acquisition.terms)
         or STIR_INVERSION[0] <= inversion <= STIR_INVERSION[1],
         moment=_beginning([h.moment for h in headers]), kind=(headers[0].description, acquisition),
+        frame=headers[0].frame_of_reference,
     )  # fmt: skip
 
 
@@ -144,6 +152,7 @@ def choose(candidates: Sequence[Candidate], chosen: Collection[str] = ()) -> dic
     """
     choices: dict[str, Choice] = {}
     fields: list[Interval] = []
+    frame = _frame_of_examination(candidates, chosen)
     for view in sorted(View, key=lambda v: not v.is_sagittal):
         own = [c for c in candidates if c.view is view]
         if not view.is_sagittal and fields:
@@ -151,20 +160,41 @@ def choose(candidates: Sequence[Candidate], chosen: Collection[str] = ()) -> dic
             within = min(low for low, _ in fields), max(high for _, high in fields)
             clipped = [replace(c, heights_mm=_clipped(c.heights_mm, within)) for c in own]
             own = clipped if any(c.heights_mm for c in clipped) else own
-        of_view = _choose(_with_repeats(own), chosen)
+        of_view = _choose(_with_repeats(own), chosen, frame)
         choices |= of_view
         if view.is_sagittal:
             fields += [piece for c in own if of_view[c.series_id].used for piece in c.heights_mm]
     return choices
 
 
-def _choose(candidates: Sequence[Candidate], chosen: Collection[str]) -> dict[str, Choice]:
-    """The choice for one view."""
-    wanted = {c.series_id for c in candidates} & set(chosen)
-    sure = any(c.verdict.doubt < DOUBTFUL for c in candidates)
+def _frame_of_examination(candidates: Sequence[Candidate], chosen: Collection[str]) -> str | None:
+    """The frame of reference whose series go together best, where a study holds several examinations; else None.
 
-    def order(c: Candidate) -> tuple[bool, bool, float, str]:
-        return c.series_id not in wanted, sure and c.verdict.doubt >= DOUBTFUL, -_score(c), c.series_id
+    A patient who got up between them lies elsewhere. A frame with series of two views is an examination.
+    """
+    scores: dict[str, dict[View, float]] = {}
+    for c in candidates:
+        if c.frame and (c.sure or c.series_id in chosen):
+            of_frame = scores.setdefault(c.frame, {})
+            of_frame[c.view] = max(_score(c), of_frame.get(c.view, -np.inf))
+    wanted = {c.frame for c in candidates if c.series_id in chosen}
+    frames = [frame for frame in sorted(scores) if len(scores[frame]) > 1]
+    if len(frames) < 2:
+        return None
+    return max(frames, key=lambda f: (f in wanted, len(scores[f]), sum(scores[f].values())))
+
+
+def _choose(candidates: Sequence[Candidate], chosen: Collection[str], frame: str | None) -> dict[str, Choice]:
+    """The choice for one view; series outside `frame` only where it has none."""
+    wanted = {c.series_id for c in candidates} & set(chosen)
+    sure = any(c.sure for c in candidates)
+    inside = frame is not None and any(c.sure and c.frame == frame for c in candidates)
+
+    def elsewhere(c: Candidate) -> bool:
+        return inside and c.frame not in (None, frame)
+
+    def order(c: Candidate) -> tuple[bool, bool, bool, float, str]:
+        return c.series_id not in wanted, sure and not c.sure, elsewhere(c), -_score(c), c.series_id
 
     ranked = sorted(candidates, key=order)
     used: list[Candidate] = []
@@ -175,7 +205,9 @@ def _choose(candidates: Sequence[Candidate], chosen: Collection[str]) -> dict[st
             reason = "it was chosen with --series" if takes else f"{ranked[0].series_id} was chosen with --series"
         elif not used:
             takes, reason = True, f"it is the best of {len(ranked)}" if len(ranked) > 1 else ""
-        elif sure and c.verdict.doubt >= DOUBTFUL:
+        elif elsewhere(c):
+            takes, reason = False, f"{used[0].series_id} lies in one frame of reference with the other views"
+        elif sure and not c.sure:
             takes, reason = False, f"{used[0].series_id} is less doubtful"
         else:
             more = _more(c, used)

@@ -4,6 +4,7 @@ Folder and file names do not matter. `scan` looks at the files, `grouping` puts 
 and `choice` chooses among those of one view.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -276,8 +277,22 @@ def _found(
         other_region=any(names_other_region(g.facts) for g in groups if g.series_id in used),
     )  # fmt: skip
     return FoundStudy(
-        study=study, series=found, renumbered=frozenset(renumbered & used), unread=unread, remarks=remarks
+        study=study,
+        series=found,
+        renumbered=frozenset(renumbered & used),
+        unread=unread,
+        remarks=(*remarks, *_frames_apart([g for g in groups if g.series_id in used])),
     )
+
+
+def _frames_apart(used: Sequence[HeaderGroup]) -> tuple[str, ...]:
+    """A remark on series outside the frame of reference that others share; where none share one it says nothing."""
+    frames = {g.series_id: g.headers[0].frame_of_reference for g in used if g.headers[0].frame_of_reference}
+    shared = Counter(frames.values()).most_common(1)
+    if not shared or shared[0][1] < 2 or len(set(frames.values())) == 1:
+        return ()
+    apart = ", ".join(series_id for series_id, frame in frames.items() if frame != shared[0][0])
+    return (f"series {apart} have another frame of reference than the others, so their positions may not agree",)
 
 
 def _verdict(group: HeaderGroup, chosen: Mapping[str, View]) -> Verdict:

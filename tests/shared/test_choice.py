@@ -184,3 +184,25 @@ def test_a_choice_that_cannot_be_is_refused(tmp_path: Path, chosen: dict[str, Vi
     export(tmp_path, "1.1")
     with pytest.raises(InputError, match=message):
         discover_studies(tmp_path, chosen)
+
+
+def test_the_views_of_one_examination_go_together(tmp_path: Path) -> None:
+    """Of two examinations under one study UID no answer is mixed, though each has a series that is better."""
+    pixel_mm = {("a", "T1"): 0.5, ("a", "T2"): 0.6, ("b", "T1"): 0.6, ("b", "T2"): 0.5}
+    for (exam, kind), size in pixel_mm.items():
+        export(
+            tmp_path / exam / kind, f"1.{exam == 'a':d}.{kind[1]}", SeriesDescription=f"SAG {kind}",
+            FrameOfReferenceUID=f"1.9.{exam == 'a':d}", PixelSpacing=[size, size],
+        )  # fmt: skip
+    used = {series_id for series_id, found in series_of(tmp_path).items() if found.used}
+    assert used in ({"1.0.1", "1.0.2"}, {"1.1.1", "1.1.2"})
+    wanted = series_of(tmp_path, chosen={"1.0.2": View.SAGITTAL_T2})
+    assert {series_id for series_id, found in wanted.items() if found.used} == {"1.0.1", "1.0.2"}
+
+
+def test_a_series_outside_the_frame_of_the_others_is_named(tmp_path: Path) -> None:
+    for n, kind in enumerate(("SAG T1", "SAG T2", "AX T2")):
+        plane = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]} if n == 2 else {}
+        export(tmp_path / str(n), f"1.{n}", SeriesDescription=kind, FrameOfReferenceUID=f"1.9.{n // 2}", **plane)
+    (found,) = discover_studies(tmp_path).studies
+    assert [p for p in found.problems if "series 1.2 have another frame of reference" in p]
