@@ -202,7 +202,7 @@ def test_the_views_of_one_examination_go_together(tmp_path: Path) -> None:
 
 def test_a_series_outside_the_frame_of_the_others_is_named(tmp_path: Path) -> None:
     for n, kind in enumerate(("SAG T1", "SAG T2", "AX T2")):
-        plane = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]} if n == 2 else {}
+        plane: dict[str, Any] = {"ImageOrientationPatient": AXIAL} if n == 2 else {}
         export(tmp_path / str(n), f"1.{n}", SeriesDescription=kind, FrameOfReferenceUID=f"1.9.{n // 2}", **plane)
     (found,) = discover_studies(tmp_path).studies
     assert [p for p in found.problems if "series 1.2 have another frame of reference" in p]

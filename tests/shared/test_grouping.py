@@ -292,7 +292,7 @@ def test_patients_without_a_frame_of_reference_are_not_mixed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "odd", [{"Modality": "OT"}, {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, {"SamplesPerPixel": 3}]
+    "odd", [{"Modality": "CT"}, {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, {"SamplesPerPixel": 3}]
 )
 def test_pictures_of_another_kind_do_not_decide_on_their_series(tmp_path: Path, odd: dict[str, Any]) -> None:
     export(tmp_path, InstanceNumber_of=lambda i: i + 1)
