@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_rescale
+from pydicom.tag import Tag
 
 from shared.dicom.frames import FRAME_TAGS, PIXEL_TAGS, FrameTable, frame_count, frames_of, is_enhanced
 from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of, slice_name
@@ -24,6 +25,7 @@ from shared.dicom.parsing import attempt, file_content, file_dataset, foreign, p
 from shared.dicom.stored_pixels import stored_pixels
 from shared.runtime.errors import InputError
 
+_PIXELS: Final = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
 READER_VERSION: Final = 6
 
@@ -90,17 +92,30 @@ def read_slice_headers(paths: Iterable[Path]) -> list[HeaderReading]:
     """The described headers of each file's frames, most often one; or errors in their places."""
     readings: list[HeaderReading] = []
     for path in paths:
-        slices = attempt(functools.partial(_described_slices, path))
-        if isinstance(slices, InputError):
-            readings.append((path, slices))
+        found = attempt(functools.partial(_described_slices, path))
+        if isinstance(found, InputError):
+            readings.append((path, found))
             continue
+        slices, pixels = found
         for n, each in slices:
-            readings.append((path, attempt(functools.partial(_header_of, path, each, described=True, frame=n))))
+            header = attempt(functools.partial(_header_of, path, each, described=True, frame=n))
+            readings.append((path, header if pixels else _without_pixels(header)))
     return readings
 
 
-def _described_slices(path: Path) -> list[tuple[int | None, pydicom.Dataset]]:
-    return _slices(path, _tagged(path, (), described=True))
+def _described_slices(path: Path) -> tuple[list[tuple[int | None, pydicom.Dataset]], bool]:
+    """The slices, and whether anything follows their header."""
+    file = io.BytesIO(file_content(path))
+    tags = [*HEADER_TAGS, *FRAME_TAGS, *DESCRIBING_TAGS]
+    slices = _slices(path, parse(path, file, stop_before_pixels=True, tags=tags))
+    return slices, bool(file.read(1))
+
+
+def _without_pixels(header: Header | InputError) -> InputError:
+    """What is wrong with a file that ends with its header: it must not count as a slice that is better than others."""
+    return (
+        header if isinstance(header, InputError) else InputError(f"{header.path}: its header is not followed by pixels")
+    )
 
 
 def read_pixels(path: Path, frame: int = 0) -> NDArray[np.uint8]:  # [rows, columns]
@@ -153,7 +168,9 @@ def read_file_slices(path: Path) -> Iterator[FileReading]:
 def _whole_reading(path: Path, content: bytes, *, described: bool) -> FileReading:
     whole = attempt(lambda: _only_slice(path, parse(path, io.BytesIO(content), stop_before_pixels=False)))
     header = whole if isinstance(whole, InputError) else attempt(lambda: _header_of(path, whole, described=described))
-    if isinstance(header, InputError):
+    if described and not isinstance(whole, InputError) and _PIXELS.isdisjoint(whole.keys()):
+        header = _without_pixels(header)
+    elif isinstance(header, InputError):
         # The fault may lie behind the header: pydicom returns nothing of a file that ends within its pixels.
         header = attempt(lambda: _header_before_pixels(path, content, described=described))
     return FileReading(

@@ -104,3 +104,11 @@ def test_unreadable_files_are_placed_once_a_folder(tmp_path: Path, monkeypatch: 
     first, second = discover_studies(tmp_path).studies
     assert (len(first.problems), len(second.problems)) == (20, 0)
     assert len(compared) == 2  # one folder of broken files, two of studies
+
+
+def test_a_series_without_pixels_takes_no_place(tmp_path: Path) -> None:
+    write_series(tmp_path / "good", "1.5")
+    write_series(tmp_path / "empty", "1.6", PixelSpacing=[0.3, 0.3], PixelData=None)
+    (found,) = discover_studies(tmp_path).studies
+    assert [s.series_id for s in found.study.series] == ["1.5"]
+    assert sum("not followed by pixels" in str(error) for error in found.unreadable) == 6
