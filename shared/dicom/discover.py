@@ -267,7 +267,7 @@ def _found(
     found = tuple(
         FoundSeries(
             series_id=g.series_id, slices=len(g.headers), verdict=verdicts[g.series_id],
-            choice=choices.get(g.series_id), remarks=(*g.remarks, *_mended_directions(g)),
+            choice=choices.get(g.series_id), remarks=(*g.remarks, *_mended_directions(g), *_overruled(g, chosen)),
         )
         for g in groups
     )  # fmt: skip
@@ -293,6 +293,14 @@ def _frames_apart(used: Sequence[HeaderGroup]) -> tuple[str, ...]:
         return ()
     apart = ", ".join(series_id for series_id, frame in frames.items() if frame != shared[0][0])
     return (f"series {apart} have another frame of reference than the others, so their positions may not agree",)
+
+
+def _overruled(group: HeaderGroup, chosen: Mapping[str, View]) -> tuple[str, ...]:
+    """A remark on a series that the user wants for another view than its header says."""
+    view, verdict = chosen.get(group.series_id), judge(group.facts)
+    if view is None or view is verdict.view:
+        return ()
+    return (f"it was chosen for {view.value}, although {'; '.join(verdict.reasons)}",)
 
 
 def _verdict(group: HeaderGroup, chosen: Mapping[str, View]) -> Verdict:

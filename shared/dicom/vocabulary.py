@@ -140,8 +140,8 @@ _WORDS: Final[Mapping[Term, str]] = {
         lomber lumbosakral
         腰椎 腰骶""",
     Term.OTHER_REGION: """
-        cervical cspine c_spine c_sp thoracic tspine t_spine brain head knee hip shoulder pelvis abdomen sacroiliac
-        ankle wrist ctspine c1_c7 c1_c8 c2_c7
+        cervical cerv cspine c_spine c_sp thoracic thor tspine t_spine brain head knee hip shoulder pelvis abdomen
+        sacroiliac ankle wrist ctspine c1_c7 c1_c8 c2_c7
         hws halswirbel* bws brustwirbel* zervikal* thorakal* schadel kopf knie becken
         cervicale* dorsal dorsale* thoracique cerveau genou bassin
         cervical* columna_dorsal dorsal cerebro rodilla

@@ -206,3 +206,9 @@ def test_a_series_outside_the_frame_of_the_others_is_named(tmp_path: Path) -> No
         export(tmp_path / str(n), f"1.{n}", SeriesDescription=kind, FrameOfReferenceUID=f"1.9.{n // 2}", **plane)
     (found,) = discover_studies(tmp_path).studies
     assert [p for p in found.problems if "series 1.2 have another frame of reference" in p]
+
+
+def test_a_choice_against_the_header_is_named(tmp_path: Path) -> None:
+    export(tmp_path, "1.1", SeriesDescription="SAG T2", EchoTime=100)
+    (found,) = discover_studies(tmp_path, chosen={"1.1": View.SAGITTAL_T1}).studies
+    assert "chosen for Sagittal T1, although it is sagittal and T2" in found.problems[0]

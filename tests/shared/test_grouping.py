@@ -314,3 +314,17 @@ def test_a_description_of_another_plane_is_a_named_doubt(tmp_path: Path) -> None
     export(tmp_path, axis=2, ImageOrientationPatient=AXIAL, SeriesDescription="SAG T2")
     (found,) = discover_studies(tmp_path).studies
     assert "description says sagittal, but ImageOrientationPatient axial" in found.problems[0]
+
+
+def test_a_slice_at_a_placeholder_of_a_position_is_left_out(tmp_path: Path) -> None:
+    export(tmp_path, slices=12, ImagePositionPatient_of=lambda i: [0, 0, 0] if i == 5 else [4.0 * i, -150, 200])
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(s.slices) for s in found.study.series] == [11]
+    assert "1 slice(s) that lie beside all others or are of another size were left out (IM5)" in found.problems[0]
+
+
+def test_one_slice_of_a_wide_field_does_not_make_its_series_doubtful(tmp_path: Path) -> None:
+    export(tmp_path, PixelSpacing_of=lambda i: [40, 40] if i == 2 else [8, 8])
+    (found,) = discover_studies(tmp_path).studies
+    assert [len(s.slices) for s in found.study.series] == [5]
+    assert not any("in spite of doubts" in problem for problem in found.problems)

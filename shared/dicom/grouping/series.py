@@ -24,6 +24,8 @@ _STEEPEST_DEG: Final = 65.0
 _SAME_ECHO_MS: Final = 3.0
 # Repetition times that differ by less than this factor are one: scanners fit it to the number of slices.
 _SAME_REPETITION: Final = 1.25
+# Fields and pixels that differ by less than this factor are of one size.
+_SAME_SIZE: Final = 1.25
 # More parts than this are not tried against each other one by one.
 _MAX_PARTS: Final = 12
 
@@ -43,7 +45,7 @@ class HeaderGroup:
     @property
     def facts(self) -> SeriesFacts:
         axis = Counter(dominant_axis(h.plane) for h in self.headers).most_common(1)[0][0]
-        field_mm = max(max(n * s for n, s in zip(h.shape, h.plane.spacing_mm, strict=True)) for h in self.headers)
+        field_mm = float(np.median([max(_field_mm(h)) for h in self.headers]))
         return SeriesFacts(
             acquisitions=[h.acquisition for h in self.headers], axis=axis, field_mm=field_mm,
             facing=sum(_faces(h, axis) for h in self.headers) / len(self.headers),
@@ -68,7 +70,7 @@ def group_by_series(root: Path, headers: Sequence[Header]) -> list[HeaderGroup]:
         for acquisition in _split_by_acquisition(group)
         for repeat in _split_repeats(acquisition)
         for pictures in _split_other_pictures(repeat)
-        for part in _split_by_axis(pictures)
+        for part in _split_by_axis(_without_displaced(pictures))
     ]
     return sorted(map(_without_duplicates, _with_whole_localizers(parts)), key=lambda g: g.series_id)
 
@@ -179,6 +181,36 @@ def _split_other_pictures(group: HeaderGroup) -> list[HeaderGroup]:
 
 def _is_diffusion(group: HeaderGroup) -> bool:
     return shows_diffusion([h.acquisition for h in group.headers])
+
+
+def _without_displaced(group: HeaderGroup) -> HeaderGroup:
+    """The series without a few slices that are of another size or lie beside most others, as placeholders put them.
+
+    Axial blocks that follow the discs are shifted against each other, so theirs must lie wholly beside.
+    """
+    centers = np.array([h.plane.center_mm(h.shape) for h in group.headers])
+    off = centers - np.median(centers, axis=0)
+    part = 0.5 if group.facts.axis == 0 else 1.0
+    usual = np.median([(*_field_mm(h), *h.plane.spacing_mm) for h in group.headers], axis=0)
+    displaced: list[Header] = []
+    kept: list[Header] = []
+    for h, d in zip(group.headers, off, strict=True):
+        height, width = _field_mm(h)
+        beside = abs(d @ h.plane.col_dir) > part * height or abs(d @ h.plane.row_dir) > part * width
+        # A crop keeps the size of its pixels, another matrix that of the field.
+        scaled = np.abs(np.log(np.array((height, width, *h.plane.spacing_mm)) / usual)).min() > np.log(_SAME_SIZE)
+        (displaced if beside or scaled else kept).append(h)
+    if not displaced or len(displaced) > len(group.headers) // 4:
+        return group
+    names = ", ".join(sorted({h.path.name for h in displaced})[:3])
+    return group.with_(
+        kept, f"{len(displaced)} slice(s) that lie beside all others or are of another size were left out ({names})"
+    )
+
+
+def _field_mm(header: Header) -> tuple[float, float]:
+    """Height and width of the picture."""
+    return header.shape[0] * header.plane.spacing_mm[0], header.shape[1] * header.plane.spacing_mm[1]
 
 
 def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
