@@ -168,7 +168,8 @@ def main() -> None:
     save(
         a.out,
         header(
-            f"python -m benchmarks.realism.foreign RUN WORK --studies {a.studies} --lumbar {a.lumbar} --seed {a.seed}",
+            f"python -m benchmarks.realism.foreign RUN WORK --studies {a.studies} --lumbar {a.lumbar} --seed {a.seed} "
+            f"--real {' '.join(folder.name for folder in a.real)}",
             device="cpu",
         )
         | {
