@@ -32,10 +32,8 @@ _SUSPECT_MARGIN: Final = 0.0
 # Log evidence below this is noise: nothing was recognised at any size.
 _SOMETHING: Final = 4.0
 _SLICES: Final = 3
-# The centre of L5/S1 is farther than this from the lower edge of a picture that shows some of the sacrum. Where the
-# detectors are sure of all levels, the disc itself must be outside.
-_SACRUM_MM: Final = 15.0
-_DISC_MM: Final = 0.0
+# The centre of L5/S1 is farther than this from the lower edge of a picture that shows some of the sacrum.
+SACRUM_MM: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,25 +84,24 @@ def why_other_size(looks: Sequence[Look], prior: ChainPrior, *, suspicion: str =
     )
 
 
-def why_endless(study: Study, spine: Spine | None, *, sure: bool) -> str:
-    """Why the chain of levels leaves no room for a sacrum, in words; empty when it does.
+def sacrum_room_mm(study: Study, spine: Spine) -> float:
+    """Distance from L5/S1 down to the lower edge of the sagittal picture that reaches lowest, negative outside it.
 
-    Args:
-      study: upright.
-      sure: whether the detectors left no doubt of any level.
+    Infinite for a study without a sagittal series. `study` is upright.
     """
-    if spine is None:
-        return ""
     point = spine.point_mm[Level.L5_S1]
-    room_mm = [
-        (item.shape[0] - 0.5 - float(item.plane.to_pixel(point)[1])) * item.plane.spacing_mm[0]
-        for view in (View.SAGITTAL_T2, View.SAGITTAL_T1)
-        for series in study.of_view(view)
-        for item in series.slices[len(series.slices) // 2 :][:1]
-    ]
-    if not room_mm or max(room_mm) >= (_DISC_MM if sure else _SACRUM_MM):
+    middles = [s.slices[len(s.slices) // 2] for s in study.series if s.view.is_sagittal]
+    return max(
+        (float(item.shape[0] - 0.5 - item.plane.to_pixel(point)[1]) * item.plane.spacing_mm[0] for item in middles),
+        default=np.inf,
+    )
+
+
+def why_no_sacrum(room_mm: float) -> str:
+    """In words that a chain of levels leaves no room for a sacrum; empty when it does."""
+    if room_mm >= SACRUM_MM:
         return ""
-    where = f"{max(room_mm):.0f} mm above" if max(room_mm) > 0 else "below"
+    where = f"{room_mm:.0f} mm above" if room_mm > 0 else "below"
     return f"no sacrum is in view: what looks most like L5/S1 lies {where} the lower edge of the sagittal pictures"
 
 

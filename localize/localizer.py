@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from localize.anatomy import LUMBAR_SIZES, OTHER_SIZES, enlarged, look_at, why_endless, why_other_size
+from localize.anatomy import LUMBAR_SIZES, OTHER_SIZES, enlarged, look_at, sacrum_room_mm, why_no_sacrum, why_other_size
 from localize.calibrate import IDENTITY, Calibration, mean_calibration, read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.decode import StudyDecoding, decode_study
@@ -185,12 +185,14 @@ class Localizer:
         """A localizer that errs too often cannot answer. Sizes are compared only where there is a doubt."""
         if self._calibration.share_right < _LEAST_RIGHT:
             return ""
-        endless = why_endless(study, spine, sure=False)
-        if why_endless(study, spine, sure=sure):
-            return endless
-        if (sure and not endless) or not study.of_view(View.SAGITTAL_T2):
+        room_mm = np.inf if spine is None else sacrum_room_mm(study, spine)
+        no_sacrum = why_no_sacrum(room_mm)
+        # Where the detectors are sure of all levels, the last disc itself must lie outside.
+        if no_sacrum and (room_mm < 0 or not sure):
+            return no_sacrum
+        if (sure and not no_sacrum) or not study.of_view(View.SAGITTAL_T2):
             return ""
-        suspicion = endless or ("the header names another region" if study.other_region else "")
+        suspicion = no_sacrum or ("the header names another region" if study.other_region else "")
         looks = []
         for factor in (*LUMBAR_SIZES, *OTHER_SIZES):
             larger, seen = enlarged(study, factor), _Observations()

@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from localize.anatomy import LUMBAR_SIZES, OTHER_SIZES, Look, enlarged, why_endless, why_other_size
+from localize.anatomy import (
+    LUMBAR_SIZES,
+    OTHER_SIZES,
+    SACRUM_MM,
+    Look,
+    enlarged,
+    sacrum_room_mm,
+    why_no_sacrum,
+    why_other_size,
+)
 from localize.calibrate import Calibration
 from localize.config import LocalizeConfig
 from localize.decoding.chain import ChainLevel
@@ -102,18 +111,11 @@ def spine_at(shift_mm: float) -> Spine:
 
 def test_a_chain_that_reaches_the_lower_edge_leaves_no_room_for_a_sacrum() -> None:
     # The picture's lower edge is at z = 60 - 127.5 * 2 = -195; L5/S1 of the model spine at -136.
-    for shift_mm, doubtful, sure in (
-        (0.0, False, False),
-        (-40.0, False, False),
-        (-50.0, True, False),
-        (-70.0, True, True),
-    ):
-        spine = spine_at(shift_mm)
-        assert bool(why_endless(SAGITTAL_T2, spine, sure=False)) is doubtful
-        assert bool(why_endless(SAGITTAL_T2, spine, sure=True)) is sure
-    assert why_endless(SAGITTAL_T2, None, sure=False) == ""
-    axial = model_study(views=[View.AXIAL_T2])
-    assert why_endless(axial, spine_at(-70.0), sure=False) == ""
+    for shift_mm, room_mm in ((0.0, 59.0), (-40.0, 19.0), (-50.0, 9.0), (-70.0, -11.0)):
+        room = sacrum_room_mm(SAGITTAL_T2, spine_at(shift_mm))
+        assert room == pytest.approx(room_mm)
+        assert bool(why_no_sacrum(room)) is (room_mm < SACRUM_MM)
+    assert sacrum_room_mm(model_study(views=[View.AXIAL_T2]), spine_at(-70.0)) == np.inf
 
 
 def test_a_second_series_with_a_larger_field_shows_the_sacrum() -> None:
@@ -125,7 +127,7 @@ def test_a_second_series_with_a_larger_field_shows_the_sacrum() -> None:
 
     lower = replace(series, series_id="9", slices=tuple(map(lowered, series.slices)))
     both: Study = replace(SAGITTAL_T2, series=(series, lower))
-    assert why_endless(both, spine_at(-60.0), sure=False) == ""
+    assert sacrum_room_mm(both, spine_at(-60.0)) > sacrum_room_mm(SAGITTAL_T2, spine_at(-60.0))
 
 
 def test_perfect_detections_of_the_model_spine_are_lumbar(prior: ChainPrior) -> None:
