@@ -31,8 +31,9 @@ from shared.figures.page import png_bytes
 from shared.figures.sheet import Section, Sheet, Tile, draw_sheet
 from shared.figures.tiles import Window, image_left
 from shared.labels import Condition, Finding, Level, Severity, Side, View
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.files import read_json, written_beside
+from shared.runtime.files import written_beside
 from shared.runtime.tables import read_csv
 from shared.study import Series, Slice, Study
 

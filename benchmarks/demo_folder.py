@@ -25,7 +25,8 @@ from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
-from shared.runtime.files import read_json, write_json
+from shared.runtime.documents import read_json
+from shared.runtime.files import write_json
 from shared.runtime.run_folder import read_run, sha256_of
 from shared.scores import read_oracle
 from shared.splits import Splits, read_splits

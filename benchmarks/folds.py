@@ -30,7 +30,8 @@ from pipelines.demo import AT_TRUE_POINTS
 from shared.labels import Condition, findings_of
 from shared.metric import Interval, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, read_probabilities
-from shared.runtime.files import read_json, write_json
+from shared.runtime.documents import read_json
+from shared.runtime.files import write_json
 from shared.runtime.run_folder import read_run
 from shared.scores import ORACLE, PRIOR, baselines, out_of_fold_baselines, read_oracle
 

@@ -44,7 +44,8 @@ from shared.detections import Detection, Localization, Source, read_detections, 
 from shared.labels import FINDINGS, Condition, Finding, Side, View
 from shared.mirror.correct import as_shown
 from shared.numbering import read_numbering
-from shared.runtime.files import read_json, write_json
+from shared.runtime.documents import read_json
+from shared.runtime.files import write_json
 from shared.runtime.progress import log
 from shared.runtime.run_folder import git_commit, sha256_of
 from shared.study import Study

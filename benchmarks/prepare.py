@@ -33,7 +33,7 @@ from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_file, read_pixels
-from shared.runtime.files import read_json
+from shared.runtime.documents import read_json
 
 WORKERS = 2
 SEED = 2024

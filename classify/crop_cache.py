@@ -29,8 +29,9 @@ from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.probabilities import PriorReason
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 from shared.runtime.pool import processes
 from shared.runtime.progress import log, track
 from shared.study import Slice, Study

@@ -21,8 +21,9 @@ from scipy.special import expit, logit
 
 from shared.detections import Localization
 from shared.geometry import FloatArray
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 
 VERSION: Final = 1
 MIN_SAMPLES: Final = 50

@@ -17,8 +17,9 @@ from shared.detections import read_detections, read_localizations
 from shared.labels import View
 from shared.numbering import read_numbering
 from shared.out_of_fold import LOCALIZATIONS_FILE, fold_by_study
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import prepare_output, read_json
+from shared.runtime.files import prepare_output
 from shared.runtime.progress import log
 from shared.runtime.run_folder import read_run
 from shared.splits import read_splits

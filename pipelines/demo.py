@@ -22,8 +22,9 @@ from shared.mirror.correct import with_turned
 from shared.out_of_fold import OutOfFold
 from shared.probabilities import ProbabilityTable
 from shared.runtime.config import Config, shipped_config
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import prepare_output, read_json, write_json
+from shared.runtime.files import prepare_output, write_json
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, write_run
 from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.labels import Condition
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from shared.data.challenge import Challenge
 from shared.detections import Localizations, read_localizations
 from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 from shared.runtime.run_folder import STATE_FILE, read_run, sha256_of, trained_folds
 from shared.splits import Splits, read_splits
 

@@ -10,8 +10,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 from shared.runtime.tables import check_identifier
 
 VERSION = 1

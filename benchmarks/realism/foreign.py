@@ -31,7 +31,8 @@ from shared.data.source import StudySource, open_source
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Level, View
 from shared.mirror.correct import as_shown
-from shared.runtime.files import read_json, write_text
+from shared.runtime.documents import read_json
+from shared.runtime.files import write_text
 from shared.runtime.progress import track
 
 Region = Literal["neck", "chest", "low_chest"]

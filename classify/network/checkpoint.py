@@ -17,8 +17,9 @@ from classify.config import ClassifyConfig
 from classify.network.model import SeverityNet, empty_model
 from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json, written_beside
+from shared.runtime.files import write_json, written_beside
 from shared.runtime.run_folder import RunFolder
 
 VERSION: Final = 3

@@ -14,8 +14,9 @@ import numpy as np
 from shared.detections import Localization
 from shared.geometry import FloatArray
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 
 VERSION: Final = 1
 _SIDED: Final = tuple(f for f in FINDINGS if f.side is not None)

@@ -25,8 +25,9 @@ from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import FloatArray
 from shared.labels import Level, View
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json, write_text
+from shared.runtime.files import write_json, write_text
 from shared.runtime.progress import track
 
 EXPORT_FILE = "export.json"

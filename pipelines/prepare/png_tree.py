@@ -18,8 +18,9 @@ import cv2
 
 from shared.dicom.pixels import slice_pixels
 from shared.labels import View
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import inside, read_json, write_json, written_beside
+from shared.runtime.files import inside, write_json, written_beside
 from shared.study import Series, Slice, Study
 
 PNG_FOLDER: Final = "png"

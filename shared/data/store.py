@@ -22,8 +22,9 @@ from shared.dicom.header import MAX_SIDE_PX, Header, Moment
 from shared.dicom.reader import READER_VERSION, FileReading, HeaderReading
 from shared.dicom.views import Acquisition
 from shared.geometry import Plane
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, shown
-from shared.runtime.files import inside, read_json, write_json, write_text
+from shared.runtime.files import inside, write_json, write_text
 from shared.study import StoredPixels
 
 FORMAT: Final = 3

@@ -3,19 +3,22 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.runtime.errors import InputError
+from shared.runtime.documents import MOST_DEPTH, kind_of, parse_toml, read_toml
+from shared.runtime.errors import InputError, first_line, quoted
 from shared.runtime.files import write_text
+
+_MOST_TOLD: Final = 5
 
 
 class Config(BaseModel):
     """Base of every config: immutable and typed; refuses unknown keys. What changes results belongs in a config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: tuple[str, ...] = ()) -> Self:
@@ -27,11 +30,7 @@ class Config(BaseModel):
         values: dict[str, Any] = {}
         source = "defaults"
         if path is not None:
-            source = str(path)
-            try:
-                values = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+            source, values = str(path), read_toml(path)
         for override in overrides:
             _apply(values, override)
         try:
@@ -42,15 +41,17 @@ class Config(BaseModel):
 
     @classmethod
     def _explain(cls, error: ValidationError) -> str:
-        messages = []
-        for item in error.errors():
+        messages, wrong = [], error.errors(include_url=False)
+        for item in wrong[:_MOST_TOLD]:
             key = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
                 known = _keys(cls)
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
-                messages.append(f"unknown key {key!r}{f', did you mean {near[0]!r}?' if near else ''}")
+                messages.append(f"unknown key {quoted(key)}{f', did you mean {near[0]!r}?' if near else ''}")
             else:
-                messages.append(f"{key} = {item['input']!r}: {item['msg']}")
+                messages.append(f"{key} = {kind_of(item['input'])}: {item['msg']}")
+        if len(wrong) > _MOST_TOLD:
+            messages.append(f"and {len(wrong) - _MOST_TOLD} more")
         return "; ".join(messages)
 
     def save(self, path: Path) -> None:
@@ -88,14 +89,18 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise InputError(f"--set {override!r}: expected key=value, for example train.epochs=3")
+        raise InputError(f"--set {quoted(override)}: expected key=value, for example train.epochs=3")
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
+        value = parse_toml(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--set {quoted(override)}: {first_line(error)}") from error
     *parents, leaf = key.strip().split(".")
+    if len(parents) >= MOST_DEPTH:
+        raise InputError(f"--set {quoted(override)}: expected a key of at most {MOST_DEPTH} parts")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set {override!r}: {parent!r} is a value, not a section")
+            raise InputError(f"--set {quoted(override)}: {quoted(parent)} is a value, not a section")
     values[leaf] = value

@@ -38,6 +38,16 @@ class InputError(Exception):
         super().__init__(printable(shown(message)))
 
 
+def quoted(value: object, *, marks: bool = True, most: int = 40) -> str:
+    """The beginning of a foreign value, for a message; `marks` puts texts into quotation marks."""
+    try:
+        text = str(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return "a very long number"
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return repr(text) if marks and isinstance(value, str) else printable(text)
+
+
 def first_line(error: Exception) -> str:
     """The beginning of a foreign error's message, for one of ours; some run over pages, some say nothing."""
     return str(error).splitlines()[0][:160] if str(error) else "no message"

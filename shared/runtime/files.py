@@ -43,14 +43,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises `InputError` when the file is missing or is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
-
-
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Writes CSV without index, with floats to 9 significant digits; equal tables give equal bytes."""
     with written_beside(path) as temporary:

@@ -16,8 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"

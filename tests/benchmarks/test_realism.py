@@ -14,7 +14,7 @@ from pipelines.prepare.prepare import prepare
 from pipelines.synthetic import SynthOptions, generate
 from shared.geometry import Plane
 from shared.labels import Level, View
-from shared.runtime.files import read_json
+from shared.runtime.documents import read_json
 from shared.study import Series, Slice, Study
 from tests.dicom_files import write_dicom
 

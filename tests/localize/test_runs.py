@@ -21,8 +21,9 @@ from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.detections import write_localizations
 from shared.labels import View
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.files import read_json, write_json
+from shared.runtime.files import write_json
 from shared.splits import Splits, write_splits
 
 AGAIN = TrainingResources(device="cpu", resume=True)

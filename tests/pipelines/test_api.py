@@ -9,8 +9,8 @@ import pytest
 from pipelines.api import load, score
 from shared.labels import FINDINGS, SEVERITY_COLUMNS
 from shared.probabilities import read_probabilities
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 
 
 def test_a_folder_of_one_study_becomes_a_table_a_figure_and_json(tiny_demo: Path, tmp_path: Path) -> None:

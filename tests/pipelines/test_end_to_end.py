@@ -18,8 +18,8 @@ from shared.detections import read_localizations
 from shared.labels import FINDINGS
 from shared.metric import score
 from shared.probabilities import read_probabilities, read_submission, shrunk
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 
 
 def tree(folder: Path) -> set[str]:

@@ -27,8 +27,8 @@ from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
 from shared.mirror.correct import OrientedStudy, with_turned
 from shared.numbering import Numbering
 from shared.probabilities import PriorReason, read_probabilities, read_submission, write_probabilities
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 from shared.runtime.run_folder import write_run
 from shared.study import Series, Study
 from tests.dicom_files import write_dicom

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.runtime.files import read_json
+from shared.runtime.documents import read_json
 
 
 def test_the_shipped_configs_travel_inside_the_wheel(wheel_site: Path, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pydantic import Field
 
 from shared.figures.report import Report
 from shared.runtime.config import Config
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.files import check_output, inside, prepare_output, read_json, write_json, written_beside
+from shared.runtime.files import check_output, inside, prepare_output, write_json, written_beside
 from shared.runtime.run_folder import read_run, write_run
 
 

@@ -18,8 +18,8 @@ from shared.data.store import STORE_FILE, Store, record_path
 from shared.dicom.header import Header
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_pixels
+from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.files import read_json
 from shared.study import Slice
 from tests.dicom_files import write_dicom
 
