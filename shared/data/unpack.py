@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, cast
 
 from shared.dicom.parsing import begins_like_dicom, is_dicomdir
-from shared.runtime.errors import InputError, first_line, show_as
+from shared.runtime.errors import InputError, show_as
 
 MAX_ENTRIES: Final = 250_000
 MAX_BYTES: Final = 64 * 2**30
@@ -108,9 +108,7 @@ def _unpacked(path: Path, named: Path, size: int) -> Input:
             raise
         if isinstance(error, OSError) and error.errno:  # a full disk, a name that is too long
             raise InputError(f"{named}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})") from error
-        raise InputError(
-            f"{named}: is no complete zip or tar archive ({type(error).__name__}: {first_line(error)}); {_EXPECTED}"
-        ) from error
+        raise InputError(f"{named}: is no complete zip or tar archive ({type(error).__name__}); {_EXPECTED}") from error
     top = _top(folder)
     return Input(folder=top, origin=path / top.relative_to(folder))
 

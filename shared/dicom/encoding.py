@@ -3,6 +3,7 @@
 Read in one pass with the header. `shared.dicom.reader` decodes.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any, Final, TypeVar
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from shared.dicom.header import Header
-from shared.dicom.parsing import attempt
+from shared.dicom.header import Header, uid_or_digest
+from shared.dicom.parsing import attempt, foreign
 from shared.dicom.reader import read_header_and_tags, read_slices_and_tags
+from shared.dicom.tags import whole_number
 from shared.runtime.errors import InputError
 
 # Tags that code written for other data may rely on; this project needs none of them.
@@ -32,7 +34,19 @@ PLAIN_SYNTAXES: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndia
 # Lossy by definition: JPEG baseline and extended with their relatives, near-lossless JPEG-LS. General JPEG 2000 may be
 # either; LossyImageCompression tells.
 _LOSSY_SYNTAXES: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "52", "53", "54", "55", "56", "81"))
-_TEXT_LIMIT: Final = 48
+# Free text and coded values are shown only where they are among these.
+_PHOTOMETRIC: Final = frozenset(
+    ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422",
+     "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB", "HSV", "ARGB", "CMYK")
+)  # fmt: skip
+_VENDORS: Final = {
+    "siemens": "Siemens", "philips": "Philips", "ge med": "GE", "ge health": "GE", "ge$": "GE", "toshiba": "Toshiba",
+    "canon": "Canon", "hitachi": "Hitachi", "fuji": "Fujifilm", "uih": "United Imaging", "united im": "United Imaging",
+    "esaote": "Esaote", "paramed": "Paramed", "fonar": "Fonar", "picker": "Picker", "marconi": "Marconi",
+    "shimadzu": "Shimadzu", "neusoft": "Neusoft", "bruker": "Bruker", "hyperfine": "Hyperfine", "samsung": "Samsung",
+    "xingaoyi": "Xingaoyi", "alltech": "Alltech", "wandong": "Wandong", "time medical": "Time Medical", "asg": "ASG",
+}  # fmt: skip
+_OTHER: Final = "another"
 _CUT_OFF: Final = "the header is complete, but the pixel data are missing or truncated"
 
 T = TypeVar("T")
@@ -44,6 +58,7 @@ class Encoding:
 
     Attributes:
       syntax: name of the transfer syntax, or its UID where it has none.
+      photometric, manufacturer: where known, else "another".
       plain: uncompressed little endian or RLE Lossless.
       lossy: the pixels went through a lossy encoder, by syntax or by LossyImageCompression.
       windows: number of window centres.
@@ -73,7 +88,7 @@ def read_encoded_header(path: Path) -> tuple[Header, Encoding]:
       InputError: as `shared.dicom.reader.read_header` does. Damaged pixels do not raise, see `Encoding.damage`.
     """
     (header, dataset), damage = _read_tags(lambda tags: read_header_and_tags(path, tags))
-    return header, _encoding(path, dataset, damage or _missing_bytes(dataset))
+    return header, _encoding(path, dataset, damage or _missing_bytes(path, dataset))
 
 
 def read_encoded_slices(path: Path) -> list[tuple[Header, Encoding] | InputError]:
@@ -83,7 +98,7 @@ def read_encoded_slices(path: Path) -> list[tuple[Header, Encoding] | InputError
       InputError: when the file cannot be read.
     """
     slices, damage = _read_tags(lambda tags: read_slices_and_tags(path, tags))
-    damage = damage or _missing_bytes(slices[0][1], frames=len(slices))
+    damage = damage or _missing_bytes(path, slices[0][1], frames=len(slices))
 
     def encoded(header: Header | InputError, dataset: pydicom.Dataset) -> tuple[Header, Encoding]:
         if isinstance(header, InputError):
@@ -103,41 +118,39 @@ def _read_tags(read: Callable[[Sequence[str]], T]) -> tuple[T, str | None]:
         return read(_TAGS), _CUT_OFF  # raises again unless the fault lies in the pixels
 
 
-def _missing_bytes(dataset: pydicom.Dataset, *, frames: int = 1) -> str | None:
-    pixels = dataset.get("PixelData")
-    if not pixels:
-        return _CUT_OFF
-    syntax = _syntax(dataset)
-    if syntax is not None and syntax.is_compressed:
-        return None
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    bits = int(dataset.Rows) * int(dataset.Columns) * samples * int(dataset.get("BitsAllocated") or 16)
-    expected = frames * bits // 8
-    return None if len(pixels) >= expected else f"it holds {len(pixels)} bytes of pixels, expected {expected}"
+def _missing_bytes(path: Path, dataset: pydicom.Dataset, *, frames: int = 1) -> str | None:
+    with foreign(str(path), "unusable DICOM header"):
+        pixels = dataset.get("PixelData")
+        if not pixels:
+            return _CUT_OFF
+        syntax = _syntax(dataset)
+        if syntax is not None and syntax.is_compressed:
+            return None
+        samples, bits = whole_number(dataset, "SamplesPerPixel") or 1, whole_number(dataset, "BitsAllocated") or 16
+        expected = frames * whole_number(dataset, "Rows") * whole_number(dataset, "Columns") * samples * bits // 8
+        return None if len(pixels) >= expected else f"it holds {len(pixels)} bytes of pixels, expected {expected}"
 
 
 def _encoding(path: Path, dataset: pydicom.Dataset, damage: str | None) -> Encoding:
-    try:
+    with foreign(str(path), "unusable DICOM header"):  # values of any shape hide behind any tag
         return _encoding_of(dataset, damage)
-    except Exception as error:  # a foreign file: values of any shape hide behind any tag
-        raise InputError(f"{path}: unusable DICOM header ({type(error).__name__} in the encoding's tags)") from error
 
 
 def _encoding_of(dataset: pydicom.Dataset, damage: str | None) -> Encoding:
     syntax = _syntax(dataset)
     slope, intercept = _float(dataset.get("RescaleSlope")), _float(dataset.get("RescaleIntercept"))
     return Encoding(
-        syntax=_text(syntax.name) if syntax is not None else "none",
+        syntax=_name_of(syntax),
         plain=syntax in PLAIN_SYNTAXES,
         lossy=syntax in _LOSSY_SYNTAXES or str(dataset.get("LossyImageCompression") or "") == "01",
-        photometric=_text(dataset.get("PhotometricInterpretation")),
-        bits_stored=int(dataset.BitsStored) if dataset.get("BitsStored") else None,
+        photometric=_photometric(dataset.get("PhotometricInterpretation")),
+        bits_stored=whole_number(dataset, "BitsStored") or None,
         signed=dataset.get("PixelRepresentation") == 1,
         rescale=None if slope is None and intercept is None else (1.0 if slope is None else slope, intercept or 0.0),
         windows=_count(dataset.get("WindowCenter")),
         absent=tuple(tag for tag in EXPECTED_TAGS if dataset.get(tag) in (None, "")),
-        frame_of_reference=_text(dataset.get("FrameOfReferenceUID"), 64),
-        manufacturer=_text(dataset.get("Manufacturer")),
+        frame_of_reference=uid_or_digest(dataset.get("FrameOfReferenceUID")) or "",
+        manufacturer=_vendor(dataset.get("Manufacturer")),
         field_strength_t=_float(dataset.get("MagneticFieldStrength")),
         damage=damage,
     )
@@ -161,6 +174,19 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _text(value: Any, limit: int = _TEXT_LIMIT) -> str:
-    """Printable characters of a foreign string, cut to a length that fits a table."""
-    return "".join(c for c in str(value or "") if c.isprintable())[:limit].strip()
+def _name_of(syntax: UID | None) -> str:
+    """A transfer syntax in words; what DICOM does not know may be anything, so it is shown as a UID."""
+    if syntax is None:
+        return "none"
+    return syntax.name if syntax.name != str(syntax) else uid_or_digest(syntax) or "none"
+
+
+def _photometric(value: Any) -> str:
+    text = str(value or "").strip()
+    return text if text in _PHOTOMETRIC or not text else _OTHER
+
+
+def _vendor(value: Any) -> str:
+    """The vendor that a manufacturer's name mentions: some sites write their own into this tag."""
+    text = str(value or "").casefold()
+    return next((name for word, name in _VENDORS.items() if re.search(rf"\b{word}", text)), _OTHER if text else "")

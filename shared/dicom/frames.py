@@ -15,7 +15,7 @@ from pydicom.dataelem import DataElement
 from pydicom.tag import BaseTag, Tag
 
 from shared.dicom.stored_pixels import frame_extents, put_frame
-from shared.dicom.tags import tag_value
+from shared.dicom.tags import tag_value, whole_number
 from shared.runtime.errors import InputError
 
 MAX_FRAMES: Final = 4096
@@ -68,7 +68,7 @@ class FrameTable:
 
     @classmethod
     def of(cls, path: Path, dataset: pydicom.Dataset, file: BinaryIO) -> Self:
-        """The table of a parsed file that stands at its pixels. Raises `InputError` or `ValueError`."""
+        """The table of a parsed file that stands at its pixels. Raises `InputError` or `DicomFaultError`."""
         datasets = tuple(frames_of(path, dataset))
         return cls(datasets=datasets, extents=tuple(frame_extents(file, dataset, len(datasets))))
 
@@ -90,7 +90,7 @@ def is_enhanced(dataset: pydicom.Dataset) -> bool:
 
 def frame_count(dataset: pydicom.Dataset) -> int:
     """NumberOfFrames, 1 where it is absent."""
-    return int(tag_value(dataset, "NumberOfFrames") or 1)
+    return whole_number(dataset, "NumberOfFrames") or 1
 
 
 def frames_of(path: Path, dataset: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
@@ -122,7 +122,7 @@ def frames_of(path: Path, dataset: pydicom.Dataset) -> Iterator[pydicom.Dataset]
 
 def _bounded_frames(path: Path, dataset: pydicom.Dataset) -> int:
     frames = frame_count(dataset)
-    rows, columns = (int(tag_value(dataset, keyword) or 0) for keyword in ("Rows", "Columns"))
+    rows, columns = (whole_number(dataset, keyword) for keyword in ("Rows", "Columns"))
     if not 0 < frames <= MAX_FRAMES or frames * rows * columns > MAX_OBJECT_PX:
         raise InputError(
             f"{path}: {frames} frames of {rows} x {columns} pixels; expected at most {MAX_FRAMES} frames and "

@@ -19,7 +19,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from shared.dicom.tags import tag_value
+from shared.dicom.tags import decimal_numbers, tag_value, whole_number
 from shared.dicom.views import COLOURED, IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
 from shared.dicom.vocabulary import Term, terms_in
 from shared.geometry import ORIENTATION_TOLERANCE, Plane
@@ -39,7 +39,10 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2}(?:\.[0-9]{1,6})?)?")
 # All slices of a series have the same words.
 _terms_in = functools.lru_cache(maxsize=256)(terms_in)
-_MODALITY = re.compile(r"[A-Z]{2,16}")
+# Defined terms of Modality (PS3.3 C.7.3.1.1.1) that a folder of images may hold; any other value may be a name.
+_MODALITIES: Final = """
+    AU BI BMD CR CT DG DOC DX ECG EEG EPS ES FID GM HC HD IO IVOCT IVUS KER KO LS MG MR NM OAM OCT OP OPT OPV OT PLAN
+    POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR SRF STAIN TG US VA XA XC"""
 
 HEADER_TAGS: Final = [
     "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber",
@@ -139,12 +142,12 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: i
             bounded_shape(name, dataset)  # says that there are several frames, whose places lie elsewhere
         kind = NoPlaneError if _may_be_image(dataset) else NoImageError
         raise kind(f"{name}: tag {missing[0]} is missing; without it the slice has no place in the patient")
-    row_dir, col_dir, direction_error = _directions(_numbers(tag_value(dataset, "ImageOrientationPatient")))
+    row_dir, col_dir, direction_error = _directions(decimal_numbers(dataset, "ImageOrientationPatient"))
     try:
         plane = Plane.from_arrays(
-            origin_mm=_numbers(tag_value(dataset, "ImagePositionPatient")),
+            origin_mm=decimal_numbers(dataset, "ImagePositionPatient"),
             row_dir=row_dir, col_dir=col_dir,
-            spacing_mm=_numbers(tag_value(dataset, "PixelSpacing")),
+            spacing_mm=decimal_numbers(dataset, "PixelSpacing"),
         )  # fmt: skip
     except ValueError as error:
         raise NoPlaneError(f"{name}: {error}") from error
@@ -160,8 +163,8 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: i
     return Header(
         path=path,
         frame=frame or 0,
-        study_uid=_uid(tag_value(dataset, "StudyInstanceUID")),
-        series_uid=_uid(tag_value(dataset, "SeriesInstanceUID")),
+        study_uid=uid_or_digest(tag_value(dataset, "StudyInstanceUID")),
+        series_uid=uid_or_digest(tag_value(dataset, "SeriesInstanceUID")),
         instance_number=_integer(tag_value(dataset, "InstanceNumber")),
         plane=plane,
         shape=shape,
@@ -181,8 +184,8 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
     coloured = (COLOURED,) if tag_value(dataset, "SamplesPerPixel") not in (None, 1) else ()
     return {
         "acquisition": Acquisition(
-            modality=modality if _MODALITY.fullmatch(modality) else "unknown" if modality else "",
-            sop_class=_uid(tag_value(dataset, "SOPClassUID")) or "",
+            modality=modality if modality in _MODALITIES.split() else "unknown" if modality else "",
+            sop_class=uid_or_digest(tag_value(dataset, "SOPClassUID")) or "",
             image_type=tuple(word for word in _words(dataset, "ImageType") if word in IMAGE_TYPES) + coloured,
             sequence=frozenset(_words(dataset, "ScanningSequence")) & SEQUENCES,
             repetition_ms=_number(tag_value(dataset, "RepetitionTime")),
@@ -192,8 +195,8 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             terms=_terms_in(text) | _told_outright(dataset),
             protocol_terms=_terms_in(f"{protocol} {region} {contrast}"),
         ),
-        "frame_of_reference": _uid(tag_value(dataset, "FrameOfReferenceUID")),
-        "sop_uid": _uid(tag_value(dataset, "SOPInstanceUID")),
+        "frame_of_reference": uid_or_digest(tag_value(dataset, "FrameOfReferenceUID")),
+        "sop_uid": uid_or_digest(tag_value(dataset, "SOPInstanceUID")),
         "thickness_mm": _number(tag_value(dataset, "SliceThickness")),
         "moment": Moment(
             time_s=_seconds(tag_value(dataset, "AcquisitionTime") or tag_value(dataset, "SeriesTime")),
@@ -227,12 +230,6 @@ def _directions(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[n
     return row, column / np.linalg.norm(column), float(off)
 
 
-def _numbers(value: Any) -> list[float]:
-    """Several decimals, also from a tag that was written as text: backslashes between them, commas for points."""
-    parts = value.split("\\") if isinstance(value, str) else value
-    return [float(part.replace(",", ".") if isinstance(part, str) else part) for part in parts]
-
-
 def _integer(value: Any) -> int:
     """A whole number of at most nine digits, 0 for anything else: slices are then numbered by position."""
     text = str(value).strip()
@@ -261,8 +258,8 @@ def _may_be_image(dataset: pydicom.Dataset) -> bool:
 
 def bounded_shape(name: str, dataset: pydicom.Dataset) -> tuple[int, int]:
     """Rows and columns of the one frame; raises `InputError` for several frames or sizes out of bounds."""
-    rows, columns = int(tag_value(dataset, "Rows") or 0), int(tag_value(dataset, "Columns") or 0)
-    frames = int(tag_value(dataset, "NumberOfFrames") or 1)
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    frames = whole_number(dataset, "NumberOfFrames") or 1
     if frames != 1:
         raise InputError(f"{name}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
     if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
@@ -270,7 +267,7 @@ def bounded_shape(name: str, dataset: pydicom.Dataset) -> tuple[int, int]:
     return rows, columns
 
 
-def _uid(value: object) -> str | None:
+def uid_or_digest(value: object) -> str | None:
     """A UID is only compared and named: one with letters becomes a digest, which no path or name can hide in."""
     if value is None or str(value) == "":
         return None

@@ -5,6 +5,7 @@ MB before the first tag is seen), and never prints or iterates data sets.
 """
 
 import io
+import logging
 import stat
 import struct
 import warnings
@@ -17,7 +18,8 @@ import pydicom
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from shared.runtime.errors import InputError, first_line
+from shared.dicom.tags import DicomFaultError
+from shared.runtime.errors import InputError
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
@@ -29,6 +31,7 @@ _FIRST_GROUPS: Final = (0x0002, 0x0008)
 _LONGEST_FIRST_VALUE: Final = 256
 # pydicom's warnings quote values, which may be of a patient. What matters of them becomes a message of ours.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+logging.getLogger("pydicom").propagate = False
 
 T = TypeVar("T")
 
@@ -43,13 +46,25 @@ def attempt(read: Callable[[], T]) -> T | InputError:
 
 @contextmanager
 def foreign(name: str, fault: str) -> Iterator[None]:
-    """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError."""
+    """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError.
+
+    Of a foreign error only the type is told: its text may quote the file, and so name a patient.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{name}: {fault} ({type(error).__name__}: {first_line(error)})") from error
+        raise InputError(f"{name}: {fault} ({told(error)})") from error
+
+
+def told(error: Exception) -> str:
+    """A foreign error for one of our messages: its own words only where we wrote them, or the system did."""
+    if isinstance(error, DicomFaultError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
 
 
 def file_content(path: Path) -> bytes:

@@ -23,6 +23,7 @@ from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_sh
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
 from shared.dicom.parsing import attempt, file_content, file_dataset, foreign, parse
 from shared.dicom.stored_pixels import stored_pixels
+from shared.dicom.tags import DicomFaultError
 from shared.runtime.errors import InputError
 
 _PIXELS: Final = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
@@ -286,7 +287,7 @@ def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.floa
     with np.errstate(over="ignore"):
         pixels = np.asarray(rescaled, dtype=np.float32)
     if not np.isfinite(pixels).all():
-        raise ValueError("RescaleSlope and RescaleIntercept leave values that are not finite")
+        raise DicomFaultError("RescaleSlope and RescaleIntercept leave values that are not finite")
     return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 

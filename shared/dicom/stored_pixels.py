@@ -13,7 +13,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from rle.utils import decode_pixel_data
 
-from shared.dicom.tags import tag_value
+from shared.dicom.tags import DicomFaultError, tag_value
 
 _BITS: Final = 16
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
@@ -79,13 +79,13 @@ def frame_extents(file: BinaryIO, dataset: pydicom.Dataset, frames: int) -> list
     The extents of frames that a damaged file lacks are too short.
 
     Raises:
-      ValueError: when the frames cannot be told apart.
+      DicomFaultError: when the frames cannot be told apart.
     """
     implicit, little = dataset.original_encoding
     end = "<" if little else ">"
     group, element = struct.unpack(f"{end}HH", file.read(4))
     if (group, element) != _PIXEL_DATA:
-        raise ValueError("no pixel data of whole numbers")
+        raise DicomFaultError("no pixel data of whole numbers")
     if not implicit:
         file.read(4)  # value representation, reserved bytes
     (length,) = struct.unpack(f"{end}I", file.read(4))
@@ -99,7 +99,7 @@ def frame_extents(file: BinaryIO, dataset: pydicom.Dataset, frames: int) -> list
         tags = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
         bits = math.prod(int(tag_value(dataset, tag) or 0) for tag in tags)
         if bits % 8:
-            raise ValueError("frames do not begin at whole bytes")
+            raise DicomFaultError("frames do not begin at whole bytes")
         bounds = [start + n * bits // 8 for n in range(frames + 1)]
     return [(min(a, size), max(min(b, size) - min(a, size), 0)) for a, b in pairwise(bounds)]
 
@@ -110,14 +110,14 @@ def _fragment_bounds(file: BinaryIO, frames: int) -> list[int]:
     first = file.tell()
     count, starts = parse_fragments(file)
     if not starts:
-        raise ValueError("no encapsulated frame")
+        raise DicomFaultError("no encapsulated frame")
     file.seek(starts[-1] + 4)
     end = starts[-1] + 8 + struct.unpack("<I", file.read(4))[0]
     if count == frames:
         return [*starts, end]
     begins = [first + offset for offset in offsets]
     if len(begins) != frames or not set(begins) <= {*starts, end} or begins != sorted(begins):
-        raise ValueError(f"{count} fragments and {len(offsets)} offsets for {frames} frames")
+        raise DicomFaultError(f"{count} fragments and {len(offsets)} offsets for {frames} frames")
     return [*begins, end]
 
 

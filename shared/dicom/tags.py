@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -14,12 +14,29 @@ from pydicom.tag import BaseTag, Tag
 _DECIMALS: Final = re.compile(rb"[0-9+\-.eE]{1,16}(?:\\[0-9+\-.eE]{1,16})* ?")
 _INTEGER: Final = re.compile(rb"[+-]?[0-9]{1,9} ?")
 _UID: Final = re.compile(rb"[0-9.]{1,64}\0?")
+# What the value representations of the tags we read hold, in words.
+_HOLDS: Final[Mapping[str, str]] = {
+    "IS": "a whole number", "US": "a whole number", "DS": "a decimal number", "FD": "a decimal number",
+    "UI": "a UID", "SQ": "a sequence",
+}  # fmt: skip
+
+
+class DicomFaultError(ValueError):
+    """What is wrong with a foreign file, in words that quote nothing of it: any tag may hold a patient's name."""
+
+    @classmethod
+    def of_value(cls, keyword: str) -> Self:
+        """A tag whose value cannot be used; its keyword is public, its value is not."""
+        return cls(f"{keyword}: expected {_HOLDS.get(_tag(keyword)[1], 'a valid value')}, got something else")
 
 
 def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
     """`dataset.get(keyword)`, whose conversions cost more than parsing the file.
 
     Returns numbers and UIDs as plain float, int and str, and several decimals as a list.
+
+    Raises:
+      DicomFaultError: when the value is not of the tag's kind.
     """
     tag, usual_vr = _tag(keyword)
     element: Any = dataset.get_item(tag)  # its stub says Dataset too
@@ -29,7 +46,33 @@ def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
         value = _USUAL[usual_vr](element) if usual_vr in _USUAL else None
         if value is not None:
             return value
-    return dataset[tag].value
+    try:
+        return dataset[tag].value
+    except Exception as error:  # pydicom's converters raise anything, and quote the value
+        raise DicomFaultError.of_value(keyword) from error
+
+
+def whole_number(dataset: pydicom.Dataset, keyword: str) -> int:
+    """A tag's whole number; 0 where it is absent or empty. Raises `DicomFaultError`."""
+    value = tag_value(dataset, keyword)
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DicomFaultError.of_value(keyword) from error
+
+
+def decimal_numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
+    """Several decimals, also from a tag that was written as text: backslashes between them, commas for points.
+
+    Raises:
+      DicomFaultError: when one of them is no number.
+    """
+    value = tag_value(dataset, keyword)
+    try:
+        parts = value.split("\\") if isinstance(value, str) else value
+        return [float(part.replace(",", ".") if isinstance(part, str) else part) for part in parts]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DicomFaultError.of_value(keyword) from error
 
 
 @functools.cache
