@@ -41,7 +41,7 @@ _TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2}(?:\.[0-9]{1,6})?)?")
 _terms_in = functools.lru_cache(maxsize=256)(terms_in)
 # Defined terms of Modality (PS3.3 C.7.3.1.1.1) that a folder of images may hold; any other value may be a name.
 _MODALITIES: Final = """
-    AU BI BMD CR CT DG DOC DX ECG EEG EPS ES FID GM HC HD IO IVOCT IVUS KER KO LS MG MR NM OAM OCT OP OPT OPV OT PLAN
+    AU BI BMD CR CT DG DOC DX ECG EEG EPS ES FID GM HC HD IO IVOCT IVUS KER KO LS MG MR NM OAM OCT OP OPT OPV PLAN
     POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR SRF STAIN TG US VA XA XC"""
 
 HEADER_TAGS: Final = [
