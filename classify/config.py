@@ -8,8 +8,10 @@ from shared.jitter import Jitter
 from shared.labels import Condition, View
 from shared.runtime.config import Config
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+# Far beyond any use, and far from where arithmetic overflows.
+_MOST: Final = 1e6
+Positive = Annotated[float, Field(gt=0, le=_MOST)]
+NonNegative = Annotated[float, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -41,9 +43,9 @@ class CropConfig(Config):
     """Resolution of the crop. The field of view in mm is size_px times this."""
     slices: Annotated[int, Field(ge=1, le=15)] = 5
     """Number of neighbouring slices, one per channel. Odd, with the localized slice in the middle."""
-    margin_px: Count = 24
+    margin_px: Annotated[int, Field(ge=0, le=256)] = 24
     """Border cached around the crop, so that jitter, rotation and scale need no second decoding."""
-    margin_slices: Count = 2
+    margin_slices: Annotated[int, Field(ge=0, le=8)] = 2
     """Slices cached beyond either end of the crop, for jitter across slices."""
     mirror_right: bool = True
     """Mirrors right sides to look like left ones, so that one head learns from both."""
@@ -104,9 +106,9 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """Optimisation."""
 
-    seed: int = 0
-    epochs: Annotated[int, Field(ge=1)] = 15
-    batch: Annotated[int, Field(ge=2)] = 64
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    epochs: Annotated[int, Field(ge=1, le=2000)] = 15
+    batch: Annotated[int, Field(ge=2, le=8192)] = 64
     learning_rate: Positive = 4e-4
     """Peak learning rate."""
     weight_decay: NonNegative = 0.05

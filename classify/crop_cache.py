@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from classify.config import CropConfig
 from classify.crops import CropSpec, ReadPixels, WrongPlaneError, crop, second_crop
@@ -29,8 +30,8 @@ from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.probabilities import PriorReason
-from shared.runtime.documents import read_json
-from shared.runtime.errors import InputError
+from shared.runtime.documents import fitted, read_json
+from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import write_json
 from shared.runtime.pool import processes
 from shared.runtime.progress import log, track
@@ -39,6 +40,7 @@ from shared.study import Slice, Study
 VERSION: Final = 3
 # Caches up to this size are read into memory. Larger ones stay on disk and are read through the page cache.
 IN_MEMORY_BYTES: Final = 4 * 2**30
+_ANEW: Final = "delete RUN/cache and go on with --resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +132,17 @@ class _StudyTask:
     job: CacheJob
 
 
+_Bit = Annotated[int, Field(ge=0, le=1)]
+PerFinding = Annotated[list[_Bit], Field(min_length=len(FINDINGS), max_length=len(FINDINGS))]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StudyRecord:
     """One line of the build's log: a study that is in the cache."""
 
     study_id: str
-    present: list[int]
-    annotated: list[int]
+    present: PerFinding
+    annotated: PerFinding
     problems: list[str]
 
 
@@ -253,12 +259,13 @@ def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
 
 def _build(job: CacheJob, folder: Path, workers: int) -> CropCache:
     head, key = folder / "cache.json", job.key
-    stored = read_json(head) if head.is_file() else None
+    stored = read_json(head, advice=_ANEW) if head.is_file() else None
     if not isinstance(stored, dict) or stored.get("key") != key:
         for name in ("cache.json", "done.jsonl", "patches.npy"):
             (folder / name).unlink(missing_ok=True)
         np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=job.shape).flush()
         write_json(head, {"version": VERSION, "key": key, "shape": list(job.shape)})
+    _mapped(folder / "patches.npy", job.shape)
     done = {record.study_id: record for record in _read_log(folder / "done.jsonl")}
     todo = [i for i, s in enumerate(job.data.study_ids) if s not in done]
     findings = sum(f.condition in job.conditions for f in FINDINGS)
@@ -289,10 +296,10 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyRecord]) -> CropCache:
-    ordered = [done[s] for s in job.data.study_ids]
+    ordered, mapped = [done[s] for s in job.data.study_ids], _mapped(folder / "patches.npy", job.shape)
     cache = CropCache(
         study_ids=job.data.study_ids,
-        patches=np.load(folder / "patches.npy", mmap_mode=None if np.prod(job.shape) <= IN_MEMORY_BYTES else "r"),
+        patches=np.array(mapped) if mapped.nbytes <= IN_MEMORY_BYTES else mapped,
         present=np.array([d.present for d in ordered], bool).reshape(-1, len(FINDINGS)),
         annotated=np.array([d.annotated for d in ordered], bool).reshape(-1, len(FINDINGS)),
         problems=tuple(p for d in ordered for p in d.problems),
@@ -307,11 +314,24 @@ def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyRecord]) -> Crop
     return cache
 
 
+def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The cached crops on disk; raises `InputError` for a file of other content."""
+    try:
+        patches: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); {_ANEW}") from error
+    if patches.shape != shape or patches.dtype != np.uint8:
+        raise InputError(
+            f"{path}: expected bytes of shape {shape}, got {patches.dtype} of shape {patches.shape}; {_ANEW}"
+        )
+    return patches
+
+
 def _read_log(path: Path) -> Iterator[_StudyRecord]:
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            yield _StudyRecord(**json.loads(line))
-        except (ValueError, TypeError):  # the line was cut short by an interruption; its study is cached again
+            yield fitted(path, line, _StudyRecord)
+        except InputError:  # the line was cut short by an interruption; its study is cached again
             continue
 
 

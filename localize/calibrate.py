@@ -12,20 +12,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from shared.detections import Localization
 from shared.geometry import FloatArray
-from shared.runtime.documents import read_json
+from shared.runtime.documents import Document, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 
 VERSION: Final = 1
+_AGAIN: Final = "restore the file or train the localizer again"
+# Far beyond what the priors of the fit allow.
+_MOST: Final = 1000.0
 MIN_SAMPLES: Final = 50
 # Scores are kept this far from 0 and 1, whose logits are infinite.
 _EDGE: Final = 1e-3
@@ -56,8 +60,12 @@ class Calibration:
     support: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite([self.slope, self.intercept]).all() and self.slope >= 0):
-            raise ValueError(f"slope {self.slope}, intercept {self.intercept}: expected finite numbers, slope >= 0")
+        if not (0 <= self.slope <= _MOST and abs(self.intercept) <= _MOST):
+            raise ValueError(
+                f"slope {self.slope}, intercept {self.intercept}: expected numbers up to {_MOST:g}, slope >= 0"
+            )
+        if not 0 <= self.failures <= self.samples:
+            raise ValueError(f"failures {self.failures}: expected at most as many as samples, {self.samples}")
         if not 0 <= self.support <= 1:
             raise ValueError(f"support {self.support}: expected a score from 0 to 1")
 
@@ -159,6 +167,17 @@ def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
     )
 
 
+class _CalibrationFile(Document):
+    version: Literal[1]
+    method: str
+    target: str
+    slope: float
+    intercept: float
+    samples: Annotated[int, Field(ge=0)]
+    failures: Annotated[int, Field(ge=0)]
+    support: float = 0.0  # runs of 0.1.0 have none
+
+
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Writes a calibration as JSON."""
     write_json(
@@ -174,14 +193,11 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 def read_calibration(path: Path) -> Calibration:
     """Reads a fold's calibration; raises `InputError` for a file that `write_calibration` did not write."""
-    value = read_json(path)
+    file = read_document(path, _CalibrationFile, advice=_AGAIN)
     try:
-        if value["version"] != VERSION:
-            raise ValueError(f"version {value['version']}, expected {VERSION}")
         return Calibration(
-            slope=float(value["slope"]), intercept=float(value["intercept"]), samples=int(value["samples"]),
-            failures=int(value["failures"]),
-            support=float(value.get("support", 0.0)),  # runs of 0.1.0 have none
+            slope=file.slope, intercept=file.intercept, samples=file.samples, failures=file.failures,
+            support=file.support,
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a fitted calibration ({error}); train the localizer again") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {_AGAIN}") from error

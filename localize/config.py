@@ -1,6 +1,6 @@
 """Config of stage 1. The defaults are those of the full run; configs/localize/demo.toml is that of `lumbar demo`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
@@ -8,9 +8,11 @@ from shared.labels import View
 from shared.runtime.config import Config
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+# Far beyond any use, and far from where arithmetic overflows.
+_MOST: Final = 1e6
+Positive = Annotated[float, Field(gt=0, le=_MOST)]
 ImageSide = Annotated[int, Field(ge=64, le=1280, multiple_of=32)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, le=_MOST)]
 
 
 class ViewConfig(Config):

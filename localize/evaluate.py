@@ -10,6 +10,7 @@ from localize.config import LocalizeConfig
 from localize.detector.export import ExportRequest, export_view
 from localize.detector.yolo import measure_map, torch_device
 from localize.localizer import KIND, chosen_folds
+from localize.measures import read_maps
 from localize.predict import DETECTIONS_FILE, NUMBERING_FILE, PredictRequest, predict, write_predictions
 from localize.report import Evaluation, write_report
 from shared.data.challenge import Challenge, read_points
@@ -17,7 +18,7 @@ from shared.detections import read_detections, read_localizations
 from shared.labels import View
 from shared.numbering import read_numbering
 from shared.out_of_fold import LOCALIZATIONS_FILE, fold_by_study
-from shared.runtime.documents import read_json
+from shared.runtime.documents import OpenDocument, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output
 from shared.runtime.progress import log
@@ -95,7 +96,7 @@ def _training_part(request: EvaluateRequest) -> Evaluation:
         data=replace(data, points={s: p for s, p in data.points.items() if s in held_out}),
         localizations=read_localizations(run / LOCALIZATIONS_FILE),
         detections=[d for folder in folders.values() for d in read_detections(folder / DETECTIONS_FILE)],
-        maps={str(k): read_json(folder / "metrics.json")["map"] for k, folder in folders.items()},
+        maps={str(k): read_maps(folder / "metrics.json") for k, folder in folders.items()},
         how="Held-out training studies, out of fold",
         numbering={s: n for f in folders.values() for s, n in read_numbering(f / NUMBERING_FILE).items()},
         own_calibration=True,
@@ -154,19 +155,22 @@ def measure_maps(
     return maps
 
 
+class _Trap(OpenDocument):
+    trap: str
+    study_id: str
+
+
+class _Manifest(OpenDocument):
+    traps: list[_Trap]
+
+
 def read_traps(path: Path) -> dict[str, set[str]]:
     """Reads the manifest that `lumbar synth --traps` writes: trap name -> the studies that carry it.
 
     Raises:
       InputError: for a file that is not such a manifest.
     """
-    value = read_json(path)
     traps: dict[str, set[str]] = {}
-    try:
-        for item in value["traps"]:
-            traps.setdefault(str(item["trap"]), set()).add(str(item["study_id"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: expected the manifest.json of `lumbar synth`; it names no traps ({error})"
-        ) from error
+    for item in read_document(path, _Manifest, advice="expected the manifest.json of `lumbar synth`").traps:
+        traps.setdefault(item.trap, set()).add(item.study_id)
     return traps

@@ -6,9 +6,11 @@ error is measured in the plane of the annotated slice, the slice error in slices
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import numpy as np
+from pydantic import Field
 
 from localize.calibrate import cross_fitted, reliability
 from shared.annotations import annotated_localizations
@@ -18,13 +20,40 @@ from shared.geometry import FloatArray
 from shared.jitter import Jitter
 from shared.labels import Condition, Finding, Level, View
 from shared.numbering import CERTAIN, Numbering
+from shared.runtime.documents import Document, OpenDocument, read_document
 from shared.study import Series, Study
 
 RADII_MM: Final = (5.0, 8.0, 10.0)
 RIGHT_MM: Final = 8.0
+_AGAIN: Final = "restore the file or train the fold again"
 REFITTED: Final = "refitted without each study; the written scores were calibrated on these same studies"
 # Beyond this a localization is lost rather than inexact, and tells nothing about the usual error.
 _LOST_MM: Final = 20.0
+
+
+class _LevelPrecision(Document):
+    map50: Annotated[float, Field(ge=0, le=1)] | None
+    map50_95: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class _Precision(_LevelPrecision):
+    """The mAP of one detector, as `localize.detector.yolo.measure_map` gives it."""
+
+    levels: dict[str, _LevelPrecision]
+
+
+class _Metrics(OpenDocument):
+    map: dict[str, _Precision]
+
+
+def read_map(path: Path) -> dict[str, Any]:
+    """Reads the mAP of one detector; raises `InputError` for a file that holds none."""
+    return read_document(path, _Precision, advice=_AGAIN).model_dump()
+
+
+def read_maps(path: Path) -> dict[str, Any]:
+    """Reads the mAP of a fold's detectors by view from its metrics.json; raises `InputError` where there is none."""
+    return {slug: found.model_dump() for slug, found in read_document(path, _Metrics, advice=_AGAIN).map.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from shared.labels import Condition
-from shared.runtime.documents import read_json
-from shared.runtime.errors import InputError
+from shared.runtime.documents import Document, read_document
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_json
+
+_EXPECTED: Final = "expected errors.json of `lumbar localize train`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,7 @@ class Jitter:
             raise ValueError(f"in_plane_sd_mm {self.in_plane_sd_mm}: expected 0 to 50 mm")
         chances = self.slice_offsets.values()
         if not chances or abs(sum(chances) - 1) > 1e-6 or min(chances) < 0:
-            raise ValueError(f"slice_offsets {dict(self.slice_offsets)}: expected probabilities that sum to 1")
+            raise ValueError(f"slice_offsets {quoted(dict(self.slice_offsets))}: expected probabilities that sum to 1")
 
     def at_least(self, assumed: "Jitter") -> "Jitter":
         """The larger of the two in-plane errors, with the slice offsets of the one that leaves the slice more often."""
@@ -35,6 +40,19 @@ class Jitter:
             in_plane_sd_mm=max(self.in_plane_sd_mm, assumed.in_plane_sd_mm),
             slice_offsets=min(self, assumed, key=lambda j: j.slice_offsets.get(0, 0.0)).slice_offsets,
         )
+
+
+class _JitterFile(Document):
+    in_plane_sd_mm: float
+    slice_offsets: dict[Annotated[int, Field(ge=-100, le=100)], float]
+
+
+class _ErrorsFile(Document):
+    """errors.json: a condition that no held-out study shows is absent."""
+
+    canal: _JitterFile | None = None
+    foraminal: _JitterFile | None = None
+    subarticular: _JitterFile | None = None
 
 
 def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
@@ -52,17 +70,9 @@ def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
 
 def read_jitter(path: Path) -> dict[Condition, Jitter]:
     """Raises `InputError` for a file that `write_jitter` did not write."""
-    value = read_json(path)
+    file = read_document(path, _ErrorsFile, advice=_EXPECTED)
+    found = {c: item for c in Condition if (item := getattr(file, c.short)) is not None}
     try:
-        return {
-            condition: Jitter(
-                in_plane_sd_mm=float(value[condition.short]["in_plane_sd_mm"]),
-                slice_offsets={int(k): float(v) for k, v in value[condition.short]["slice_offsets"].items()},
-            )
-            for condition in Condition
-            if condition.short in value
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a measured localization error ({error}); expected errors.json of `lumbar localize train`"
-        ) from error
+        return {c: Jitter(in_plane_sd_mm=x.in_plane_sd_mm, slice_offsets=x.slice_offsets) for c, x in found.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {_EXPECTED}") from error

@@ -358,9 +358,13 @@ def prior_to_json(prior: NDArray[np.float64]) -> dict[str, list[float]]:
     return {f.column: [float(v) for v in prior[f.index]] for f in FINDINGS}
 
 
-def prior_from_json(prior: PriorTable) -> NDArray[np.float64]:
-    """Raises `InputError` when a finding is missing."""
-    missing = [f.column for f in FINDINGS if f.column not in prior]
-    if missing:
-        raise InputError(f"the stored prior lacks {missing[0]}; was the run folder changed by hand?")
+def prior_from_json(path: Path, prior: PriorTable) -> NDArray[np.float64]:
+    """The prior [25, 3] stored in a file; raises `InputError` unless it holds probabilities for all 25 findings."""
+    for finding in FINDINGS:
+        values = prior.get(finding.column, ())
+        if len(values) != 3 or not (min(values) >= 0 and abs(sum(values) - 1) <= SUM_TOLERANCE):
+            raise InputError(
+                f"{path}: prior.{finding.column}: expected three probabilities that sum to 1; restore the file or "
+                "train again"
+            )
     return np.array([prior[f.column] for f in FINDINGS], dtype=np.float64)

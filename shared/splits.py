@@ -1,8 +1,10 @@
 """The folds of both stages, in one splits.json: by study, seeded, stratified, written once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,13 @@ from sklearn.model_selection import StratifiedKFold
 
 from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
-from shared.runtime.documents import read_json
+from shared.runtime.documents import Document, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 from shared.runtime.tables import check_identifier
 
-VERSION = 1
+VERSION: Final = 1
+_AGAIN: Final = "write it anew with `lumbar splits`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Splits:
             raise ValueError("expected at least two folds, none of them empty")
         every = [s for fold in self.folds for s in fold]
         if len(set(every)) != len(every):
-            twice = next(s for s in every if every.count(s) > 1)
+            twice = next(s for s, count in Counter(every).items() if count > 1)
             raise ValueError(f"study {twice} is held out by more than one fold")
 
     @property
@@ -119,25 +122,23 @@ def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> N
     return np.where(too_small, wider, stratum)
 
 
+class _SplitsFile(Document):
+    version: Literal[1]
+    seed: int
+    folds: list[list[str | int | float]]  # a float is refused as an id, in the words that say how it came about
+
+
 def write_splits(path: Path, splits: Splits) -> None:
     write_json(path, {"version": VERSION, "seed": splits.seed, "folds": [list(f) for f in splits.folds]})
 
 
 def read_splits(path: Path) -> Splits:
     """Raises `InputError` for a file that is not a valid splits.json."""
-    value = read_json(path)
-    if not isinstance(value, dict) or set(value) != {"version", "seed", "folds"} or value["version"] != VERSION:
-        raise InputError(f"{path}: expected version {VERSION}, seed and folds; write it with `lumbar splits`")
-    folds = value["folds"] if isinstance(value["folds"], list) else []
-    read = [_read_fold(f"{path}: fold {k}", fold) for k, fold in enumerate(folds)]
+    file = read_document(path, _SplitsFile, advice=_AGAIN)
     try:
-        return Splits(seed=int(value["seed"]), folds=tuple(read))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _read_fold(where: str, fold: object) -> tuple[str, ...]:
-    """The ids of one fold, which may be written as text or as whole numbers."""
-    if not isinstance(fold, list) or any(isinstance(s, bool) or not isinstance(s, str | int | float) for s in fold):
-        raise InputError(f"{where}: expected a list of study ids, got {str(fold)[:40]}")
-    return tuple(check_identifier(f"{where}: study id", s) for s in fold)
+        folds = [
+            tuple(check_identifier(f"{path}: fold {k}: study id", s) for s in fold) for k, fold in enumerate(file.folds)
+        ]
+        return Splits(seed=file.seed, folds=tuple(folds))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {_AGAIN}") from error

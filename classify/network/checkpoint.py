@@ -1,28 +1,31 @@
 """Classifier checkpoints, without pickle: safetensors for weights, JSON for everything needed to use them."""
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from classify.calibrate import Calibration
 from classify.config import ClassifyConfig
 from classify.network.model import SeverityNet, empty_model
 from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
-from shared.runtime.documents import read_json
-from shared.runtime.errors import InputError
+from shared.runtime.documents import Document, fitted, kind_of, read_document
+from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import write_json, written_beside
 from shared.runtime.run_folder import RunFolder
+from shared.runtime.weights import TensorKind, check_finite, read_weights
 
 VERSION: Final = 3
+_AGAIN: Final = "restore the file or train again with this release"
 WEIGHTS_FILE: Final = "model.safetensors"
 MODEL_FILE: Final = "model.json"
 # How pixels become network input. It changes whenever the cropper or the normalisation does.
@@ -56,7 +59,26 @@ class ModelCard:
     held_out_points: str
 
 
-_KEYS: Final = frozenset({"version", "preprocessing", *ModelCard.__slots__})
+_Family = Literal["canal", "foraminal", "subarticular"]
+
+
+class _CalibrationFile(Document):
+    temperature: Annotated[float, Field(gt=0, le=1000)]
+
+
+class _CardFile(Document):
+    """model.json of this version; `config` bounds the size of the network that is built from it."""
+
+    version: Literal[3]
+    preprocessing: dict[str, str | int]
+    config: ClassifyConfig
+    unmirror: bool
+    families: list[_Family]
+    prior: dict[str, list[float]]
+    calibration: dict[_Family, _CalibrationFile]
+    fold: Annotated[int, Field(ge=0)]
+    data_fingerprint: Annotated[str, Field(min_length=1)]
+    held_out_points: Literal["localized", "annotated"]
 
 
 def run_folder(path: Path) -> RunFolder:
@@ -92,37 +114,28 @@ def save_card(folder: Path, card: ModelCard) -> None:
 def load_card(folder: Path) -> ModelCard:
     """Reads model.json; raises `InputError` when it is missing, malformed or of another version."""
     path = folder / MODEL_FILE
-    value = read_json(path)
-    if isinstance(value, dict) and value.get("version") == 2:
+    value = read_document(path, dict[str, Any], advice=_AGAIN)
+    if value.get("version") == 2:
         value = _from_version_2(path, value)
-    if not isinstance(value, dict) or set(value) != _KEYS:
-        strange = sorted(set(value) ^ _KEYS) if isinstance(value, dict) else type(value).__name__
-        raise InputError(f"{path}: keys differ from version {VERSION}'s in {strange}; train again with this release")
-    if value["version"] != VERSION or value["preprocessing"] != PREPROCESSING:
+    if value.get("version") != VERSION or value.get("preprocessing") != PREPROCESSING:
         raise InputError(
-            f"{path}: expected version {VERSION} and its preprocessing, got {value['version']!r}; "
-            "train again with this release"
+            f"{path}: expected version {VERSION} and its preprocessing, got {kind_of(value.get('version'))}; {_AGAIN}"
         )
+    file = fitted(path, json.dumps(value), _CardFile, advice=_AGAIN)
     by_name = {c.short: c for c in Condition}
-    try:
-        families = tuple(by_name[name] for name in value["families"])
-        calibration = {by_name[name]: Calibration(**x) for name, x in value["calibration"].items()}
-        if not set(families) <= set(calibration):
-            raise ValueError(f"calibration: expected {value['families']}, got {list(value['calibration'])}")
-        return ModelCard(
-            config=ClassifyConfig.model_validate(value["config"]),
-            unmirror=bool(value["unmirror"]),
-            families=families,
-            prior=prior_from_json(value["prior"]),
-            calibration=calibration,
-            fold=int(value["fold"]),
-            data_fingerprint=str(value["data_fingerprint"]),
-            held_out_points=str(value["held_out_points"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
-        raise InputError(
-            f"{path}: malformed ({type(error).__name__}: {str(error).splitlines()[0]}); train again with this release"
-        ) from error
+    missing = [name for name in file.families if name not in file.calibration]
+    if missing:
+        raise InputError(f"{path}: calibration: is missing for {missing[0]}; {_AGAIN}")
+    return ModelCard(
+        config=file.config,
+        unmirror=file.unmirror,
+        families=tuple(by_name[name] for name in file.families),
+        prior=prior_from_json(path, file.prior),
+        calibration={by_name[name]: Calibration(temperature=x.temperature) for name, x in file.calibration.items()},
+        fold=file.fold,
+        data_fingerprint=file.data_fingerprint,
+        held_out_points=file.held_out_points,
+    )
 
 
 def _from_version_2(path: Path, value: dict[str, Any]) -> dict[str, Any]:
@@ -136,11 +149,9 @@ def _from_version_2(path: Path, value: dict[str, Any]) -> dict[str, Any]:
         biased = any(any(own.pop("bias", ())) for own in calibration.values())
         kept = {name: value["config"][name] for name in ("augment", "jitter")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path}: malformed ({type(error).__name__}: {error}); train again with this release"
-        ) from error
+        raise InputError(f"{path}: malformed ({type(error).__name__}: {first_line(error)}); {_AGAIN}") from error
     if biased:
-        raise InputError(f"{path}: is calibrated by vector scaling, which is gone; train again with this release")
+        raise InputError(f"{path}: is calibrated by vector scaling, which is gone; {_AGAIN}")
     config = {"crop": crop, "model": model, "train": train, **kept}
     return value | {"version": VERSION, "config": config, "unmirror": unmirror, "calibration": calibration}
 
@@ -149,13 +160,17 @@ def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityN
     """Loads a fold's network for prediction; raises `InputError` when its weights are missing or do not fit."""
     path = folder / WEIGHTS_FILE
     model = empty_model(card.config.model, slices=card.config.crop.channels)
-    try:
-        model.load_state_dict(load_file(path))
-    except Exception as error:  # missing, truncated or foreign; safetensors and torch share no base class of errors
-        raise InputError(
-            f"{path}: no usable weights ({type(error).__name__}: {str(error).splitlines()[0][:160]})"
-        ) from error
+    model.load_state_dict(load_state(path, model))
     return model.to(device).eval()
+
+
+def load_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """A state dict that fits the network; raises `InputError` as `shared.runtime.weights.read_weights` does."""
+    kinds = {
+        name: TensorKind(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
+        for name, t in model.state_dict().items()
+    }
+    return {name: torch.from_numpy(array) for name, array in read_weights(path, kinds, advice=_AGAIN).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +203,19 @@ def load_progress(folder: Path) -> Progress | None:
     try:
         tensors = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}
         state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # as in `load_model`
-        raise InputError(f"{newest}: cannot be resumed from ({error}); delete it to restart the fold") from error
-    _, epoch, _, step = newest.name.split("-")
-    return Progress(epoch=int(epoch), step=int(step), tensors=tensors, state=state)
+        _, epoch, _, step = newest.name.split("-")
+        progress = Progress(epoch=int(epoch), step=int(step), tensors=tensors, state=state)
+    except Exception as error:  # missing, truncated or foreign; safetensors and torch share no base class of errors
+        raise InputError(f"{newest}: {unusable(error)}") from error
+    for name, found in tensors.items():
+        arrays = {k: v.float().numpy() for k, v in found.items()}
+        check_finite(newest / f"{name}.safetensors", arrays, advice="delete its folder to restart the fold")
+    return progress
+
+
+def unusable(error: Exception) -> str:
+    """What a message says about a saved state that cannot be continued from."""
+    return f"cannot be resumed from ({type(error).__name__}: {first_line(error)}); delete it to restart the fold"
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from classify.config import ClassifyConfig, TrainConfig
 from classify.device import use_bf16
 from classify.network.augment import Augmenter, standardise
-from classify.network.checkpoint import Progress, load_progress, save_progress
+from classify.network.checkpoint import Progress, load_progress, save_progress, unusable
 from classify.network.model import CANAL, SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
 from classify.samples import Crops, family_and_level
 from classify.train.batches import canal_groups, plain_batches, prefetched, step_count, study_batches
@@ -234,13 +234,17 @@ class Trainer:
         if loaded is None:
             return [], None
         tensors, state = loaded.tensors, loaded.state
-        self.model.load_state_dict(tensors["model"])
-        self.averaged.load_state_dict(tensors["averaged"])
-        self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(tensors["model"])
+            self.averaged.load_state_dict(tensors["averaged"])
+            self.best = {k: v.to(self.device) for k, v in tensors["best"].items()} if "best" in tensors else None
+            self.optimizer.load_state_dict(state["optimizer"])
+            history = [EpochResult(**values) for values in state["history"]]
+            partial = None if state["partial"] is None else PartialEpoch(**state["partial"])
+        except Exception as error:  # of another network or version; torch has no class of errors for this
+            raise InputError(f"{folder}: {unusable(error)}") from error
         log(f"fold {self.fold}: continuing after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
-        history = [EpochResult(**values) for values in state["history"]]
-        return history, None if state["partial"] is None else PartialEpoch(**state["partial"])
+        return history, partial
 
     def _torch_state(self) -> list[Tensor]:
         states = [torch.get_rng_state()]

@@ -7,18 +7,22 @@ is +x.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from pydantic import Field
 
 from shared.detections import Localization
 from shared.geometry import FloatArray
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
-from shared.runtime.documents import read_json
+from shared.runtime.documents import Document, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 
 VERSION: Final = 1
+_AGAIN: Final = "restore the file or train the localizer again"
+# No gap, offset or spread of a spine is longer.
+_MOST_MM: Final = 1000.0
 _SIDED: Final = tuple(f for f in FINDINGS if f.side is not None)
 # A spread fitted on few studies must not become so small that it rules out a new patient.
 _MIN_SD_MM: Final = 1.5
@@ -121,6 +125,22 @@ def _canal_points(truth: Truth) -> dict[Level, FloatArray]:
     return points
 
 
+_Place = Annotated[float, Field(ge=-_MOST_MM, le=_MOST_MM)]
+_Spread = Annotated[float, Field(gt=0, le=_MOST_MM)]
+_Variance = Annotated[float, Field(ge=-(_MOST_MM**2), le=_MOST_MM**2)]
+_Matrix = tuple[tuple[_Variance, _Variance], tuple[_Variance, _Variance]]
+_Gap = tuple[_Place, _Place]
+
+
+class _PriorFile(Document):
+    version: Literal[1]
+    studies: Annotated[int, Field(ge=0)]
+    gap_mean_yz_mm: tuple[_Gap, _Gap, _Gap, _Gap]
+    gap_cov_yz_mm2: tuple[_Matrix, _Matrix, _Matrix, _Matrix]
+    offset_mean_xyz_mm: dict[str, tuple[_Place, _Place, _Place]]
+    offset_sd_xyz_mm: dict[str, tuple[_Spread, _Spread, _Spread]]
+
+
 def write_prior(path: Path, prior: ChainPrior) -> None:
     write_json(
         path,
@@ -137,25 +157,20 @@ def write_prior(path: Path, prior: ChainPrior) -> None:
 
 def read_prior(path: Path) -> ChainPrior:
     """Raises `InputError` for a file that `write_prior` did not write."""
-    value = read_json(path)
-    try:
-        if value["version"] != VERSION:
-            raise ValueError(f"version {value['version']}, expected {VERSION}")
-        prior = ChainPrior(
-            gap_mean=_array(value["gap_mean_yz_mm"], (4, 2)),
-            gap_cov=_array(value["gap_cov_yz_mm2"], (4, 2, 2)),
-            offset_mean={f: _array(value["offset_mean_xyz_mm"][f.column], (3,)) for f in _SIDED},
-            offset_sd={f: _array(value["offset_sd_xyz_mm"][f.column], (3,)) for f in _SIDED},
-            studies=int(value["studies"]),
-        )
-        if (
-            min(np.linalg.eigvalsh(c)[0] for c in prior.gap_cov) <= 0
-            or min(sd.min() for sd in prior.offset_sd.values()) <= 0
-        ):
-            raise ValueError("a spread is not positive")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a fitted chain prior ({error}); train the localizer again") from error
-    return prior
+    file = read_document(path, _PriorFile, advice=_AGAIN)
+    for name, offsets in (("offset_mean_xyz_mm", file.offset_mean_xyz_mm), ("offset_sd_xyz_mm", file.offset_sd_xyz_mm)):
+        if offsets.keys() != {f.column for f in _SIDED}:
+            raise InputError(f"{path}: {name}: expected the {len(_SIDED)} findings that have a side; {_AGAIN}")
+    cov = np.array(file.gap_cov_yz_mm2)
+    if not np.array_equal(cov, cov.transpose(0, 2, 1)) or np.linalg.eigvalsh(cov).min() <= 0:
+        raise InputError(f"{path}: gap_cov_yz_mm2: expected symmetric matrices of positive spread; {_AGAIN}")
+    return ChainPrior(
+        gap_mean=np.array(file.gap_mean_yz_mm),
+        gap_cov=cov,
+        offset_mean={f: np.array(file.offset_mean_xyz_mm[f.column]) for f in _SIDED},
+        offset_sd={f: np.array(file.offset_sd_xyz_mm[f.column]) for f in _SIDED},
+        studies=file.studies,
+    )
 
 
 def mean_prior(priors: Iterable[ChainPrior]) -> ChainPrior:
@@ -174,10 +189,3 @@ def mean_prior(priors: Iterable[ChainPrior]) -> ChainPrior:
 
 def _rounded(values: FloatArray) -> Any:
     return np.round(values, 4).tolist()
-
-
-def _array(value: Any, shape: tuple[int, ...]) -> FloatArray:
-    array = np.asarray(value, np.float64)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"expected finite numbers of shape {shape}, got {array.shape}")
-    return array

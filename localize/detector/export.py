@@ -25,7 +25,7 @@ from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import FloatArray
 from shared.labels import Level, View
-from shared.runtime.documents import read_json
+from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json, write_text
 from shared.runtime.progress import track
@@ -63,7 +63,7 @@ def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> Ex
       InputError: when no slice of a part shows a level.
     """
     if (folder / EXPORT_FILE).is_file():
-        return ExportCounts(**read_json(folder / EXPORT_FILE))
+        return read_document(folder / EXPORT_FILE, ExportCounts, advice="delete its folder and go on with --resume")
     if folder.exists():
         shutil.rmtree(folder)
     problems: list[str] = []

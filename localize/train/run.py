@@ -27,7 +27,7 @@ from localize.decoding.prior import fit_prior, read_prior, write_prior
 from localize.detector.export import ExportRequest, export_view
 from localize.detector.yolo import TrainJob, measure_map, starting_weights, train_detector
 from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer
-from localize.measures import FindingError, collect, evaluate, measure_jitter
+from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps
 from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
 from shared.annotations import annotated_localizations
@@ -37,7 +37,6 @@ from shared.jitter import write_jitter
 from shared.labels import Finding, View
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE
 from shared.runtime.device import first_device
-from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 from shared.runtime.pool import processes
@@ -114,7 +113,7 @@ def _claim(training: _TrainingRun) -> None:
 def _measured_maps(folder: Path) -> dict[str, Any]:
     """mAP per view of the detectors that a fold was last measured with; empty for an unfinished fold."""
     path = folder / _METRICS_FILE
-    maps = read_json(path)["map"] if path.is_file() else {}
+    maps = read_maps(path) if path.is_file() else {}
     return {slug: measured for slug, measured in maps.items() if (folder / f"{slug}.pt").is_file()}
 
 
@@ -162,7 +161,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     work = training.work(fold) / view.slug
     target = training.folder.fold(fold) / f"{view.slug}.pt"
     if target.is_file() and (work / "map.json").is_file():
-        return dict(read_json(work / "map.json"))
+        return read_map(work / "map.json")
     export = ExportRequest(
         data=request.data, view=view, config=request.config,
         train=request.splits.training(fold), val=request.splits.held_out(fold),

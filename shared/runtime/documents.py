@@ -22,6 +22,11 @@ MOST_DEPTH: Final = 50
 # The time that tomllib needs for a dotted key grows with the square of its length.
 _MOST_TOML_LINE: Final = 2000
 _INT64: Final = range(-(2**63), 2**63)
+# What pydantic says, and what a user of ours would say.
+_WORDS: Final = {
+    "Value error, ": "", "Input should be": "expected", "a valid integer": "a whole number", "a valid array": "a list",
+    "a valid dictionary": "an object", "a valid ": "a ",
+}  # fmt: skip
 _RESTORE: Final = "restore the file"
 
 T = TypeVar("T")
@@ -49,8 +54,8 @@ def read_document(path: Path, schema: type[T], *, advice: str = _RESTORE, most_b
     Raises:
       InputError: as `read_json`, and for a key that is missing, unknown, or holds what it should not.
     """
-    text = _json_text(path, most_bytes, advice)
-    _parsed(path, text, advice)
+    text = json_text(path, advice=advice, most_bytes=most_bytes)
+    parsed(path, text, advice=advice)
     return fitted(path, text, schema, advice=advice)
 
 
@@ -61,7 +66,7 @@ def read_json(path: Path, *, advice: str = _RESTORE, most_bytes: int = MOST_JSON
       InputError: when the file is missing, too large, nested too deeply or not JSON, repeats a key, or holds a number
         that is not finite or a whole number of more than 64 bits.
     """
-    return _parsed(path, _json_text(path, most_bytes, advice), advice)
+    return parsed(path, json_text(path, advice=advice, most_bytes=most_bytes), advice=advice)
 
 
 def fitted(path: Path, text: str, schema: type[T], *, advice: str = _RESTORE) -> T:
@@ -82,7 +87,9 @@ def explained(error: ValidationError) -> str:
     key = ".".join(quoted(str(part), marks=False) for part in first["loc"])
     wrong = {"missing": "is missing", "extra_forbidden": "is not a known key"}.get(first["type"], "")
     if not wrong:
-        text = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        text = first["msg"]
+        for theirs, ours in _WORDS.items():
+            text = text.replace(theirs, ours)
         wrong = f"{first_line(ValueError(text))}, got {kind_of(first['input'])}"
     more = f" (and {len(others)} more)" if others else ""
     return f"{key}: {wrong}{more}" if key else f"{wrong}{more}"
@@ -148,7 +155,8 @@ def file_bytes(path: Path, *, what: str, most_bytes: int, advice: str = "") -> b
     return content
 
 
-def _json_text(path: Path, most_bytes: int, advice: str) -> str:
+def json_text(path: Path, *, advice: str = _RESTORE, most_bytes: int = MOST_JSON_BYTES) -> str:
+    """The text of a JSON file, for `fitted`; raises `InputError` when it is missing, too large or not UTF-8."""
     content = file_bytes(path, what="JSON", most_bytes=most_bytes, advice=advice)
     try:
         return content.decode("utf-8-sig")
@@ -156,7 +164,8 @@ def _json_text(path: Path, most_bytes: int, advice: str) -> str:
         raise InputError(f"{path}: cannot be read as JSON (it is not UTF-8); {advice}") from error
 
 
-def _parsed(path: Path, text: str, advice: str) -> Any:
+def parsed(path: Path, text: str, *, advice: str = _RESTORE) -> Any:
+    """The value of a JSON text; raises `InputError` as `read_json` does."""
     try:
         value = json.loads(text, object_pairs_hook=_unique)
         _check(value, ())

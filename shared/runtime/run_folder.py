@@ -14,14 +14,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from shared.runtime.documents import read_json
-from shared.runtime.errors import InputError
+from pydantic import Field
+
+from shared.runtime.documents import Document, OpenDocument, fitted, json_text, parsed, read_document
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_json
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"
+
+
+_AGAIN: Final = "restore the file or train again"
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+NonNegative = Annotated[float, Field(ge=0)]
+_FoldName = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,3})$")]
+
+
+class RunFacts(OpenDocument):
+    """What commands read back of any run.json. The rest of it is for people, and differs between versions."""
+
+    kind: str
+    started: str = ""
+    seconds: NonNegative = 0.0
+    earlier_seconds: NonNegative = 0.0
+
+
+class _TrainedRun(RunFacts):
+    """What both stages record; runs of 0.1.0 do not name `unmirror`."""
+
+    data_fingerprint: Annotated[str, Field(min_length=1)]
+    unmirror: bool = True
+    device: str = ""
+    problems: list[str] = Field(default_factory=list)
+
+
+class _FoldModels(Document):
+    """The SHA-256 of a fold's detectors, by view."""
+
+    models: dict[str, Digest]
+
+
+class _LocalizeRun(_TrainedRun):
+    folds: dict[_FoldName, _FoldModels]
+    localizations_sha256: Digest = ""
+
+
+class _ClassifyRun(_TrainedRun):
+    folds: list[Annotated[int, Field(ge=0, lt=10000)]]
+    points: str = ""
+
+
+_SCHEMAS: Final[dict[str, type[RunFacts]]] = {"localize": _LocalizeRun, "classify": _ClassifyRun}
 
 
 def package_version() -> str:
@@ -88,23 +134,20 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
         raise InputError(
             f"{folder}: holds no {RUN_FILE}, so it is an empty folder or an unfinished run; continue it with --resume"
         )
-    run = read_json(path)
-    if not isinstance(run, dict) or run.get("kind") != expected_kind:
-        raise InputError(
-            f"{folder}: expected a {expected_kind} run, got {run.get('kind') if isinstance(run, dict) else run!r}"
-        )
+    text = json_text(path, advice=_AGAIN)
+    run: Mapping[str, Any] = parsed(path, text, advice=_AGAIN)
+    kind = fitted(path, text, RunFacts, advice=_AGAIN).kind
+    if kind != expected_kind:
+        raise InputError(f"{folder}: expected a {expected_kind} run, got {quoted(kind)}")
+    fitted(path, text, _SCHEMAS.get(kind, RunFacts), advice=_AGAIN)
     return run
 
 
 def trained_folds(run: Path, facts: Mapping[str, Any]) -> list[int]:
-    """The folds that a run's run.json names, ascending; raises `InputError` when it does not name any properly."""
-    try:
-        return sorted(int(k) for k in facts["folds"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{run / RUN_FILE}: folds: expected the numbers of the trained folds ({type(error).__name__}); restore the "
-            "file or train again"
-        ) from error
+    """The folds that a run's run.json names, ascending; raises `InputError` when it names none."""
+    if not facts["folds"]:
+        raise InputError(f"{run / RUN_FILE}: folds: expected at least one trained fold; {_AGAIN}")
+    return sorted(int(k) for k in facts["folds"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +175,7 @@ class RunFolder:
         """
         path, wanted = self.path / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
         if resume and path.is_file():
-            stored = read_json(path)
-            if not isinstance(stored, dict):
-                raise InputError(
-                    f"{path}: expected a JSON object, got {type(stored).__name__}; use --overwrite or another folder"
-                )
+            stored = read_document(path, dict[str, Any], advice="use --overwrite or another folder")
             differing = [name for name, value in wanted.items() if stored.get(name) != value]
             if differing:
                 raise InputError(

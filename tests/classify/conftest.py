@@ -155,7 +155,7 @@ def write_localizer(challenge, splits) -> Callable[..., Path]:
         write_splits(folder / "splits.json", splits)
         write_run(
             folder, command="localize train", started=0, kind="localize", data_fingerprint=challenge.fingerprint,
-            folds={"0": {}, "1": {}, "2": {}}, unmirror=unmirror,
+            folds={str(k): {"models": {}} for k in range(3)}, unmirror=unmirror,
             localizations_sha256=sha256_of(folder / "localizations.csv"),
         )  # fmt: skip
         return folder

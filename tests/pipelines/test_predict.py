@@ -180,7 +180,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
 def test_stages_trained_on_different_data_are_refused(tmp_path: Path) -> None:
     for name, kind, fingerprint in (("a", "localize", "1"), ("b", "classify", "1"), ("c", "classify", "2")):
         (tmp_path / name).mkdir()
-        write_run(tmp_path / name, command="train", started=0.0, kind=kind, data_fingerprint=fingerprint)
+        folds = {"0": {"models": {}}} if kind == "localize" else [0]
+        write_run(tmp_path / name, command="train", started=0.0, kind=kind, data_fingerprint=fingerprint, folds=folds)
     check_same_data(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="different data"):
         check_same_data(tmp_path / "a", tmp_path / "c")

@@ -239,8 +239,8 @@ def test_a_table_from_a_european_spreadsheet(tmp_path: Path) -> None:
     [
         ('[["1.0"], ["2"]]', "fold 0: study id '1.0' is a decimal number"),
         ("[[1.0], [2]]", "fold 0: study id '1.0' is a decimal number"),
-        ('["12", "34"]', "fold 0: expected a list of study ids"),
-        ("[[true], [2]]", "fold 0: expected a list of study ids"),
+        ('["12", "34"]', r"folds\.0: expected a list, got '12'"),
+        ("[[true], [2]]", r"folds\.0\.0\.str: expected a string, got true"),
         ('[[1, "1 "], [2]]', "more than one fold|listed twice|held out by"),
     ],
 )

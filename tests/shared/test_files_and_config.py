@@ -110,7 +110,7 @@ def test_run_folder_rules(tmp_path: Path) -> None:
         read_run(tmp_path / "nowhere", expected_kind="localize")
     with pytest.raises(InputError, match="unfinished run"):
         read_run(tmp_path, expected_kind="localize")
-    write_run(tmp_path, command="x", started=0.0, kind="classify")
+    write_run(tmp_path, command="x", started=0.0, kind="classify", data_fingerprint="a", folds=[0])
     with pytest.raises(InputError, match="expected a localize run"):
         read_run(tmp_path, expected_kind="localize")
     assert read_run(tmp_path, expected_kind="classify")["command"] == "x"

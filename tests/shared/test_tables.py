@@ -192,7 +192,7 @@ def test_jitter_round_trip_and_rules(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         Jitter(in_plane_sd_mm=1, slice_offsets={0: 0.5})
     (tmp_path / "j.json").write_text('{"canal": {}}')
-    with pytest.raises(InputError, match="not a measured"):
+    with pytest.raises(InputError, match=r"canal\.in_plane_sd_mm: is missing"):
         read_jitter(tmp_path / "j.json")
 
 
