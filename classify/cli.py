@@ -26,7 +26,7 @@ def add_parsers(commands: args.Commands) -> None:
     predict.add_argument("--tta", action="store_true", help=args.TTA)
     args.add_part(predict, "test")
     args.add_device(predict)
-    args.add_output(predict)
+    args.add_output(predict, resume=args.KEPT)
     predict.set_defaults(func=run_predict)
     evaluate = args.add_command(
         commands, "evaluate", "score a run's out-of-fold predictions",
@@ -43,12 +43,12 @@ def add_parsers(commands: args.Commands) -> None:
 
 def run_predict(a: argparse.Namespace) -> int:
     """Handler of `predict`."""
-    from classify.predict import PredictRequest, predict_studies, write_predictions
+    from classify.predict import GradeRecord, PredictRequest, predict_studies, write_predictions
     from shared.data.challenge import Challenge
     from shared.detections import read_localizations
     from shared.out_of_fold import OutOfFold
-    from shared.runtime.files import prepare_output
     from shared.runtime.progress import log
+    from shared.runtime.unfinished import ResumableOutput
 
     started = time.time()
     data = Challenge.open(a.data, a.part or "test")
@@ -56,14 +56,23 @@ def run_predict(a: argparse.Namespace) -> int:
         data=data, run=a.run, device=a.device, tta=a.tta,
         points=OutOfFold.of_file(a.localizations) if data.part == "train" else read_localizations(a.localizations),
     )  # fmt: skip
-    models = request.models()
-    models(request.study_ids[0])  # a model that cannot be loaded is found before OUT is emptied
-    out = prepare_output(a.out, overwrite=a.overwrite, inputs=[a.data, a.run, a.localizations])
-    table, problems = predict_studies(models, request.data, request.study_ids, request.localizations)
-    write_predictions(request, out, table, problems, started=started)
+    models, output = request.models(), ResumableOutput(path=a.out, command="classify predict")
+    # A model that cannot be loaded is found before OUT is emptied.
+    finished = output.begin(
+        request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, a.run, a.localizations],
+        ready=lambda: models(request.study_ids[0]),
+    )  # fmt: skip
+    if finished:
+        return 0
+    kept = output.results(GradeRecord)
+    table, problems = predict_studies(models, request.data, request.study_ids, request.localizations, kept)
+    write_predictions(request, a.out, table, problems, started=started)
+    output.finish()
     for problem in problems[:5]:
         log(f"warning: {problem}")
-    sys.stdout.write(f"{len(table.study_ids)} studies, {table.from_model.size} rows -> {out}\n{table.prior_summary}\n")
+    sys.stdout.write(
+        f"{len(table.study_ids)} studies, {table.from_model.size} rows -> {a.out}\n{table.prior_summary}\n"
+    )
     return 0
 
 

@@ -1,9 +1,10 @@
 """Grades studies with the trained folds: crops at localizations in, 25 rows of probabilities per study out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from classify.network.tta import network_inputs
 from classify.reasons import prior_reasons
 from classify.samples import family_and_level
 from shared.data.challenge import Challenge
+from shared.data.identity import study_key
+from shared.data.unpack import open_input
 from shared.detections import Localization, Localizations
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.out_of_fold import FoldModels, OutOfFold, fold_by_study
 from shared.probabilities import (
+    PriorReason,
     PriorReasons,
     ProbabilityTable,
     floored,
@@ -32,9 +36,10 @@ from shared.probabilities import (
 )
 from shared.runtime.errors import InputError
 from shared.runtime.progress import track
-from shared.runtime.run_folder import write_run
+from shared.runtime.run_folder import trained_digest, write_run
+from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
-from shared.study import Study
+from shared.study import LoadedStudy, Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +191,21 @@ class PredictRequest:
     def study_ids(self) -> tuple[str, ...]:
         return self.data.study_ids if self.fold_of is None else tuple(self.fold_of)
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a resumed call must agree with. The files of each study are compared one by one."""
+        points = [
+            [study_id, *((f.column, astuple(x)) for f, x in found.items())]
+            for study_id, found in sorted(self.localizations.items())
+        ]
+        return {
+            "data": digest_of(self.data.part, self.study_ids, self.data.fingerprint, self.data.submission_row_ids),
+            "classifier": trained_digest(self.run),
+            "localizations": digest_of(points),
+            "device": str(pick_device(self.device)),
+            "tta": self.tta,
+        }
+
     def models(self) -> FoldModels[Classifier]:
         """The classifier for each study."""
         return FoldModels(
@@ -193,27 +213,57 @@ class PredictRequest:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradeRecord:
+    """What is kept of a graded study while a command runs: the answer of `predict_studies`, in types that JSON has."""
+
+    values: tuple[tuple[float, float, float], ...]
+    reasons: tuple[tuple[Finding, PriorReason], ...]
+    problems: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(FINDINGS):
+            raise ValueError(f"expected {len(FINDINGS)} rows, got {len(self.values)}")
+
+
 def predict_studies(
-    models: Callable[[str], Classifier], data: Challenge, study_ids: Iterable[str], localizations: Localizations
-) -> tuple[ProbabilityTable, tuple[str, ...]]:
-    """Grades studies, each by `models(study_id)`; returns their probabilities and what could not be read."""
+    models: Callable[[str], Classifier], data: Challenge, study_ids: Iterable[str], localizations: Localizations,
+    kept: Results[GradeRecord] | None = None,
+) -> tuple[ProbabilityTable, tuple[str, ...]]:  # fmt: skip
+    """Grades studies, each by `models(study_id)`; returns their probabilities and what could not be read.
+
+    Args:
+      kept: studies that an interrupted call has graded; all others are added.
+    """
     ids = tuple(study_ids)
-    graded: list[StudyGrades] = []
-    problems: list[str] = []
+    graded: list[GradeRecord] = []
     for study_id in track(ids, "grading"):
-        classifier, loaded = models(study_id), data.load_study(study_id)
-        shown = as_shown(loaded.study, look=classifier.unmirror)
-        result = classifier.grade(shown.study, localizations.get(study_id, {}))
-        graded.append(result)
-        problems += [*loaded.problems, *shown.problems, *result.problems]
-        del classifier  # so that one fold's models are freed before the next fold's are loaded
+        loaded = data.load_study(study_id)
+        grade = partial(_graded, models, loaded, localizations.get(study_id, {}))
+        graded.append(
+            grade() if kept is None else kept.fetch(study_id, study_key(loaded, open_input(data.root)), grade)
+        )
+    reasons = {s: dict(g.reasons) for s, g in zip(ids, graded, strict=True)}
     table = ProbabilityTable(
         study_ids=ids,
         values=np.array([g.values for g in graded]).reshape(-1, len(FINDINGS), 3),
-        from_model=np.array([g.from_model for g in graded], dtype=bool).reshape(-1, len(FINDINGS)),
-        reasons={s: g.reasons for s, g in zip(ids, graded, strict=True)},
+        from_model=np.array([is_from_model(r) for r in reasons.values()], dtype=bool).reshape(-1, len(FINDINGS)),
+        reasons=reasons,
     )
-    return table, tuple(problems)
+    return table, tuple(text for g in graded for text in g.problems)
+
+
+def _graded(
+    models: Callable[[str], Classifier], loaded: LoadedStudy, points: Mapping[Finding, Localization]
+) -> GradeRecord:
+    classifier = models(loaded.study.study_id)
+    shown = as_shown(loaded.study, look=classifier.unmirror)
+    result = classifier.grade(shown.study, points)
+    return GradeRecord(
+        values=tuple((float(a), float(b), float(c)) for a, b, c in result.values),
+        reasons=tuple(result.reasons.items()),
+        problems=(*loaded.problems, *shown.problems, *result.problems),
+    )
 
 
 def write_predictions(

@@ -20,6 +20,7 @@ def add_parsers(commands: args.Commands) -> None:
         "localizations.csv and numbering.csv.",
     )  # fmt: skip
     _add_common_arguments(predict)
+    args.add_output(predict, resume=args.KEPT)
     args.add_part(predict, "test if there is one, otherwise train")
     predict.set_defaults(func=run_predict)
     evaluate = args.add_command(
@@ -30,6 +31,7 @@ def add_parsers(commands: args.Commands) -> None:
         "folds. Writes OUT/report.html and report.json.",
     )  # fmt: skip
     _add_common_arguments(evaluate)
+    args.add_output(evaluate)
     args.add_path(
         evaluate,
         "--truth",
@@ -54,31 +56,33 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "may be repeated",
     )
     args.add_device(parser)
-    args.add_output(parser)
 
 
 def run_predict(a: argparse.Namespace) -> int:
     """Handler of `predict`."""
-    from localize.predict import PredictRequest, predict, write_predictions
+    from localize.predict import PredictRequest, StudyPrediction, predict, write_predictions
     from shared.data.challenge import Challenge
-    from shared.runtime.files import prepare_output
     from shared.runtime.progress import log
+    from shared.runtime.unfinished import ResumableOutput
 
     has_test = (a.data / "test_series_descriptions.csv").is_file()
     request = PredictRequest(
         run=a.run, data=Challenge.open(a.data, a.part or ("test" if has_test else "train")),
         folds=a.fold, overrides=a.overrides, device=a.device,
     )  # fmt: skip
-    out = prepare_output(a.out, overwrite=a.overwrite, inputs=[a.data, a.run])
-    predictions = predict(request)
-    write_predictions(out, predictions)
+    output = ResumableOutput(path=a.out, command="localize predict")
+    if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, a.run]):
+        return 0
+    predictions = predict(request, output.results(StudyPrediction))
+    write_predictions(a.out, predictions)
+    output.finish()
     for problem in predictions.problems:
         log(f"warning: {problem}")
     for study_id in predictions.uncertain:
-        log(f"warning: study {study_id}: the numbering of the levels is uncertain; see {out / 'numbering.csv'}")
+        log(f"warning: study {study_id}: the numbering of the levels is uncertain; see {a.out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
     studies = len(predictions.localizations)
-    sys.stdout.write(f"{count} findings localized in {studies} studies: {out / 'localizations.csv'}\n")
+    sys.stdout.write(f"{count} findings localized in {studies} studies: {a.out / 'localizations.csv'}\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from localize.calibrate import Calibration, calibrated
 from localize.config import LocalizeConfig
 from localize.localizer import KIND, FoldFiles, Localizer, read_config, read_folds
 from shared.data.challenge import Challenge
+from shared.data.identity import study_key
+from shared.data.unpack import open_input
 from shared.detections import Detection, Localization, write_detections, write_localizations
 from shared.labels import Finding
 from shared.mirror.correct import as_shown
@@ -16,8 +19,10 @@ from shared.numbering import Numbering, write_numbering
 from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import read_run
+from shared.runtime.run_folder import read_run, trained_digest
+from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
+from shared.study import LoadedStudy
 
 DETECTIONS_FILE: Final = "detections.csv"
 NUMBERING_FILE: Final = "numbering.csv"
@@ -47,9 +52,21 @@ class Predictions:
         return replace(self, localizations=found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPrediction:
+    """Stage 1's result for one study; `localizations` is None where it failed."""
+
+    detections: tuple[Detection, ...] = ()
+    localizations: tuple[Localization, ...] | None = None
+    numbering: Numbering | None = None
+    problems: tuple[str, ...] = ()
+    slices: int = 0
+
+
 def predict_studies(
-    localizer_of: Callable[[str], Localizer], data: Challenge, study_ids: Iterable[str], *, name: str = "localizing"
-) -> Predictions:
+    localizer_of: Callable[[str], Localizer], data: Challenge, study_ids: Iterable[str], *, name: str = "localizing",
+    kept: Results[StudyPrediction] | None = None,
+) -> Predictions:  # fmt: skip
     """Localizes studies one after another. A study that fails becomes a problem, and the others go on.
 
     The points are where the headers place their pixels, in a mirrored axial series too: there the patient's left has
@@ -58,35 +75,47 @@ def predict_studies(
     Args:
       localizer_of: gives the localizer that may see a study, by study id.
       name: what the progress is called.
+      kept: studies that an interrupted call has localized; all others are added.
     """
-    detections: list[Detection] = []
-    localizations: dict[str, dict[Finding, Localization]] = {}
-    numbering: dict[str, Numbering] = {}
-    problems: list[str] = []
-    slices = 0
+    found: dict[str, StudyPrediction] = {}
     for study_id in track(list(study_ids), name):
-        localizer, loaded = localizer_of(study_id), data.load_study(study_id)
-        shown = as_shown(loaded.study, look=localizer.unmirror)
-        problems += (*loaded.problems, *shown.problems)
-        try:
-            result = localizer.localize(shown.study)
-        except InputError as error:
-            problems.append(f"study {study_id}: {error}")
-            continue
-        finally:
-            del localizer  # so that one fold's models are freed before the next fold's are loaded
-        detections += result.detections
-        localizations[study_id] = {f: shown.as_given(x) for f, x in result.localizations.items()}
-        if result.numbering is not None:
-            numbering[study_id] = result.numbering
-        problems += result.problems
-        if result.not_lumbar:
-            problems.append(f"study {study_id}: no lumbar spine was seen: {result.not_lumbar}")
-        slices += result.slices
+        loaded = data.load_study(study_id)
+        localize = partial(_localized, localizer_of, loaded)
+        found[study_id] = (
+            localize() if kept is None else kept.fetch(study_id, study_key(loaded, open_input(data.root)), localize)
+        )
     return Predictions(
-        detections=tuple(detections), localizations=localizations, numbering=numbering, problems=tuple(problems),
-        slices=slices,
-    )  # fmt: skip
+        detections=tuple(d for p in found.values() for d in p.detections),
+        localizations={
+            study_id: {x.finding: x for x in p.localizations}
+            for study_id, p in found.items()
+            if p.localizations is not None
+        },
+        numbering={study_id: p.numbering for study_id, p in found.items() if p.numbering is not None},
+        problems=tuple(text for p in found.values() for text in p.problems),
+        slices=sum(p.slices for p in found.values()),
+    )
+
+
+def _localized(localizer_of: Callable[[str], Localizer], loaded: LoadedStudy) -> StudyPrediction:
+    study_id = loaded.study.study_id
+    localizer = localizer_of(study_id)
+    shown = as_shown(loaded.study, look=localizer.unmirror)
+    problems = [*loaded.problems, *shown.problems]
+    try:
+        result = localizer.localize(shown.study)
+    except InputError as error:
+        return StudyPrediction(problems=(*problems, f"study {study_id}: {error}"))
+    problems += result.problems
+    if result.not_lumbar:
+        problems.append(f"study {study_id}: no lumbar spine was seen: {result.not_lumbar}")
+    return StudyPrediction(
+        detections=result.detections,
+        localizations=tuple(shown.as_given(x) for x in result.localizations.values()),
+        numbering=result.numbering,
+        problems=tuple(problems),
+        slices=result.slices,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,22 +161,41 @@ class PredictRequest:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def study_ids(self) -> tuple[str, ...]:
+        """The studies to localize: of those that the run was trained on, the ones that the used folds held out."""
+        return self.data.study_ids if self.fold_of is None else tuple(self.fold_of)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a resumed call must agree with. The files of each study are compared one by one."""
+        return {
+            "data": digest_of(self.data.part, self.study_ids, self.data.fingerprint),
+            "localizer": trained_digest(self.run),
+            "folds": list(self.files),
+            "config": self.config.model_dump(mode="json"),
+            "device": self.device,
+        }
+
     def load(self, folds: Sequence[int] | None) -> Localizer:
         """The localizer of the given folds; of all that are used for None."""
         files = [self.files[k] for k in (self.files if folds is None else folds)]
         return Localizer.of_folds(files, self.config, device=self.device)
 
 
-def predict(request: PredictRequest) -> Predictions:
+def predict(request: PredictRequest, kept: Results[StudyPrediction] | None = None) -> Predictions:
     """Localizes the studies: those that the run was trained on out of fold, all others with its folds averaged.
 
     Training studies that none of the folds held out are left out.
+
+    Args:
+      kept: studies that an interrupted call has localized; all others are added.
     """
-    study_ids, fold_of = request.data.study_ids, request.fold_of
-    if fold_of is not None and len(fold_of) < len(study_ids):
-        left_out = len(study_ids) - len(fold_of)
-        log(f"left out: {left_out} of {len(study_ids)} studies, which no chosen fold of {request.run} held out")
-    return predict_studies(FoldModels(request.load, fold_of), request.data, study_ids if fold_of is None else fold_of)
+    if len(request.study_ids) < len(request.data.study_ids):
+        every = len(request.data.study_ids)
+        left_out = every - len(request.study_ids)
+        log(f"left out: {left_out} of {every} studies, which no chosen fold of {request.run} held out")
+    return predict_studies(FoldModels(request.load, request.fold_of), request.data, request.study_ids, kept=kept)
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:

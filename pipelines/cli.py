@@ -107,7 +107,7 @@ def _add_synth(commands: args.Commands) -> None:
         "--traps", action="store_true", help="plant faults that real data have; OUT/truth/manifest.json lists them"
     )
     args.add_workers(p)
-    args.add_output(p)
+    args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_synth)
 
 
@@ -116,7 +116,7 @@ def _synth(a: argparse.Namespace) -> int:
     from pipelines.synthetic import SynthOptions
 
     options = SynthOptions(studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, traps=a.traps)
-    synth(a.out, options, workers=a.workers, overwrite=a.overwrite)
+    synth(a.out, options, workers=a.workers, overwrite=a.overwrite, resume=a.resume)
     return 0
 
 
@@ -208,7 +208,7 @@ def _add_audit(commands: args.Commands) -> None:
         help="which slices to decode: none, some of each series, or all (default: %(default)s)",
     )  # fmt: skip
     args.add_workers(p)
-    args.add_output(p)
+    args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_audit)
 
 
@@ -217,7 +217,7 @@ def _audit(a: argparse.Namespace) -> int:
     from pipelines.audit.pixels import Pixels
 
     options = AuditOptions(part=a.part, images=not a.no_images, pixels=Pixels(a.pixels), workers=a.workers)
-    result = audit(a.data, a.out, options, overwrite=a.overwrite)
+    result = audit(a.data, a.out, options, overwrite=a.overwrite, resume=a.resume)
     sys.stdout.write(summary(result, a.out) + "\n")
     if a.strict and result.errors:
         raise InputError(f"{a.data}: {result.errors} errors were found; see {a.out / 'findings.csv'}")
@@ -302,7 +302,7 @@ def _add_predict(commands: args.Commands) -> None:
         "the training prior",
     )  # fmt: skip
     args.add_device(p)
-    args.add_output(p)
+    args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_predict)
 
 
@@ -314,13 +314,13 @@ def _predict(a: argparse.Namespace) -> int:
         listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0
-    from pipelines.predict import PredictRequest, predict, to_table
+    from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
         data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta,
         chosen=chosen,
     )  # fmt: skip
-    table = to_table(predict(request, a.out, overwrite=a.overwrite))
+    table = predict(request, a.out, overwrite=a.overwrite, resume=a.resume)
     if a.strict and table.prior_rows:
         raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipelines.predict import PredictRequest, predict, to_table
+from pipelines.predict import PredictRequest, output_of, predict_unfinished, to_table
 from pipelines.report import evaluation_report
 from pipelines.result import StudyResult
 from pipelines.synthetic import Preset, SynthOptions, generate
@@ -73,7 +73,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
         studies = SynthOptions(
             studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed
         )
-        generate(out, studies, workers=options.workers)
+        generate(out, studies, workers=options.workers, resume=resume)
     data = Challenge.open(out / "data", "train")
     splits = _splits(out / "splits.json", data, options.seed)
 
@@ -84,7 +84,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     _train_classifier(data, out / "classifier", splits, options, resume=resume)
 
     steps.start("grading the unseen studies from their DICOM files")
-    results = _predict(out, options.device)
+    results = _predict(out, options)
     at_true_points = _at_true_points(results, out, options.device)
 
     steps.start("stage reports")
@@ -92,6 +92,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
 
     steps.start("scores")
     comparison = _score(results, at_true_points, data, out)
+    output_of(out / "prediction").finish()  # until here, a resumed demo grades no study again
     seconds = steps.finish()
     text = as_text(comparison)
     write_json(out / "reports" / "scores.json", comparison.to_json())
@@ -219,13 +220,22 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))
 
 
-def _predict(out: Path, device: str) -> list[StudyResult]:
+def _predict(out: Path, options: DemoOptions) -> list[StudyResult]:
+    """Grades the unseen studies, and keeps those that an interrupted demo has graded with the same models."""
     request = PredictRequest(
-        data=out / "data", part="test", localizer=out / "localizer", classifier=out / "classifier", device=device
-    )
-    results = predict(request, out / "prediction", overwrite=True)
-    shutil.copyfile(out / "prediction" / "submission.csv", out / "submission.csv")
-    return results
+        data=out / "data", part="test", localizer=out / "localizer", classifier=out / "classifier",
+        device=options.device,
+    )  # fmt: skip
+    folder = out / "prediction"
+    try:
+        results = predict_unfinished(request, folder, resume=True)
+    except InputError:  # with models that have been trained again since
+        results = None
+    if results is None:
+        results = predict_unfinished(request, folder, overwrite=True)
+    shutil.copyfile(folder / "submission.csv", out / "submission.csv")
+    unseen = Challenge.open(out / "data", "test")
+    return [replace(r, study=unseen.load_study(r.study_id).study) for r in results or ()]
 
 
 def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> ProbabilityTable:

@@ -4,25 +4,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from pipelines.grader import Grader, check_same_data
-from pipelines.report import prediction_report
+from pipelines.record import StudyRecord
+from pipelines.report import MAX_PICTURES, prediction_report
 from pipelines.result import StudyResult
 from shared.data.challenge import Part
+from shared.data.identity import study_key
 from shared.data.source import StudySource, open_source
 from shared.detections import write_detections, write_localizations
 from shared.labels import FINDINGS, View
 from shared.out_of_fold import FoldModels, fold_by_study
-from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
+from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
 from shared.runtime.errors import InputError
-from shared.runtime.files import inside, prepare_output, write_json
+from shared.runtime.files import inside, write_json
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import sha256_of, trained_folds, write_run
+from shared.runtime.run_folder import sha256_of, trained_digest, trained_folds, write_run
+from shared.runtime.unfinished import ResumableOutput, digest_of
 from shared.splits import read_splits
+from shared.study import LoadedStudy
+
+PROBABILITIES_FILE: Final = "probabilities.csv"
 
 _LISTED_PROBLEMS = 20
 _LISTED_STUDIES = 5
@@ -50,31 +57,52 @@ class PredictRequest:
     chosen: Mapping[str, View] = field(default_factory=dict)
 
 
-def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> list[StudyResult]:
-    """Predicts every study into OUT (see docs/output.md).
+def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False) -> ProbabilityTable:
+    """Predicts every study into OUT (see docs/output.md) and returns the probabilities.
 
     Studies that both runs were trained on are predicted out of fold: each by the detector and the classifier of the
     fold that held it out. Any other study is predicted by all trained folds together.
 
+    Args:
+      resume: keeps the studies that an interrupted call has finished.
+
     Raises:
-      InputError: for a missing or mismatched run, an unusable data folder or a non-empty OUT.
+      InputError: for a missing or mismatched run, an unusable data folder, a non-empty OUT, or, to resume, one that was
+        begun with other models, data or options.
+    """
+    results = predict_unfinished(request, out, overwrite=overwrite, resume=resume)
+    if results is None:
+        return read_probabilities(out / PROBABILITIES_FILE)
+    output_of(out).finish()
+    return to_table(results)
+
+
+def output_of(out: Path) -> ResumableOutput:
+    """The folder of a prediction."""
+    return ResumableOutput(path=out, command="predict")
+
+
+def predict_unfinished(
+    request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False
+) -> list[StudyResult] | None:
+    """Does all that `predict` does, but keeps what a resumed call needs, for callers that need the results for longer.
+
+    Returns:
+      The results, of which only the first ones have the slices of their study (`pipelines.report.MAX_PICTURES`); None
+      where OUT was finished already.
     """
     started = time.time()
     source, fold_of = _source_and_folds(request)
-    inputs = [request.data, request.localizer, request.classifier]
-    if not overwrite:
-        prepare_output(out, inputs=inputs)  # says at once that OUT is not empty
+    grader_for = FoldModels(partial(_load, request), fold_of)
     # The models load after the cheap checks, so that a wrong path fails at once, and before OUT is emptied, so that a
     # missing model or device costs nothing.
-    grader_for = FoldModels(
-        lambda folds: Grader.load(
-            request.localizer, request.classifier, folds=folds, device=request.device, tta=request.tta
-        ),
-        fold_of,
-    )
-    if source.study_ids:
-        grader_for(source.study_ids[0])
-    prepare_output(out, overwrite=overwrite, inputs=inputs)
+    finished = output_of(out).begin(
+        _state(request, source), overwrite=overwrite, resume=resume,
+        inputs=[request.data, request.localizer, request.classifier],
+        ready=lambda: [grader_for(study_id) for study_id in source.study_ids[:1]],
+    )  # fmt: skip
+    if finished:
+        return None
     if source.files is not None:
         log(f"{request.data}: {source.files}")
     results = predict_source(source, grader_for, out)
@@ -88,6 +116,26 @@ def predict(request: PredictRequest, out: Path, *, overwrite: bool = False) -> l
     )  # fmt: skip
     _summarize(results, started)
     return results
+
+
+def _load(request: PredictRequest, folds: Sequence[int] | None) -> Grader:
+    return Grader.load(
+        request.localizer, request.classifier, folds=folds, device=request.device, tta=request.tta
+    )  # fmt: skip
+
+
+def _state(request: PredictRequest, source: StudySource) -> dict[str, Any]:
+    """What a resumed call must agree with. The files of each study are compared one by one."""
+    from classify.device import pick_device
+
+    return {
+        "data": digest_of(source.kind, source.study_ids, source.fingerprint, source.row_ids),
+        "localizer": trained_digest(request.localizer),
+        "classifier": trained_digest(request.classifier),
+        "device": str(pick_device(request.device)),
+        "tta": request.tta,
+        "series": {uid: view.slug for uid, view in request.chosen.items()},
+    }
 
 
 def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, int] | None]:
@@ -117,19 +165,33 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
 def predict_source(source: StudySource, grader_for: Callable[[str], Grader], out: Path) -> list[StudyResult]:
     """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
 
-    `grader_for` gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
+    Args:
+      grader_for: gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
+
+    Returns:
+      As `predict_unfinished`.
     """
-    results = []
+    records = output_of(out).results(StudyRecord)
+    results: list[StudyResult] = []
     for study_id in track(source.study_ids, "predict"):
-        result = grader_for(study_id).predict(source.load(study_id))
-        write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
-        results.append(result)
+        loaded = source.load(study_id)
+        record = records.fetch(
+            study_id, study_key(loaded, source.given), partial(_record, grader_for, loaded)
+        )  # fmt: skip
+        # The slices of very many studies would fill the memory.
+        study = loaded.study if len(results) < MAX_PICTURES else replace(loaded.study, series=())
+        results.append(record.result(study))
+        write_json(inside(out / "studies", f"{study_id}.json"), results[-1].to_json())
     table = to_table(results)
-    write_probabilities(out / "probabilities.csv", table)
+    write_probabilities(out / PROBABILITIES_FILE, table)
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])
     write_localizations(out / "localizations.csv", {r.study_id: r.localizations for r in results})
     write_submission(out / "submission.csv", table, source.row_ids)
     return results
+
+
+def _record(grader_for: Callable[[str], Grader], loaded: LoadedStudy) -> StudyRecord:
+    return StudyRecord.of(grader_for(loaded.study.study_id).predict(loaded))
 
 
 def to_table(results: Sequence[StudyResult]) -> ProbabilityTable:

@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import pandas as pd
+from pydantic import PlainSerializer, PlainValidator
 
 from shared.labels import Condition, Finding, Level, Side
+from shared.runtime.errors import InputError
+from shared.runtime.tables import Kind, read_csv
 
 
 class Category(StrEnum):
@@ -128,6 +132,14 @@ class Code(Enum):
 # fmt: on
 
 
+# How a kept result spells a code.
+_CodeBySlug = Annotated[
+    Code,
+    PlainSerializer(lambda code: code.slug),
+    PlainValidator(lambda slug: next(code for code in Code if slug in (code, code.slug))),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
     """One thing that an audit reports.
@@ -138,7 +150,7 @@ class Issue:
       file: path below the data folder.
     """
 
-    code: Code
+    code: _CodeBySlug
     reason: str
     part: str = ""
     study_id: str = ""
@@ -184,3 +196,20 @@ def to_table(issues: Sequence[Issue]) -> pd.DataFrame:
         for i in issues
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def read_issues(path: Path) -> list[Issue]:
+    """Reads findings.csv; raises `InputError` where it is missing or damaged."""
+    columns: dict[str, Kind] = dict.fromkeys(
+        ("code", "part", "study_id", "series_id", "instance_number", "file", "reason"), "string"
+    )
+    codes, issues = {code.slug: code for code in Code}, []
+    for line, *texts in read_csv(path, columns).fillna("").itertuples(name=None):
+        code, part, study_id, series_id, number, file, reason = map(str, texts)
+        if code not in codes or not (number or "0").isdecimal():
+            raise InputError(f"{path} line {line}: is no issue of an audit; restore the file")
+        issues.append(
+            Issue(code=codes[code], part=part, study_id=study_id, series_id=series_id, file=file, reason=reason,
+                  instance_number=int(number) if number else None)
+        )  # fmt: skip
+    return issues

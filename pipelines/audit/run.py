@@ -1,25 +1,30 @@
 """`lumbar audit`: reads a data set once, in parallel over studies, and reports what it holds and what is wrong."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipelines.audit.explore import explore, study_count
 from pipelines.audit.files import unread_code, unreadable_folder
-from pipelines.audit.issues import Category, Code, Issue, count_categories, sort_issues, to_table
+from pipelines.audit.issues import Category, Code, Issue, count_categories, read_issues, sort_issues, to_table
 from pipelines.audit.page import write_page
 from pipelines.audit.pixels import Pixels
-from pipelines.audit.study import NEARLY_ALL, Job, audit_study, check_absent_tags
+from pipelines.audit.study import NEARLY_ALL, Job, KeptAudit, StudyAudit, audit_study, check_absent_tags
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
 from shared.data.store import is_store
 from shared.data.unpack import open_input
 from shared.dicom.discover import discover_studies
+from shared.runtime.documents import OpenDocument, read_document
 from shared.runtime.errors import InputError, shown
-from shared.runtime.files import check_output, prepare_output, write_csv
+from shared.runtime.files import check_output, write_csv
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
 from shared.runtime.run_folder import package_version
+from shared.runtime.unfinished import ResumableOutput, digest_of
+
+_FINDINGS_FILE: Final = "findings.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +61,35 @@ class AuditResult:
         return count_categories(self.issues)[Category.ERROR]
 
 
-def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False) -> AuditResult:
+def audit(
+    data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False, resume: bool = False
+) -> AuditResult:
     """Audits a challenge directory or a folder of DICOM files; writes report.html, report.json and findings.csv.
 
+    Args:
+      resume: keeps the studies that an interrupted call has read.
+
     Raises:
-      InputError: when there is nothing to audit, or `out` is not empty. Faults within the data never raise.
+      InputError: when there is nothing to audit, `out` is not empty, or one to resume was begun with other data or
+        options. Faults within the data never raise.
     """
     options = options or AuditOptions()
-    given, data = data, open_input(data).folder
-    if options.images and is_store(data):
+    given = open_input(data)
+    folder = given.folder
+    if options.images and is_store(folder):
         raise InputError(
-            f"{data}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
+            f"{folder}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
             "tables with --no-images"
         )
-    if out.resolve() != data.resolve() and out.resolve().is_relative_to(data.resolve()):
+    if out.resolve() != folder.resolve() and out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: lies inside the audited data; choose another folder")
-    check_output(out, overwrite=overwrite, inputs=[given, data])
-    result = inspect(data, options)
-    prepare_output(out, overwrite=overwrite, inputs=[given, data])
-    write_csv(out / "findings.csv", to_table(result.issues))
+    inputs = [data, folder]
+    check_output(out, overwrite=overwrite, resume=resume, inputs=inputs)  # before anything large is read
+    plan, output = _plan(folder, options), ResumableOutput(path=out, command="audit")
+    if output.begin(_state(plan, options), overwrite=overwrite, resume=resume, inputs=inputs):
+        return _read_finished(out)
+    result = _carry_out(plan, options, KeptAudit(given=given, results=output.results(StudyAudit)))
+    write_csv(out / _FINDINGS_FILE, to_table(result.issues))
     about = {
         "version": package_version(),
         "part": options.part,
@@ -83,7 +98,32 @@ def audit(data: Path, out: Path, options: AuditOptions | None = None, *, overwri
         "scope": _scope(options),
     }
     write_page(out, result.issues, result.facts, about)
+    output.finish()
     return result
+
+
+def _state(plan: "_Plan", options: AuditOptions) -> dict[str, Any]:
+    """What a resumed call must agree with. Tables are read again, and each study's files are compared."""
+    return {
+        "data": digest_of([(job.part, job.study_id) for job in plan.jobs]),
+        "part": options.part,
+        "images": options.images,
+        "pixels": options.pixels.value,
+    }
+
+
+def _read_finished(out: Path) -> AuditResult:
+    """What a finished audit has written: its issues, and those statistics that report.json holds."""
+    return AuditResult(
+        issues=tuple(read_issues(out / _FINDINGS_FILE)),
+        facts=read_document(out / "report.json", _WrittenReport).exploration,
+    )
+
+
+class _WrittenReport(OpenDocument):
+    """The part of report.json that is read again."""
+
+    exploration: dict[str, Any]
 
 
 def _scope(options: AuditOptions) -> str:
@@ -96,24 +136,42 @@ def _scope(options: AuditOptions) -> str:
     }[options.pixels]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The studies to audit, the tables that list them, and the issues of these tables and of whole folders."""
+
+    tables: tuple[Tables, ...]
+    jobs: tuple[Job, ...]
+    issues: tuple[Issue, ...]
+
+
 def inspect(data: Path, options: AuditOptions) -> AuditResult:
     """Audits without writing anything."""
+    return _carry_out(_plan(data, options), options, audit_study)
+
+
+def _plan(data: Path, options: AuditOptions) -> _Plan:
+    """Reads the tables, or finds the studies of a plain folder."""
     tables = _tables(data, options.part)
-    issues: list[Issue]
-    if tables:
-        issues = [i for t in tables.values() for i in t.issues] + check_parts(tables)
-        issues += [i for t in tables.values() for i in _folders(data, t)] if options.images else []
-        jobs = _challenge_jobs(data, tables, options)
-    else:
+    if not tables:
         jobs, issues = _folder_jobs(data, options)
+        return _Plan(tables=(), jobs=tuple(jobs), issues=tuple(issues))
+    issues = [i for t in tables.values() for i in t.issues] + check_parts(tables)
+    issues += [i for t in tables.values() for i in _folders(data, t)] if options.images else []
+    jobs = _challenge_jobs(data, tables, options)
+    return _Plan(tables=tuple(tables.values()), jobs=tuple(jobs), issues=tuple(issues))
+
+
+def _carry_out(plan: _Plan, options: AuditOptions, audit_one: Callable[[Job], StudyAudit]) -> AuditResult:
+    jobs = plan.jobs
     workers = min(options.workers, len(jobs)) if any(job.images for job in jobs) else 1
     with processes(workers, advice="run with --pixels none, or with --workers 1 to see where") as spread:
-        done = spread(audit_study, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))))
+        done = spread(audit_one, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))))
         results = list(track(done, "audited studies", total=len(jobs)))
-    issues += [i for r in results for i in r.issues]
+    issues = [*plan.issues, *(i for r in results for i in r.issues)]
     issues += check_absent_tags([s for r in results for s in r.series])
     issues = _common_to_all(issues, len(jobs))
-    return AuditResult(issues=tuple(sort_issues(issues)), facts=explore(list(tables.values()), results))
+    return AuditResult(issues=tuple(sort_issues(issues)), facts=explore(plan.tables, results))
 
 
 def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +16,13 @@ from pipelines.audit.points import PlacedPoint, check_points, check_points_witho
 from pipelines.audit.stacks import check_anatomy, check_stacks, instance_order, levels_by_series
 from pipelines.audit.tables import check_views
 from shared.data.challenge import Point
+from shared.data.identity import files_key, study_key
+from shared.data.unpack import Input
 from shared.figures.tiles import field_mm
 from shared.geometry import FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
-from shared.study import Series, Study
+from shared.runtime.unfinished import Results, digest_of
+from shared.study import LoadedStudy, Series, Study
 
 # Axial series cover different parts of the spine when together they reach this much further than the longest one.
 _FURTHER: Final = 1.15
@@ -129,6 +133,30 @@ def audit_study(job: Job) -> StudyAudit:
         points=tuple(PointFacts(finding=p.finding, x=p.relative[0], y=p.relative[1]) for p in placement.placed),
         unshared_pairs=pairs,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAudit:
+    """Does what `audit_study` does, and keeps the result for a resumed call, which takes it while the files are as they
+    were. Picklable.
+
+    Attributes:
+      given: the input that holds the studies.
+    """
+
+    given: Input
+    results: Results[StudyAudit]
+
+    def __call__(self, job: Job) -> StudyAudit:
+        if not job.images:
+            return audit_study(job)  # as fast as reading a kept result
+        if job.discovered is not None:
+            read = study_key(LoadedStudy(study=job.discovered), self.given)
+        else:
+            paths = sorted((job.root / f"{job.part}_images" / job.study_id).rglob("*"))
+            read = files_key(paths, self.given)
+        key = digest_of(read, repr(job.listed), repr(job.points))
+        return self.results.fetch(f"{job.part}-{job.study_id}", key, partial(audit_study, job))
 
 
 def _located(job: Job, issues: Sequence[Issue]) -> tuple[Issue, ...]:

@@ -1,8 +1,6 @@
 """Writes a whole synthetic challenge directory and the truth behind it."""
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +16,10 @@ from pipelines.synthetic.tables import write_data, write_truth
 from pipelines.synthetic.traps.assign import assign_traps
 from shared.labels import FINDINGS
 from shared.runtime.errors import InputError
+from shared.runtime.files import remove
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
+from shared.runtime.unfinished import UNFINISHED
 
 # Changes whenever the same seed gives other bytes.
 GENERATOR_VERSION: Final = "5"
@@ -57,37 +57,38 @@ class SynthOptions:
             raise InputError(f"seed {self.seed}: expected 0 or more")
 
 
-def generate(out: Path, options: SynthOptions, *, workers: int = 1) -> None:
+def generate(out: Path, options: SynthOptions, *, workers: int = 1, resume: bool = False) -> None:
     """Writes `out/data` (the challenge directory) and `out/truth`.
 
-    The same options give the same bytes, whatever the number of workers. Both folders are written under a temporary
-    name and renamed at the end, so nothing is left half written.
+    The same options give the same bytes, whatever the number of workers. Both folders are written in `out/unfinished`
+    and moved at the end, so nothing is left half written.
+
+    Args:
+      resume: keeps the studies that an interrupted call with the same options has finished.
 
     Raises:
       InputError: when `out` already holds a data set, or a worker process dies.
     """
     if (out / "data").exists():
         raise InputError(f"{out / 'data'} already exists: remove it or choose another folder")
-    for left_over in out.glob(".partial-*"):  # of a call that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
-    partial = out / f".partial-{os.getpid()}"
-    data, truth = partial / "data", partial / "truth"
+    unfinished = out / UNFINISHED
+    if not resume:
+        remove(unfinished)
+    data, truth = unfinished / "data", unfinished / "truth"
     for folder in (data / "train_images", data / "test_images", truth):
-        folder.mkdir(parents=True)
-    try:
-        labels = _labels(options)
-        jobs = _jobs(labels, data, options)
-        with processes(workers) as spread:
-            records = list(track(spread(simulate_study, jobs), "synthetic studies", total=len(jobs)))
-        write_data(data, records, options.studies)
-        write_truth(truth, labels, records, options.studies)
-        _write_manifest(truth, records, options)
-        # The data set counts as written once `data` is there.
-        shutil.rmtree(out / "truth", ignore_errors=True)
-        for name in ("truth", "data"):
-            (partial / name).rename(out / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    labels = _labels(options)
+    jobs = _jobs(labels, unfinished, options)
+    with processes(workers) as spread:
+        records = list(track(spread(simulate_study, jobs), "synthetic studies", total=len(jobs)))
+    write_data(data, records, options.studies)
+    write_truth(truth, labels, records, options.studies)
+    _write_manifest(truth, records, options)
+    # The data set counts as written once `data` is there.
+    remove(out / "truth")
+    for name in ("truth", "data"):
+        (unfinished / name).rename(out / name)
+    remove(unfinished)
 
 
 def _labels(options: SynthOptions) -> Labels:
@@ -106,7 +107,7 @@ def _labels(options: SynthOptions) -> Labels:
     )
 
 
-def _jobs(labels: Labels, data: Path, options: SynthOptions) -> list[StudyJob]:
+def _jobs(labels: Labels, folder: Path, options: SynthOptions) -> list[StudyJob]:
     """One job per study, training studies first; ids are numeric strings like the challenge's."""
     planned = assign_traps(options.studies, options.test_studies, options.seed) if options.traps else {}
     count, seed, studies = len(labels.latent), options.seed, options.studies
@@ -122,7 +123,8 @@ def _jobs(labels: Labels, data: Path, options: SynthOptions) -> list[StudyJob]:
                 degeneration=float(labels.degeneration[n]),
                 preset=options.preset,
             ),
-            images=data / ("train_images" if n < studies else "test_images"),
+            images=folder / "data" / ("train_images" if n < studies else "test_images"),
+            kept=folder / "results",
             traps=planned.get(n, ()),
         )
         for n in range(count)

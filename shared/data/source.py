@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
-from shared.data.unpack import open_input
+from shared.data.unpack import Input, open_input
 from shared.dicom.discover import NO_CHOICE, Discovery, FileCounts, FoundStudy, discover_studies, group_studies
 from shared.labels import View
 from shared.runtime.errors import InputError
@@ -19,6 +19,7 @@ class StudySource:
     """Studies to predict.
 
     Attributes:
+      given: what the studies were found in.
       fingerprint: of a challenge part's tables; equals a run's fingerprint if the run was trained on these data.
       load: reads the headers of one study.
       row_ids: rows in the order of the sample submission, if there is one.
@@ -28,6 +29,7 @@ class StudySource:
     """
 
     kind: Literal["challenge", "folder"]
+    given: Input
     fingerprint: str | None = None
     study_ids: tuple[str, ...]
     load: Callable[[str], LoadedStudy]
@@ -54,18 +56,18 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
     if not parts:
         store = Store.find(folder)
         if store is not None:
-            return _folder_source(group_studies(store.source, store.folder_readings(), chosen))
+            return _folder_source(opened, group_studies(store.source, store.folder_readings(), chosen))
         found = discover_studies(folder, chosen)
         if opened.lone and not any(study.study.series for study in found.studies):
             raise InputError(_lone_file(path, found))
-        return replace(_folder_source(found.studies), files=found.files)
+        return replace(_folder_source(opened, found.studies), files=found.files)
     if chosen:
         raise InputError(f"{path}: the tables of a challenge directory say the views; leave out --series, or edit them")
     data = Challenge.open(folder, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
     return StudySource(
-        kind="challenge", fingerprint=data.fingerprint, study_ids=data.study_ids, load=data.load_study,
+        kind="challenge", given=opened, fingerprint=data.fingerprint, study_ids=data.study_ids, load=data.load_study,
         row_ids=data.submission_row_ids, challenge=data,
     )  # fmt: skip
 
@@ -99,6 +101,8 @@ def _lone_file(path: Path, found: Discovery) -> str:
     )
 
 
-def _folder_source(studies_found: Sequence[FoundStudy]) -> StudySource:
+def _folder_source(given: Input, studies_found: Sequence[FoundStudy]) -> StudySource:
     studies = {found.study.study_id: found.loaded for found in studies_found}
-    return StudySource(kind="folder", study_ids=tuple(studies), load=studies.__getitem__, found=tuple(studies_found))
+    return StudySource(
+        kind="folder", given=given, study_ids=tuple(studies), load=studies.__getitem__, found=tuple(studies_found)
+    )

@@ -44,11 +44,13 @@ class Input:
       folder: the folder that holds the files now.
       origin: what paths below `folder` are named after: the folder itself, or the archive.
       lone: whether the user named a single DICOM file.
+      archive: the archive that was unpacked into `folder`.
     """
 
     folder: Path
     origin: Path
     lone: bool = False
+    archive: Path | None = None
 
 
 def open_input(path: Path) -> Input:
@@ -110,7 +112,7 @@ def _unpacked(path: Path, named: Path, size: int) -> Input:
             raise InputError(f"{named}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})") from error
         raise InputError(f"{named}: is no complete zip or tar archive ({type(error).__name__}); {_EXPECTED}") from error
     top = _top(folder)
-    return Input(folder=top, origin=path / top.relative_to(folder))
+    return Input(folder=top, origin=path / top.relative_to(folder), archive=path)
 
 
 def _top(folder: Path) -> Path:

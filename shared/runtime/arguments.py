@@ -74,6 +74,9 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+KEPT: Final = "continue an interrupted call of the same command, and keep the studies that it finished"
+
+
 def add_output(parser: argparse.ArgumentParser, name: str = "OUT", *, resume: str = "") -> None:
     """Adds `--overwrite`, and also `--resume` if its help text `resume` is given."""
     group = parser.add_mutually_exclusive_group()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from shared.runtime.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+# The name of a file or folder that `written_beside` has not finished.
+_TEMPORARY: Final = re.compile(r"\..+\.([0-9]{1,9})\.tmp", re.DOTALL)
 # Every folder that one of our commands has finished holds one of these.
 _OURS: Final = ("run.json", "store.json", "report.json")
 
@@ -26,10 +29,38 @@ def written_beside(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Deletes what processes that were killed left of `written_beside` below a folder."""
+    for path in list(folder.rglob(".*.tmp")):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not _is_running(int(found[1])):
+            remove(path)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what is left of a file that was never finished."""
+    return all(_TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user, or no number of a process
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, if it is there; a link itself, never what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -103,12 +134,8 @@ def _home() -> list[Path]:
 def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:
     """Deletes the content of a folder except the names to keep; does nothing without such a folder."""
     for entry in list(path.iterdir()) if path.is_dir() else ():
-        if entry.name in keep:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        if entry.name not in keep:
+            remove(entry)
 
 
 def inside(folder: Path, name: str) -> Path:

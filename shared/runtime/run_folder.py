@@ -20,7 +20,7 @@ from pydantic import Field
 
 from shared.runtime.documents import Document, OpenDocument, fitted, json_text, parsed, read_document
 from shared.runtime.errors import InputError, quoted
-from shared.runtime.files import write_json
+from shared.runtime.files import is_empty, sweep_temporary, write_json
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"
@@ -100,6 +100,19 @@ def sha256_of(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
+def trained_digest(run: Path) -> str:
+    """Hex digest of everything in a run's folder that decides what its models answer: config, splits and all folds.
+
+    Unlike the digest of run.json, it stays the same where a finished run is resumed.
+
+    Raises:
+      InputError: when a file cannot be read.
+    """
+    files = [run / "config.toml", run / "splits.json", *sorted(run.glob("fold*/[!.]*"))]
+    digests = [(path.relative_to(run).as_posix(), sha256_of(path)) for path in files if path.is_file()]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
 def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
@@ -150,6 +163,35 @@ def trained_folds(run: Path, facts: Mapping[str, Any]) -> list[int]:
     return sorted(int(k) for k in facts["folds"])
 
 
+def claim_folder(folder: Path, state: Mapping[str, Any], *, command: str, resume: bool) -> Mapping[str, Any]:
+    """Writes state.json into a folder, or checks that the folder to be resumed was begun with the same state.
+
+    Args:
+      state: JSON-ready values by the name under which a refusal mentions them.
+      command: its words on the command line, for messages.
+
+    Returns:
+      The stored state, which may hold more.
+
+    Raises:
+      InputError: when the state differs, or the folder to be resumed holds something else.
+    """
+    path, wanted = folder / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
+    if resume and path.is_file():
+        stored = read_document(path, dict[str, Any], advice="use --overwrite or another folder")
+        differing = [name for name, value in wanted.items() if stored.get(name) != value]
+        if differing:
+            raise InputError(
+                f"{folder}: cannot resume, {' and '.join(differing)} changed since the run began; pass --overwrite or "
+                "choose another folder"
+            )
+        return stored
+    if resume and not is_empty(folder):
+        raise InputError(f"{folder}: cannot resume, this is not a run of `lumbar {command}`; choose another folder")
+    write_json(path, wanted)
+    return dict(wanted)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
     """The folder of one training run of a stage.
@@ -173,21 +215,9 @@ class RunFolder:
         Raises:
           InputError: when the state differs, or the folder to be resumed holds something else.
         """
-        path, wanted = self.path / STATE_FILE, json.loads(json.dumps(state))  # tuples and int keys do not survive JSON
-        if resume and path.is_file():
-            stored = read_document(path, dict[str, Any], advice="use --overwrite or another folder")
-            differing = [name for name, value in wanted.items() if stored.get(name) != value]
-            if differing:
-                raise InputError(
-                    f"{self.path}: cannot resume, {' and '.join(differing)} changed since the run began; pass "
-                    "--overwrite or choose another folder"
-                )
-        elif resume and any(self.path.iterdir()):
-            raise InputError(
-                f"{self.path}: cannot resume, this is not a run of `{self.kind} train`; choose another folder"
-            )
-        else:
-            write_json(path, wanted)
+        claim_folder(self.path, state, command=f"{self.kind} train", resume=resume)
+        if resume:
+            sweep_temporary(self.path)
 
     def fold(self, k: int) -> Path:
         """The folder of fold `k`."""

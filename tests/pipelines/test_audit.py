@@ -174,13 +174,13 @@ def test_page_and_terminal_count_the_same_studies(case: Path, tmp_path: Path) ->
     assert "2 studies: " in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_output_is_exactly_three_files_that_name_no_one(case: Path, tmp_path: Path) -> None:
+def test_output_is_exactly_these_files_that_name_no_one(case: Path, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>$x^{"
     edit_tags(folder_of(case, T1), Manufacturer=hostile)
     set_points("Canal", "L1/L2", condition=hostile)(case)
     out = tmp_path / "out"
     assert main(["audit", str(case), str(out), "--workers", "1"]) == 0
-    assert {p.name for p in out.iterdir()} == {"report.html", "report.json", "findings.csv"}
+    assert {p.name for p in out.iterdir()} == {"report.html", "report.json", "findings.csv", "state.json"}
     page = (out / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script" in page

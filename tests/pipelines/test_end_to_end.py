@@ -32,7 +32,7 @@ def test_the_exact_output_tree(tiny_demo: Path) -> None:
     expected = {"demo.json", "steps.json", "splits.json", "submission.csv", "run.json", "reports/scores.json"}
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
-    expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "report.html", "report.json")}
+    expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "state.json", "report.html", "report.json")}
     expected |= {f"prediction/studies/{s}.json" for s in studies}
     found = {n for n in tree(tiny_demo) if not n.startswith(("data/", "truth/", "localizer/", "classifier/"))}
     assert found == expected

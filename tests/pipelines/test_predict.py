@@ -26,7 +26,7 @@ from shared.detections import Detection, Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
 from shared.mirror.correct import OrientedStudy, with_turned
 from shared.numbering import Numbering
-from shared.probabilities import PriorReason, read_probabilities, read_submission, write_probabilities
+from shared.probabilities import PriorReason, ProbabilityTable, read_probabilities, read_submission, write_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import write_run
@@ -105,7 +105,8 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     out = tmp_path / "out"
     predictions = predict_source(source, stand_ins, out)
     write_prediction_run(out, predictions, started=0.0, input=source.kind)
-    written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert sum(p.is_file() for p in (out / "unfinished").rglob("*")) == 3
+    written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "unfinished" not in p.parts}
     assert written == {
         "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "run.json",
         "studies/5.json", "studies/6.json", "studies/7.json",
@@ -412,9 +413,9 @@ def test_a_row_of_the_model_needs_a_point() -> None:
 def test_strict_refuses_rows_from_the_prior(
     shelf: Mapping[tuple[str, View], Series], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def predicted(*views: View) -> list[StudyResult]:
+    def predicted(*views: View) -> ProbabilityTable:
         study = Study(study_id="1", series=tuple(shelf["sound", view] for view in views))
-        return [grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study)]
+        return to_table([grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study)])
 
     words = ["predict", "data", "out", "--localizer", "a", "--classifier", "b"]
     monkeypatch.setattr("pipelines.predict.predict", lambda *_, **__: predicted(View.SAGITTAL_T2))

@@ -1,6 +1,8 @@
 """The written data set: formats, geometry, sides, determinism and traps."""
 
+import filecmp
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, RLELossless
 
+from pipelines.synth import synth
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.anatomy.patient import draw_case
+from pipelines.synthetic.dicom_files import write_series
 from pipelines.synthetic.grades import sample_labels
 from pipelines.synthetic.scanner.scan import StudyPlan, _coarser, scan_study
-from pipelines.synthetic.scanner.series import Scan
+from pipelines.synthetic.scanner.series import Scan, StoredSeries
 from pipelines.synthetic.scanner.stack import Stack
 from pipelines.synthetic.traps.assign import TRAPS, assign_traps
 from pipelines.synthetic.traps.file_traps import FILE_TRAPS
@@ -202,6 +206,41 @@ def test_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
     assert one.keys() == two.keys()
     assert one == two
+
+
+def test_an_interrupted_data_set_is_continued_to_the_same_bytes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SynthOptions(studies=STUDIES, test_studies=1, seed=4)
+    made: list[str] = []
+
+    def interrupt(series: StoredSeries, folder: Path, rng: np.random.Generator) -> None:
+        study_id = folder.parent.name.removeprefix(".")
+        if study_id not in made:
+            made.append(study_id)
+        if len(made) == 3 and len(list(folder.parent.iterdir())) == 1:
+            raise KeyboardInterrupt  # one series of the third study is written
+        write_series(series, folder, rng)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.synthetic.simulate.write_series", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            synth(out, options)
+    with pytest.raises(InputError, match="cannot resume, seed changed"):
+        synth(out, replace(options, seed=5), resume=True)
+    (out / "unfinished" / "results" / f"{made[0]}.jsonl").write_text("damaged")
+    made.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.synthetic.simulate.write_series", interrupt)
+        synth(out, options, resume=True)
+    assert len(made) == 2  # the one that was interrupted, and the one whose record was damaged
+    assert {p.name for p in out.iterdir()} == {"data", "truth", "state.json"}
+    for part in ("data", "truth"):
+        names = [sorted(str(p.relative_to(of / part)) for p in (of / part).rglob("*")) for of in (root, out)]
+        assert names[0] == names[1]
+        for name in names[0]:
+            assert (root / part / name).is_dir() or filecmp.cmp(root / part / name, out / part / name, shallow=False)
 
 
 def test_refuses_to_overwrite_and_to_write_nothing(root: Path, tmp_path: Path) -> None:
