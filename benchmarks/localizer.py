@@ -23,7 +23,7 @@ from localize.config import LocalizeConfig
 from localize.decoding.decode import decode_study
 from localize.decoding.prior import mean_prior
 from localize.detector.boxes import side_points_px
-from localize.detector.yolo import torch_device
+from localize.detector.yolo.library import torch_device
 from localize.evaluate import measure_maps, read_traps
 from localize.localizer import Localizer, read_folds
 from localize.measures import (

@@ -9,7 +9,7 @@ from shared.runtime import arguments as args
 
 
 def add_parsers(commands: args.Commands) -> None:
-    """Adds the three commands of stage 1."""
+    """Adds the commands of stage 1."""
     add_train_arguments(
         args.add_command(commands, "train", "train the detectors and the level chain", TRAIN_DESCRIPTION)
     )
@@ -43,6 +43,14 @@ def add_parsers(commands: args.Commands) -> None:
         "manifest.json of `lumbar synth --traps`, to measure each planted fault (default: the one in --truth, if any)",
     )  # fmt: skip
     evaluate.set_defaults(func=run_evaluate)
+    convert = args.add_command(
+        commands, "convert", "convert a run of an earlier release",
+        "Copies a localizer's run whose detectors are .pt files into OUT, with detectors in today's format. Nothing in "
+        "the .pt files is run, and all results stay the same.",
+    )  # fmt: skip
+    args.add_paths(convert, run=args.LOCALIZER, out="folder to write to")
+    args.add_output(convert)
+    convert.set_defaults(func=run_convert)
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,4 +103,13 @@ def run_evaluate(a: argparse.Namespace) -> int:
         folds=a.fold, overrides=a.overrides, device=a.device,
     )  # fmt: skip
     sys.stdout.write(f"{evaluate_run(request, a.out, overwrite=a.overwrite)}\n")
+    return 0
+
+
+def run_convert(a: argparse.Namespace) -> int:
+    """Handler of `convert`."""
+    from localize.convert import convert
+
+    convert(a.run, a.out, overwrite=a.overwrite)
+    sys.stdout.write(f"{a.out}\n")
     return 0

@@ -7,6 +7,10 @@ from pydantic import Field, field_validator
 from shared.labels import View
 from shared.runtime.config import Config
 
+# Families of detectors that ship with Ultralytics, and their sizes.
+FAMILIES: Final = ("yolov8", "yolo11", "yolo12", "yolo26")
+ARCHITECTURES: Final = tuple(f"{family}{size}.yaml" for family in FAMILIES for size in "nsmlx")
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Far beyond any use, and far from where arithmetic overflows.
 _MOST: Final = 1e6
@@ -46,15 +50,16 @@ class ModelConfig(Config):
     """The network."""
 
     architecture: str = "yolo11s.yaml"
-    """A model YAML that ships with Ultralytics."""
+    """A detector that ships with Ultralytics: yolov8, yolo11, yolo12 or yolo26 in a size n, s, m, l or x."""
     weights: str = "none"
-    """Starting weights: none; coco or imagenet, which are downloaded; or the path of a .pt file."""
+    """Starting weights: none; coco or imagenet, which are downloaded; or the path of a .pt or .safetensors file."""
 
     @field_validator("architecture")
     @classmethod
-    def _is_yaml(cls, value: str) -> str:
-        if not value.endswith(".yaml"):
-            raise ValueError("expected a model YAML, for example yolo11n.yaml")
+    def _is_known(cls, value: str) -> str:
+        # A YAML is half a program: the library evaluates what it names. Only its own are built.
+        if value not in ARCHITECTURES:
+            raise ValueError(f"expected {', '.join(FAMILIES)} with a size n, s, m, l or x, for example yolo11n.yaml")
         return value
 
 

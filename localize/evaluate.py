@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from localize.config import LocalizeConfig
 from localize.detector.export import ExportRequest, export_view
-from localize.detector.yolo import measure_map, torch_device
-from localize.localizer import KIND, chosen_folds
+from localize.detector.yolo.inference import measure_map
+from localize.detector.yolo.library import torch_device
+from localize.localizer import KIND, chosen_folds, detector_file
 from localize.measures import read_maps
 from localize.predict import DETECTIONS_FILE, NUMBERING_FILE, PredictRequest, predict, write_predictions
 from localize.report import Evaluation, write_report
@@ -149,7 +150,7 @@ def measure_maps(
                 log(f"no mAP for {view.value}: {error}")
                 continue
             for fold in maps:
-                weights = run / f"fold{fold}" / f"{view.slug}.pt"
+                weights = detector_file(run / f"fold{fold}", view)
                 if weights.is_file():
                     maps[fold][view.slug] = measure_map(weights, folder / "data.yaml", config.of_view(view), place)
     return maps

@@ -27,7 +27,7 @@ from shared.runtime.run_folder import read_run, sha256_of, trained_folds
 from shared.study import Series, Slice, Study
 
 if TYPE_CHECKING:
-    from localize.detector.yolo import Detector
+    from localize.detector.yolo.inference import Detector
 
 KIND: Final = "localize"
 PRIOR_FILE: Final = "chain.json"
@@ -87,6 +87,20 @@ def chosen_folds(run: Path, folds: Collection[int] | None = None) -> list[int]:
     return wanted
 
 
+def detector_file(fold: Path, view: View) -> Path:
+    """Where a fold keeps the detector of a view."""
+    return fold / f"{view.slug}.safetensors"
+
+
+def check_format(run: Path) -> None:
+    """Raises `InputError` for a run of an earlier release, whose detectors are pickles."""
+    if any(run.glob("fold[0-9]*/*.pt")):
+        raise InputError(
+            f"{run}: its detectors are .pt files, as earlier releases wrote them; convert the run with "
+            f"`lumbar localize convert {run} OUT`"
+        )
+
+
 def read_folds(run: Path, folds: Collection[int] | None = None) -> dict[int, FoldFiles]:
     """Reads what the given folds of a finished run, or all trained ones, contribute to prediction.
 
@@ -95,13 +109,14 @@ def read_folds(run: Path, folds: Collection[int] | None = None) -> dict[int, Fol
         the one that the run's manifest names.
     """
     manifest = read_run(run, expected_kind=KIND)
+    check_format(run)
     read = {}
     for fold in chosen_folds(run, folds):
         folder = run / f"fold{fold}"
         models = {}
         for slug, digest in manifest["folds"][str(fold)]["models"].items():
             view = View.from_slug(slug)
-            models[view] = folder / f"{view.slug}.pt"
+            models[view] = detector_file(folder, view)
             if sha256_of(models[view]) != digest:
                 raise InputError(
                     f"{models[view]}: SHA-256 differs from {run / 'run.json'}; the file was changed or replaced"
@@ -150,7 +165,8 @@ class Localizer:
     @classmethod
     def of_folds(cls, folds: Sequence[FoldFiles], config: LocalizeConfig, *, device: str = "auto") -> Self:
         """Loads the models of the given folds, whose outputs are averaged."""
-        from localize.detector.yolo import Detector, torch_device
+        from localize.detector.yolo.inference import Detector
+        from localize.detector.yolo.library import torch_device
 
         place, lowest = torch_device(device), min(config.chain.min_score, config.axial.min_score)
         views = dict.fromkeys(view for fold in folds for view in fold.models)

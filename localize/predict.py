@@ -146,7 +146,7 @@ class PredictRequest:
     fold_of: Mapping[str, int] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        from localize.detector.yolo import torch_device
+        from localize.detector.yolo.library import torch_device
 
         checked: dict[str, Any] = {
             "config": read_config(self.run, self.overrides),

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
     from localize.config import LocalizeConfig
-    from localize.detector.yolo import starting_weights
+    from localize.detector.yolo.training import starting_weights
     from localize.train.request import TrainingResources, TrainRequest
     from localize.train.run import train
     from shared.data.challenge import Challenge

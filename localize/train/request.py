@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from localize.config import LocalizeConfig
-from localize.detector.yolo import torch_device
+from localize.detector.yolo.library import torch_device
 from shared.data.challenge import Challenge
 from shared.labels import View
 from shared.runtime.errors import InputError

@@ -2,7 +2,7 @@
 
 RUN/config.toml  splits.json  state.json         what a resumed run must agree with
 RUN/run.json                                     written last: a run without it is unfinished
-RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.pt  chain.json  calibration.json  metrics.json
+RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.safetensors  chain.json  calibration.json  metrics.json
 RUN/fold<K>/{detections,localizations,numbering}.csv  of the held-out studies
 RUN/localizations.csv                            out-of-fold points, pooled over the trained folds
 RUN/errors.json                                  their measured error, from which stage 2 draws its jitter
@@ -25,8 +25,9 @@ from typing import Any
 from localize.calibrate import IDENTITY, Calibration, fit_calibration, write_calibration
 from localize.decoding.prior import fit_prior, read_prior, write_prior
 from localize.detector.export import ExportRequest, export_view
-from localize.detector.yolo import TrainJob, measure_map, starting_weights, train_detector
-from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer
+from localize.detector.yolo.inference import measure_map
+from localize.detector.yolo.training import TrainJob, starting_weights, train_detector
+from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer, check_format, detector_file
 from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps
 from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
@@ -106,6 +107,7 @@ def _claim(training: _TrainingRun) -> None:
         "splits": request.splits.folds,
     }
     training.folder.claim(state, resume=training.resources.resume)
+    check_format(run)
     request.config.save(run / "config.toml")
     write_splits(run / "splits.json", request.splits)
 
@@ -114,13 +116,13 @@ def _measured_maps(folder: Path) -> dict[str, Any]:
     """mAP per view of the detectors that a fold was last measured with; empty for an unfinished fold."""
     path = folder / _METRICS_FILE
     maps = read_maps(path) if path.is_file() else {}
-    return {slug: measured for slug, measured in maps.items() if (folder / f"{slug}.pt").is_file()}
+    return {slug: measured for slug, measured in maps.items() if detector_file(folder, View.from_slug(slug)).is_file()}
 
 
 def _missing(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) -> list[View]:
     """Views to train or measure: the requested ones, and those that an interrupted run trained but did not measure."""
     folder = training.folder.fold(fold)
-    there = [view for view in View if view in training.request.views or (folder / f"{view.slug}.pt").is_file()]
+    there = [view for view in View if view in training.request.views or detector_file(folder, view).is_file()]
     return [view for view in there if view.slug not in maps]
 
 
@@ -159,7 +161,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     """Trains one detector unless it is there already; returns its mAP on the held-out studies."""
     (fold, view), request, resources = job, training.request, training.resources
     work = training.work(fold) / view.slug
-    target = training.folder.fold(fold) / f"{view.slug}.pt"
+    target = detector_file(training.folder.fold(fold), view)
     if target.is_file() and (work / "map.json").is_file():
         return read_map(work / "map.json")
     export = ExportRequest(
@@ -187,7 +189,7 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     request, folder = training.request, training.folder.fold(fold)
     held_out, views = request.splits.held_out(fold), [view for view in View if view.slug in maps]
     files = FoldFiles(
-        models={view: folder / f"{view.slug}.pt" for view in views},
+        models={view: detector_file(folder, view) for view in views},
         prior=read_prior(folder / PRIOR_FILE),
         calibration=IDENTITY,
     )
@@ -237,7 +239,7 @@ def _trained_folds(run: RunFolder) -> dict[str, Any]:
     """The finished folds with the SHA-256 of the detectors that they were measured with."""
 
     def models(folder: Path) -> dict[str, str]:
-        return {slug: sha256_of(folder / f"{slug}.pt") for slug in _measured_maps(folder)}
+        return {slug: sha256_of(detector_file(folder, View.from_slug(slug))) for slug in _measured_maps(folder)}
 
     return {str(fold): {"models": models(run.fold(fold))} for fold in run.finished_folds()}
 

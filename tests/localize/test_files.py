@@ -110,14 +110,14 @@ def test_prior_survives_its_file_and_bad_files_are_named(tmp_path: Path) -> None
 
 def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
     files = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
-    models = [f"fold0/{view.slug}.pt" for view in View]
+    models = [f"fold0/{view.slug}.safetensors" for view in View]
     names = ("calibration.json", "chain.json", "detections.csv", "localizations.csv", "metrics.json", "numbering.csv")
     tables = [f"fold0/{name}" for name in names]
     top = ["config.toml", "errors.json", "localizations.csv", "run.json", "splits.json", "state.json"]
     assert files == sorted(models + tables + top)
     manifest = read_run(run, expected_kind="localize")
     for view in View:
-        path = run / "fold0" / f"{view.slug}.pt"
+        path = run / "fold0" / f"{view.slug}.safetensors"
         assert manifest["folds"]["0"]["models"][view.slug] == sha256_of(path)
         assert str(challenge.root).encode() not in path.read_bytes()
         assert str(run).encode() not in path.read_bytes()
@@ -149,7 +149,7 @@ def test_prediction_reports_bad_slices_and_goes_on(run: Path, challenge: Challen
 def test_a_changed_model_file_is_refused(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    with (copy / "fold0" / "axial_t2.pt").open("ab") as file:
+    with (copy / "fold0" / "axial_t2.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(InputError, match="SHA-256"):
         Localizer.load(copy, device="cpu")
@@ -173,7 +173,7 @@ def test_resuming_a_finished_run_changes_nothing_and_other_settings_are_refused(
     request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
     again = TrainingResources(device="cpu", resume=True)
     train(request, copy, again)
-    for name in ("localizations.csv", "fold0/axial_t2.pt"):
+    for name in ("localizations.csv", "fold0/axial_t2.safetensors"):
         assert (copy / name).read_bytes() == (run / name).read_bytes()
     with pytest.raises(InputError, match="config"):
         train(replace(request, config=LocalizeConfig()), copy, again)
@@ -200,7 +200,7 @@ def test_parsers_explain_every_flag() -> None:
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
     add_parsers(subparsers)
-    assert set(subparsers.choices) == {"train", "predict", "evaluate"}
+    assert set(subparsers.choices) == {"train", "predict", "evaluate", "convert"}
     for name, sub in subparsers.choices.items():
         assert all(action.help for action in sub._actions), name
     args = parser.parse_args(["train", "DATA", "RUN", "--fold", "2", "--view", "axial_t2", "--set", "optim.lr=0.1"])

@@ -36,7 +36,7 @@ def test_the_exact_output_tree(tiny_demo: Path) -> None:
     expected |= {f"prediction/studies/{s}.json" for s in studies}
     found = {n for n in tree(tiny_demo) if not n.startswith(("data/", "truth/", "localizer/", "classifier/"))}
     assert found == expected
-    localizer = {f"fold0/{v}.pt" for v in views} | {f"fold0/{n}" for n in ("chain.json", "metrics.json")}
+    localizer = {f"fold0/{v}.safetensors" for v in views} | {f"fold0/{n}" for n in ("chain.json", "metrics.json")}
     localizer |= {"fold0/detections.csv", "fold0/localizations.csv", "localizations.csv", "errors.json"}
     assert localizer | {"config.toml", "run.json", "splits.json"} <= tree(tiny_demo / "localizer")
     classifier = {"fold0/model.safetensors", "fold0/model.json", "fold0/log.csv", "fold0/probabilities.csv"}
@@ -121,7 +121,7 @@ def test_a_study_without_axial_series_gets_prior_rows(tiny_demo: Path, tmp_path:
 def test_a_tampered_model_file_is_refused(tiny_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "localizer"
     shutil.copytree(tiny_demo / "localizer", run)
-    with (run / "fold0" / "axial_t2.pt").open("ab") as file:
+    with (run / "fold0" / "axial_t2.safetensors").open("ab") as file:
         file.write(b"x")
     arguments = ["--localizer", str(run), "--classifier", str(tiny_demo / "classifier"), "--device", "cpu"]
     assert main(["predict", str(tiny_demo / "data"), str(tmp_path / "out"), *arguments]) == 1

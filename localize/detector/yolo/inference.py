@@ -1,0 +1,74 @@
+"""Detection with trained detectors, and their mAP."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localize.config import ViewConfig
+from localize.detector.nms import RawBoxes, choose_boxes
+from localize.detector.yolo.library import inference_threads, threads, ultralytics
+from localize.detector.yolo.network import load_network
+from shared.labels import Level
+
+_MAP_KEYS: Final = ("map50", "map50_95")
+
+
+class Detector:
+    """One view's detector. The raw outputs of several models (folds) are averaged before boxes are chosen."""
+
+    def __init__(self, paths: Sequence[Path], device: str = "cpu", min_score: float = 0.03) -> None:
+        """Loads the models; raises `InputError` for a file that is not a detector of the five levels."""
+        self._device, self._min_score = device, min_score
+        self._models = [_load_model(path, device) for path in paths]
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], batch: int = 16) -> list[RawBoxes]:
+        """Detects boxes on grey images, each [rows, columns]: all of one shape, with sides that are multiples of 32."""
+        import torch
+
+        found: list[RawBoxes] = []
+        if not images:
+            return found
+        rows, columns = images[0].shape
+        with threads(inference_threads((rows, columns))), torch.inference_mode():
+            for start in range(0, len(images), batch):
+                stack = np.stack(images[start : start + batch])[:, None]
+                tensor = torch.from_numpy(stack).to(self._device).float() / 255
+                raw = torch.stack([model(tensor)[0] for model in self._models]).mean(0)
+                found.extend(choose_boxes(image, self._min_score) for image in raw)
+        return found
+
+
+def _load_model(path: Path, device: str) -> Any:
+    import torch
+
+    model = load_network(path).eval().to(device)
+    model.requires_grad_(False)
+    with torch.inference_mode():
+        model.fuse()
+    return model
+
+
+def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -> dict[str, Any]:
+    """Measures a detector's mAP on a data set's held-out slices, per level and as the mean of the levels that occur."""
+    ultralytics()
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    with tempfile.TemporaryDirectory(prefix="lumbar-val-") as scratch, threads(inference_threads(view.image_px)):
+        args = {
+            "task": "detect", "mode": "val", "model": str(weights), "data": str(data_yaml), "imgsz": max(view.image_px),
+            "batch": view.batch, "device": device, "workers": 0, "plots": False, "verbose": False, "save_json": False,
+            "project": scratch, "name": "val", "exist_ok": True, "split": "val", "rect": False,
+        }  # fmt: skip
+        validator = DetectionValidator(args=args, save_dir=Path(scratch) / "val")
+        validator(model=load_network(weights))
+        box = validator.metrics.box
+        per_level = {
+            Level(int(c)).slug: {"map50": float(box.ap50[i]), "map50_95": float(box.ap[i])}
+            for i, c in enumerate(box.ap_class_index)
+        }
+    means = {key: float(np.mean([v[key] for v in per_level.values()])) if per_level else None for key in _MAP_KEYS}
+    return {**means, "levels": per_level}

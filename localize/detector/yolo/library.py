@@ -1,0 +1,120 @@
+"""Ultralytics, offline and without side effects on the user, and torch's threads and devices around it.
+
+The library (as read in its source, 8.4) must be isolated. The offline switch and the settings folder must be set before
+the import. Without a font in that folder it tries a download. Integrations start as soon as they are installed. The
+import and the CPU trainer change thread counts. This module takes care of all that once, at the first use.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import local
+from typing import Any, Final
+
+import cv2
+
+from shared.runtime.device import resolve_device
+
+_INTEGRATIONS: Final = (
+    "clearml",
+    "comet",
+    "dvc",
+    "hub",
+    "mlflow",
+    "neptune",
+    "raytune",
+    "tensorboard",
+    "wandb",
+    "sync",
+)
+_SMALL_PX: Final = 256
+_REFUSED: Final = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg",
+                   "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")  # fmt: skip
+_closed: Final = local()
+
+
+@cache
+def ultralytics() -> Any:
+    """Imports the library with its settings in a private folder that is deleted when the process ends."""
+    import matplotlib
+    import torch
+
+    folder = Path(tempfile.mkdtemp(prefix="lumbar-yolo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = folder / "Ultralytics"
+    settings.mkdir()
+    # Any TrueType file under this name prevents a download.
+    shutil.copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", settings / "Arial.ttf")
+    os.environ |= {
+        "YOLO_OFFLINE": "1",
+        "YOLO_AUTOINSTALL": "0",
+        "YOLO_VERBOSE": "0",
+        "YOLO_CONFIG_DIR": str(folder),
+        "ULTRALYTICS_SAFE_LOAD": "1",
+    }
+    threads, cv2_threads, omp = torch.get_num_threads(), cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+    import ultralytics
+    from ultralytics.utils import SETTINGS
+
+    off = {key: False for key in _INTEGRATIONS if key in SETTINGS}
+    SETTINGS.update(off)  # type: ignore[no-untyped-call]
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(cv2_threads)
+    if omp is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    return ultralytics
+
+
+def torch_device(text: str, *, several: bool = False) -> str:
+    """torch's name of the device that `--device` names, among those that torch sees; see `resolve_device`."""
+    import torch
+
+    mps = torch.backends.mps.is_available()
+    return resolve_device(text, gpus=torch.cuda.device_count(), mps=mps, several=several)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Lets torch use `count` threads while the block runs, whatever the library sets."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def inference_threads(shape: tuple[int, int]) -> int:
+    """All cores for large images; one for small images, where threads would mostly wait for each other."""
+    return 1 if max(shape) <= _SMALL_PX else (os.cpu_count() or 1)
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Refuses every connection and every new process that this thread tries while the block runs.
+
+    What loads a pickle calls whatever constructors the library trusts, and some of those download.
+    """
+    _install_hook()
+    _closed.now = True
+    try:
+        yield
+    finally:
+        _closed.now = False
+
+
+@cache
+def _install_hook() -> None:
+    def refuse(event: str, _: tuple[Any, ...]) -> None:
+        if event in _REFUSED and getattr(_closed, "now", False):
+            raise PermissionError(f"{event} is refused while a model is loaded")
+
+    sys.addaudithook(refuse)

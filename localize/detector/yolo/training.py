@@ -1,0 +1,254 @@
+"""Trains one detector, offline, with our augmentation instead of the library's."""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConfig
+from localize.detector.augment import augment
+from localize.detector.checkpoint import Checkpoint
+from localize.detector.weights_file import write_detector
+from localize.detector.yolo.library import closed, threads, ultralytics
+from localize.detector.yolo.network import architecture_yaml, load_donor
+from shared.runtime.errors import InputError
+from shared.runtime.progress import log
+
+_PRETRAINED: Final = ("coco", "imagenet")
+_LOG_EVERY_SECONDS: Final = 15.0
+_TRAINING_THREADS: Final = 1
+# All that the library's saved states call.
+_RESTORING: Final = frozenset({
+    "__builtin__.set", "collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor_v2", "ultralytics.utils.IterableSimpleNamespace",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """One detector to train: its data set, the folder for the unfinished state, and how to train."""
+
+    data_yaml: Path
+    folder: Path
+    name: str
+    view: ViewConfig
+    config: LocalizeConfig
+    device: str = "cpu"
+    workers: int = 0
+    resume: bool = False
+
+    @property
+    def last(self) -> Path:
+        """The state after the latest epoch, which training resumes from."""
+        return self.folder / "yolo" / "weights" / "last.pt"
+
+
+def train_detector(job: TrainJob, target: Path) -> None:
+    """Trains one detector and writes its weights to `target`, free of paths and times.
+
+    The moving average of the weights after the last epoch is kept: the held-out studies select nothing.
+
+    Raises:
+      InputError: as `starting_weights`.
+    """
+    ultralytics()
+    done = _epochs_done(job.last) if job.resume else 0
+    if done >= job.view.epochs:
+        _save_weights(job, target)
+        return
+    overrides = _overrides(job)
+    weights = None if done else starting_weights(job.config.model)
+    if done:
+        log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
+        overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder.resolve() / "yolo")}
+    else:
+        shutil.rmtree(job.folder / "yolo", ignore_errors=True)
+    with threads(_TRAINING_THREADS):
+        trainer = _trainer_class(job, weights)(overrides=overrides)
+        trainer.train()
+    _save_weights(job, target)
+
+
+def _overrides(job: TrainJob) -> dict[str, Any]:
+    optim = job.config.optim
+    off = ("mosaic", "mixup", "cutmix", "copy_paste", "degrees", "translate", "scale", "shear", "perspective",
+           "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v", "erasing", "bgr", "close_mosaic")  # fmt: skip
+    return {
+        "task": "detect", "mode": "train", "model": job.config.model.architecture, "data": str(job.data_yaml.resolve()),
+        "imgsz": max(job.view.image_px), "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
+        "optimizer": optim.optimizer, "lr0": optim.lr, "lrf": optim.final_lr_fraction, "cos_lr": True,
+        "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
+        "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
+        "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
+        # Ultralytics would put a relative project below a folder of its own.
+        "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False,
+        "verbose": False,
+        **dict.fromkeys(off, 0),
+    }  # fmt: skip
+
+
+@cache
+def starting_weights(model: ModelConfig) -> Path | None:
+    """The file that training starts from, downloaded if the config says so; None to start from scratch.
+
+    Raises:
+      InputError: for weights that do not exist, cannot be downloaded or read, or do not fit the architecture.
+    """
+    name = model.weights
+    if name == "none":
+        return None
+    path = _downloaded(model) if name in _PRETRAINED else Path(name)
+    if not path.is_file():
+        raise InputError(
+            f"--weights {name}: no such file; expected none, {', '.join(_PRETRAINED)}, or a .pt or .safetensors file"
+        )
+    try:
+        load_donor(path, model.architecture)
+    except InputError as error:
+        raise InputError(f"--weights {name}: {error}") from error
+    return path
+
+
+def _downloaded(model: ModelConfig) -> Path:
+    ultralytics()
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    stem = Path(model.architecture).stem + ("-cls" if model.weights == "imagenet" else "")
+    path = Path.home() / ".cache" / "lumbar-severity" / f"{stem}.pt"
+    try:
+        attempt_download_asset(str(path))
+    except OSError as error:  # no network, no such file there, no room here
+        log(f"{stem}.pt: {error}")
+    if not path.is_file():
+        raise InputError(
+            f"--weights {model.weights}: {stem}.pt could not be downloaded; give its path, or use --weights none"
+        )
+    return path
+
+
+def _start_near_target(head: Any, view: ViewConfig) -> None:
+    """Initializes an untrained head to boxes of the expected size and frequency.
+
+    All our boxes have about the same size, and a slice shows only a few. The library starts from boxes of some fifteen
+    strides on images of 640 pixels, and a short training would spend its first epochs on unlearning that.
+    """
+    import torch
+
+    if head.reg_max <= 1:
+        return
+    bins = torch.arange(head.reg_max, dtype=torch.float32)
+    rows, columns = view.image_px
+    with torch.no_grad():
+        for box, level, stride in zip(head.cv2, head.cv3, head.stride.tolist(), strict=True):
+            box[-1].bias.copy_((-0.5 * (bins - view.box_mm / view.mm_per_px / 2 / stride) ** 2).repeat(4))
+            level[-1].bias.fill_(-math.log(rows * columns / stride**2))
+
+
+def _trainer_class(job: TrainJob, weights: Path | None) -> Any:
+    """A detection trainer with our augmentation instead of the library's, and an occasional line of progress.
+
+    It takes no setting from the state that it resumes, and reads the weights that it starts from as data.
+    """
+    import torch
+    from ultralytics.data.augment import Compose
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    options, name, view = job.config.augment.scaled(job.view.augment_share), job.name, job.view
+    architecture, start = job.config.model.architecture, weights
+
+    class MrTrainer(DetectionTrainer):
+        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+            dataset = super().build_dataset(img_path, mode, batch)
+            if mode == "train":
+                steps = [_Augment(options), dataset.transforms.transforms[-1]]
+                dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
+            return dataset
+
+        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+            model = super().get_model(architecture_yaml(architecture), weights, verbose)
+            if start is not None:
+                model.load(load_donor(start, architecture), verbose=False)
+            elif weights is None:
+                _start_near_target(model.model[-1], view)
+            return model
+
+        def check_resume(self, overrides: Mapping[str, Any]) -> None:
+            self.resume = bool(overrides.get("resume"))
+
+        def setup_model(self) -> Any:
+            with closed():
+                return super().setup_model()  # type: ignore[no-untyped-call]
+
+        def validate(self) -> tuple[dict[str, float], float]:
+            return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
+
+        def final_eval(self) -> None:
+            return None
+
+        def _setup_train(self) -> None:
+            super()._setup_train()  # type: ignore[no-untyped-call]
+            torch.set_num_threads(_TRAINING_THREADS)  # the library changed it
+            self.log_time = time.monotonic()
+
+        def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+            super().save_metrics(metrics)  # type: ignore[no-untyped-call]
+            done, now = self.epoch + 1, time.monotonic()
+            if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
+                self.log_time = now
+                running: dict[str, Any] = dict(self.tloss or {})
+                losses = " ".join(f"{key.split('/')[-1]} {float(value):.3f}" for key, value in running.items())
+                log(f"{name}: epoch {done}/{self.epochs} {losses}")
+
+    return MrTrainer
+
+
+class _Augment:
+    """`localize.detector.augment` as a step of the library's pipeline."""
+
+    def __init__(self, options: AugmentConfig) -> None:
+        self.options = options
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        from ultralytics.utils.instance import Instances
+
+        image = labels["img"]
+        rows, columns = image.shape[:2]
+        instances = labels.pop("instances")
+        instances.convert_bbox("xyxy")
+        instances.denormalize(columns, rows)
+        # The library seeds numpy's global state in each of its loader processes.
+        rng = np.random.default_rng(np.random.randint(0, 2**31))
+        boxes = np.asarray(instances.bboxes, np.float64).reshape(-1, 4)
+        grey, boxes, keep = augment(np.ascontiguousarray(image.reshape(rows, columns)), boxes, self.options, rng)
+        labels["img"] = grey[..., None]
+        labels["cls"] = labels["cls"][keep]
+        labels["instances"] = Instances(boxes.astype(np.float32), bbox_format="xyxy", normalized=False)
+        return labels
+
+
+def _epochs_done(path: Path) -> int:
+    """Finished epochs of a saved state; 0 when there is none, or only one that is damaged or not ours."""
+    if not path.is_file():
+        return 0
+    try:
+        state = Checkpoint(path)
+    except InputError:
+        log(f"warning: {path} is damaged; training of this detector starts again")
+        return 0
+    # The library restores the state by unpickling it, under an allow-list on which some constructors download.
+    if strange := sorted(state.calls - _RESTORING):
+        log(f"warning: {path} would call {strange[0]}; training of this detector starts again")
+        return 0
+    return state.epoch + 1
+
+
+def _save_weights(job: TrainJob, target: Path) -> None:
+    """Writes the latest state's network without optimizer, paths or times: the same training gives the same bytes."""
+    last = Checkpoint(job.last)
+    write_detector(target, job.config.model.architecture, last.load(last.tensors))
