@@ -34,6 +34,7 @@ from shared.runtime.documents import fitted, read_json
 from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import write_json
 from shared.runtime.pool import processes
+from shared.runtime.problems import folded
 from shared.runtime.progress import log, track
 from shared.study import Slice, Study
 
@@ -195,6 +196,7 @@ def cut_crops(
     crops: dict[Finding, NDArray[np.uint8]] = {}
     uncut: dict[Finding, PriorReason] = {}
     problems: list[str] = []
+    without_crop: dict[str, list[str]] = {}
     for finding in sorted(points, key=lambda f: f.index):
         point, shape = points[finding], spec(finding)
         try:
@@ -202,7 +204,7 @@ def cut_crops(
         except InputError as error:
             wrong_plane = isinstance(error, WrongPlaneError)
             uncut[finding] = PriorReason.WRONG_PLANE if wrong_plane else PriorReason.SLICE_DAMAGED
-            problems.append(f"study {study.study_id} {finding.column}: {error}")
+            without_crop.setdefault(point.series_id, []).append(f"{finding.column}: {error}")
             continue
         if shape.second is None:
             continue
@@ -212,8 +214,13 @@ def cut_crops(
             problems.append(f"study {study.study_id} {finding.column}, {shape.second.value} left out: {error}")
             second = np.zeros_like(crops[finding])
         crops[finding] = np.concatenate([crops[finding], second])
-    replaced = [str(error) for error in failures if not any(str(error) in text for text in problems)]
-    problems += [f"study {study.study_id}: {text}; the next slice towards the middle stands in" for text in replaced]
+    told = [*problems, *(text for texts in without_crop.values() for text in texts)]
+    replaced = [
+        f"{e}; the next slice towards the middle stands in" for e in failures if not any(str(e) in t for t in told)
+    ]
+    for series_id, texts in without_crop.items():
+        problems += folded(f"study {study.study_id} series {series_id}", texts, "findings cannot be graded")
+    problems += folded(f"study {study.study_id}", replaced, "more slices cannot be read")
     return CutCrops(crops=crops, uncut=uncut, problems=tuple(problems))
 
 

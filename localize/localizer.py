@@ -23,6 +23,7 @@ from shared.labels import Finding, Level, View
 from shared.numbering import Numbering
 from shared.orientation import AS_STORED
 from shared.runtime.errors import InputError
+from shared.runtime.problems import folded
 from shared.runtime.run_folder import read_run, sha256_of, trained_folds
 from shared.study import Series, Slice, Study
 
@@ -65,7 +66,16 @@ class _Observations:
 
     slices: set[tuple[str, int]] = field(default_factory=set)
     detections: list[Detection] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    unreadable: dict[str, list[InputError]] = field(default_factory=dict)
+
+    def problems(self, study: Study) -> list[str]:
+        """The slices of each series that could not be read."""
+        found = []
+        for series in study.series:
+            errors, slices = self.unreadable.get(series.series_id, ()), len(series.slices)
+            where = f"study {study.study_id} series {series.series_id}"
+            found += folded(where, errors, f"of {slices} slices cannot be read")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +204,8 @@ class Localizer:
         return StudyLocalization(
             detections=tuple(_stored_detection(study, d) for d in seen.detections),
             localizations={f: _stored_localization(study, x) for f, x in decoding.localizations.items()},
-            numbering=decoding.numbering, problems=tuple(seen.problems), slices=len(seen.slices), not_lumbar=not_lumbar,
+            numbering=decoding.numbering, problems=tuple(seen.problems(study)), slices=len(seen.slices),
+            not_lumbar=not_lumbar,
         )  # fmt: skip
 
     def _why_not_lumbar(self, study: Study, spine: Spine | None, *, sure: bool) -> str:
@@ -238,19 +249,21 @@ class Localizer:
             wanted = selection.get(series.series_id, ())
             new = [item for item in wanted if (series.series_id, item.instance_number) not in seen.slices]
             seen.slices.update((series.series_id, item.instance_number) for item in new)
-            detections, problems = self._detect(study.study_id, series, new)
+            detections, errors = self._detect(study.study_id, series, new)
             seen.detections.extend(detections)
-            seen.problems.extend(problems)
+            seen.unreadable.setdefault(series.series_id, []).extend(errors)
 
-    def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
+    def _detect(
+        self, study_id: str, series: Series, slices: Sequence[Slice]
+    ) -> tuple[list[Detection], list[InputError]]:
         section = self.config.of_view(series.view)
-        problems: list[str] = []
+        unreadable: list[InputError] = []
         groups: dict[tuple[int, int], list[tuple[int, Canvas, NDArray[np.uint8]]]] = {}
         for item in slices:
             try:
                 pixels = slice_pixels(item)
             except InputError as error:
-                problems.append(f"study {study_id} series {series.series_id}: {error}")
+                unreadable.append(error)
                 continue
             canvas = fit_canvas(item, section.mm_per_px, section.image_px, crop=False)
             groups.setdefault(canvas.shape, []).append((item.instance_number, canvas, render(pixels, canvas)))
@@ -267,7 +280,7 @@ class Localizer:
                         level=Level(int(level)), box_xyxy_px=(float(left), float(top), float(right), float(bottom)),
                         score=float(score),
                     ))  # fmt: skip
-        return detections, problems
+        return detections, unreadable
 
 
 def _slice_of(study: Study, place: Detection | Localization) -> Slice | None:

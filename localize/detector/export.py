@@ -28,6 +28,7 @@ from shared.labels import Level, View
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json, write_text
+from shared.runtime.problems import folded
 from shared.runtime.progress import track
 
 EXPORT_FILE = "export.json"
@@ -125,15 +126,18 @@ def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.
     section = request.config.of_view(request.view)
     pictures, problems = [], list(loaded.problems)
     for series in loaded.study.upright().of_view(request.view):
+        errors: list[InputError] = []
         every = label_series(series, truth, section)
         for labelled in choose_slices(every, section.negatives, study_id, request.config.optim.seed):
             try:
                 pixels = slice_pixels(labelled.item)
             except InputError as error:
-                problems.append(f"study {study_id} series {series.series_id}: {error}")
+                errors.append(error)
                 continue
             canvas, boxes = place(labelled, section)
             pictures.append((render(pixels, canvas), _label_text(boxes, labelled, section.image_px)))
+        what = f"of {len(series.slices)} slices cannot be read"
+        problems += folded(f"study {study_id} series {series.series_id}", errors, what)
     return pictures, problems
 
 

@@ -17,11 +17,14 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
+from shared.data.contradictions import Content, contradictions
 from shared.data.store import Store
+from shared.dicom.header import Header
 from shared.dicom.reader import HeaderReading, read_headers
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
+from shared.runtime.problems import folded
 from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
 
@@ -163,28 +166,32 @@ class Challenge:
         readings_of = self._reader(study_id)
         problems: list[str] = []
         series = []
+        contents: dict[str, Content] = {}
         for series_id, view in self.series.get(study_id, ()):
-            folder = self.images / study_id / series_id
-            slices: list[Slice] = []
-            for path, header in readings_of(series_id):
+            where, slices, errors = f"study {study_id} series {series_id}", list[Slice](), list[InputError]()
+            readings = readings_of(series_id)
+            for path, header in readings:
                 if isinstance(header, InputError):
-                    problems.append(f"study {study_id} series {series_id}: {header}")
+                    errors.append(header)
                     continue
                 item = header.to_slice()
                 # The challenge's coordinates name slices by file name, which is its instance number.
                 number = number_of(path)
                 slices.append(item if number is None else replace(item, instance_number=number))
+            problems += folded(where, errors, f"of {len(readings)} files cannot be used")
+            contents[series_id] = frozenset((h.series_uid, h.plane) for _, h in readings if isinstance(h, Header))
             if slices:
                 ordered = order_slices(slices, view)
                 numbered = number_uniquely(ordered)
                 if numbered is not ordered:
-                    problems.append(f"study {study_id} series {series_id}: {REPEATED_NUMBERS}")
+                    problems.append(f"{where}: {REPEATED_NUMBERS}")
                 series.append(Series(series_id=series_id, view=view, slices=numbered))
             else:
-                problems.append(f"study {study_id} series {series_id} ({view.value}): no readable slice in {folder}")
+                folder = self.images / study_id / series_id
+                problems.append(f"{where} ({view.value}): no readable slice in {folder}")
         lost = {view for _, view in self.series.get(study_id, ())} - {s.view for s in series}
         study = Study(study_id=study_id, series=tuple(series), unreadable=frozenset(lost))
-        return LoadedStudy(study=study, problems=tuple(problems))
+        return LoadedStudy(study=study, problems=(*problems, *contradictions(study, contents)))
 
     def _reader(self, study_id: str) -> Callable[[str], list[HeaderReading]]:
         """Series id -> the headers of its files."""

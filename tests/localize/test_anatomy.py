@@ -24,6 +24,7 @@ from localize.decoding.sagittal import Spine
 from localize.localizer import Localizer
 from shared.detections import Detection, Source
 from shared.labels import Level, View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections
 
@@ -37,7 +38,9 @@ class SizeBound(Localizer):
         super().__init__(dict.fromkeys(View), prior, LocalizeConfig(), calibration)  # type: ignore[arg-type]
         self.disc_gap_mm = disc_gap_mm
 
-    def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
+    def _detect(
+        self, study_id: str, series: Series, slices: Sequence[Slice]
+    ) -> tuple[list[Detection], list[InputError]]:
         found = []
         for item in slices:
             pixel_mm = item.plane.spacing_mm[0]
@@ -132,7 +135,9 @@ def test_a_second_series_with_a_larger_field_shows_the_sacrum() -> None:
 
 def test_perfect_detections_of_the_model_spine_are_lumbar(prior: ChainPrior) -> None:
     class Perfect(SizeBound):
-        def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
+        def _detect(
+            self, study_id: str, series: Series, slices: Sequence[Slice]
+        ) -> tuple[list[Detection], list[InputError]]:
             numbers = {item.instance_number for item in slices}
             return [d for d in perfect_detections(model_study()) if d.series_id == series.series_id
                     and d.instance_number in numbers], []  # fmt: skip

@@ -12,6 +12,7 @@ from localize.localizer import Localizer
 from localize.measures import study_errors
 from shared.detections import Detection
 from shared.labels import Level, View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 from tests.localize.spine_phantom import axial_series, model_study, perfect_detections, sagittal_series, truth_of
 
@@ -26,7 +27,9 @@ class Scripted(Localizer):
         super().__init__(dict.fromkeys(View), prior, config)  # type: ignore[arg-type]
         self.boxes, self.asked = list(boxes), []
 
-    def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
+    def _detect(
+        self, study_id: str, series: Series, slices: Sequence[Slice]
+    ) -> tuple[list[Detection], list[InputError]]:
         numbers = {item.instance_number for item in slices}
         self.asked += [(series.series_id, number) for number in sorted(numbers)]
         return [d for d in self.boxes if d.series_id == series.series_id and d.instance_number in numbers], []

@@ -16,6 +16,7 @@ from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import Detection
 from shared.labels import Condition, Level, Side, View
+from shared.runtime.errors import InputError
 from shared.study import Series, Slice
 
 TRAPPED = 2
@@ -38,7 +39,9 @@ class _Faultless(Localizer):
 
     data: Challenge
 
-    def _detect(self, study_id: str, series: Series, slices: Sequence[Slice]) -> tuple[list[Detection], list[str]]:
+    def _detect(
+        self, study_id: str, series: Series, slices: Sequence[Slice]
+    ) -> tuple[list[Detection], list[InputError]]:
         numbers = [s.instance_number for s in series.slices]
         found = []
         for item in slices:
