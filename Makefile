@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help install demo test check format docs lock bench pictures clean
+.PHONY: help install demo test check format docs lock bench fuzz pictures clean
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make docs    build the documentation site in ./site"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make bench   the timings of benchmarks/"
+	@echo "make fuzz    damaged inputs of every kind are read, results/fuzz.json; CASES=N SEED=S (some minutes)"
 	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
 	@echo "make install build $(VENV) from requirements.lock, if it is not there"
 	@echo "make clean   remove the environment, caches, the site and the demo"
@@ -60,6 +61,11 @@ lock: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/timings.py
+
+CASES := 12000
+SEED := 0
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.fuzz --cases $(CASES) --seed $(SEED)
 
 pictures: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.atlas docs/images

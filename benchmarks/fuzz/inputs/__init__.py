@@ -1,0 +1,1 @@
+"""Sound inputs of every kind that the program reads, and how users read them."""
