@@ -5,6 +5,7 @@ import sys
 
 from benchmarks.fuzz.case import kind_of, make_case
 from benchmarks.fuzz.inputs.dicom import sound_files
+from benchmarks.fuzz.inputs.sound import Kind, Sound
 
 # Inputs that misbehave in every way; a process of its own, because this one has threads and cannot be forked.
 _MISBEHAVING = """
@@ -42,7 +43,7 @@ def test_the_harness_sees_every_way_to_misbehave() -> None:
 
 def test_seed_and_number_make_a_case_and_its_damage_differs_from_the_next() -> None:
     numbers = [n for n in range(400) if kind_of(n) == "dicom"]
-    inputs = {"dicom": list(sound_files())}
+    inputs: dict[Kind, list[Sound]] = {"dicom": list(sound_files())}
     cases = [make_case(1, n, inputs) for n in numbers]
     assert cases[:50] == [make_case(1, n, {"dicom": list(sound_files())}) for n in numbers[:50]]
     assert {case.sound.name for case in cases} == {sound.name for sound in inputs["dicom"]}
