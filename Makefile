@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help install demo test check format docs lock bench fuzz pictures clean
+.PHONY: help install demo test check format docs lock bench fuzz pictures clean audit-lock licenses sbom
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
@@ -18,6 +18,9 @@ help:
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make docs    build the documentation site in ./site"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
+	@echo "make audit-lock  ask a vulnerability service about every package of the lock (needs the network)"
+	@echo "make licenses    the lock's digests and licences, into results/licenses.json"
+	@echo "make sbom    a CycloneDX bill of materials of $(VENV), in build/sbom.json (fetches its tool)"
 	@echo "make bench   the timings of benchmarks/"
 	@echo "make fuzz    damaged inputs of every kind are read, results/fuzz.json; CASES=N SEED=S (some minutes)"
 	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
@@ -58,6 +61,19 @@ docs: $(VENV)/.installed
 lock: $(VENV)/.installed
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 		--extra dev pyproject.toml -o requirements.lock
+
+# The two tools below would bring 40 packages into the lock, so they run in environments of their own. --strict: a
+# package that the service does not know fails, as does a service that does not answer.
+audit-lock: $(VENV)/.installed
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip -r requirements.lock
+
+sbom: $(VENV)/.installed
+	@mkdir -p build
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml --sv 1.6 --of JSON \
+		--output-reproducible --validate -o build/sbom.json $(BIN)/python
+
+licenses: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.supply_chain
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/timings.py
