@@ -15,6 +15,7 @@ from shared.dicom.encoding import Encoding, read_encoded_header, read_encoded_sl
 from shared.dicom.header import Header, NoImageError, NoPlaneError
 from shared.labels import View
 from shared.runtime.errors import InputError, shown
+from shared.runtime.names import name_of
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
 
 _NAMED: Final = 5
@@ -66,14 +67,14 @@ def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[
     """Reads the listed series of a study below `<root>/<part>_images`."""
     folder = root / f"{part}_images" / study_id
     if not _is_folder(folder):
-        reason = f"expected the folder {folder.relative_to(root)}, got none"
+        reason = f"expected the folder {name_of(folder)}, got none"
         return StudyRead(study_id=study_id, series=(), issues=(Issue(code=Code.IMAGES_MISSING, reason=reason),))
     known = {series_id for series_id, _ in listed}
     issues: list[Issue] = []
     for path in _entries(root, folder, issues):
         if path.name not in known:
             reason = "expected a series of the series descriptions, got a folder or file of another name"
-            issues.append(Issue(code=Code.FOLDER_UNLISTED, file=str(path.relative_to(root)), reason=reason))
+            issues.append(Issue(code=Code.FOLDER_UNLISTED, file=name_of(path), reason=reason))
     series = []
     for series_id, view in listed:
         entries = _entries(root, folder / series_id, issues)
@@ -123,7 +124,7 @@ def _is_folder(path: Path) -> bool:
 
 def unreadable_folder(root: Path, folder: Path, error: OSError) -> Issue:
     reason = f"the folder cannot be read ({error.strerror or type(error).__name__})"
-    return Issue(code=Code.FILE_UNREADABLE, file=str(folder.relative_to(root)), reason=reason)
+    return Issue(code=Code.FILE_UNREADABLE, file=name_of(folder), reason=reason)
 
 
 def _kind(path: Path) -> str:
@@ -147,7 +148,7 @@ def _read_files(
         number = number_of(path)
         at = Issue(
             code=Code.PIXELS_UNREADABLE, reason="", series_id=series_id, instance_number=number,
-            file=str(path.relative_to(root)),
+            file=name_of(path),
         )  # fmt: skip
         for reading in _read_slices(path, by_name=by_name):
             if isinstance(reading, InputError):

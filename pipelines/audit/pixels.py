@@ -13,6 +13,7 @@ from shared.labels import View
 from shared.mirror.correct import fit_study, quick_look
 from shared.mirror.fit import Picture
 from shared.runtime.errors import InputError, shown
+from shared.runtime.names import name_of
 from shared.study import Slice, Study
 
 
@@ -56,7 +57,7 @@ def _decode(root: Path, series_id: str, file: FileRead, issues: list[Issue]) -> 
         issues.append(
             Issue(
                 code=code, series_id=series_id, instance_number=file.slice.instance_number,
-                file=str(path.relative_to(root)), reason=reason,
+                file=name_of(path), reason=reason,
             )
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from shared.dicom.discover import discover_studies
 from shared.runtime.documents import OpenDocument, read_document
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import check_output, write_csv
+from shared.runtime.names import hide_names, name_of
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
 from shared.runtime.run_folder import package_version
@@ -153,6 +154,7 @@ def inspect(data: Path, options: AuditOptions) -> AuditResult:
 def _plan(data: Path, options: AuditOptions) -> _Plan:
     """Reads the tables, or finds the studies of a plain folder."""
     tables = _tables(data, options.part)
+    hide_names(data, numbers=bool(tables))
     if not tables:
         jobs, issues = _folder_jobs(data, options)
         return _Plan(tables=(), jobs=tuple(jobs), issues=tuple(issues))
@@ -215,7 +217,7 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
     except OSError as error:
         return [replace(unreadable_folder(data, folder, error), part=part)]
     return [
-        Issue(code=Code.FOLDER_UNLISTED, part=part, file=f"{folder.name}/{path.name}",
+        Issue(code=Code.FOLDER_UNLISTED, part=part, file=name_of(path),
               reason="expected a study of the series descriptions, got a folder or file of another name")
         for path in entries
         if path.name not in tables.series
@@ -235,7 +237,7 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
             for series_id, reason in found.unused.items()
         ]
         issues += [
-            Issue(code=unread_code(error), study_id=study_id, file=str(path.relative_to(data)),
+            Issue(code=unread_code(error), study_id=study_id, file=name_of(path),
                   reason=str(error).removeprefix(shown(f"{path}: ")))
             for path, error in found.unread
         ]  # fmt: skip

@@ -17,8 +17,8 @@ from typing import Final
 
 from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
 from pipelines.prepare.study import Job, Outcome, prepare_study
-from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files
-from shared.data.store import STUDIES, Kind, Store, Unit, is_store
+from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files, table_columns
+from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
 from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies
 from shared.dicom.scan import scan_folder
@@ -27,9 +27,8 @@ from shared.runtime.files import check_output, empty_folder, written_beside
 from shared.runtime.pool import Spread, processes
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
+from shared.runtime.tables import only_columns
 from shared.study import LoadedStudy
-
-_TABLES: Final[Mapping[str, tuple[str, ...]]] = {"train": ("train*.csv",), "test": ("test*.csv", "sample*.csv")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ def prepare(
         removed = _sweep(store, plan, outcomes)
         problems = [shown(text) for outcome in outcomes for text in outcome.problems]
         if store.kind == "folder":
-            group_studies(store.source, store.folder_readings())  # raises if nothing could be read
+            group_studies(store.data, store.folder_readings())  # raises if nothing could be read
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)
@@ -190,19 +189,21 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
     if options.png or options.png_size is not None:
         png_size = options.png_size or 0
     records |= {part: tuple(unit.name for unit in units) for part, units in plan.units.items()}
-    store = Store(root=out, source=plan.origin or data, kind=plan.kind, records=records, png_size=png_size)
+    store = Store(
+        root=out, made_from=digest_of(plan.origin or data), kind=plan.kind, records=records, png_size=png_size
+    )
     store.write(finished=False)
     for part in PARTS:
         if part in plan.units or part not in records:
-            _copy_tables(data, out, _TABLES[part], part in records)
+            _copy_tables(data, out, part, part in records)
     return store, plan
 
 
 def _check_source(old: Store, data: Path, part: Part) -> None:
     """A store has one source, so a part that stays must come from the same data as the new one."""
-    if old.source.resolve() != data.resolve():
+    if old.made_from != digest_of(data):
         raise InputError(
-            f"{data}: the {part} part of {old.root} was made from {old.source}; continue with that folder, or prepare "
+            f"{data}: the {part} part of {old.root} was made from another folder; continue with that one, or prepare "
             "all parts from this one without --part"
         )
 
@@ -238,15 +239,14 @@ def _holds_slices(store: Store, unit: Unit) -> bool:
         return False  # damaged, so there is nothing to lose
 
 
-def _copy_tables(data: Path, out: Path, patterns: Sequence[str], wanted: bool) -> None:
-    """Copies the tables unchanged and deletes those that `data` no longer has or the store no longer wants."""
-    names = {path.name for pattern in patterns for path in data.glob(pattern) if wanted and path.is_file()}
-    for name in names:
+def _copy_tables(data: Path, out: Path, part: Part, wanted: bool) -> None:
+    """Copies what is read of the tables, and deletes those that `data` no longer has or the store no longer wants."""
+    tables = {name: columns for name, columns in table_columns(part).items() if wanted and (data / name).is_file()}
+    for name, columns in tables.items():
         with written_beside(out / name) as temporary:
-            temporary.write_bytes((data / name).read_bytes())
-    for path in [path for pattern in patterns for path in out.glob(pattern)]:
-        if path.name not in names:
-            path.unlink()
+            temporary.write_bytes(only_columns(data / name, columns))
+    for name in table_columns(part).keys() - tables.keys():
+        (out / name).unlink(missing_ok=True)
 
 
 def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
@@ -271,7 +271,7 @@ def _write_png_tree(store: Store, spread: Spread) -> list[str]:
     studies = [loaded.study for loaded in _studies(store) if loaded.study.series]
     twice = [study_id for study_id, n in Counter(s.study_id for s in studies).items() if n > 1]
     if twice:
-        raise InputError(f"{store.source}: study {twice[0]} is in both parts; prepare PNGs of one with --part")
+        raise InputError(f"{store.root}: study {twice[0]} is in both parts; prepare PNGs of one with --part")
     known = {study.study_id for study in studies}
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in known and is_png_folder(path):
@@ -282,7 +282,7 @@ def _write_png_tree(store: Store, spread: Spread) -> list[str]:
 
 def _studies(store: Store) -> Iterator[LoadedStudy]:
     if store.kind == "folder":
-        yield from (found.loaded for found in group_studies(store.source, store.folder_readings()))
+        yield from (found.loaded for found in group_studies(store.data, store.folder_readings()))
         return
     for part in PARTS:
         if part in store.records:

@@ -93,7 +93,7 @@ def _decode(job: Job, path: Path, state: State) -> Outcome:
                     content, problem = _content(reading)
                     place = StoredPixels(path=temporary, offset=written, crc32=zlib.crc32(content), problem=problem)
                     written += file.write(content)
-                    entries.append(file_entry(reading, name, place))
+                    entries.append(file_entry(reading, job.unit, name, place))
                     problems.append(str(reading.header) if isinstance(reading.header, InputError) else problem)
                 digests.append(reading.sha256)
         digest = unit_digest(job.unit, digests)

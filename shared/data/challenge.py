@@ -24,6 +24,7 @@ from shared.dicom.reader import HeaderReading, read_headers
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
+from shared.runtime.names import hide_names, name_of
 from shared.runtime.problems import folded
 from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
@@ -33,6 +34,15 @@ PARTS: Final[tuple[Part, ...]] = ("train", "test")
 MISSING: Final = -1
 # Digits in groups of three, as some spreadsheets show a number.
 _GROUPED: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{3})+")
+
+# The columns that are read of each table.
+_SERIES: Final[Mapping[str, Kind]] = {"study_id": "id", "series_id": "id", "series_description": "string"}
+_GRADES: Final[Mapping[str, Kind]] = {"study_id": "id", **{f.column: "string" for f in FINDINGS}}
+_POINTS: Final[Mapping[str, Kind]] = {
+    "study_id": "id", "series_id": "id", "instance_number": "int64", "condition": "string", "level": "string",
+    "x": "float64", "y": "float64",
+}  # fmt: skip
+_SUBMISSION: Final[Mapping[str, Kind]] = {"row_id": "string", **dict.fromkeys(SEVERITY_COLUMNS, "string")}
 
 T = TypeVar("T")
 
@@ -87,8 +97,10 @@ class Challenge:
         if store is not None and store.kind == "challenge" and part not in store.records:
             raise InputError(
                 f"{root}: this store holds no {part} part, only {', '.join(store.records)}; add it with "
-                f"`lumbar prepare {store.source} {root} --part {part} --resume`"
+                f"`lumbar prepare DATA {root} --part {part} --resume`"
             )
+        if store is None:
+            hide_names(root, numbers=True)
         series_path, grades_path = root / f"{part}_series_descriptions.csv", root / f"{part}.csv"
         series = _read_series(series_path)
         labelled = read_grades(grades_path) if grades_path.is_file() else None
@@ -121,8 +133,8 @@ class Challenge:
 
     @property
     def images(self) -> Path:
-        """The folder of the DICOM files; for a store, where it was when the store was made."""
-        return (self.root if self.store is None else self.store.source) / f"{self.part}_images"
+        """The folder of the DICOM files; for a store, what stands for it in paths."""
+        return (self.root.absolute() if self.store is None else self.store.data) / f"{self.part}_images"
 
     @property
     def fingerprint(self) -> str:
@@ -187,7 +199,7 @@ class Challenge:
                     problems.append(f"{where}: {REPEATED_NUMBERS}")
                 series.append(Series(series_id=series_id, view=view, slices=numbered))
             else:
-                folder = self.images / study_id / series_id
+                folder = name_of(self.images / study_id / series_id)
                 problems.append(f"{where} ({view.value}): no readable slice in {folder}")
         lost = {view for _, view in self.series.get(study_id, ())} - {s.view for s in series}
         study = Study(study_id=study_id, series=tuple(series), unreadable=frozenset(lost))
@@ -223,6 +235,17 @@ def listed_parts(root: Path) -> tuple[Part, ...]:
     return parts
 
 
+def table_columns(part: Part) -> dict[str, tuple[str, ...]]:
+    """File name of each table of a part -> the columns that are read of it."""
+    tables = {
+        f"{part}_series_descriptions.csv": _SERIES,
+        f"{part}.csv": _GRADES,
+        f"{part}_label_coordinates.csv": _POINTS,
+        **({"sample_submission.csv": _SUBMISSION} if part == "test" else {}),
+    }
+    return {name: tuple(columns) for name, columns in tables.items()}
+
+
 def number_of(path: Path) -> int | None:
     """The instance number in a file's name, by which the tables name slices; None for any other name."""
     return int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
@@ -240,8 +263,7 @@ def is_slice_file(path: Path) -> bool:
 
 def read_grades(path: Path) -> dict[str, np.ndarray]:
     """Reads a table like `train.csv`: study id -> [25] severity values, -1 where empty. Raises `InputError`."""
-    columns: dict[str, Kind] = {"study_id": "id", **{f.column: "string" for f in FINDINGS}}
-    table = read_csv(path, columns)
+    table = read_csv(path, _GRADES)
     values = np.full((len(table), len(FINDINGS)), MISSING, np.int8)
     for finding in FINDINGS:
         codes = _read_each(path, table[finding.column], Severity.from_text)
@@ -281,11 +303,7 @@ def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
     Raises:
       InputError: for a missing file or column, or a row that breaks a rule.
     """
-    columns: dict[str, Kind] = {
-        "study_id": "id", "series_id": "id", "instance_number": "int64", "condition": "string", "level": "string",
-        "x": "float64", "y": "float64",
-    }  # fmt: skip
-    table = read_csv(path, columns).drop_duplicates()
+    table = read_csv(path, _POINTS).drop_duplicates()
     for column in ("x", "y"):
         if table[column].isna().any():
             raise cell_error(path, table.index[table[column].isna()][0], column, "", "a pixel coordinate")
@@ -293,7 +311,7 @@ def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
     words = table["condition"].fillna("").str.cat(table["level"].fillna(""), sep="|").rename("condition and level")
     findings = _read_each(path, words, lambda text: Finding.from_display(*text.split("|", 1)))
     points: dict[str, list[Point]] = {}
-    rows = zip(*(table[c].tolist() for c in columns if c not in ("condition", "level")), words.tolist(), strict=True)
+    rows = zip(*(table[c].tolist() for c in _POINTS if c not in ("condition", "level")), words.tolist(), strict=True)
     for study_id, series_id, number, x, y, word in rows:
         point = Point(
             study_id=study_id, series_id=series_id, instance_number=number, finding=findings[word], x_px=x, y_px=y
@@ -303,8 +321,7 @@ def read_points(path: Path) -> dict[str, tuple[Point, ...]]:
 
 
 def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
-    columns: dict[str, Kind] = {"study_id": "id", "series_id": "id", "series_description": "string"}
-    table = read_csv(path, columns, hint="is this the challenge's directory?").fillna({"series_description": ""})
+    table = read_csv(path, _SERIES, hint="is this the challenge's directory?").fillna({"series_description": ""})
     views = _read_each(path, table["series_description"], View.from_text)
     series: dict[str, dict[str, View]] = {}
     for line, study_id, series_id, description in table.itertuples(name=None):
@@ -318,7 +335,7 @@ def _read_series(path: Path) -> dict[str, tuple[tuple[str, View], ...]]:
 
 
 def _read_row_ids(path: Path) -> tuple[str, ...]:
-    table = read_csv(path, {"row_id": "string", **dict.fromkeys(SEVERITY_COLUMNS, "string")})
+    table = read_csv(path, _SUBMISSION)
     rows: dict[str, int] = {}
     for line, text in table["row_id"].fillna("").to_frame().itertuples(name=None):
         try:

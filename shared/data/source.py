@@ -56,7 +56,7 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
     if not parts:
         store = Store.find(folder)
         if store is not None:
-            return _folder_source(opened, group_studies(store.source, store.folder_readings(), chosen))
+            return _folder_source(opened, group_studies(store.data, store.folder_readings(), chosen))
         found = discover_studies(folder, chosen)
         if opened.lone and not any(study.study.series for study in found.studies):
             raise InputError(_lone_file(path, found))

@@ -1,21 +1,22 @@
 """The prepared store: a data set whose DICOM files were all decoded once, so that it can be read without DICOM.
 
     STORE/
-      store.json                         format, where the data were, which studies are here; `finished` or not
-      *.csv                              the challenge's tables, byte for byte
+      store.json                         format, digest of the data's path, which studies are here; `finished` or not
+      *.csv                              the challenge's tables, of which only the columns that are read
       studies/<part>/<name>.json         one record per study: each slice's header and pixel offset, or its problem
       studies/<part>/<name>.<digest>.u8  the study's slices one after another: 8 bit, rows first, no padding
 
 `<part>` is train, test or folder (for any other folder of DICOM files, with one record per folder). A record names its
 pixel file by the digest of everything it was made from, so renaming the record commits both. A store gives the same
-studies and messages as the DICOM files; paths are those of the files at the time when the store was made.
+studies and messages as the DICOM files. It keeps no path of the data and no telling name of a file.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from shared.dicom.header import MAX_SIDE_PX, Header, Moment
@@ -25,9 +26,10 @@ from shared.geometry import Plane
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import inside, write_json, write_text
+from shared.runtime.names import discreet, discreet_path, hide_names, order_of
 from shared.study import StoredPixels
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 STORE_FILE: Final = "store.json"
 STUDIES: Final = "studies"
 MAX_JSON_BYTES: Final = 256 * 2**20
@@ -90,18 +92,21 @@ class Store:
     """The index of a store.
 
     Attributes:
-      source: absolute path of the data from which it was made.
+      made_from: digest of the path of the data from which it was made, as `digest_of` gives it.
       records: part -> names of its records.
       png_size: None without PNGs, 0 for the slices' own size, else the side of a square in pixels.
       current: whether this version of the DICOM reader made its records.
     """
 
     root: Path
-    source: Path
+    made_from: str
     kind: Kind
     records: Mapping[str, tuple[str, ...]]
     png_size: int | None = None
     current: bool = True
+
+    def __post_init__(self) -> None:
+        hide_names(self.data, numbers=self.kind == "challenge")
 
     @classmethod
     def find(cls, root: Path) -> "Store | None":
@@ -142,12 +147,17 @@ class Store:
             kind: Kind = "folder" if index["kind"] == "folder" else "challenge"
             png = index["png_size"]
             store = cls(
-                root=root, source=Path(index["source"]), kind=kind, records=records,
+                root=root, made_from=str(index["made_from"]), kind=kind, records=records,
                 png_size=None if png is None else int(png), current=index.get("reader") == READER_VERSION,
             )  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
         return store, index.get("finished") is True
+
+    @property
+    def data(self) -> Path:
+        """Stands for the folder of the data in paths and messages; nothing lies there."""
+        return self.root.absolute() / ".data"
 
     def write(self, *, finished: bool) -> None:
         """Writes the index."""
@@ -155,7 +165,7 @@ class Store:
             "format": FORMAT,
             "reader": READER_VERSION,
             "kind": self.kind,
-            "source": str(self.source),
+            "made_from": self.made_from,
             "finished": finished,
             "png_size": self.png_size,
             "records": {part: list(names) for part, names in self.records.items()},
@@ -170,12 +180,17 @@ class Store:
         """
         if name not in self.records.get(part, ()):
             raise InputError(f"{self.root}: this store has no {part} study {name}; {AGAIN}")
-        return read_record(record_path(self.root, part, name), self.source)
+        return read_record(record_path(self.root, part, name), self.data)
 
     def folder_readings(self) -> list[HeaderReading]:
         """The header of every slice of a plain DICOM folder, ordered by path and frame."""
         readings = [r for name in self.records.get("folder", ()) for r in self.study("folder", name).readings]
-        return sorted(readings, key=lambda reading: reading[0])
+        return sorted(readings, key=lambda reading: order_of(reading[0]))
+
+
+def digest_of(data: Path) -> str:
+    """By which a store recognises its data; their path may name a patient."""
+    return hashlib.sha256(os.fsencode(data.resolve())).hexdigest()
 
 
 def is_store(root: Path) -> bool:
@@ -204,9 +219,9 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str, Any]:
-    """One slice of a record. Problems are stored without their leading path."""
-    header, start = reading.header, shown(str(reading.path))
+def file_entry(reading: FileReading, unit: Unit, name: str, place: StoredPixels) -> dict[str, Any]:
+    """One slice of a record. Problems are stored without their leading path, telling names as digests."""
+    header, start, name = reading.header, shown(str(reading.path)), _discreet_file(unit, name)
     if isinstance(header, InputError):
         return {"name": name, "problem": str(header).removeprefix(start)}
     plane = header.plane
@@ -227,10 +242,19 @@ def file_entry(reading: FileReading, name: str, place: StoredPixels) -> dict[str
     }
 
 
+def _discreet_file(unit: Unit, name: str) -> str:
+    """A file's path below the unit's folder. A challenge's tables name the folders above it."""
+    if unit.part == "folder":
+        return discreet_path(PurePosixPath(name))
+    series, _, file = name.rpartition("/")
+    return f"{series}/{discreet(file, numbers=True)}"
+
+
 def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, Any]], pixel_bytes: int) -> None:
     """Writes a record beside its pixel file, with a checksum over itself."""
+    folder = discreet_path(PurePosixPath(unit.folder)) if unit.part == "folder" else unit.folder
     body = {
-        "folder": unit.folder, "exists": unit.exists, "series": list(unit.series), "digest": digest,
+        "folder": folder, "exists": unit.exists, "series": list(unit.series), "digest": digest,
         "pixel_bytes": pixel_bytes,
     }  # fmt: skip
     checksum = _checksum({**body, "files": entries})
@@ -240,7 +264,7 @@ def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, An
     write_text(path, f'{head}, "files": [\n{files}\n]}}\n')
 
 
-def read_record(path: Path, source: Path) -> StudyRecord:
+def read_record(path: Path, data: Path) -> StudyRecord:
     """Reads a record and checks its values, its checksum and the size of its pixel file.
 
     Raises:
@@ -252,7 +276,7 @@ def read_record(path: Path, source: Path) -> StudyRecord:
         raise InputError(f"{path}: is damaged or was changed by hand; delete it and {AGAIN}")
     try:
         pixels = pixel_path(path, str(body["digest"]))
-        folder, size = source / body["folder"], int(body["pixel_bytes"])
+        folder, size = data / body["folder"], int(body["pixel_bytes"])
         record = StudyRecord(
             exists=bool(body["exists"]),
             series=tuple(map(str, body["series"])),

@@ -20,6 +20,7 @@ from typing import IO, BinaryIO, Final, cast
 
 from shared.dicom.parsing import begins_like_dicom, is_dicomdir
 from shared.runtime.errors import InputError, show_as
+from shared.runtime.names import discreet_path
 
 MAX_ENTRIES: Final = 250_000
 MAX_BYTES: Final = 64 * 2**30
@@ -56,14 +57,14 @@ class Input:
 def open_input(path: Path) -> Input:
     """The folder behind a folder, a zip or tar archive, a DICOMDIR or another DICOM file. Unpacks an archive once.
 
-    Messages name the members of an archive `archive.zip:member`.
+    Messages name files by their paths from there, with telling names hidden (`shared.runtime.names`).
 
     Raises:
       InputError: when there is no such thing, or the archive is damaged, encrypted, too large, or holds links, devices
         or names that lead out of it.
     """
     if path.is_dir():
-        return Input(folder=path, origin=path)
+        return Input(folder=path.absolute(), origin=path)
     if not path.is_file():
         raise InputError(f"{path}: no such folder or file; {_EXPECTED}")
     found = path.stat()
@@ -151,7 +152,7 @@ class _Budget:
         parts = PurePosixPath(member.replace("\\", "/")).parts
         if not parts or any(p in ("/", "//", "..") or "\0" in p or p.endswith(":") for p in parts):
             raise InputError(
-                f"{self.name}: member {member[:80]!r} has a name that may lead out of the archive; "
+                f"{self.name}: member {self._told(member)} has a name that may lead out of the archive; "
                 "unpack it and give the folder"
             )
         target = folder.joinpath(*parts)
@@ -160,11 +161,14 @@ class _Budget:
             with target.open("xb") as file:
                 shutil.copyfileobj(source, file, _CHUNK)
         except FileExistsError as error:
-            raise InputError(f"{self.name}: member {member[:80]!r} is there twice") from error
+            raise InputError(f"{self.name}: member {self._told(member)} is there twice") from error
         self.files += 1
 
+    def _told(self, member: str) -> str:
+        return f"{self.entries} ({discreet_path(PurePosixPath(member))})"
+
     def refuse(self, member: str, what: str) -> None:
-        raise InputError(f"{self.name}: member {member[:80]!r} is {what}, which is refused; pack plain files only")
+        raise InputError(f"{self.name}: member {self._told(member)} is {what}, which is refused; pack plain files only")
 
 
 class _Counted(io.RawIOBase):

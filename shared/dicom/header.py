@@ -203,7 +203,7 @@ def _description(dataset: pydicom.Dataset) -> dict[str, Any]:
             series_number=_integer(tag_value(dataset, "SeriesNumber")) or None,
             acquisition_number=_integer(tag_value(dataset, "AcquisitionNumber")) or None,
         ),
-        "description": _digest(text, 12),
+        "description": _digest(text, 4),
         "patient": _digest(patient.strip().casefold(), 4),
     }
 

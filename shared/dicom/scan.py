@@ -8,13 +8,14 @@ from typing import Final
 
 from shared.dicom.parsing import begins_like_dicom
 from shared.runtime.errors import InputError
+from shared.runtime.names import hide_names, order_of
 
 _ARCHIVES: Final = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderScan:
-    """The files below a folder, in order of their paths.
+    """The files below a folder, in order of their discreet names.
 
     Attributes:
       dicom: files that begin like DICOM.
@@ -31,10 +32,11 @@ class FolderScan:
 
 def scan_folder(folder: Path) -> FolderScan:
     """Looks at every file below a folder. Links are followed; a folder that is reached twice counts once."""
+    hide_names(folder)
     dicom: list[Path] = []
     closed: list[tuple[Path, InputError]] = []
     other = archives = 0
-    for path in sorted(_files(folder, closed)):
+    for path in sorted(_files(folder, closed), key=order_of):
         try:
             found = begins_like_dicom(path)
         except OSError as error:

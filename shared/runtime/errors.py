@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from shared.runtime.names import hidden
+
 # Folders of temporary files -> what users know them as, and what joins that to the path below.
 _SHOWN: Final[dict[str, tuple[str, str]]] = {}
 
@@ -16,7 +18,8 @@ def show_as(path: Path, name: str, *, join: str = "/") -> None:
 
 
 def shown(text: str) -> str:
-    """A message with temporary paths named as users know them."""
+    """A message with temporary paths named as users know them, and the files of data sets named discreetly."""
+    text = hidden(text)
     for path, (name, join) in _SHOWN.items():
         if path in text:
             text = text.replace(f"{path}/", f"{name}{join}").replace(path, name)
@@ -67,7 +70,7 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename or 'system'}: {error.strerror or error}\n")
+        sys.stderr.write(f"error: {shown(str(error.filename or 'system'))}: {error.strerror or type(error).__name__}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted" + ("; finished parts are kept, go on with --resume\n" if resumable else "\n"))

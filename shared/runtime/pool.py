@@ -17,6 +17,7 @@ from multiprocessing.context import BaseContext
 from typing import Protocol, TypeVar
 
 from shared.runtime.errors import InputError
+from shared.runtime.names import hide_again, hiding
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
     if workers <= 1:
         yield _in_turn
         return
-    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(),)) as pool:
 
         def spread(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
             try:
@@ -66,11 +67,12 @@ def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) ->
     return map(work, jobs)
 
 
-def _settle() -> None:
+def _settle(roots: dict[str, bool]) -> None:
     """Sets up a process: one thread, because the pool already fills the cores. It ends when its parent ends."""
     import cv2
 
     cv2.setNumThreads(1)
+    hide_again(roots)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

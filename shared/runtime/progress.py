@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from shared.runtime.errors import printable
+from shared.runtime.errors import printable, shown
 
 T = TypeVar("T")
 _LINE_EVERY_SECONDS = 15.0
@@ -15,7 +15,7 @@ _LINE_EVERY_SECONDS = 15.0
 
 def log(message: str) -> None:
     """Writes one line to standard error without disturbing a progress bar."""
-    tqdm.write(printable(message), file=sys.stderr)
+    tqdm.write(printable(shown(message)), file=sys.stderr)
     sys.stderr.flush()
 
 

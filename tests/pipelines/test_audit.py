@@ -98,19 +98,19 @@ def test_a_study_in_both_parts_and_an_odd_sample_submission(case: Path) -> None:
 
 def test_a_plain_folder(tmp_path: Path) -> None:
     for n in range(6):
-        write_dicom(tmp_path / "a" / str(n), ImagePositionPatient=[4 * n, 0, 0], InstanceNumber=1, **TAGS_OF_ALL)
+        write_dicom(tmp_path / "1" / str(n), ImagePositionPatient=[4 * n, 0, 0], InstanceNumber=1, **TAGS_OF_ALL)
     for n in range(2):
-        write_dicom(tmp_path / "b" / str(n), SeriesInstanceUID="1.5", ImagePositionPatient=[4 * n, 0, 0])
-    write_dicom(tmp_path / "b" / "broken", NumberOfFrames=20)
+        write_dicom(tmp_path / "2" / str(n), SeriesInstanceUID="1.5", ImagePositionPatient=[4 * n, 0, 0])
+    write_dicom(tmp_path / "2" / "IM7", NumberOfFrames=20)
     bare: dict[str, Any] = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
     write_dicom(tmp_path / "DICOMDIR", sop_class="1.2.840.10008.1.3.10", **bare)
-    write_dicom(tmp_path / "b" / "lost", **bare)
+    write_dicom(tmp_path / "2" / "IM8", **bare)
     found = inspect(tmp_path, AuditOptions()).issues
     where = [(i.code.slug, i.series_id, i.file) for i in found if i.code is not Code.VIEW_MISSING]
     assert sorted(where) == [
-        ("file-unreadable", "", "b/broken"),
+        ("file-unreadable", "", "2/IM7"),
         ("no-image", "", "DICOMDIR"),
-        ("no-plane", "", "b/lost"),
+        ("no-plane", "", "2/IM8"),
         ("numbers-repeated", "1.2.3", ""),
         ("series-unused", "1.5", ""),
     ]

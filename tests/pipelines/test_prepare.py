@@ -20,7 +20,7 @@ from pipelines.prepare import study as prepare_study_module
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from shared.data.challenge import Challenge
 from shared.data.source import open_source
-from shared.data.store import Store
+from shared.data.store import Store, digest_of
 from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import FileReading, read_file, read_pixels
 from shared.labels import FINDINGS, Condition, View
@@ -63,7 +63,9 @@ def check_pixels(store: Path, part: str = "train") -> None:
     for study_id in data.study_ids:
         for series in data.load_study(study_id).study.series:
             for item in series.slices:
-                np.testing.assert_array_equal(slice_pixels(item), read_pixels(item.path))
+                np.testing.assert_array_equal(
+                    slice_pixels(item), read_pixels(store.with_name("data") / item.path.relative_to(data.images.parent))
+                )
 
 
 def test_a_second_run_decodes_only_what_changed(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_a_part_is_added_from_the_same_folder_only(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir("/")
     found = Store.find(store)
     assert found is not None
-    assert found.source == data
+    assert found.made_from == digest_of(data)
     other = shutil.copytree(data, tmp_path / "other")
     with pytest.raises(InputError, match=r"the train part of .* was made from"):
         prepare(other, store, PrepareOptions(part="test"), resume=True)

@@ -296,10 +296,10 @@ def test_patients_without_a_frame_of_reference_are_not_mixed(tmp_path: Path) -> 
 )
 def test_pictures_of_another_kind_do_not_decide_on_their_series(tmp_path: Path, odd: dict[str, Any]) -> None:
     export(tmp_path, InstanceNumber_of=lambda i: i + 1)
-    write_dicom(tmp_path / "first", InstanceNumber=0, ImagePositionPatient=[-4, 0, 0], **odd)
+    write_dicom(tmp_path / "IM99", InstanceNumber=0, ImagePositionPatient=[-4, 0, 0], **odd)
     (found,) = discover_studies(tmp_path).studies
     assert [len(s.slices) for s in found.study.series] == [6]
-    assert "1 slice(s) were left out (first)" in found.problems[0]
+    assert "1 slice(s) were left out (IM99)" in found.problems[0]
 
 
 def test_diffusion_beside_slices_without_weight_is_no_t2(tmp_path: Path) -> None:

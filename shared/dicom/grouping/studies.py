@@ -12,6 +12,7 @@ from pathlib import Path
 from shared.dicom.grouping.dealing import complement, folder_name, tie
 from shared.dicom.header import Header
 from shared.geometry import dominant_axis
+from shared.runtime.names import order_of
 
 
 def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[list[Header], tuple[str, ...]]]:
@@ -77,7 +78,7 @@ def _planes_apart(by_uid: Mapping[str, list[Header]]) -> list[set[str]]:
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
     """Each image once, where an export holds the same files twice."""
     once: dict[Hashable, Header] = {}
-    for header in sorted(headers, key=lambda h: (h.path, h.frame)):
+    for header in sorted(headers, key=lambda h: (order_of(h.path), h.frame)):
         # The place in the patient tells frames of one file apart, and images of exporters that repeat a UID.
         image = (header.series_uid, header.sop_uid, header.instance_number, header.plane, header.shape)
         once.setdefault((*image, header.acquisition) if header.sop_uid else (header.path, header.frame), header)
