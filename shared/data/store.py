@@ -26,7 +26,7 @@ from shared.geometry import Plane
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import inside, write_json, write_text
-from shared.runtime.names import discreet, discreet_path, hide_names, order_of
+from shared.runtime.names import hide_names, masked, masked_path, order_of
 from shared.study import StoredPixels
 
 FORMAT: Final = 4
@@ -221,7 +221,7 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
 
 def file_entry(reading: FileReading, unit: Unit, name: str, place: StoredPixels) -> dict[str, Any]:
     """One slice of a record. Problems are stored without their leading path, telling names as digests."""
-    header, start, name = reading.header, shown(str(reading.path)), _discreet_file(unit, name)
+    header, start, name = reading.header, shown(str(reading.path)), _masked_file(unit, name)
     if isinstance(header, InputError):
         return {"name": name, "problem": str(header).removeprefix(start)}
     plane = header.plane
@@ -242,17 +242,17 @@ def file_entry(reading: FileReading, unit: Unit, name: str, place: StoredPixels)
     }
 
 
-def _discreet_file(unit: Unit, name: str) -> str:
+def _masked_file(unit: Unit, name: str) -> str:
     """A file's path below the unit's folder. A challenge's tables name the folders above it."""
     if unit.part == "folder":
-        return discreet_path(PurePosixPath(name))
+        return masked_path(PurePosixPath(name))
     series, _, file = name.rpartition("/")
-    return f"{series}/{discreet(file, numbers=True)}"
+    return f"{series}/{masked(file, numbers=True)}"
 
 
 def write_record(path: Path, unit: Unit, digest: str, entries: list[dict[str, Any]], pixel_bytes: int) -> None:
     """Writes a record beside its pixel file, with a checksum over itself."""
-    folder = discreet_path(PurePosixPath(unit.folder)) if unit.part == "folder" else unit.folder
+    folder = masked_path(PurePosixPath(unit.folder)) if unit.part == "folder" else unit.folder
     body = {
         "folder": folder, "exists": unit.exists, "series": list(unit.series), "digest": digest,
         "pixel_bytes": pixel_bytes,

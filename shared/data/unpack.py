@@ -20,7 +20,7 @@ from typing import IO, BinaryIO, Final, cast
 
 from shared.dicom.parsing import begins_like_dicom, is_dicomdir
 from shared.runtime.errors import InputError, show_as
-from shared.runtime.names import discreet_path
+from shared.runtime.names import masked_path
 
 MAX_ENTRIES: Final = 250_000
 MAX_BYTES: Final = 64 * 2**30
@@ -165,7 +165,7 @@ class _Budget:
         self.files += 1
 
     def _told(self, member: str) -> str:
-        return f"{self.entries} ({discreet_path(PurePosixPath(member))})"
+        return f"{self.entries} ({masked_path(PurePosixPath(member))})"
 
     def refuse(self, member: str, what: str) -> None:
         raise InputError(f"{self.name}: member {self._told(member)} is {what}, which is refused; pack plain files only")

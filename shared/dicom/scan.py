@@ -15,7 +15,7 @@ _ARCHIVES: Final = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderScan:
-    """The files below a folder, in order of their discreet names.
+    """The files below a folder, in order of their masked names.
 
     Attributes:
       dicom: files that begin like DICOM.

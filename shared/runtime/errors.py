@@ -18,7 +18,7 @@ def show_as(path: Path, name: str, *, join: str = "/") -> None:
 
 
 def shown(text: str) -> str:
-    """A message with temporary paths named as users know them, and the files of data sets named discreetly."""
+    """A message with temporary paths named as users know them, and the files of data sets under masked names."""
     text = hidden(text)
     for path, (name, join) in _SHOWN.items():
         if path in text:

@@ -58,7 +58,7 @@ def hide_again(roots: dict[str, bool]) -> None:
 
 
 @functools.lru_cache(maxsize=4096)
-def discreet(name: str, *, numbers: bool = False) -> str:
+def masked(name: str, *, numbers: bool = False) -> str:
     """The name of one file or folder, or what stands for it. Applied again it changes nothing."""
     if _is_plain(name, numbers=numbers):
         return name
@@ -67,19 +67,19 @@ def discreet(name: str, *, numbers: bool = False) -> str:
     return f"hidden-{digest}{suffix.group().lower() if suffix else ''}"
 
 
-def discreet_path(path: PurePath, *, numbers: bool = False) -> str:
-    """A relative path with each of its names made discreet."""
-    return "/".join(discreet(part, numbers=numbers) for part in path.parts)
+def masked_path(path: PurePath, *, numbers: bool = False) -> str:
+    """A relative path with each of its names made masked."""
+    return "/".join(masked(part, numbers=numbers) for part in path.parts)
 
 
 def order_of(path: PurePath) -> tuple[str, ...]:
-    """Sorts paths by their discreet names, so that a prepared store, which keeps no others, has the same order."""
-    return (*_parts_of(path.parent), discreet(path.name))
+    """Sorts paths by their masked names, so that a prepared store, which keeps no others, has the same order."""
+    return (*_parts_of(path.parent), masked(path.name))
 
 
 @functools.lru_cache(maxsize=4096)
 def _parts_of(folder: PurePath) -> tuple[str, ...]:
-    return tuple(discreet(part) for part in folder.parts)
+    return tuple(masked(part) for part in folder.parts)
 
 
 def _is_plain(name: str, *, numbers: bool) -> bool:
@@ -103,16 +103,16 @@ def _is_plain(name: str, *, numbers: bool) -> bool:
 
 
 def name_of(path: Path) -> str:
-    """How outputs name a file of a data set: by its discreet path from the top of the data."""
+    """How outputs name a file of a data set: by its masked path from the top of the data."""
     roots = [root for root in _ROOTS if f"{path}/".startswith(f"{root}/")]
     if not roots:
-        return discreet(path.name)
+        return masked(path.name)
     root = max(roots, key=len)
-    return discreet_path(path.relative_to(root or "/"), numbers=_ROOTS[root])
+    return masked_path(path.relative_to(root or "/"), numbers=_ROOTS[root])
 
 
 def hidden(text: str) -> str:
-    """A message with the files of the data sets named discreetly."""
+    """A message with the files of the data sets under masked names."""
     there = [root for root in _ROOTS if f"{root}/" in text]
     return "".join(_pieces(text, there)) if there else text
 
@@ -128,7 +128,7 @@ def _pieces(text: str, roots: list[str]) -> Iterator[str]:
         end = _end_of_path(text, root, start)
         below = text[start:end]
         yield text[done : found.start()]
-        yield text[found.start() : end] if below in _FIXED else discreet_path(PurePath(below), numbers=_ROOTS[root])
+        yield text[found.start() : end] if below in _FIXED else masked_path(PurePath(below), numbers=_ROOTS[root])
         done = end
     yield text[done:]
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.runtime.errors import InputError
-from shared.runtime.names import discreet, discreet_path, hide_names, order_of
+from shared.runtime.names import hide_names, masked, masked_path, order_of
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from shared.runtime.names import discreet, discreet_path, hide_names, order_of
     ],
 )  # fmt: skip
 def test_names_that_any_exporter_writes_are_shown(name: str) -> None:
-    assert discreet(name) == name
+    assert masked(name) == name
 
 
 @pytest.mark.parametrize(
@@ -31,29 +31,29 @@ def test_names_that_any_exporter_writes_are_shown(name: str) -> None:
     ],
 )  # fmt: skip
 def test_any_other_name_is_hidden_and_found_again(name: str) -> None:
-    assert re.fullmatch(r"hidden-[0-9a-f]{10}(\.dcm)?", discreet(name))
-    assert discreet(name) == discreet(name)
-    assert discreet(name, numbers=True) == (name if name in ("19600101", "12345678.dcm") else discreet(name))
+    assert re.fullmatch(r"hidden-[0-9a-f]{10}(\.dcm)?", masked(name))
+    assert masked(name) == masked(name)
+    assert masked(name, numbers=True) == (name if name in ("19600101", "12345678.dcm") else masked(name))
 
 
 @given(st.text(min_size=1), st.booleans())
 @example("IM.dcm.DCM", False)
 def test_hiding_again_changes_nothing(name: str, numbers: bool) -> None:
-    once = discreet(name, numbers=numbers)
-    assert discreet(once) == discreet(once, numbers=numbers)
-    assert discreet(once, numbers=numbers) == once
+    once = masked(name, numbers=numbers)
+    assert masked(once) == masked(once, numbers=numbers)
+    assert masked(once, numbers=numbers) == once
 
 
 @given(st.lists(st.lists(st.sampled_from(("IM1", "Doe", "Roe", "2")), min_size=1, max_size=3), min_size=2, max_size=6))
 def test_hidden_paths_keep_their_order(paths: list[list[str]]) -> None:
     given_paths = [PurePosixPath(*parts) for parts in paths]
-    kept = [PurePosixPath(discreet_path(path)) for path in given_paths]
+    kept = [PurePosixPath(masked_path(path)) for path in given_paths]
     assert [order_of(p) for p in given_paths] == [order_of(p) for p in kept]
 
 
 @pytest.mark.parametrize("text", ["{}: not a DICOM file", "no slice in {}", "{} frame 3: 1 of 2/3 lost", "'{}' and {}"])
 @pytest.mark.parametrize("exists", [True, False])
-def test_messages_name_files_below_the_data_discreetly(tmp_path: Path, text: str, exists: bool) -> None:
+def test_messages_name_files_below_the_data_under_masked_names(tmp_path: Path, text: str, exists: bool) -> None:
     root = tmp_path / "Roe data"
     path = root / "Doe, Jane" / ("T2: Doe (1).dcm" if exists else "T2 Doe (1).dcm")
     if exists:
@@ -63,7 +63,7 @@ def test_messages_name_files_below_the_data_discreetly(tmp_path: Path, text: str
     told = str(InputError(text.replace("{}", str(path))))
     assert not re.search("Doe|Jane|Roe", told)
     if exists:
-        assert told == text.replace("{}", discreet_path(path.relative_to(root)))
+        assert told == text.replace("{}", masked_path(path.relative_to(root)))
         assert str(InputError(told)) == told
 
 

@@ -21,7 +21,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import read_pixels
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, shown
-from shared.runtime.names import discreet
+from shared.runtime.names import masked
 from shared.study import LoadedStudy, Slice
 from tests.dicom_files import write_dicom
 
@@ -269,7 +269,7 @@ def test_every_encoding_of_a_real_slice(real_data: Path, tmp_path: Path) -> None
     prepare(folder, tmp_path / "store")
     store = Store.find(tmp_path / "store")
     assert store is not None
-    names = {discreet(path.name): path.stem for path in folder.iterdir()}
+    names = {masked(path.name): path.stem for path in folder.iterdir()}
     headers = {names[path.name]: header for path, header in store.folder_readings() if isinstance(header, Header)}
     plain = read_pixels(folder / "MR1_UNC.dcm")
     for name in ("MR1_UNC", "MR1_RLE", "MR1_J2KR", "MR1_JLSL", "MR1_JPLL"):

@@ -21,7 +21,7 @@ from shared.data.source import open_source
 from shared.data.unpack import open_input
 from shared.dicom.pixels import slice_pixels
 from shared.runtime.errors import InputError
-from shared.runtime.names import discreet
+from shared.runtime.names import masked
 from tests.dicom_files import write_dicom, write_multiframe
 from tests.shared.test_discover import write_series
 from tests.shared.test_frames import frame, stack
@@ -95,7 +95,7 @@ def test_messages_name_members_of_an_archive_as_files_of_a_folder(tmp_path: Path
     archive = tmp_path / "scan.zip"
     pack_zip(tmp_path / "data", archive)
     (problem,) = open_source(archive).load("1.2").problems
-    assert problem.startswith(f"data/{discreet('a')}/IM7: ")
+    assert problem.startswith(f"data/{masked('a')}/IM7: ")
     prepare(archive, tmp_path / "store")
     assert open_source(tmp_path / "store").load("1.2").problems == (problem,)
     result = audit(archive, tmp_path / "audit", AuditOptions())

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.dicom.header import Header
 from shared.geometry import FloatArray, dominant_axis
-from shared.runtime.names import discreet_path
+from shared.runtime.names import masked_path
 from shared.study import SAME_POSITION_MM
 
 # Gaps of an evenly spaced stack differ by less than this part; up to so many slices in a row may be missing.
@@ -131,6 +131,6 @@ def _one_stack(offsets_mm: FloatArray, lot_of: FloatArray, thickness_mm: float) 
 
 
 def folder_name(root: Path, folder: Path) -> str:
-    """Stands in for a missing UID: the folder's discreet path, so that two folders never become one."""
+    """Stands in for a missing UID: the folder's masked path, so that two folders never become one."""
     relative = folder.relative_to(root) if folder.is_relative_to(root) else Path()
-    return re.sub(r"[^0-9A-Za-z.-]+", "-", discreet_path(relative)).strip(".-") or "study"
+    return re.sub(r"[^0-9A-Za-z.-]+", "-", masked_path(relative)).strip(".-") or "study"

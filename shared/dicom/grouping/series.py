@@ -16,7 +16,7 @@ from shared.dicom.grouping.dealing import acquired, complement, folder_name, pos
 from shared.dicom.header import Header
 from shared.dicom.views import MIN_SLICES, SeriesFacts, other_picture, shows_diffusion
 from shared.geometry import dominant_axis
-from shared.runtime.names import discreet, order_of
+from shared.runtime.names import masked, order_of
 
 # A slice belongs to a series when its normal is nearer than this to the axis that most of its slices face. The blocks
 # of an axial series follow the discs, and the last one may be steeper than 45 degrees.
@@ -174,7 +174,7 @@ def _split_other_pictures(group: HeaderGroup) -> list[HeaderGroup]:
         return [group]
     if len(others) >= MIN_SLICES:
         return _numbered(group, [kept, others], "it holds pictures of anatomy and others")
-    names = ", ".join(sorted({discreet(h.path.name) for h in others})[:3])
+    names = ", ".join(sorted({masked(h.path.name) for h in others})[:3])
     return [
         group.with_(kept, f"{len(others)} slice(s) were left out ({names}): {other_picture(others[0].acquisition)}")
     ]
@@ -203,7 +203,7 @@ def _without_displaced(group: HeaderGroup) -> HeaderGroup:
         (displaced if beside or scaled else kept).append(h)
     if not displaced or len(displaced) > len(group.headers) // 4:
         return group
-    names = ", ".join(sorted({discreet(h.path.name) for h in displaced})[:3])
+    names = ", ".join(sorted({masked(h.path.name) for h in displaced})[:3])
     return group.with_(
         kept, f"{len(displaced)} slice(s) that lie beside all others or are of another size were left out ({names})"
     )
@@ -226,7 +226,7 @@ def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
     if len(strays) > len(kept) // 4:
         whole = min(map(len, facing)) >= MIN_SLICES and len(facing) < 3
         return _numbered(group, facing, f"it holds {len(facing)} orientations") if whole else [group]
-    names = ", ".join(sorted({discreet(h.path.name) for h in strays})[:3])
+    names = ", ".join(sorted({masked(h.path.name) for h in strays})[:3])
     return [group.with_(kept, f"{len(strays)} slice(s) that face another way were left out ({names})")]
 
 
