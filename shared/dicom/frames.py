@@ -14,7 +14,7 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.tag import BaseTag, Tag
 
-from shared.dicom.stored_pixels import frame_extents, put_frame
+from shared.dicom.decoding.encapsulation import frame_extents, put_frame
 from shared.dicom.tags import tag_value, whole_number
 from shared.runtime.errors import InputError
 

@@ -6,6 +6,7 @@ MB before the first tag is seen), and never prints or iterates data sets.
 
 import io
 import logging
+import re
 import stat
 import struct
 import warnings
@@ -26,6 +27,10 @@ _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _META_BYTES: Final = 2**16
 _HEAD_BYTES: Final = 132
+_ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+_META_VRS: Final = frozenset({b"UL", b"UI", b"SH", b"AE"})
+_SYNTAX_ELEMENT: Final = 0x0010
+_SYNTAX: Final = re.compile(rb"([0-9.]{1,64})\0?")
 # A data set without the preamble begins with file meta information or with the identifying group.
 _FIRST_GROUPS: Final = (0x0002, 0x0008)
 _LONGEST_FIRST_VALUE: Final = 256
@@ -49,16 +54,17 @@ def foreign(name: str, fault: str) -> Iterator[None]:
     """Turns any exception into `InputError`: parsers and decoders raise anything, even MemoryError.
 
     Of a foreign error only the type is told: its text may quote the file, and so name a patient.
+    A panic of a decoder written in Rust is no `Exception`. What ends this process is let through.
     """
     try:
         yield
-    except InputError:
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise InputError(f"{name}: {fault} ({told(error)})") from error
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """A foreign error for one of our messages: its own words only where we wrote them, or the system did."""
     if isinstance(error, DicomFaultError):
         return str(error)
@@ -142,7 +148,30 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
-    return str(_meta(content, start=start).get("TransferSyntaxUID", ""))
+    usual = _usual_syntax(content.getvalue(), start)
+    return str(_meta(content, start=start).get("TransferSyntaxUID", "")) if usual is None else usual
+
+
+def _usual_syntax(content: bytes, at: int) -> str | None:
+    """The transfer syntax of file meta information as everybody writes it, None where pydicom has to read it."""
+    found: str | None = None
+    while at + 12 <= len(content):
+        group, element, vr, length = _ELEMENT.unpack_from(content, at)
+        if group != 2:
+            return found
+        at += 8
+        if vr == b"OB":
+            (length,) = _LENGTH.unpack_from(content, at)
+            at += 4
+        elif vr not in _META_VRS:
+            return None
+        if element == _SYNTAX_ELEMENT:
+            value = _SYNTAX.fullmatch(content, at, at + length)
+            if found is not None or vr != b"UI" or value is None:
+                return None
+            found = value[1].decode("ascii")
+        at += length
+    return None
 
 
 def _meta(content: io.BytesIO, *, start: int) -> pydicom.Dataset:

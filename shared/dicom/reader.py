@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_rescale
 from pydicom.tag import Tag
 
+from shared.dicom.decoding.stored_pixels import stored_pixels
 from shared.dicom.frames import FRAME_TAGS, PIXEL_TAGS, FrameTable, frame_count, frames_of, is_enhanced
 from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of, slice_name
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
 from shared.dicom.parsing import attempt, file_content, file_dataset, foreign, parse
-from shared.dicom.stored_pixels import stored_pixels
-from shared.dicom.tags import DicomFaultError
+from shared.dicom.tags import DicomFaultError, tag_value
 from shared.runtime.errors import InputError
 
 _PIXELS: Final = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 7
+READER_VERSION: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,12 +283,12 @@ def _decoded(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, col
 
 def _in_units(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
     # A slope of 0 would turn every slice black; it stands for a rescaling that nobody filled in.
-    rescaled = stored if dataset.get("RescaleSlope") == 0 else apply_rescale(stored, dataset)
+    rescaled = stored if tag_value(dataset, "RescaleSlope") == 0 else apply_rescale(stored, dataset)
     with np.errstate(over="ignore"):
         pixels = np.asarray(rescaled, dtype=np.float32)
     if not np.isfinite(pixels).all():
         raise DicomFaultError("RescaleSlope and RescaleIntercept leave values that are not finite")
-    return pixels.max() - pixels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else pixels
+    return pixels.max() - pixels if tag_value(dataset, "PhotometricInterpretation") == "MONOCHROME1" else pixels
 
 
 def _tagged(path: Path, tags: Sequence[str], *, described: bool = False) -> pydicom.Dataset:

@@ -14,6 +14,7 @@ from pydicom.tag import BaseTag, Tag
 _DECIMALS: Final = re.compile(rb"[0-9+\-.eE]{1,16}(?:\\[0-9+\-.eE]{1,16})* ?")
 _INTEGER: Final = re.compile(rb"[+-]?[0-9]{1,9} ?")
 _UID: Final = re.compile(rb"[0-9.]{1,64}\0?")
+_CODE: Final = re.compile(rb"[A-Z0-9_]{1,16} ?")
 # What the value representations of the tags we read hold, in words.
 _HOLDS: Final[Mapping[str, str]] = {
     "IS": "a whole number", "US": "a whole number", "DS": "a decimal number", "FD": "a decimal number",
@@ -33,7 +34,7 @@ class DicomFaultError(ValueError):
 def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
     """`dataset.get(keyword)`, whose conversions cost more than parsing the file.
 
-    Returns numbers and UIDs as plain float, int and str, and several decimals as a list.
+    Returns numbers, UIDs and codes as plain float, int and str, and several decimals as a list.
 
     Raises:
       DicomFaultError: when the value is not of the tag's kind.
@@ -108,6 +109,11 @@ def _uid(element: RawDataElement) -> str | None:
     return content.rstrip(b"\0").decode("ascii") if _UID.fullmatch(content) else None
 
 
+def _code(element: RawDataElement) -> str | None:
+    content = element.value or b""
+    return content.rstrip(b" ").decode("ascii") if _CODE.fullmatch(content) else None
+
+
 _USUAL: Final[Mapping[str, Callable[[RawDataElement], Any]]] = {
-    "DS": _decimals, "IS": _integer, "US": _short, "UI": _uid,
+    "DS": _decimals, "IS": _integer, "US": _short, "UI": _uid, "CS": _code,
 }  # fmt: skip

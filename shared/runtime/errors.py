@@ -51,7 +51,7 @@ def quoted(value: object, *, marks: bool = True, most: int = 40) -> str:
     return repr(text) if marks and isinstance(value, str) else printable(text)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The beginning of a foreign error's message, for one of ours; some run over pages, some say nothing."""
     return str(error).splitlines()[0][:160] if str(error) else "no message"
 

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as hnp
 from rle.utils import encode_pixel_data
 
 from shared.dicom import parsing
+from shared.dicom.decoding.stored_pixels import stored_pixels
 from shared.dicom.header import NoImageError, NoPlaneError
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
 from shared.dicom.reader import file_digest, read_file, read_header, read_pixels, read_raw_pixels
-from shared.dicom.stored_pixels import stored_pixels
 from shared.dicom.views import Acquisition
 from shared.dicom.vocabulary import Term
 from shared.runtime.errors import InputError

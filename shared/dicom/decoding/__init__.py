@@ -1,0 +1,1 @@
+"""From the bytes of one frame to its stored pixels, whoever wrote them."""
