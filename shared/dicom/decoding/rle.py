@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rle.rle import decode_segment
+from rle.rle import decode_segment  # type: ignore[import-not-found]  # compiled, without stubs
 
 from shared.dicom.tags import DicomFaultError
 
