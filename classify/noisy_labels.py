@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.data.challenge import Challenge
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
 from shared.probabilities import ProbabilityTable
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_csv
 from shared.runtime.tables import read_csv
 
@@ -62,6 +62,8 @@ def read_noisy(path: Path, data: Challenge) -> Flags:
         except InputError as error:
             raise InputError(f"{path} line {line}: {error}") from error
         if known < 0 or Severity(int(known)).column != grade:
-            raise InputError(f"{path} line {line}: study {study_id} {column} is not graded {grade!r} in {data.root}")
+            raise InputError(
+                f"{path} line {line}: study {study_id} {column} is not graded {quoted(str(grade))} in {data.root}"
+            )
         flags.append((str(study_id), finding))
     return frozenset(flags)

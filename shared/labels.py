@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, quoted
 
 
 class View(StrEnum):
@@ -33,7 +33,7 @@ class View(StrEnum):
         for view in cls:
             if view.slug == slug:
                 return view
-        raise InputError(f"unknown view {slug!r}: expected one of {', '.join(v.slug for v in cls)}")
+        raise InputError(f"unknown view {quoted(slug)}: expected one of {', '.join(v.slug for v in cls)}")
 
     @classmethod
     def from_text(cls, text: str) -> "View":
@@ -41,7 +41,7 @@ class View(StrEnum):
         for view in cls:
             if _letters(text) in (_letters(view.value), _letters(view.slug)):
                 return view
-        raise InputError(f"unknown view {text!r}: expected one of {', '.join(v.value for v in cls)}")
+        raise InputError(f"unknown view {quoted(text)}: expected one of {', '.join(v.value for v in cls)}")
 
 
 class Level(IntEnum):
@@ -71,7 +71,7 @@ class Level(IntEnum):
             upper, lower = level.name.split("_")
             if parts is not None and parts[1] == upper and parts[2] in (lower, lower.removeprefix("L")):
                 return level
-        raise InputError(f"unknown level {text!r}: expected one of {', '.join(v.display for v in cls)}")
+        raise InputError(f"unknown level {quoted(text)}: expected one of {', '.join(v.display for v in cls)}")
 
 
 class Side(StrEnum):
@@ -148,7 +148,7 @@ class Severity(IntEnum):
         for severity in cls:
             if _letters(text) == _letters(severity.name):
                 return severity
-        raise InputError(f"unknown grade {text!r}: expected one of {', '.join(v.display for v in cls)}")
+        raise InputError(f"unknown grade {quoted(text)}: expected one of {', '.join(v.display for v in cls)}")
 
 
 SEVERITY_COLUMNS: Final = tuple(s.column for s in Severity)
@@ -201,7 +201,7 @@ class Finding:
         try:
             return _BY_COLUMN[column.lower()]
         except KeyError:
-            raise InputError(f"unknown finding {column!r}: expected for example {FINDINGS[0].column!r}") from None
+            raise InputError(f"unknown finding {quoted(column)}: expected for example {FINDINGS[0].column!r}") from None
 
     @classmethod
     def from_display(cls, condition: str, level: str) -> "Finding":
@@ -210,7 +210,7 @@ class Finding:
         found = _BY_COLUMN.get(f"{words}_{Level.from_text(level).slug}")
         if found is None:
             known = ", ".join(dict.fromkeys(f.condition_display for f in FINDINGS))
-            raise InputError(f"unknown condition {condition!r}: expected one of {known}")
+            raise InputError(f"unknown condition {quoted(condition)}: expected one of {known}")
         return found
 
 
@@ -232,7 +232,7 @@ def parse_row_id(row_id: str) -> tuple[str, Finding]:
     """Splits a row_id into study id and finding; raises `InputError` for a malformed one."""
     match = _ROW_ID.fullmatch(row_id)
     if match is None:
-        raise InputError(f"malformed row_id {row_id!r}: expected for example 4003253_{FINDINGS[0].column}")
+        raise InputError(f"malformed row_id {quoted(row_id)}: expected for example 4003253_{FINDINGS[0].column}")
     return match[1], _BY_COLUMN[match[2].lower()]
 
 

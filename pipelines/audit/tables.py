@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from pipelines.audit.issues import Code, Issue, name_findings
 from shared.data.challenge import MISSING, Part, Point
 from shared.labels import FINDINGS, Finding, Severity, View, parse_row_id
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.tables import IDENTIFIER, check_identifier, read_csv, to_numbers
 
 Grades = NDArray[np.int8]
 
 _VIEWS: Final = [view.value for view in View]
 _GRADES: Final = [severity.display for severity in Severity]
-_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ def _bad_rows(table: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected
     return [
         Issue(
             code=Code.CELL_INVALID, study_id=ids[n], file=path.name,
-            reason=f"{path.name} line {n}: {column} is {str(table.loc[n, column])[:_SHOWN]!r}; expected {expected}",
+            reason=f"{path.name} line {n}: {column} is {quoted(str(table.loc[n, column]))}; expected {expected}",
         )
         for n in table.index[bad]
     ]  # fmt: skip
@@ -167,11 +166,13 @@ def _read_points(path: Path, part: Part, issues: list[Issue]) -> dict[str, tuple
         issues.append(Issue(code=Code.TABLE_UNUSABLE, file=path.name, reason=str(error)))
         return {}
     whole = pd.to_numeric(table["instance_number"], errors="coerce").astype("float64")
-    points["instance_number"] = whole.where(whole % 1 == 0)
+    points["instance_number"] = whole.where((whole % 1 == 0) & (whole.abs() < 10**15))
+    good = pd.Series(True, index=table.index)
     for column, expected in (("instance_number", "a whole number"), ("x", "a number"), ("y", "a number")):
-        bad = points.loc[table.index, column].isna()
+        bad = good & points[column].isna()
         issues += _bad_rows(table, bad, column, expected, path)
-        table = table.assign(**{column: points[column]})[~bad]
+        good &= ~bad
+    table = table.assign(**{column: points[column] for column in ("instance_number", "x", "y")})[good]
     findings = _understood(
         table["condition"] + "|" + table["level"], lambda text: Finding.from_display(*text.split("|", 1))
     )

@@ -1,6 +1,7 @@
 """The one error that users can cause, bad input or data, and how every command reports it."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,11 @@ from shared.runtime.names import hidden
 
 # Folders of temporary files -> what users know them as, and what joins that to the path below.
 _SHOWN: Final[dict[str, tuple[str, str]]] = {}
+
+# What stands between slashes and blanks and is longer than any name of a file.
+_NO_NAME: Final = re.compile(r"[^\s/]{256,}")
+# Two paths of any usual length and some lines of text.
+_LONGEST_MESSAGE: Final = 2000
 
 
 def show_as(path: Path, name: str, *, join: str = "/") -> None:
@@ -31,6 +37,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def _shortened(text: str) -> str:
+    """The message without the bulk of what it quotes. Names of files are shorter than what is cut here."""
+    text = _NO_NAME.sub(lambda found: f"{found[0][:40]}...", text)
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    return f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}"
+
+
 class InputError(Exception):
     """Bad input or data. The message says what is wrong and where, what was expected and found, and what to do next.
 
@@ -38,7 +52,7 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(shown(message)))
+        super().__init__(_shortened(printable(shown(message))))
 
 
 def quoted(value: object, *, marks: bool = True, most: int = 40) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from shared.runtime.errors import InputError
+from shared.runtime.documents import file_bytes
+from shared.runtime.errors import InputError, first_line, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,9 @@ _FLOAT_ID: Final = re.compile(r"[0-9]+\.0+")
 _ROUNDED_ID: Final = re.compile(r"[0-9]+(\.[0-9]+)?[eE][+-][0-9]+|[0-9]+\.[0-9]+[eE][0-9]+")
 _SEPARATORS: Final = (",", ";", "\t")
 _MOST_BYTES: Final = 256 << 20  # the challenge's largest table has 4 MB
-_SHOWN: Final = 40
+_LONGEST_HEADER: Final = 100_000
+_MOST_COLUMNS: Final = 1000
+_MOST_NAMED: Final = 30
 # Empty cells as pandas, R, databases and spreadsheets write them, in lower case.
 _EMPTY: Final = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
 _LONGEST_EMPTY: Final = max(map(len, _EMPTY))
@@ -58,7 +61,7 @@ def read_csv(
     places = _places(path, header, wanted)
     missing = [name for name in columns if name not in places]
     if missing:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {header}")
+        raise InputError(f"{path}: column {missing[0]!r} is missing; expected {list(columns)}, got {_named(header)}")
     table = _cells(path, text[start:], separator, header)
     table.index += text[:start].count("\n") + 1
     table.index.name = "line"
@@ -69,7 +72,7 @@ def read_csv(
 def cell_error(path: Path, line: int, column: str, value: object, expected: str) -> InputError:
     """The error of one cell that does not hold what is expected."""
     text = str(value)
-    shown = "empty" if text.casefold() in _EMPTY else repr(text[:_SHOWN])
+    shown = "empty" if text.casefold() in _EMPTY else quoted(text)
     return InputError(f"{path} line {line}: {column} is {shown}; expected {expected}")
 
 
@@ -85,18 +88,18 @@ def check_identifier(where: str, value: object) -> str:
     text = str(value).strip()
     if _FLOAT_ID.fullmatch(text):
         raise InputError(
-            f"{where} {text[:_SHOWN]!r} is a decimal number; a spreadsheet or a data frame with empty cells wrote it "
+            f"{where} {quoted(text)} is a decimal number; a spreadsheet or a data frame with empty cells wrote it "
             "so, restore the file or write the ids as whole numbers"
         )
     if _ROUNDED_ID.fullmatch(text):
         raise InputError(
-            f"{where} {text[:_SHOWN]!r} is a rounded number; a spreadsheet dropped its last digits, restore the file"
+            f"{where} {quoted(text)} is a rounded number; a spreadsheet dropped its last digits, restore the file"
         )
     if text.casefold() in _EMPTY:
         raise InputError(f"{where} is empty; expected an identifier, restore the file or delete the row")
     if not IDENTIFIER.fullmatch(text):
         raise InputError(
-            f"{where} {text[:_SHOWN]!r} is not an identifier of letters, digits, '.', '_', '-'; write it as the "
+            f"{where} {quoted(text)} is not an identifier of letters, digits, '.', '_', '-'; write it as the "
             "folder is named"
         )
     return text
@@ -172,28 +175,19 @@ def _check_commas(path: Path, texts: "pd.DataFrame", commas: list[tuple[int, str
     for other, _, point in _listed(texts):
         if "." in point:
             raise InputError(
-                f"{path} line {line}: {column} is {value!r}, and line {other} has {point!r}; expected one decimal "
-                "sign, write all numbers with decimal points and no separators of thousands"
+                f"{path} line {line}: {column} is {quoted(value)}, and line {other} has {quoted(point)}; expected one "
+                "decimal sign, write all numbers with decimal points and no separators of thousands"
             )
     if all(_PERHAPS_THOUSANDS.fullmatch(text) for _, _, text in commas):
         raise InputError(
-            f"{path} line {line}: {column} is {value!r}, which may be {value.replace(',', '')} or "
+            f"{path} line {line}: {column} is {quoted(value)}, which may be {value.replace(',', '')} or "
             f"{value.replace(',', '.')}; write numbers with decimal points and no separators of thousands"
         )
 
 
 def _text(path: Path, hint: str) -> str:
     """The decoded file, with line feeds alone between its lines."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(
-                f"{path}: has {path.stat().st_size >> 20} MiB; expected a table of at most {_MOST_BYTES >> 20} MiB"
-            )
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file{'; ' + hint if hint else ''}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    content = file_bytes(path, what="CSV", most_bytes=_MOST_BYTES, advice=hint)
     try:
         marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = content.decode("utf-16" if marked else "utf-8-sig")
@@ -211,14 +205,26 @@ def _header(path: Path, text: str, required: list[str]) -> tuple[str, list[str]]
     first = text.partition("\n")[0]
     if not first.strip():
         raise InputError(f"{path}: is empty; expected columns {required}")
+    if len(first) > _LONGEST_HEADER:
+        raise InputError(
+            f"{path}: its first line has {len(first)} characters; expected the names of its columns, {required}"
+        )
     readings = {s: next(csv.reader([first], delimiter=s, skipinitialspace=True)) for s in _SEPARATORS}
     keys = {_key(name) for name in required}
     found = {s: len(keys & {_key(name) for name in header}) for s, header in readings.items()}
+    if max(map(len, readings.values())) > _MOST_COLUMNS:
+        raise InputError(f"{path}: has more than {_MOST_COLUMNS} columns; expected {required}")
     best = max(readings, key=lambda s: (found[s], len(readings[s])))
     rivals = [s for s in readings if found[s] == len(keys) and readings[s] != readings[best]]
     if rivals and found[best] == len(keys):
         raise InputError(f"{path}: may be separated by {best!r} or {rivals[0]!r}; expected columns {required} by one")
     return best, [name.strip() for name in readings[best]]
+
+
+def _named(header: list[str]) -> str:
+    """The beginning of a foreign list of column names, for a message."""
+    shown = ", ".join(map(quoted, header[:_MOST_NAMED]))
+    return f"[{shown}]" if len(header) <= _MOST_NAMED else f"[{shown} and {len(header) - _MOST_NAMED} more]"
 
 
 def _key(name: str) -> str:
@@ -233,8 +239,8 @@ def _places(path: Path, header: list[str], wanted: Iterable[str]) -> dict[str, i
         found = [n for n, given in enumerate(header) if _key(given) == _key(name)]
         if len(found) > 1:
             raise InputError(
-                f"{path}: columns {header[found[0]]!r} and {header[found[1]]!r} may both be {name}; delete or rename "
-                "one"
+                f"{path}: columns {quoted(header[found[0]])} and {quoted(header[found[1]])} may both be {name}; delete "
+                "or rename one"
             )
         if found:
             places[name] = found[0]
@@ -251,7 +257,7 @@ def _cells(path: Path, text: str, separator: str, header: list[str]) -> "pd.Data
             skip_blank_lines=False, skipinitialspace=True,
         )  # fmt: skip
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+        raise InputError(f"{path}: cannot be read as CSV ({first_line(error)})") from error
     table = pd.DataFrame({name: _stripped(table[name].iloc[1:]) for name in table})
     table = table[table.notna().any(axis=1)]
     if table.shape[1] > 1 and table.iloc[:, -1].isna().any():
@@ -271,12 +277,15 @@ def _stripped(cells: "pd.Series") -> "pd.Series":
 def _check_widths(path: Path, text: str, separator: str, width: int) -> None:
     """Raises `InputError` for a row that ends before its last column, as in a file that was cut off."""
     rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    for row in rows:
-        if len(row) != width and any(cell.strip() for cell in row):
-            raise InputError(
-                f"{path} line {rows.line_num}: has {len(row)} cells; expected {width} as in the header; is the file "
-                "cut off?"
-            )
+    try:
+        for row in rows:
+            if len(row) != width and any(cell.strip() for cell in row):
+                raise InputError(
+                    f"{path} line {rows.line_num}: has {len(row)} cells; expected {width} as in the header; is the "
+                    "file cut off?"
+                )
+    except csv.Error as error:
+        raise InputError(f"{path} line {rows.line_num}: cannot be read as CSV ({error})") from error
 
 
 def _typed(path: Path, table: "pd.DataFrame", wanted: Mapping[str, Kind]) -> "pd.DataFrame":
