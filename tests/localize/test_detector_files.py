@@ -19,9 +19,9 @@ from localize.config import FAMILIES, LocalizeConfig
 from localize.convert import convert
 from localize.detector.checkpoint import Checkpoint
 from localize.detector.weights_file import write_detector
+from localize.detector.yolo.continuation import load_state
 from localize.detector.yolo.library import closed, ultralytics
 from localize.detector.yolo.network import architecture_yaml, build_network, load_donor, load_network
-from localize.detector.yolo.training import _epochs_done
 from localize.localizer import Localizer
 from shared.labels import View
 from shared.runtime.documents import read_json
@@ -161,15 +161,23 @@ def test_nothing_in_a_checkpoint_runs(network: Any, tmp_path: Path) -> None:
         assert not trace.exists()
 
 
-def test_a_state_that_would_call_more_than_ours_is_not_resumed(
+def test_a_state_that_would_call_anything_is_not_resumed(
     network: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "last.pt"
-    _save_checkpoint(path, network, epoch=3)
-    assert _epochs_done(path) == 4
-    _save_checkpoint(path, network, epoch=3, hidden=_downloading())
-    assert _epochs_done(path) == 0
-    assert "would call ultralytics.nn.modules.block.TorchVision" in capsys.readouterr().err
+    path, trace = tmp_path / "state.pt", tmp_path / "trace"
+    _save_checkpoint(path, network, epoch=3)  # the library's own state
+    assert load_state(path) is None
+    assert "training of this detector starts again" in capsys.readouterr().err
+    whole = {"version": 1, "epoch": 3, "model": {}}
+    torch.save(whole, path)
+    assert load_state(path) == whole
+    content = path.read_bytes()
+    for cut in (0, 10, len(content) // 2):
+        path.write_bytes(content[:cut])
+        assert load_state(path) is None
+    torch.save(whole | {"hidden": _Call(os.system, f"touch {trace}")}, path)
+    assert load_state(path) is None
+    assert not trace.exists()
 
 
 def _archive(program: bytes, *, compression: int = zipfile.ZIP_STORED) -> bytes:

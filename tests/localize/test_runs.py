@@ -5,15 +5,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from localize.cli import add_parsers
 from localize.config import LocalizeConfig, ModelConfig
+from localize.detector.yolo.continuation import save_state
 from localize.detector.yolo.training import starting_weights
 from localize.evaluate import EvaluateRequest, evaluate_run
-from localize.localizer import Localizer
+from localize.localizer import Localizer, detector_file
 from localize.predict import PredictRequest, predict, predict_studies
 from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
@@ -63,6 +65,28 @@ def test_a_view_added_later_is_trained_and_the_fold_measured_with_all(
     for name in ("metrics.json", "localizations.csv", *(f"{view.slug}.safetensors" for view in View)):
         assert (copy / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
     assert read_json(copy / "run.json")["folds"] == read_json(run / "run.json")["folds"]
+
+
+def test_an_interrupted_detector_continues_to_the_same_bytes(
+    run: Path, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    view = View.AXIAL_T2
+    request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,), views=(view,))
+
+    def interrupt(trainer: Any, path: Path) -> None:
+        save_state(trainer, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("localize.detector.yolo.training.save_state", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(request, tmp_path, TrainingResources(device="cpu"))
+    state = tmp_path / "work" / "fold0" / view.slug / "yolo" / "state.pt"
+    state.with_name(".state.pt.999999999.tmp").write_bytes(b"half written")
+    train(request, tmp_path, AGAIN)
+    assert detector_file(tmp_path / "fold0", view).read_bytes() == detector_file(run / "fold0", view).read_bytes()
+    assert not (tmp_path / "work").exists()
 
 
 def test_resume_keeps_the_splits_of_the_run(copy: Path, challenge: Challenge) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConfig
 from localize.detector.augment import augment
-from localize.detector.checkpoint import Checkpoint
 from localize.detector.weights_file import write_detector
+from localize.detector.yolo.continuation import averaged_weights, begin_epoch, load_state, restore, save_state
 from localize.detector.yolo.library import closed, threads, ultralytics
 from localize.detector.yolo.network import architecture_yaml, load_donor
 from shared.runtime.errors import InputError
@@ -23,11 +23,6 @@ from shared.runtime.progress import log
 _PRETRAINED: Final = ("coco", "imagenet")
 _LOG_EVERY_SECONDS: Final = 15.0
 _TRAINING_THREADS: Final = 1
-# All that the library's saved states call.
-_RESTORING: Final = frozenset({
-    "__builtin__.set", "collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_tensor_v2", "ultralytics.utils.IterableSimpleNamespace",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +39,9 @@ class TrainJob:
     resume: bool = False
 
     @property
-    def last(self) -> Path:
+    def state(self) -> Path:
         """The state after the latest epoch, which training resumes from."""
-        return self.folder / "yolo" / "weights" / "last.pt"
+        return self.folder / "yolo" / "state.pt"
 
 
 def train_detector(job: TrainJob, target: Path) -> None:
@@ -58,21 +53,20 @@ def train_detector(job: TrainJob, target: Path) -> None:
       InputError: as `starting_weights`.
     """
     ultralytics()
-    done = _epochs_done(job.last) if job.resume else 0
-    if done >= job.view.epochs:
-        _save_weights(job, target)
-        return
-    overrides = _overrides(job)
-    weights = None if done else starting_weights(job.config.model)
-    if done:
-        log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
-        overrides |= {"resume": str(job.last), "model": str(job.last), "save_dir": str(job.folder.resolve() / "yolo")}
-    else:
-        shutil.rmtree(job.folder / "yolo", ignore_errors=True)
-    with threads(_TRAINING_THREADS):
-        trainer = _trainer_class(job, weights)(overrides=overrides)
-        trainer.train()
-    _save_weights(job, target)
+    state = load_state(job.state) if job.resume else None
+    done = 0 if state is None else state["epoch"] + 1
+    if done < job.view.epochs:
+        if done:
+            log(f"{job.name}: resuming after epoch {done} of {job.view.epochs}")
+        else:
+            shutil.rmtree(job.folder / "yolo", ignore_errors=True)
+        weights = None if done else starting_weights(job.config.model)
+        with threads(_TRAINING_THREADS):
+            _trainer_class(job, weights, state)(overrides=_overrides(job)).train()
+        state = load_state(job.state)
+    if state is None:
+        raise InputError(f"{job.state}: the trained state is gone; train again with --resume")
+    write_detector(target, job.config.model.architecture, averaged_weights(state))
 
 
 def _overrides(job: TrainJob) -> dict[str, Any]:
@@ -150,17 +144,16 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
             level[-1].bias.fill_(-math.log(rows * columns / stride**2))
 
 
-def _trainer_class(job: TrainJob, weights: Path | None) -> Any:
+def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | None) -> Any:
     """A detection trainer with our augmentation instead of the library's, and an occasional line of progress.
 
-    It takes no setting from the state that it resumes, and reads the weights that it starts from as data.
+    It reads the weights that it starts from as data, and continues from a state of ours: the library rounds its own.
     """
     import torch
     from ultralytics.data.augment import Compose
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     options, name, view = job.config.augment.scaled(job.view.augment_share), job.name, job.view
-    architecture, start = job.config.model.architecture, weights
 
     class MrTrainer(DetectionTrainer):
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
@@ -171,19 +164,12 @@ def _trainer_class(job: TrainJob, weights: Path | None) -> Any:
             return dataset
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-            model = super().get_model(architecture_yaml(architecture), weights, verbose)
+            model = super().get_model(architecture_yaml(job.config.model.architecture), weights, verbose)
             if start is not None:
-                model.load(load_donor(start, architecture), verbose=False)
+                model.load(load_donor(start, job.config.model.architecture), verbose=False)
             elif weights is None:
                 _start_near_target(model.model[-1], view)
             return model
-
-        def check_resume(self, overrides: Mapping[str, Any]) -> None:
-            self.resume = bool(overrides.get("resume"))
-
-        def setup_model(self) -> Any:
-            with closed():
-                return super().setup_model()  # type: ignore[no-untyped-call]
 
         def validate(self) -> tuple[dict[str, float], float]:
             return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
@@ -194,7 +180,19 @@ def _trainer_class(job: TrainJob, weights: Path | None) -> Any:
         def _setup_train(self) -> None:
             super()._setup_train()  # type: ignore[no-untyped-call]
             torch.set_num_threads(_TRAINING_THREADS)  # the library changed it
+            self.add_callback("on_train_epoch_start", begin_epoch)
+            if state is not None:
+                restore(self, state)
             self.log_time = time.monotonic()
+
+        def save_model(self) -> bool:
+            super().save_model()  # type: ignore[no-untyped-call]  # the library's way back from an infinite loss
+            save_state(self, job.state)
+            return True
+
+        def _handle_nan_recovery(self, epoch: int) -> Any:
+            with closed():
+                return super()._handle_nan_recovery(epoch)  # type: ignore[no-untyped-call]
 
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
             super().save_metrics(metrics)  # type: ignore[no-untyped-call]
@@ -230,25 +228,3 @@ class _Augment:
         labels["cls"] = labels["cls"][keep]
         labels["instances"] = Instances(boxes.astype(np.float32), bbox_format="xyxy", normalized=False)
         return labels
-
-
-def _epochs_done(path: Path) -> int:
-    """Finished epochs of a saved state; 0 when there is none, or only one that is damaged or not ours."""
-    if not path.is_file():
-        return 0
-    try:
-        state = Checkpoint(path)
-    except InputError:
-        log(f"warning: {path} is damaged; training of this detector starts again")
-        return 0
-    # The library restores the state by unpickling it, under an allow-list on which some constructors download.
-    if strange := sorted(state.calls - _RESTORING):
-        log(f"warning: {path} would call {strange[0]}; training of this detector starts again")
-        return 0
-    return state.epoch + 1
-
-
-def _save_weights(job: TrainJob, target: Path) -> None:
-    """Writes the latest state's network without optimizer, paths or times: the same training gives the same bytes."""
-    last = Checkpoint(job.last)
-    write_detector(target, job.config.model.architecture, last.load(last.tensors))
