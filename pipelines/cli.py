@@ -10,12 +10,20 @@ from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
+from shared.runtime.ownership import outputs_released
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    return exit_code(lambda: arguments.func(arguments), resumable="resume" in arguments)
+    with outputs_released():
+        return exit_code(lambda: _run(arguments), resumable="resume" in arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    args.check_output_of(arguments)
+    code: int = arguments.func(arguments)
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:

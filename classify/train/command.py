@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.labels import Condition
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
+from shared.runtime.ownership import outputs_released
 
 if TYPE_CHECKING:
     from classify.config import ClassifyConfig
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
+    args.check_output_of(a)
     from classify.network.model import check_starting_weights
     from classify.noisy_labels import read_noisy
     from classify.train.processes import Processes
@@ -91,7 +93,7 @@ def run(a: argparse.Namespace) -> int:
         a.data, a.config, a.splits, a.localizations, a.errors, a.drop_noisy, weights if weights.is_file() else None,
     ]  # fmt: skip
     with processes.first_alone():
-        prepare_output(a.run, overwrite=a.overwrite and first, resume=a.resume or not first, inputs=inputs)
+        prepare_output(a.run, overwrite=a.overwrite and first, resume=a.resume or not first, inputs=inputs, shared=True)
     train(request, a.run, resources)
     sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(request.folds)))} -> {a.run}\n")
     return 0
@@ -113,4 +115,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m classify.train", description=DESCRIPTION)
     add_arguments(parser)
     a = parser.parse_args(argv)
-    return exit_code(lambda: run(a), resumable=True)
+    with outputs_released():
+        return exit_code(lambda: run(a), resumable=True)

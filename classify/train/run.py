@@ -56,6 +56,7 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
             cache = build_cache(job, run / "cache", workers=how.workers)
             problems += [text for text in cache.problems if text not in problems]
             for k in (k for k in folds if k not in finished):
+                folder.claim_fold(k)
                 train_fold(request, k, cache, folder.fold(k), device)
     if finished:
         log(f"fold {', '.join(map(str, finished))}: already finished, kept")

@@ -7,6 +7,7 @@ from pathlib import Path
 from shared.labels import View
 from shared.runtime import arguments as args
 from shared.runtime.errors import exit_code
+from shared.runtime.ownership import outputs_released
 
 DESCRIPTION = (
     "Trains one YOLO detector per view on the annotated points of DATA, fits the level chain, and localizes the "
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
+    args.check_output_of(a)
     from localize.config import LocalizeConfig
     from localize.detector.yolo.training import starting_weights
     from localize.train.request import TrainingResources, TrainRequest
@@ -61,7 +63,8 @@ def run(a: argparse.Namespace) -> int:
         starting_weights(config.model)
     weights = Path(config.model.weights)
     inputs = [a.data, a.config, a.splits, weights if weights.is_file() else None]
-    train(request, prepare_output(a.run, overwrite=a.overwrite, resume=a.resume, inputs=inputs), resources)
+    prepare_output(a.run, overwrite=a.overwrite, resume=a.resume, inputs=inputs, shared=True)
+    train(request, a.run, resources)
     return 0
 
 
@@ -70,4 +73,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m localize.train", description=DESCRIPTION)
     add_arguments(parser)
     a = parser.parse_args(argv)
-    return exit_code(lambda: run(a), resumable=True)
+    with outputs_released():
+        return exit_code(lambda: run(a), resumable=True)

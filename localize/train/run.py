@@ -87,6 +87,7 @@ def train(request: TrainRequest, run: Path, resources: TrainingResources) -> Non
         starting_weights(request.config.model)  # fails, or downloads, before any process starts
     unfinished = sorted({fold for fold, _ in jobs})
     for fold in unfinished:
+        training.folder.claim_fold(fold)
         truths = _truths(request.data, request.splits.training(fold))
         write_prior(training.folder.fold(fold) / PRIOR_FILE, fit_prior(truths))
     for (fold, view), measured in _train_detectors(training, jobs).items():

@@ -4,13 +4,11 @@ A further run compares the contents of all files: it decodes new and changed stu
 those that are gone. A kill loses only the studies in progress.
 """
 
-import fcntl
 import hashlib
 import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,7 +21,8 @@ from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies
 from shared.dicom.scan import scan_folder
 from shared.runtime.errors import InputError, shown
-from shared.runtime.files import check_output, empty_folder, written_beside
+from shared.runtime.files import prepare_output, written_beside
+from shared.runtime.ownership import is_empty, outputs_released
 from shared.runtime.pool import Spread, processes
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
@@ -48,6 +47,7 @@ class PrepareOptions:
     workers: int = 1
 
 
+@outputs_released()
 def prepare(
     data: Path, out: Path, options: PrepareOptions | None = None, *, overwrite: bool = False, resume: bool = False
 ) -> str:
@@ -63,13 +63,12 @@ def prepare(
     given = open_input(data.absolute())  # the store outlives the current working directory
     data = given.folder
     plan = replace(plan_units(data, options.part), origin=given.origin)
-    if resume and out.is_dir() and not {p.name for p in out.iterdir()} <= {_LOCK} and not is_store(out):
+    if resume and out.is_dir() and not is_empty(out) and not is_store(out):
         raise InputError(f"{out}: is not empty and is not a prepared store; choose another folder, or pass --overwrite")
-    check_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
-    out.mkdir(parents=True, exist_ok=True)
-    with _only_process(out), processes(options.workers) as spread:
-        if overwrite:
-            empty_folder(out, keep={_LOCK})
+    if plan.kind == "folder" and out.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"{out}: lies inside {data}, whose folders are all searched for images; choose another folder")
+    prepare_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
+    with processes(options.workers) as spread:
         store, plan = _begin(data, out, plan, options)
         jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]
         outcomes = list(track(spread(prepare_study, jobs), "preparing", total=len(jobs)))
@@ -288,20 +287,3 @@ def _studies(store: Store) -> Iterator[LoadedStudy]:
         if part in store.records:
             data = Challenge.open(store.root, part)
             yield from (data.load_study(study_id) for study_id in data.study_ids)
-
-
-_LOCK: Final = "lock"
-
-
-@contextmanager
-def _only_process(out: Path) -> Iterator[None]:
-    """Keeps a second `lumbar prepare` out of the store during the block."""
-    # The file stays when --overwrite empties the folder: a new file would be a different lock.
-    with (out / _LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{out}: another process is preparing this store; wait for it") from error
-        except OSError as error:
-            log(f"warning: {file.name}: cannot be locked ({error}); let only one process prepare this store at a time")
-        yield

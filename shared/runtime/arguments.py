@@ -79,7 +79,20 @@ KEPT: Final = "continue an interrupted call of the same command, and keep the st
 
 def add_output(parser: argparse.ArgumentParser, name: str = "OUT", *, resume: str = "") -> None:
     """Adds `--overwrite`, and also `--resume` if its help text `resume` is given."""
+    parser.set_defaults(output=name.lower())
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--overwrite", action="store_true", help=f"first delete everything in {name}")
+    group.add_argument("--overwrite", action="store_true", help=f"first delete what an earlier command wrote to {name}")
     if resume:
         group.add_argument("--resume", action="store_true", help=resume)
+
+
+def check_output_of(a: argparse.Namespace) -> None:
+    """Refuses the output folder of a command, if it has one, before anything is read.
+
+    Raises:
+      InputError: as `shared.runtime.files.check_output` does.
+    """
+    from shared.runtime.files import check_output
+
+    if "output" in a:
+        check_output(getattr(a, a.output), overwrite=a.overwrite, resume="resume" in a and a.resume)

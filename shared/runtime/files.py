@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.runtime.errors import InputError
+from shared.runtime.ownership import MARKER, claim, is_empty, is_ours, refusal
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The name of a file or folder that `written_beside` has not finished.
 _TEMPORARY: Final = re.compile(r"\..+\.([0-9]{1,9})\.tmp", re.DOTALL)
-# Every folder that one of our commands has finished holds one of these.
-_OURS: Final = ("run.json", "store.json", "report.json")
 
 
 @contextmanager
@@ -40,11 +39,6 @@ def sweep_temporary(folder: Path) -> None:
             remove(path)
 
 
-def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing, or only what is left of a file that was never finished."""
-    return all(_TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
-
-
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -53,14 +47,6 @@ def _is_running(pid: int) -> bool:
     except (OSError, OverflowError):  # of another user, or no number of a process
         return True
     return True
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there; a link itself, never what it leads to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,17 +67,26 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def prepare_output(
-    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = ()
-) -> Path:
-    """Creates an output folder. Refuses one that is not empty; `overwrite` empties it, `resume` keeps it.
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path | None] = (),
+    shared: bool = False,
+) -> Path:  # fmt: skip
+    """Creates, marks and locks an output folder; `overwrite` empties one of ours, `resume` keeps its content.
+
+    The lock lasts until the end of `shared.runtime.ownership.outputs_released`, or of this process.
+
+    Args:
+      shared: several processes may write to the folder side by side, as training does, once it is prepared.
 
     Raises:
-      InputError: as `check_output` does.
+      InputError: as `check_output` does, and when another process writes to the folder.
     """
-    check_output(path, overwrite=overwrite, resume=resume, inputs=inputs)
+    given = list(inputs)
+    check_output(path, overwrite=overwrite, resume=resume, inputs=given)
+    claim(path, shared=shared and resume)
+    check_output(path, overwrite=overwrite, resume=resume, inputs=given)  # now that nobody else changes it
     if not resume:
         empty_folder(path)
-    path.mkdir(parents=True, exist_ok=True)
+    claim(path, shared=shared)
     return path
 
 
@@ -101,27 +96,41 @@ def check_output(
     """Makes the checks of `prepare_output` and changes nothing, so that a long command can check first.
 
     Raises:
-      InputError: when the folder is not empty and neither flag is given; when it is a file or a link; when emptying it
-        would delete one of `inputs`, the working directory or the home directory; or when it lies in one of `inputs`
-        and none of our commands wrote it.
+      InputError: when the folder is not empty and neither flag is given, or it is not ours or holds something that is
+        not ours; when it is a file or a link; when emptying it would delete one of `inputs`, the working directory or
+        the home directory; or when it lies among the images of one of `inputs`.
     """
     given = [kept for kept in inputs if kept is not None]
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise InputError(f"{path}: is a file or a link; expected a folder to write to")
+    for kept in given:
+        _check_outside_images(path, kept)
     if overwrite:
         for kept in (*given, Path.cwd(), *_home()):
             if kept.resolve().is_relative_to(path.resolve()):
                 raise InputError(f"{path}: --overwrite would delete {kept}; choose another folder")
-    if not path.is_dir() or not any(path.iterdir()) or resume:
+    if not path.is_dir() or is_empty(path):
         return
+    if resume:
+        if not is_ours(path):
+            raise InputError(
+                f"{path}: is not empty and no command of lumbar made it, so nothing in it can be resumed; choose "
+                "another folder"
+            )
+        return
+    reason = refusal(path)
+    if reason is not None:
+        raise InputError(f"{path}: {reason}")
     if not overwrite:
-        raise InputError(f"{path}: is not empty; choose another folder, or pass --overwrite or --resume")
-    around = [kept for kept in given if path.resolve().is_relative_to(kept.resolve())]
-    if around and not any((path / name).is_file() for name in _OURS):
-        raise InputError(
-            f"{path}: --overwrite would delete a part of {around[0]}, and the folder holds none of {', '.join(_OURS)}, "
-            "so no command of lumbar wrote it; choose another folder"
-        )
+        raise InputError(f"{path}: is not empty; choose another folder, or replace what is there with --overwrite")
+
+
+def _check_outside_images(path: Path, given: Path) -> None:
+    """Refuses an output folder among the images of a challenge directory, where every folder is a study."""
+    within, data = path.resolve(), given.resolve()
+    for folder in (data / "train_images", data / "test_images"):
+        if within.is_relative_to(folder) and folder.is_dir():
+            raise InputError(f"{path}: lies among the images of {given}; choose another folder")
 
 
 def _home() -> list[Path]:
@@ -131,10 +140,18 @@ def _home() -> list[Path]:
         return []
 
 
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, if it is there; a link itself, never what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def empty_folder(path: Path, *, keep: Collection[str] = ()) -> None:
-    """Deletes the content of a folder except the names to keep; does nothing without such a folder."""
+    """Deletes the content of a folder except our marker and the names to keep; does nothing without such a folder."""
     for entry in list(path.iterdir()) if path.is_dir() else ():
-        if entry.name not in keep:
+        if entry.name not in keep and entry.name != MARKER:
             remove(entry)
 
 

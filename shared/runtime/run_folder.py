@@ -20,7 +20,8 @@ from pydantic import Field
 
 from shared.runtime.documents import Document, OpenDocument, fitted, json_text, parsed, read_document
 from shared.runtime.errors import InputError, quoted
-from shared.runtime.files import is_empty, sweep_temporary, write_json
+from shared.runtime.files import sweep_temporary, write_json
+from shared.runtime.ownership import claim, is_empty
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"
@@ -222,6 +223,10 @@ class RunFolder:
     def fold(self, k: int) -> Path:
         """The folder of fold `k`."""
         return self.path / f"fold{k}"
+
+    def claim_fold(self, k: int) -> None:
+        """Locks a fold that is about to be trained; raises `InputError` when another process trains it."""
+        claim(self.fold(k))
 
     def finished_folds(self) -> list[int]:
         """Folds that have finished training, ascending. Another process may finish more at any time."""

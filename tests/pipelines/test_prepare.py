@@ -25,6 +25,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.dicom.reader import FileReading, read_file, read_pixels
 from shared.labels import FINDINGS, Condition, View
 from shared.runtime.errors import InputError
+from shared.runtime.ownership import MARKER
 from tests.dicom_files import write_dicom
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -210,23 +211,23 @@ def test_a_part_is_added_from_the_same_folder_only(tmp_path: Path, monkeypatch: 
 def test_overwrite_waits_for_nobody_and_empties_nothing_in_use(tmp_path: Path) -> None:
     data, store = write_data(tmp_path / "data"), tmp_path / "store"
     prepare(data, store)
-    whole, inode = tree(store), (store / "lock").stat().st_ino
-    with (store / "lock").open("a") as file:
+    whole, inode = tree(store), (store / MARKER).stat().st_ino
+    with (store / MARKER).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for overwrite in (True, False):
             with pytest.raises(InputError, match="another process"):
                 prepare(data, store, overwrite=overwrite, resume=not overwrite)
     assert tree(store) == whole
-    (store / "stray.txt").write_text("old")
+    (store / "studies" / "stray.txt").write_text("old")
     assert "3 new" in prepare(data, store, overwrite=True)
-    assert not (store / "stray.txt").exists()
-    assert (store / "lock").stat().st_ino == inode
+    assert not (store / "studies" / "stray.txt").exists()
+    assert (store / MARKER).stat().st_ino == inode
 
 
 def test_overwrite_never_empties_a_part_of_the_data(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     before = tree(data)
-    with pytest.raises(InputError, match="a part of"):
+    with pytest.raises(InputError, match="among the images"):
         prepare(data, data / "train_images", overwrite=True)
     assert tree(data) == before
     prepare(data, data / "store")

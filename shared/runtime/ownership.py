@@ -1,0 +1,176 @@
+"""Which output folders are ours, what in them is ours, and which process writes to one: the marker `.lumbar`.
+
+A command marks a folder the moment it creates one or takes an empty one, so a killed run leaves a marked folder too.
+The marker stays when the folder is emptied, and is the file that a writing process locks; the lock ends with the
+process. Folders that versions before 0.2.0 have finished carry no marker; the content of their JSON tells them.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+from shared.runtime.errors import InputError, quoted
+
+MARKER: Final = ".lumbar"
+_FIRST_WORDS: Final = b"lumbar-severity output folder"
+_TEXT: Final = (
+    _FIRST_WORDS + b"\nA command of lumbar made this folder. With --overwrite it deletes what such commands write.\n"
+)
+
+_UNFINISHED: Final = r"\..+\.[0-9]+\.tmp"
+# Everything that a command of ours writes directly into an output folder. Whatever else lies there was put there by
+# somebody, and is never deleted. DOTALL, because a file's name may hold newlines.
+_OUR_NAMES: Final = re.compile(
+    r"\.lumbar|lock"
+    r"|(run|state|store|report|errors|splits|demo|steps)\.json|report\.html|config\.toml"
+    r"|(submission|probabilities|localizations|detections|numbering|findings|noisy_labels|out_of_fold|log)\.csv"
+    r"|(train|test|sample)[a-z_]*\.csv"
+    r"|studies|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished"
+    # Unfinished files, and what file managers and network disks leave behind.
+    rf"|{_UNFINISHED}|\.partial-[0-9]+|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs[0-9a-f]+",
+    re.DOTALL,
+)
+# Keys that mark the JSON files of earlier versions as ours. A user's own run.json has other ones.
+_EARLIER: Final[tuple[tuple[str, frozenset[str]], ...]] = (
+    ("run.json", frozenset({"command", "version", "git_commit", "python", "machine", "started"})),
+    ("store.json", frozenset({"checksum", "format", "reader", "records"})),
+    ("state.json", frozenset({"config", "splits", "data"})),
+    ("state.json", frozenset({"config", "splits", "crops"})),
+    ("demo.json", frozenset({"studies", "test_studies", "preset", "seed", "fold"})),
+    ("report.json", frozenset({"about", "findings", "codes", "exploration"})),
+    ("report.json", frozenset({"comparison", "detail_of", "details"})),
+    ("report.json", frozenset({"distance", "by_view", "by_level", "level_confusion"})),
+    ("report.json", frozenset({"graded_rows", "prior_rows", "comparison", "fold_spread"})),
+    ("truth/manifest.json", frozenset({"seed", "preset", "parameters", "summaries"})),
+)
+
+# Locks of this process: the folder and the open marker.
+_HELD: Final[dict[Path, int]] = {}
+_TAKEN: ContextVar[list[Path] | None] = ContextVar("_TAKEN", default=None)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a command of ours made the folder: it carries the marker, or an earlier version finished it."""
+    return _is_marker(folder / MARKER) or any(_has_keys(folder, name, keys) for name, keys in _EARLIER)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only our marker and what is left of files that were never finished."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or (
+        _is_marker(folder / MARKER) and all(n == MARKER or re.fullmatch(_UNFINISHED, n, re.DOTALL) for n in names)
+    )
+
+
+def foreign_entries(folder: Path) -> list[str]:
+    """Names directly in a folder that no command of ours writes, sorted."""
+    return sorted(path.name for path in folder.iterdir() if not _OUR_NAMES.fullmatch(path.name))
+
+
+def claim(folder: Path, *, shared: bool = False) -> None:
+    """Creates and marks a folder, and locks it until the end of `outputs_released` or of this process.
+
+    A process that holds the lock may claim the folder again, and turn an exclusive lock into a shared one.
+
+    Args:
+      shared: several processes may hold the lock at once, but none that wants it alone.
+
+    Raises:
+      InputError: when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder.resolve()
+    marker = _HELD.get(place)
+    if marker is None:
+        marker = os.open(place / MARKER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            _lock(marker, folder, shared=shared)
+        except BaseException:
+            os.close(marker)
+            raise
+        _HELD[place] = marker
+        taken = _TAKEN.get()
+        if taken is not None:
+            taken.append(place)
+    elif shared:
+        _lock(marker, folder, shared=True)
+    if os.fstat(marker).st_size == 0:
+        os.write(marker, _TEXT)
+
+
+@contextmanager
+def outputs_released() -> Iterator[None]:
+    """Releases at the end of the block, or of the function that this decorates, the folders that it has claimed."""
+    taken: list[Path] = []
+    before = _TAKEN.set(taken)
+    try:
+        yield
+    finally:
+        _TAKEN.reset(before)
+        for place in taken:
+            os.close(_HELD.pop(place))
+
+
+def _lock(marker: int, folder: Path, *, shared: bool) -> None:
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        return
+    try:
+        fcntl.flock(marker, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{folder}: another process is writing to this folder; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        from shared.runtime.progress import log
+
+        log(f"warning: {folder}: cannot be locked ({error.strerror}); let only one process write to it at a time")
+
+
+def _is_marker(path: Path) -> bool:
+    """Whether a path is our marker; one that a kill left empty is."""
+    if path.name != MARKER:
+        return False
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        with path.open("rb") as file:
+            return found.st_size == 0 or file.read(len(_FIRST_WORDS)) == _FIRST_WORDS
+    except OSError:
+        return False
+
+
+def _has_keys(folder: Path, name: str, keys: frozenset[str]) -> bool:
+    path = folder / name
+    if any(p.is_symlink() for p in (path, path.parent)) or not path.is_file():
+        return False
+    from shared.runtime.documents import read_json
+
+    try:
+        found = read_json(path)
+    except InputError:
+        return False
+    return isinstance(found, dict) and keys <= found.keys()
+
+
+def refusal(folder: Path) -> str | None:
+    """Why a folder that is not empty must not be emptied, or None if it may be."""
+    if not is_ours(folder):
+        return (
+            "is not empty and no command of lumbar made it, so --overwrite deletes nothing in it; choose another folder"
+        )
+    foreign = foreign_entries(folder)
+    if foreign:
+        more = f" and {len(foreign) - 1} more that no command of lumbar wrote" if len(foreign) > 1 else ""
+        return (
+            f"holds {quoted(foreign[0])}{more or ', which no command of lumbar wrote'}, and --overwrite deletes only "
+            "what is ours; move it away, or choose another folder"
+        )
+    return None

@@ -1,0 +1,79 @@
+"""Every command refuses an output folder that is not ours. The commands come from the parser, so none is forgotten."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from classify.train import command as classify_train
+from localize.train import command as localize_train
+from pipelines.cli import build_parser, main
+
+Parser = argparse.ArgumentParser
+
+
+def leaves(parser: Parser, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:
+    inner = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for action in inner:
+        for name, command in action.choices.items():
+            yield from leaves(command, (*words, name))
+    if not inner:
+        yield words, parser
+
+
+COMMANDS = dict(leaves(build_parser()))
+WRITING = [words for words, parser in COMMANDS.items() if parser.get_default("output")]
+CASES = [
+    (words, flag)
+    for words in WRITING
+    for flag in ("", "--overwrite", "--resume")
+    if not flag or any(flag in a.option_strings for a in COMMANDS[words]._actions)
+]
+
+
+def arguments(words: tuple[str, ...], out: Path) -> list[str]:
+    """A complete command line, whose inputs need not exist: OUT is looked at first."""
+    line: list[str] = []
+    for action in COMMANDS[words]._actions:
+        value = str(out) if action.dest == COMMANDS[words].get_default("output") else "nowhere"
+        if not action.option_strings:
+            line.append(value)
+        elif action.required:
+            line += [action.option_strings[0], value]
+    return line
+
+
+def test_every_folder_that_a_command_writes_is_known() -> None:
+    for words, parser in COMMANDS.items():
+        if any(a.metavar in ("OUT", "STORE") for a in parser._actions if not a.option_strings):
+            assert words in WRITING, words
+    assert {("demo",), ("synth",), ("prepare",), ("localize", "train"), ("classify", "evaluate")} < set(WRITING)
+
+
+@pytest.mark.parametrize("where", ["itself", "behind a link", "a link", "a user's run.json"])
+@pytest.mark.parametrize(("words", "flag"), CASES, ids=[" ".join((*w, f)).strip() for w, f in CASES])
+def test_a_folder_of_somebody_else_keeps_its_contents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], flag: str, where: str
+) -> None:
+    mine = tmp_path / "home" / "mine"
+    (mine / "chapters").mkdir(parents=True)
+    kept = {"thesis.tex": "ten years", ".bashrc": "alias l=ls", "chapters/1.tex": "one"}
+    if where == "a user's run.json":
+        kept["run.json"] = '{"kind": "marathon", "command": "run", "version": 3}'
+    for name, text in kept.items():
+        (mine / name).write_text(text)
+    (tmp_path / "link").symlink_to(mine if where == "a link" else mine.parent)
+    out = {"behind a link": tmp_path / "link" / "mine", "a link": tmp_path / "link"}.get(where, mine)
+    line = [*arguments(words, out), *([flag] if flag else [])]
+    training = {("localize", "train"): localize_train.main, ("classify", "train"): classify_train.main}
+    for run in (
+        (lambda: main([*words, *line]), lambda: training[words](line))
+        if words in training
+        else (lambda: main([*words, *line]),)
+    ):
+        assert run() == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {out}: ")
+        assert "no command of lumbar made it" in error or "is a file or a link" in error
+        assert {str(p.relative_to(mine)): p.read_text() for p in mine.rglob("*") if p.is_file()} == kept
