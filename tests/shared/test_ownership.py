@@ -19,14 +19,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
+@pytest.mark.parametrize("flag", ["", "overwrite", "resume"])
 @pytest.mark.parametrize("name", ["thesis.docx", ".bashrc", "run.json", "report.json", "store.json", MARKER])
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, name: str, flags: dict[str, bool]) -> None:
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, name: str, flag: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text('{"kind": "marathon", "command": "run", "version": 3}')
     with pytest.raises(InputError, match="no command of lumbar made it"):
-        prepare_output(out, **flags)
+        prepare_output(out, overwrite=flag == "overwrite", resume=flag == "resume")
     assert [p.name for p in out.iterdir()] == [name]
 
 
@@ -111,9 +111,9 @@ def test_one_process_writes_to_a_folder(tmp_path: Path) -> None:
     out, run = tmp_path / "out", tmp_path / "run"
     alone, trains = other(out), other(run, shared=True)
     try:
-        for flags in ({}, {"overwrite": True}, {"resume": True, "shared": True}):
+        for overwrite in (False, True):
             with pytest.raises(InputError, match="another process is writing"), outputs_released():
-                prepare_output(out, **flags)
+                prepare_output(out, overwrite=overwrite, resume=not overwrite, shared=not overwrite)
         with pytest.raises(InputError, match="another process is writing"), outputs_released():
             prepare_output(run, overwrite=True)
         with outputs_released():
