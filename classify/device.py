@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from shared.runtime.cores import usable_cores
 from shared.runtime.device import resolve_device
 
 
@@ -14,9 +15,8 @@ def pick_device(text: str) -> torch.device:
 
 
 def use_all_cores(processes: int = 1) -> None:
-    """Divides the available cores among `processes`. Needed because other libraries limit torch to one on import."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(cores // processes, 1))
+    """Divides the usable cores among `processes`. Needed because other libraries limit torch to one on import."""
+    torch.set_num_threads(max(usable_cores() // processes, 1))
 
 
 def use_deterministic(device: torch.device) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.labels import Condition
 from shared.runtime import arguments as args
+from shared.runtime.cores import let_threads_sleep
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.ownership import outputs_released
 
@@ -112,6 +113,7 @@ def _config(a: argparse.Namespace) -> "ClassifyConfig":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `python -m classify.train` and returns its exit code."""
+    let_threads_sleep()
     parser = argparse.ArgumentParser(prog="python -m classify.train", description=DESCRIPTION)
     add_arguments(parser)
     a = parser.parse_args(argv)

@@ -1,10 +1,10 @@
 """Command-line arguments that several commands share, so that one option reads the same everywhere. Light to import."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from shared.runtime.cores import usable_cores
 from shared.runtime.device import HELP as DEVICE_HELP
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
@@ -50,7 +50,7 @@ def add_device(parser: argparse.ArgumentParser, more: str = "") -> None:
 
 def add_workers(parser: argparse.ArgumentParser, what: str = "number of worker processes") -> None:
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help=f"{what} (default: all cores)"
+        "--workers", type=int, default=usable_cores(), metavar="N", help=f"{what} (default: all usable cores)"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import cv2
 
+from shared.runtime.cores import usable_cores
 from shared.runtime.device import resolve_device
 
 _INTEGRATIONS: Final = (
@@ -65,7 +66,7 @@ def ultralytics() -> Any:
     off = {key: False for key in _INTEGRATIONS if key in SETTINGS}
     SETTINGS.update(off)  # type: ignore[no-untyped-call]
     torch.set_num_threads(threads)
-    cv2.setNumThreads(cv2_threads)
+    cv2.setNumThreads(min(cv2_threads, usable_cores()))
     if omp is None:
         os.environ.pop("OMP_NUM_THREADS", None)
     return ultralytics
@@ -93,8 +94,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 def inference_threads(shape: tuple[int, int]) -> int:
-    """All cores for large images; one for small images, where threads would mostly wait for each other."""
-    return 1 if max(shape) <= _SMALL_PX else (os.cpu_count() or 1)
+    """All usable cores for large images; one for small images, where threads would mostly wait for each other."""
+    return 1 if max(shape) <= _SMALL_PX else usable_cores()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What depends on the machine: busy cores and kinds of processors."""

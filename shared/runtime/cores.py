@@ -1,0 +1,67 @@
+"""How many cores this process may use, and what its threads do while they wait for each other. Light to import."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_MINE: Final = Path("/proc/self/cgroup")
+_POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def let_threads_sleep() -> None:
+    """Makes OpenMP threads that wait for another one sleep, in this process and in those that it starts.
+
+    By default they spin. Where another program holds one of the cores, they then keep the rest from the very thread
+    that they wait for, and a training step gets many times slower. Every command calls this first, because libraries
+    read the variable when they are loaded. What the user has set stays, and nothing is set once torch is there.
+    """
+    if "torch" not in sys.modules and not any(name in os.environ for name in _POLICIES):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use at the same time, at least 1: those of its affinity, and of its cgroups' quota.
+
+    A quota of two and a half cores counts as two: a third thread would be stopped for half of the time, and the others
+    would wait for it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(int(min((cores, *_quotas(_MINE, _CGROUPS)))), 1)
+
+
+def _quotas(mine: Path, mount: Path) -> Iterator[float]:
+    """The quotas in cores of this process's cgroups and of those around them, version 1 and 2 (`man 7 cgroups`)."""
+    try:
+        lines = mine.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # not Linux
+        return
+    for line in lines:
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if number == "0":
+            roots = [mount, mount / "unified"]
+        elif "cpu" in controllers.split(","):
+            roots = [mount / controllers, mount / "cpu"]
+        else:
+            continue
+        # Within a container the path may be the host's, of which only the end or nothing is mounted.
+        around = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
+        for folder in dict.fromkeys(root / part for root in roots for part in around if ".." not in part.parts):
+            quota = _quota(folder)
+            if quota is not None:
+                yield quota
+
+
+def _quota(folder: Path) -> float | None:
+    """Cores that one cgroup allows; None without a limit."""
+    try:
+        if (folder / "cpu.max").is_file():
+            most, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            most = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8")
+        return int(most) / int(period) if int(most) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):  # no such cgroup, or "max"
+        return None
