@@ -4,12 +4,12 @@ import os
 
 import torch
 
-from shared.runtime.cores import usable_cores
-from shared.runtime.device import resolve_device
+from shared.runtime.hardware.cores import usable_cores
+from shared.runtime.hardware.device import resolve_device
 
 
 def pick_device(text: str) -> torch.device:
-    """The device that `--device` names; raises `InputError` as `shared.runtime.device.resolve_device`."""
+    """The device that `--device` names; raises `InputError` as `shared.runtime.hardware.device.resolve_device`."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return torch.device(resolve_device(text, gpus=gpus, mps=torch.backends.mps.is_available()))
 

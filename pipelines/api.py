@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.evaluate import EvaluateOptions, score_files
 from pipelines.grader import Grader
 from pipelines.result import StudyResult
-from shared.runtime.cores import let_threads_sleep
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.scores import Comparison
 
 __all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
 from shared.runtime import arguments as args
-from shared.runtime.cores import let_threads_sleep
 from shared.runtime.errors import InputError, exit_code
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from shared.runtime.cores import let_threads_sleep
+from shared.runtime.hardware.cores import let_threads_sleep
 
 # The same examples everywhere, and no stopwatch: these machines are noisy.
 settings.register_profile("suite", deadline=None, derandomize=True)

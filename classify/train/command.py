@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from shared.labels import Condition
 from shared.runtime import arguments as args
-from shared.runtime.cores import let_threads_sleep
 from shared.runtime.errors import InputError, exit_code
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from shared.labels import View
 from shared.runtime import arguments as args
-from shared.runtime.cores import let_threads_sleep
 from shared.runtime.errors import exit_code
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 DESCRIPTION = (

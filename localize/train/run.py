@@ -37,9 +37,9 @@ from shared.detections import Localization, read_localizations, write_localizati
 from shared.jitter import write_jitter
 from shared.labels import Finding, View
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE
-from shared.runtime.device import first_device
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
+from shared.runtime.hardware.device import first_device
 from shared.runtime.pool import processes
 from shared.runtime.progress import log
 from shared.runtime.run_folder import RunFolder, sha256_of

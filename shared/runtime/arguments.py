@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from shared.runtime.cores import usable_cores
-from shared.runtime.device import HELP as DEVICE_HELP
+from shared.runtime.hardware.cores import usable_cores
+from shared.runtime.hardware.device import HELP as DEVICE_HELP
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 

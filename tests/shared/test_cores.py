@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.runtime import cores
-from shared.runtime.cores import let_threads_sleep, usable_cores
+from shared.runtime.hardware import cores
+from shared.runtime.hardware.cores import let_threads_sleep, usable_cores
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.runtime.device import first_device, resolve_device
 from shared.runtime.errors import InputError
+from shared.runtime.hardware.device import first_device, resolve_device
 
 
 @pytest.mark.parametrize(

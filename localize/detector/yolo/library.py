@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import cv2
 
-from shared.runtime.cores import usable_cores
-from shared.runtime.device import resolve_device
+from shared.runtime.hardware.cores import usable_cores
+from shared.runtime.hardware.device import resolve_device
 
 _INTEGRATIONS: Final = (
     "clearml",

@@ -1,0 +1,1 @@
+"""What a process may compute with: devices and cores."""
