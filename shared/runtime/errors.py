@@ -1,9 +1,14 @@
 """The one error that users can cause, bad input or data, and how every command reports it."""
 
+import errno
+import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +16,9 @@ from shared.runtime.names import hidden
 
 # Folders of temporary files -> what users know them as, and what joins that to the path below.
 _SHOWN: Final[dict[str, tuple[str, str]]] = {}
+
+# The folder that the command writes to, once it is known.
+_SHOWN_OUTPUT: Final[list[str]] = []
 
 # What stands between slashes and blanks and is longer than any name of a file.
 _NO_NAME: Final = re.compile(r"[^\s/]{256,}")
@@ -33,8 +41,8 @@ def shown(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that any terminal and file takes: names of foreign files may hold escape sequences, or no text at all."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """One line that any terminal takes: foreign names may hold newlines, escape sequences, or no text at all."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _shortened(text: str) -> str:
@@ -70,13 +78,29 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0][:160] if str(error) else "no message"
 
 
+class Ended(KeyboardInterrupt):
+    """The system asked this process to end; `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
     """Runs a command; bad input becomes one line on standard error and exit code 1.
 
+    SIGTERM and SIGHUP end the command as Ctrl-C does, with exit codes 143 and 129: blocks are left in order, so
+    temporary files and worker processes go.
+
     `resumable`: the command has --resume, so an interrupted run mentions it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # paths need not be text in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    kept = "; finished parts are kept, go on with --resume" if resumable else ""
     try:
-        return command()
+        with _ending_in_order():
+            return command()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -84,8 +108,64 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        sys.stderr.write(f"error: {shown(str(error.filename or 'system'))}: {error.strerror or type(error).__name__}\n")
+        sys.stderr.write(f"error: {_told(error, kept)}\n")
         return 1
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        sys.stderr.write(f"error: this process got no more memory{kept}; give it more, or use fewer --workers\n")
+        return 1
+    except Ended as ended:
+        sys.stderr.write(f"terminated{kept}\n")
+        return 128 + ended.number
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted" + ("; finished parts are kept, go on with --resume\n" if resumable else "\n"))
+        sys.stderr.write(f"interrupted{kept}\n")
         return 130
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turns the signals that ask for an end into `Ended`. A second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # A signal that is ignored stays so: `nohup` means it.
+    asked = [s for s in (getattr(signal, name) for name in names) if signal.getsignal(s) is signal.SIG_DFL]
+
+    def end(number: int, _frame: object) -> None:
+        for each in asked:
+            signal.signal(each, signal.SIG_DFL)
+        raise Ended(number)
+
+    for each in asked:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in asked:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def writing_to(folder: Path) -> None:
+    """Messages about writes that failed without naming a file name this folder from now on."""
+    _SHOWN_OUTPUT[:] = [str(folder)]
+
+
+def _told(error: OSError, kept: str) -> str:
+    """The message of an error of the system. A write to a full disk does not say which file it was for."""
+    place = error.filename if error.filename is not None else next(iter(_SHOWN_OUTPUT), "system")
+    text = f"{printable(shown(os.fsdecode(place) if isinstance(place, bytes) else str(place)))}: "
+    text += error.strerror or first_line(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        text += f"; free some space, or choose a folder on another disk{kept}"
+    return text
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether memory was refused: by Python, by torch, to a new thread, or to a library that was to be loaded."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in text
+        for words in ("allocate memory", "can't start new thread", "failed to map segment", "bad allocation")
+    )

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,10 @@ def written_beside(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         remove(temporary)
 
@@ -40,8 +44,11 @@ def sweep_temporary(folder: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about yet does not."""
     try:
         os.kill(pid, 0)
+        with suppress(OSError):  # a system without /proc
+            return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):  # of another user, or no number of a process

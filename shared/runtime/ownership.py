@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from shared.runtime.errors import InputError, quoted
+from shared.runtime.errors import InputError, quoted, writing_to
 
 MARKER: Final = ".lumbar"
 _FIRST_WORDS: Final = b"lumbar-severity output folder"
@@ -83,6 +83,7 @@ def claim(folder: Path, *, shared: bool = False) -> None:
     Raises:
       InputError: when another process holds it.
     """
+    writing_to(folder)
     folder.mkdir(parents=True, exist_ok=True)
     place = folder.resolve()
     marker = _HELD.get(place)

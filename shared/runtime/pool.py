@@ -4,20 +4,30 @@ A worker process inherits nothing from the caller but its jobs, uses one thread,
 folder, and ends when its parent ends.
 """
 
+import ctypes
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from shared.runtime.errors import InputError
+from shared.runtime.errors import Ended, InputError
 from shared.runtime.names import hide_again, hiding
+from shared.runtime.progress import log
+
+_PR_SET_PDEATHSIG: Final = 1
+_GRACE_SECONDS: Final = 1.5
+# Not empty while this worker process does a job.
+_BUSY: Final[list[bool]] = []
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -49,22 +59,63 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
     if workers <= 1:
         yield _in_turn
         return
-    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(),)) as pool:
+    with _safe_path():
+        try:
+            pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(),))
+        except OSError as error:  # no /dev/shm, or no room for semaphores in it
+            log(f"warning: no worker processes can be started ({error.strerror}); everything runs in this one")
+            yield _in_turn
+            return
 
         def spread(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
             try:
-                yield from pool.map(work, jobs, chunksize=chunk)
+                yield from pool.map(partial(_in_order, work), jobs, chunksize=chunk)
             except BrokenProcessPool as error:
                 raise InputError(
                     "a worker process died (possible causes: out of memory, a damaged file that crashed the decoder, "
                     f"or an error printed above); {advice}"
                 ) from error
 
-        yield spread
+        try:
+            yield spread
+        except BaseException:
+            _end(pool)
+            raise
+        finally:
+            pool.shutdown()
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Ends the processes of a pool whose results nobody waits for: they leave their blocks, or are killed."""
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + _GRACE_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+        worker.kill()
 
 
 def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
     return map(work, jobs)
+
+
+def _in_order(work: Callable[[J], R], job: J) -> R:
+    """Does one job in a process; one that is asked to end removes its temporary files first."""
+    _BUSY.append(True)
+    try:
+        return work(job)
+    except Ended:
+        os._exit(1)
+    finally:
+        _BUSY.clear()
+
+
+def _asked_to_end(number: int, _frame: object) -> None:
+    if not _BUSY:
+        os._exit(1)
+    raise Ended(number)
 
 
 def _settle(roots: dict[str, bool]) -> None:
@@ -73,9 +124,37 @@ def _settle(roots: dict[str, bool]) -> None:
 
     cv2.setNumThreads(1)
     hide_again(roots)
+    # The parent decides: Ctrl-C and a closed terminal reach the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _asked_to_end)
+    _end_with_parent()
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Asks the system to kill this process when its parent ends, however busy it is; a thread may be kept waiting.
+
+    The parent of a forked process is the server, which ends once nobody holds its pipe: the command, and every process
+    that could start others through it. So this process lets go of the pipe.
+    """
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        with suppress(OSError):
+            os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
+    _die_with_parent()
+    if hasattr(os, "register_at_fork"):  # what this process forks, as torch's loaders do, inherits nothing of this
+        os.register_at_fork(after_in_child=_die_with_parent)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with(sentinel: int) -> None:
@@ -91,15 +170,23 @@ def _context() -> BaseContext:
     """
     if sys.platform != "linux":
         return get_context("spawn")
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"  # the server must not import what lies in the current folder
     try:
-        forkserver.ensure_running()
+        with _safe_path():
+            forkserver.ensure_running()
     except OSError:
         return get_context("spawn")
+    return get_context("forkserver")
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes started in this block do not import what lies in the current folder, not even while they start."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
     finally:
         if before is None:
-            del os.environ["PYTHONSAFEPATH"]
+            os.environ.pop("PYTHONSAFEPATH", None)
         else:
             os.environ["PYTHONSAFEPATH"] = before
-    return get_context("forkserver")

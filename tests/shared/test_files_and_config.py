@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,35 @@ def test_an_interrupted_command_names_resume_only_where_it_has_it(capsys: pytest
     assert "--resume" not in capsys.readouterr().err
     assert exit_code(interrupted, resumable=True) == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+
+    def full() -> int:
+        with written_beside(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write does: without the name
+
+    assert exit_code(full, resumable=True) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: No space left on device; free some space")
+    assert error.endswith("go on with --resume\n")
+    assert exit_code(full) == 1
+    assert "--resume" not in capsys.readouterr().err
+
+
+def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def lacking() -> int:
+        raise ImportError("libtorch.so: failed to map segment from shared object")
+
+    assert exit_code(lacking) == 1
+    assert "no more memory" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="other"):
+        exit_code(lambda: (_ for _ in ()).throw(ImportError("other")))
+
+
+def test_a_newline_in_a_path_makes_no_second_line() -> None:
+    assert str(InputError("a\nb/c: is bad")) == "a\\nb/c: is bad"
 
 
 def test_nothing_half_written(tmp_path: Path) -> None:
