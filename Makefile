@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help install demo test check format docs lock bench fuzz pictures clean audit-lock licenses sbom
+.PHONY: help install demo test check format docs lock bench fuzz kills pictures clean audit-lock licenses sbom
 
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make sbom    a CycloneDX bill of materials of $(VENV), in build/sbom.json (fetches its tool)"
 	@echo "make bench   the timings of benchmarks/"
 	@echo "make fuzz    damaged inputs of every kind are read, results/fuzz.json; CASES=N SEED=S (some minutes)"
+	@echo "make kills   commands are killed, resumed and compared, results/kills.json; KILLS=N SEED=S (about 40 minutes)"
 	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
 	@echo "make install build $(VENV) from requirements.lock, if it is not there"
 	@echo "make clean   remove the environment, caches, the site and the demo"
@@ -82,6 +83,10 @@ CASES := 12000
 SEED := 0
 fuzz: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.fuzz --cases $(CASES) --seed $(SEED)
+
+KILLS := 50
+kills: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.kills --kills $(KILLS) --seed $(SEED)
 
 pictures: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.atlas docs/images

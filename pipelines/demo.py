@@ -84,7 +84,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     _train_classifier(data, out / "classifier", splits, options, resume=resume)
 
     steps.start("grading the unseen studies from their DICOM files")
-    results = _predict(out, options)
+    results = grade_unseen(out, options)
     at_true_points = _at_true_points(results, out, options.device)
 
     steps.start("stage reports")
@@ -220,7 +220,7 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))
 
 
-def _predict(out: Path, options: DemoOptions) -> list[StudyResult]:
+def grade_unseen(out: Path, options: DemoOptions) -> list[StudyResult]:
     """Grades the unseen studies, and keeps those that an interrupted demo has graded with the same models."""
     request = PredictRequest(
         data=out / "data", part="test", localizer=out / "localizer", classifier=out / "classifier",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.cli import main
+from pipelines.demo import DemoOptions, grade_unseen
 from shared.runtime.documents import read_json
 from shared.runtime.unfinished import Results
 
@@ -59,14 +60,17 @@ def words(tiny_demo: Path) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("command", ["predict", "localize predict", "classify predict", "audit"])
 def test_an_interrupted_command_ends_in_the_same_bytes(
-    command: str, words: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    command: str, tiny_demo: Path, words: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def run(out: Path, *flags: str) -> int:
         return main([word.format(out=out) for word in words[command]] + list(flags))
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(whole) == 0
+    if command == "predict":
+        whole = tiny_demo / "prediction"  # made by a demo that nobody interrupted
+    else:
+        assert run(whole) == 0
     with monkeypatch.context() as patch:
         assert len(interrupted_at(KEEPS, patch)) == 0
         assert run(broken) == 130
@@ -81,6 +85,22 @@ def test_an_interrupted_command_ends_in_the_same_bytes(
     assert run(broken, "--resume") == 0
     assert {p: p.stat().st_mtime_ns for p in broken.rglob("*")} == changed
     assert main([word.format(out=broken) for word in words["audit" if command != "audit" else "predict"]]) == 1
+
+
+def test_an_interrupted_demo_keeps_the_studies_that_it_has_graded(
+    tiny_demo: Path, tiny_options: DemoOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data", "localizer", "classifier"):
+        (tmp_path / name).symlink_to(tiny_demo / name)
+    with monkeypatch.context() as patch:
+        interrupted_at(KEEPS, patch)
+        with pytest.raises(KeyboardInterrupt):
+            grade_unseen(tmp_path, tiny_options)
+    again = interrupted_at(99, monkeypatch)
+    results = grade_unseen(tmp_path, tiny_options)
+    assert len(again) == 1
+    assert all(result.study.series for result in results)
+    assert filecmp.cmp(tmp_path / "submission.csv", tiny_demo / "submission.csv", shallow=False)
 
 
 def test_studies_whose_files_changed_are_graded_again(
