@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared.labels import FINDINGS, Finding
 from shared.runtime.errors import InputError
-from shared.runtime.files import sweep_temporary, written_beside
+from shared.runtime.files import prepare_output, sweep_temporary, written_beside
+from shared.runtime.ownership import MARKER
 from shared.runtime.unfinished import Results, ResumableOutput
 
 
@@ -111,11 +112,16 @@ def test_an_output_is_resumed_only_as_it_was_begun(tmp_path: Path, capsys: pytes
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").touch()
-    with pytest.raises(InputError, match="this is not a run of `lumbar predict`"):
+    with pytest.raises(InputError, match="nothing in it can be resumed"):
         begin(foreign)
+    own = prepare_output(tmp_path / "own")
+    (own / "splits.json").touch()
+    with pytest.raises(InputError, match="this is not a run of `lumbar predict`"):
+        begin(own)
 
 
 def test_what_a_killed_process_left_is_swept_and_hinders_nobody(tmp_path: Path) -> None:
+    prepare_output(tmp_path)
     with written_beside(tmp_path / "own.json") as own:
         own.touch()
         dead = own.with_name(own.name.replace(str(own.name.split(".")[-2]), "999999999"))
@@ -129,4 +135,4 @@ def test_what_a_killed_process_left_is_swept_and_hinders_nobody(tmp_path: Path) 
         assert not folder.exists()
     (tmp_path / ".mine.tmp").touch()
     sweep_temporary(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"own.json", ".mine.tmp", "state.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"own.json", ".mine.tmp", "state.json", MARKER}
