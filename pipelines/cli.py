@@ -281,7 +281,7 @@ def _splits(a: argparse.Namespace) -> int:
     from shared.data.challenge import Challenge
     from shared.splits import make_splits, write_splits
 
-    if a.out.exists():
+    if a.out.exists() or a.out.is_symlink():
         raise InputError(f"{a.out}: exists already; splits are written once, choose another name or delete it")
     data = Challenge.open(a.data, "train")
     splits = make_splits(data.study_ids, data.grades_of(data.study_ids), folds=a.folds, seed=a.seed)

@@ -20,6 +20,7 @@ from shared.runtime.progress import log
 from shared.study import LoadedStudy
 
 _NAMED_IDS: Final = 5
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +78,14 @@ def show(data: Path, study_id: str | None, out: Path | None, options: ShowOption
 def _check_target(out: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".png":
         raise InputError(f"{out}: expected a file name that ends in .png; other formats are not written")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; expected a .png file to write")
+    if out.is_dir() or out.is_symlink():
+        raise InputError(f"{out}: is a folder or a link; expected a .png file to write")
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists already; choose another name or pass --overwrite")
+    if out.exists():
+        with out.open("rb") as file:
+            if file.read(len(_PNG)) != _PNG:
+                raise InputError(f"{out}: is no PNG picture, so --overwrite does not replace it; choose another name")
 
 
 def _find(data: Path, study_id: str | None, out: Path | None, part: Part | None) -> tuple[StudySource, LoadedStudy]:

@@ -9,6 +9,8 @@ import pytest
 from classify.train import command as classify_train
 from localize.train import command as localize_train
 from pipelines.cli import build_parser, main
+from pipelines.show import ShowOptions, show
+from shared.runtime.errors import InputError
 
 Parser = argparse.ArgumentParser
 
@@ -77,3 +79,13 @@ def test_a_folder_of_somebody_else_keeps_its_contents(
         assert error.startswith(f"error: {out}: ")
         assert "no command of lumbar made it" in error or "is a file or a link" in error
         assert {str(p.relative_to(mine)): p.read_text() for p in mine.rglob("*") if p.is_file()} == kept
+
+
+def test_show_replaces_only_pictures(tmp_path: Path) -> None:
+    mine, link = tmp_path / "mine.png", tmp_path / "link.png"
+    mine.write_text("no picture")
+    link.symlink_to(mine)
+    for out, expected in ((mine, "is no PNG picture"), (link, "a folder or a link")):
+        with pytest.raises(InputError, match=expected):
+            show(tmp_path, "1", out, ShowOptions(), overwrite=True)
+    assert mine.read_text() == "no picture"
