@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks.fuzz.damage.anywhere import ANYWHERE, Damage
 from benchmarks.fuzz.damage.elements import ELEMENTS
+from benchmarks.fuzz.damage.packed import TENSORS, ZIP
 from benchmarks.fuzz.damage.streams import STREAMS
 from benchmarks.fuzz.damage.text import CSV, JSON, SUMMED, TOML
 from benchmarks.fuzz.inputs.sound import Form, Kind, Sound
@@ -19,7 +20,8 @@ WHEEL: Final[tuple[Kind, ...]] = (
     "toml", "dicom", "table", "dicom", "archive", "dicom", "json", "dicom", "json", "dicom",
 )  # fmt: skip
 STRUCTURED: Final[Mapping[Form, Mapping[str, Damage]]] = {
-    "dicom": {**ELEMENTS, **STREAMS}, "csv": CSV, "json": JSON, "summed": SUMMED, "toml": TOML, "binary": {},
+    "dicom": {**ELEMENTS, **STREAMS}, "csv": CSV, "json": JSON, "summed": SUMMED, "toml": TOML, "zip": ZIP,
+    "tensors": TENSORS, "binary": {},
 }  # fmt: skip
 # How often the damage knows the form of what it damages, and how often one is not enough.
 _STRUCTURED_SHARE: Final = 0.6

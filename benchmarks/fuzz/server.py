@@ -58,15 +58,17 @@ def run_sound(sound: Sound) -> Result:
 
 
 def run_cases(seed: int, numbers: Iterable[int], inputs: Mapping[Kind, Sequence[Sound]]) -> Iterator[Result]:
-    """Runs cases one after another; one that took too long once more, since the machine may have been busy."""
     for number in numbers:
-        case = make_case(seed, number, inputs)
-        result = run_case(case)
-        yield run_case(case) if result.outcome == "timeout" else result
+        yield run_case(make_case(seed, number, inputs))
 
 
 def run_case(case: Case) -> Result:
-    """Runs a case in a forked child, within its limits of memory and time."""
+    """Runs a case within its limits of memory and time; once more where it took too long on a busy machine."""
+    result = _run_once(case)
+    return _run_once(case) if result.outcome == "timeout" else result
+
+
+def _run_once(case: Case) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="lumbar-fuzz-"))
     try:
         case.sound.write(folder, case.changed)

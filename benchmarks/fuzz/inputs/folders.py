@@ -69,7 +69,11 @@ def sound_archives() -> Iterator[Sound]:
     """The same study packed."""
     for name, make in _ARCHIVES.items():
         yield Sound(
-            kind="archive", name=name, files={name: make()}, targets={name: "binary"}, read=partial(_archived, name)
+            kind="archive",
+            name=name,
+            files={name: make()},
+            targets={name: "zip" if name.endswith("zip") else "binary"},
+            read=partial(_archived, name),
         )
 
 

@@ -30,12 +30,17 @@ from classify.network.checkpoint import (
     save_progress,
 )
 from classify.network.model import check_starting_weights, empty_model
+from localize.config import ModelConfig as DetectorConfig
+from localize.detector.weights_file import SUFFIX, write_detector
+from localize.detector.yolo.network import build_network, load_network
+from localize.detector.yolo.training import starting_weights
 from localize.evaluate import EvaluateRequest as LocalizeRequest
 from localize.evaluate import evaluate_run as evaluate_localizer
 from shared.data.challenge import Challenge
 from shared.figures.report import Report
 from shared.labels import Condition
 
+_DETECTOR: Final = "yolo11n.yaml"
 _LOCALIZER_FILES: Final[Mapping[str, Form]] = {
     "run.json": "json", "splits.json": "json", "localizations.csv": "csv", "fold0/metrics.json": "json",
     "fold0/detections.csv": "csv", "fold0/numbering.csv": "csv",
@@ -87,34 +92,46 @@ def _evaluate_classifier(folder: Path) -> list[str]:
 
 def sound_checkpoints() -> Iterator[Sound]:
     """The weights of both stages, the state of unfinished training, and weights to start from."""
-    card = Sound(
-        kind="checkpoint", name="model card", files={MODEL_FILE: _card(0)}, targets={MODEL_FILE: "json"},
-        read=lambda folder: [] if load_card(folder).prior.size else ["no prior"],
-    )  # fmt: skip
-    whole = {MODEL_FILE: _card(0), WEIGHTS_FILE: save(_network())}
-    yield card
-    yield Sound(kind="checkpoint", name="grader", files=whole, targets={WEIGHTS_FILE: "binary"}, read=_grader)
-    small = {**whole, WEIGHTS_FILE: _small()}
-    yield Sound(kind="checkpoint", name="foreign tensors", files=small, targets={WEIGHTS_FILE: "binary"}, read=_grader)
+    yield _checkpoint("model card", {MODEL_FILE: _card(0)}, {MODEL_FILE: "json"}, load_card)
+    files = {MODEL_FILE: _card(0), WEIGHTS_FILE: save(_network())}
+    yield _checkpoint("grader", files, {WEIGHTS_FILE: "tensors"}, _grader)
+    yield _checkpoint("foreign tensors", files | {WEIGHTS_FILE: _small()}, {WEIGHTS_FILE: "tensors"}, _grader)
     unfinished = made(_unfinished)
-    yield Sound(
-        kind="checkpoint", name="unfinished fold", files=unfinished, targets=dict.fromkeys(unfinished, "binary"),
-        read=lambda folder: [] if load_progress(folder) else ["none"],
-    )  # fmt: skip
-    for name, content in (("start.safetensors", _small()), ("start.pt", _pickled())):
-        yield Sound(
-            kind="checkpoint", name=name, files={name: content}, targets={name: "binary"}, read=partial(_start, name)
-        )
+    forms: dict[str, Form] = {name: "zip" if name.endswith(".pt") else "tensors" for name in unfinished}
+    yield _checkpoint("unfinished fold", unfinished, forms, load_progress)
+    yield _checkpoint("start.safetensors", {"start.safetensors": _small()}, {"start.safetensors": "tensors"}, _start)
+    yield _checkpoint("start.pt", {"start.pt": _pickled(_tensors())}, {"start.pt": "zip"}, _start)
+    network = build_network(_DETECTOR, {})
+    detector = made(lambda folder: write_detector(folder / "start.safetensors", _DETECTOR, network.state_dict()))
+    yield _checkpoint("detector", detector, {"start.safetensors": "tensors"}, _detector)
+    trained = {"start.pt": _pickled({"epoch": -1, "model": network.half()})}
+    yield _checkpoint("detector's checkpoint", trained, {"start.pt": "zip"}, _detector)
 
 
-def _start(name: str, folder: Path) -> list[str]:
-    check_starting_weights(ModelConfig(weights=str(folder / name)))
+def _checkpoint(
+    name: str, files: Mapping[str, bytes], targets: Mapping[str, Form], read: Callable[[Path], object]
+) -> Sound:
+    return Sound(kind="checkpoint", name=name, files=files, targets=targets, read=partial(_nothing, read))
+
+
+def _nothing(read: Callable[[Path], object], folder: Path) -> list[str]:
+    read(folder)
     return []
 
 
-def _grader(folder: Path) -> list[str]:
-    load_model(folder, load_card(folder), torch.device("cpu"))
-    return []
+def _detector(folder: Path) -> object:
+    """Weights to start from; those of a run too, where they are of our own form."""
+    (path,) = folder.glob("start.*")
+    return starting_weights(DetectorConfig(architecture=_DETECTOR, weights=str(path))), load_network(path) if path.suffix == SUFFIX else None
+
+
+def _start(folder: Path) -> None:
+    (path,) = folder.glob("start.*")
+    check_starting_weights(ModelConfig(weights=str(path)))
+
+
+def _grader(folder: Path) -> object:
+    return load_model(folder, load_card(folder), torch.device("cpu"))
 
 
 def _card(fold: int) -> bytes:
@@ -141,9 +158,9 @@ def _small() -> bytes:
     return save(_tensors())
 
 
-def _pickled() -> bytes:
+def _pickled(value: Any) -> bytes:
     file = io.BytesIO()
-    torch.save(_tensors(), file)
+    torch.save(value, file)
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from benchmarks.fuzz.inputs.dicom import saved, slice_dataset
 from benchmarks.fuzz.inputs.sound import Sound, collected
-from benchmarks.fuzz.inputs.world import DATA, LOCALIZER, made, world
+from benchmarks.fuzz.inputs.world import DATA, LOCALIZER, STUDIES, made, point, world
 from classify.config import ClassifyConfig
 from localize.calibrate import mean_calibration, read_calibration
 from localize.config import LocalizeConfig
@@ -15,16 +15,21 @@ from localize.decoding.prior import mean_prior, read_prior
 from localize.evaluate import read_traps
 from localize.localizer import read_config, read_folds
 from pipelines.prepare.prepare import PrepareOptions, prepare
+from pipelines.record import StudyRecord
 from shared.data.source import open_source
 from shared.data.store import Store
 from shared.jitter import read_jitter
+from shared.labels import FINDINGS, Level
+from shared.numbering import Numbering
 from shared.out_of_fold import OutOfFold
 from shared.runtime.config import Config, shipped_config
 from shared.runtime.documents import read_json
 from shared.runtime.run_folder import RunFolder
+from shared.runtime.unfinished import Results
 from shared.splits import parse_folds, read_splits, write_splits
 
 _FOLD: Final = f"{LOCALIZER}/fold0"
+_KEY: Final = "0" * 64
 
 
 def sound_json() -> Iterator[Sound]:
@@ -39,6 +44,27 @@ def sound_json() -> Iterator[Sound]:
     yield _of("run, its folds", {f"{LOCALIZER}/run.json", f"{_FOLD}/chain.json", f"{_FOLD}/calibration.json"}, _folds)
     yield _of("run, resumed", {f"{LOCALIZER}/run.json", f"{LOCALIZER}/state.json"}, _resumed)
     yield from _stores()
+    kept = made(lambda folder: _results(folder).write(STUDIES[0], _KEY, _record()))
+    yield Sound(kind="json", name="kept result", files=kept, targets=dict.fromkeys(kept, "binary"), read=_kept)
+
+
+def _results(folder: Path) -> Results[StudyRecord]:
+    return Results(folder=folder, kind=StudyRecord)
+
+
+def _record() -> StudyRecord:
+    sure = Numbering(as_named=0.9, one_higher=0.05, one_lower=0.05, disc_above=0.1, disc_below=0.1,
+                     missing=dict.fromkeys(Level, 0.1))  # fmt: skip
+    return StudyRecord(
+        values=((0.7, 0.2, 0.1),) * len(FINDINGS), reasons=(), localizations=(point(STUDIES[0], FINDINGS[0]),),
+        detections=(), problems=("a problem",), numbering=sure, turned=(),
+    )  # fmt: skip
+
+
+def _kept(folder: Path) -> list[str]:
+    """A damaged result is made again, so that nobody is told."""
+    _results(folder).read(STUDIES[0], _KEY)
+    return []
 
 
 def sound_toml() -> Iterator[Sound]:

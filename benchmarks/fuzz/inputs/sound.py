@@ -9,7 +9,7 @@ from shared.runtime.errors import InputError
 
 Kind = Literal["dicom", "folder", "archive", "table", "json", "toml", "run", "checkpoint"]
 # "summed": JSON with a checksum of itself, which the damage makes good.
-Form = Literal["dicom", "csv", "json", "summed", "toml", "binary"]
+Form = Literal["dicom", "csv", "json", "summed", "toml", "zip", "tensors", "binary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ def _write(root: Path) -> None:
     grades = {s: rng.choice(3, len(FINDINGS), p=[0.6, 0.25, 0.15]).astype(np.int8) for s in STUDIES}
     write_grades(data / "train.csv", grades)
     write_grades(data / "test.csv", grades)
-    points = {s: {f: _point(s, f) for f in FINDINGS} for s in STUDIES}
+    points = {s: {f: point(s, f) for f in FINDINGS} for s in STUDIES}
     _write_challenge(data, points)
     challenge = Challenge.open(data)
     splits = make_splits(challenge.study_ids, challenge.grades_of(challenge.study_ids), folds=2)
@@ -87,7 +87,7 @@ def _write(root: Path) -> None:
     _write_classifier(root / CLASSIFIER, challenge, splits, table)
 
 
-def _point(study: str, finding: Finding) -> Localization:
+def point(study: str, finding: Finding) -> Localization:
     side = 0.0 if finding.side is None else {"left": 1.0, "right": -1.0}[finding.side.value] * 15.0
     level = float(finding.level)
     return Localization(
