@@ -87,6 +87,12 @@ def test_tables_alone(case: Path) -> None:
     assert found == {"point-in-corner", "sides-swapped", "foramina-on-one-slice", "level-order"}
 
 
+@pytest.mark.parametrize("column", ["instance_number", "x"])
+def test_points_of_which_none_can_be_used_are_named_one_by_one(case: Path, column: str) -> None:
+    edit_points(case, lambda t: t.assign(**{column: "x"}))
+    assert codes(case, images=False) == ["cell-invalid"] * len(FINDINGS) + ["study-without-points"]
+
+
 def test_a_study_in_both_parts_and_an_odd_sample_submission(case: Path) -> None:
     shutil.copytree(case / "train_images", case / "test_images")
     shutil.copy(case / "train_series_descriptions.csv", case / "test_series_descriptions.csv")
