@@ -4,6 +4,7 @@ Fork, not spawn: importing numpy and pydicom costs more than a hundred cases. A 
 one thread, so nothing is read before the fork, and the thread pools of numeric libraries are switched off.
 """
 
+import atexit
 import json
 import os
 import resource
@@ -135,6 +136,7 @@ def _in_child(read: Callable[[], Any]) -> _Ended:
         os.close(receive)
         _limit_own()
         answer = read()
+        atexit._run_exitfuncs()  # ends its own children, the decoder too, and waits for them
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         with os.fdopen(send, "wb") as pipe:
             pipe.write(json.dumps([answer, children]).encode("utf-8", "backslashreplace"))

@@ -1,7 +1,11 @@
-"""The harness of `make fuzz` sees deaths, hangs, foreign exceptions and greed, and a number stands for one case."""
+"""A fixed sample of `make fuzz`, and that its harness sees deaths, hangs, foreign exceptions and greed."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from benchmarks.fuzz.case import kind_of, make_case
 from benchmarks.fuzz.inputs.dicom import sound_files
@@ -30,6 +34,24 @@ for way, read in ways.items():
     result = server.run_sound(Sound(kind="dicom", name="x", files={"file": b""}, targets={}, read=read))
     print(way, judged(result, sound))
 """
+
+
+def fuzz(out: Path, *options: str) -> dict:
+    command = [sys.executable, "-m", "benchmarks.fuzz", *options, "--workers", "1", "--out", str(out)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(("cases", "kinds"), [
+    (288, ("dicom", "folder", "archive", "table", "json", "toml")),
+    (12, ("run", "checkpoint")),
+])  # fmt: skip
+def test_damaged_inputs_are_read_or_told(tmp_path: Path, cases: int, kinds: tuple[str, ...]) -> None:
+    found = fuzz(tmp_path / "fuzz.json", "--cases", str(cases), *(f"--only={kind}" for kind in kinds))
+    assert found["untold_cases"] == []
+    assert found["cases"] == sum(found["outcomes"].values()) == cases
+    assert set(found["by_kind"]) == set(kinds)
+    assert all(of_kind.get("told") for of_kind in found["by_kind"].values())  # the damage reaches the readers
 
 
 def test_the_harness_sees_every_way_to_misbehave() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -65,7 +66,8 @@ def _members(content: bytes) -> list[tuple[zipfile.ZipInfo, bytes]]:
 
 def _packed(members: Sequence[tuple[zipfile.ZipInfo, bytes]]) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+        warnings.simplefilter("ignore")  # of names that are there twice
         for info, content in members:
             entry = zipfile.ZipInfo(info.filename, info.date_time)
             entry.compress_type = info.compress_type

@@ -122,7 +122,9 @@ def _nothing(read: Callable[[Path], object], folder: Path) -> list[str]:
 def _detector(folder: Path) -> object:
     """Weights to start from; those of a run too, where they are of our own form."""
     (path,) = folder.glob("start.*")
-    return starting_weights(DetectorConfig(architecture=_DETECTOR, weights=str(path))), load_network(path) if path.suffix == SUFFIX else None
+    return starting_weights(DetectorConfig(architecture=_DETECTOR, weights=str(path))), load_network(
+        path
+    ) if path.suffix == SUFFIX else None
 
 
 def _start(folder: Path) -> None:
