@@ -7,6 +7,7 @@ one thread, so nothing is read before the fork, and the thread pools of numeric 
 import atexit
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -136,8 +137,7 @@ def _in_child(read: Callable[[], Any]) -> _Ended:
         os.close(receive)
         _limit_own()
         answer = read()
-        atexit._run_exitfuncs()  # ends its own children, the decoder too, and waits for them
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        children = _largest_child_kib()
         with os.fdopen(send, "wb") as pipe:
             pipe.write(json.dumps([answer, children]).encode("utf-8", "backslashreplace"))
         os._exit(0)
@@ -154,7 +154,7 @@ def _in_child(read: Callable[[], Any]) -> _Ended:
     _, status, used = os.wait4(pid, 0)
     _kill_group(pid)  # what it started and left behind
     answer, children = json.loads(written) if written else (None, 0)
-    peak_mib = (used.ru_maxrss + children) / 1024  # a child's own children are the larger ones seldom
+    peak_mib = (used.ru_maxrss + children) / 1024
     return _Ended(status=status if ready else None, answer=answer, peak_mib=peak_mib)
 
 
@@ -163,6 +163,25 @@ def _all_of(pipe: int) -> bytes:
     while chunk := os.read(pipe, 2**16):
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _largest_child_kib() -> int:
+    """Ends the children of this process, such as the decoder, and returns the peak memory of the largest one."""
+    running = [
+        pid
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text(encoding="ascii").split()
+    ]
+    peaks = [_peak_kib(Path("/proc", pid)) for pid in running]
+    atexit._run_exitfuncs()
+    own, ended = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Between fork and exec a child counts as large as its parent, so less than that says nothing of those that died.
+    return max([*peaks, ended if ended > own else 0])
+
+
+def _peak_kib(process: Path) -> int:
+    found = re.search(r"VmHWM:\s+([0-9]+) kB", (process / "status").read_text(encoding="utf-8"))
+    return int(found[1]) if found else 0
 
 
 def _limit_own() -> None:

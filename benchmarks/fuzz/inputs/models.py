@@ -62,7 +62,8 @@ def _run(
     name: str, files: Mapping[str, bytes], run: str, own: Mapping[str, Form], read: Callable[[Path], list[str]]
 ) -> Sound:
     needed = {path: content for path, content in files.items() if path.partition("/")[0] in (run, DATA)}
-    targets = {f"{run}/{path}": form for path, form in own.items()}
+    targets: dict[str, Form] = {f"{run}/{path}": form for path, form in own.items()}
+    targets |= {path: "json" for path in needed if path == f"{DATA}/manifest.json" and run == LOCALIZER}
     return Sound(kind="run", name=name, files=needed, targets=targets, read=read)
 
 

@@ -7,12 +7,11 @@ from typing import Any, Final
 
 from benchmarks.fuzz.inputs.dicom import saved, slice_dataset
 from benchmarks.fuzz.inputs.sound import Sound, collected
-from benchmarks.fuzz.inputs.world import DATA, LOCALIZER, STUDIES, made, point, world
+from benchmarks.fuzz.inputs.world import LOCALIZER, STUDIES, made, point, world
 from classify.config import ClassifyConfig
 from localize.calibrate import mean_calibration, read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.prior import mean_prior, read_prior
-from localize.evaluate import read_traps
 from localize.localizer import read_config, read_folds
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.record import StudyRecord
@@ -38,7 +37,6 @@ def sound_json() -> Iterator[Sound]:
     yield _of("measured errors", {f"{LOCALIZER}/errors.json"}, _errors)
     yield _of("chain prior", {f"{_FOLD}/chain.json"}, _prior)
     yield _of("calibration", {f"{_FOLD}/calibration.json"}, _calibration)
-    yield _of("planted traps", {f"{DATA}/manifest.json"}, _traps)
     run = {f"{LOCALIZER}/{name}" for name in ("run.json", "state.json", "splits.json", "errors.json")}
     yield _of("run, out of fold", run, _out_of_fold)
     yield _of("run, its folds", {f"{LOCALIZER}/run.json", f"{_FOLD}/chain.json", f"{_FOLD}/calibration.json"}, _folds)
@@ -119,10 +117,6 @@ def _prior(folder: Path) -> list[str]:
 def _calibration(folder: Path) -> list[str]:
     sound, damaged = (read_calibration(folder / LOCALIZER / f"fold{k}" / "calibration.json") for k in (1, 0))
     return _nothing(mean_calibration([sound, damaged]))
-
-
-def _traps(folder: Path) -> list[str]:
-    return _nothing(read_traps(folder / DATA / "manifest.json"))
 
 
 def _out_of_fold(folder: Path) -> list[str]:

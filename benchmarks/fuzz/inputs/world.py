@@ -140,8 +140,8 @@ def _write_localizer(
         write_json(folder / "metrics.json", {
             "map": {view.slug: {"map50": 0.8, "map50_95": 0.5, "levels": levels} for view in View}})  # fmt: skip
         for view in View:
-            (folder / f"{view.slug}.pt").write_bytes(b"weights")
-    models = {view.slug: sha256_of(run / "fold0" / f"{view.slug}.pt") for view in View}
+            (folder / f"{view.slug}.safetensors").write_bytes(b"weights")
+    models = {view.slug: sha256_of(run / "fold0" / f"{view.slug}.safetensors") for view in View}
     _write_run(
         run, "localize", data_fingerprint=data.fingerprint,
         seeds={"splits": 0, "training": 0}, device="cpu", unmirror=True,
