@@ -1,6 +1,7 @@
 """A challenge directory with sound studies and a damaged copy of one of them for each kind of damage."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,20 +18,26 @@ TWIN: Final = "9000000000"
 _TABLES: Final = ("series_descriptions", "label_coordinates")
 
 
-def plant(
-    data: Path, out: Path, damages: Mapping[str, Damage], *, part: Part, slices: int | None = None
-) -> dict[str, str]:
-    """Writes the sound studies of a part of `data`, an undamaged copy of the first one, and one copy for each damage.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much of a data set is planted: its first studies, and so many evenly spaced slices of each series."""
 
-    Args:
-      slices: how many of each series are kept, evenly spaced; all by default.
+    part: Part = "test"
+    sound: int = 3
+    slices: int | None = None
+
+
+def plant(data: Path, out: Path, damages: Mapping[str, Damage], extent: Extent) -> dict[str, str]:
+    """Writes sound studies of `data`, an undamaged copy of the first one, and one copy for each damage.
 
     Returns:
       damage -> study id. The undamaged copy is study `TWIN`.
     """
+    part, slices = extent.part, extent.slices
     tables = _read(data, part)
+    sound = list(dict.fromkeys(tables["series_descriptions"]["study_id"]))[: extent.sound]
+    tables = {name: table[table["study_id"].isin(sound)] for name, table in tables.items()}
     rows = tables["series_descriptions"]
-    sound = list(dict.fromkeys(rows["study_id"]))
     ids = {name: str(int(TWIN) + n) for n, name in enumerate(damages, start=1)}
     for study_id in sound:
         for series_id in rows.loc[rows["study_id"] == study_id, "series_id"]:

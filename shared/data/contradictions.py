@@ -11,7 +11,7 @@ Content: TypeAlias = frozenset[tuple[str | None, Plane]]
 
 
 def contradictions(study: Study, contents: Mapping[str, Content]) -> list[str]:
-    """A message for each series that lies in another plane than its view, has no extent, or is there twice.
+    """A message for each series that lies in another plane than its view, has no extent, or may be there twice.
 
     Args:
       contents: series id -> what its files say of themselves.
@@ -25,7 +25,7 @@ def contradictions(study: Study, contents: Mapping[str, Content]) -> list[str]:
             continue
         twins = [s.series_id for s in study.series[:n] if contents[s.series_id] == content]
         if twins:
-            found.append(f"{where}: holds the slices of series {twins[0]} again; one of the two has lost its own")
+            found.append(f"{where}: has the UID and the planes of series {twins[0]}; does it hold the same slices?")
     return found
 
 
