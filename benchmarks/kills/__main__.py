@@ -57,7 +57,8 @@ def main() -> int:
 def _earlier(path: Path, head: Mapping[str, Any]) -> dict[str, Any]:
     """The result of an earlier call on the same commit, to be continued, or an empty one."""
     found = read_json(path) if path.is_file() else {}
-    return {**head, "commands": found["commands"] if found.get("commit") == head["commit"] else {}}
+    same = "commands" in found and found["commit"] == head["commit"]
+    return {**head, "commands": found["commands"] if same else {}}
 
 
 def _kill_command(name: str, inputs: Inputs, environment: Mapping[str, str], kills: int, seed: int) -> dict[str, Any]:
