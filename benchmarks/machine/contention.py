@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from benchmarks.results import header, parser, save
 # What OpenMP does by default, and what every command of ours sets.
 POLICIES: Final = {"spin": None, "sleep": "PASSIVE"}
 PARTS: Final = ("grader", "detector", "detect")
+# A step and its network.
+Step = tuple[Callable[[], object], Any]
 # A spinning process on a machine that has been idle is only found after a while.
 _SETTLE_SECONDS: Final = 0.5
 
@@ -38,7 +40,7 @@ def read_arguments() -> argparse.Namespace:
     return arguments.parse_args()
 
 
-def grader_step() -> Callable[[], object]:
+def grader_step() -> Step:
     """One training step of the demo's grader on random crops."""
     import torch
 
@@ -60,10 +62,10 @@ def grader_step() -> Callable[[], object]:
         model(images, families, levels).square().mean().backward()
         optimizer.step()
 
-    return step
+    return step, model
 
 
-def detector_step() -> Callable[[], object]:
+def detector_step() -> Step:
     """One training step of the demo's detector on random slices, on one thread."""
     import torch
 
@@ -84,10 +86,10 @@ def detector_step() -> Callable[[], object]:
         (raw["boxes"].square().mean() + raw["scores"].square().mean()).backward()
         optimizer.step()
 
-    return step
+    return step, network
 
 
-def detect_step() -> Callable[[], object]:
+def detect_step() -> Step:
     """A detector of the full run's architecture on eight slices of the full run's size, with all cores."""
     import torch
 
@@ -105,7 +107,7 @@ def detect_step() -> Callable[[], object]:
         with torch.inference_mode():
             network(images)
 
-    return step
+    return step, network
 
 
 STEPS: Final = {"grader": grader_step, "detector": detector_step, "detect": detect_step}
@@ -113,7 +115,7 @@ STEPS: Final = {"grader": grader_step, "detector": detector_step, "detect": dete
 
 def time_part(part: str, steps: int) -> None:
     """Prints the milliseconds of each step; the first two warm up."""
-    step, times = STEPS[part](), []
+    (step, _), times = STEPS[part](), []
     for _ in range(steps + 2):
         started = time.perf_counter()
         step()
