@@ -14,17 +14,20 @@ studies and messages as the DICOM files. It keeps no path of the data and no tel
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from pydantic import Field
+
+from shared.data.record import RecordFile
 from shared.dicom.header import MAX_SIDE_PX, Header, Moment
 from shared.dicom.reader import READER_VERSION, FileReading, HeaderReading
-from shared.dicom.views import Acquisition
+from shared.dicom.views import NOT_DESCRIBED, Acquisition
 from shared.geometry import Plane
-from shared.runtime.documents import read_json
-from shared.runtime.errors import InputError, shown
+from shared.runtime.documents import Document, fitted, json_text, kind_of, parsed, read_json
+from shared.runtime.errors import InputError, first_line, shown
 from shared.runtime.files import inside, write_json, write_text
 from shared.runtime.names import hide_names, masked, masked_path, order_of
 from shared.study import StoredPixels
@@ -34,8 +37,23 @@ STORE_FILE: Final = "store.json"
 STUDIES: Final = "studies"
 MAX_JSON_BYTES: Final = 256 * 2**20
 AGAIN: Final = "run `lumbar prepare` again with --resume"
+_DELETE: Final = f"delete it and {AGAIN}"
+_ANEW: Final = "make it anew with `lumbar prepare` and --overwrite"
 
 Kind = Literal["challenge", "folder"]
+
+
+class _IndexFile(Document):
+    """store.json."""
+
+    checksum: str
+    format: int
+    reader: int
+    kind: Kind
+    made_from: str
+    finished: bool
+    png_size: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] | None
+    records: dict[Literal["train", "test", "folder"], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,33 +144,25 @@ class Store:
     def open_any(cls, root: Path, *, any_reader: bool = False) -> "tuple[Store, bool]":
         """The store in `root` and whether it is finished; `any_reader` also accepts outdated records."""
         path = root / STORE_FILE
-        _check_size(path)
-        index = read_json(path)
-        checksum = index.pop("checksum", None) if isinstance(index, dict) else None
+        text = json_text(path, advice=_ANEW, most_bytes=MAX_JSON_BYTES)
+        index = parsed(path, text, advice=_ANEW)
         found = index.get("format") if isinstance(index, dict) else None
         if found != FORMAT:
+            raise InputError(f"{path}: expected a prepared store of format {FORMAT}, got {kind_of(found)}; {_ANEW}")
+        if index.pop("checksum", None) != _checksum(index):
+            raise InputError(f"{path}: is damaged or was changed by hand; {_ANEW}")
+        file = fitted(path, text, _IndexFile, advice=_ANEW)
+        if file.reader != READER_VERSION and not any_reader:
             raise InputError(
-                f"{path}: expected a prepared store of format {FORMAT}, got {found!r}; make it anew with "
-                "`lumbar prepare` and --overwrite"
-            )
-        if checksum != _checksum(index):
-            raise InputError(f"{path}: is damaged or was changed by hand; make it anew with --overwrite")
-        if index.get("reader") != READER_VERSION and not any_reader:
-            raise InputError(
-                f"{path}: its slices were read by version {index.get('reader')!r} of the DICOM reader, this is version "
+                f"{path}: its slices were read by version {file.reader} of the DICOM reader, this is version "
                 f"{READER_VERSION}; {AGAIN}"
             )
-        try:
-            records = {str(part): tuple(map(str, names)) for part, names in index["records"].items()}
-            kind: Kind = "folder" if index["kind"] == "folder" else "challenge"
-            png = index["png_size"]
-            store = cls(
-                root=root, made_from=str(index["made_from"]), kind=kind, records=records,
-                png_size=None if png is None else int(png), current=index.get("reader") == READER_VERSION,
-            )  # fmt: skip
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
-        return store, index.get("finished") is True
+        store = cls(
+            root=root, made_from=file.made_from, kind=file.kind, png_size=file.png_size,
+            records={part: tuple(names) for part, names in file.records.items()},
+            current=file.reader == READER_VERSION,
+        )  # fmt: skip
+        return store, file.finished
 
     @property
     def data(self) -> Path:
@@ -198,8 +208,7 @@ def is_store(root: Path) -> bool:
     path = root / STORE_FILE
     if not path.is_file():
         return False
-    _check_size(path)
-    index = read_json(path)
+    index = read_json(path, advice=_ANEW, most_bytes=MAX_JSON_BYTES)
     return isinstance(index, dict) and index.keys() >= {"format", "checksum"}
 
 
@@ -270,22 +279,28 @@ def read_record(path: Path, data: Path) -> StudyRecord:
     Raises:
       InputError: naming the file that is missing or damaged.
     """
-    _check_size(path)
-    body = read_json(path)
-    if not isinstance(body, dict) or body.pop("checksum", None) != _checksum(body):
-        raise InputError(f"{path}: is damaged or was changed by hand; delete it and {AGAIN}")
+    text = json_text(path, advice=_DELETE, most_bytes=MAX_JSON_BYTES)
+    try:
+        body = json.loads(text)  # without the checks of `parsed`, which cost more than all the rest of reading
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({first_line(error)}); {_DELETE}") from error
+    # What `write_record` summed, without encoding it anew.
+    summed = "{" + text.replace(",\n", ", ").replace("\n", "").partition(", ")[2]
+    if not isinstance(body, dict) or body.get("checksum") != hashlib.sha256(summed.encode()).hexdigest():
+        raise InputError(f"{path}: is damaged or was changed by hand; {_DELETE}")
+    fitted(path, text, RecordFile, advice=_DELETE)
     try:
         pixels = pixel_path(path, str(body["digest"]))
         folder, size = data / body["folder"], int(body["pixel_bytes"])
         record = StudyRecord(
             exists=bool(body["exists"]),
             series=tuple(map(str, body["series"])),
-            readings=tuple(_reading(entry, folder, pixels, size) for entry in body["files"]),
+            readings=tuple(_readings(body["files"], folder, pixels, size)),
             digest=str(body["digest"]),
             pixels=pixels,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); delete it and {AGAIN}") from error
+        raise InputError(f"{path}: is damaged ({type(error).__name__}: {first_line(error)}); {_DELETE}") from error
     found = pixels.stat().st_size if pixels.is_file() else None
     if found != size:
         what = "is missing" if found is None else f"holds {found} bytes"
@@ -293,10 +308,20 @@ def read_record(path: Path, data: Path) -> StudyRecord:
     return record
 
 
-def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> HeaderReading:
-    path = folder / entry["name"]
-    if "problem" in entry:
-        return path, InputError(f"{path}{entry['problem']}")
+def _readings(entries: list[dict[str, Any]], folder: Path, pixels: Path, size: int) -> Iterator[HeaderReading]:
+    last: Any = None
+    acquisition = NOT_DESCRIBED
+    for entry in entries:
+        path = folder / entry["name"]
+        if "problem" in entry:
+            yield path, InputError(f"{path}{entry['problem']}")
+            continue
+        if entry["acquisition"] != last:  # the slices of a series share one
+            last, acquisition = entry["acquisition"], Acquisition.from_json(entry["acquisition"])
+        yield path, _header(entry, path, acquisition, pixels, size)
+
+
+def _header(entry: dict[str, Any], path: Path, acquisition: Acquisition, pixels: Path, size: int) -> Header:
     offset, crc32, problem = entry["pixels"]
     rows, columns = entry["shape"]
     length = 0 if problem else rows * columns
@@ -306,24 +331,18 @@ def _reading(entry: dict[str, Any], folder: Path, pixels: Path, size: int) -> He
     (x, y, z), (rx, ry, rz), (cx, cy, cz), (dy, dx) = plane[0:3], plane[3:6], plane[6:9], plane[9:]
     frame_of_reference, sop_uid, description, patient = entry["compared"]
     time_s, series_number, acquisition_number = entry["moment"]
-    header = Header(
+    return Header(
         path=path, frame=int(entry["frame"]), study_uid=entry["study_uid"], series_uid=entry["series_uid"],
         instance_number=int(entry["instance_number"]), shape=(int(rows), int(columns)),
         plane=Plane(origin_mm=(x, y, z), row_dir=(rx, ry, rz), col_dir=(cx, cy, cz), spacing_mm=(dy, dx)),
-        acquisition=Acquisition.from_json(entry["acquisition"]),
+        acquisition=acquisition,
         frame_of_reference=frame_of_reference, sop_uid=sop_uid, description=description, patient=patient,
         moment=Moment(time_s=time_s, series_number=series_number, acquisition_number=acquisition_number),
         thickness_mm=entry["thickness_mm"],
         direction_error=float(entry["direction_error"]),
         stored=StoredPixels(path=pixels, offset=offset, crc32=crc32, problem=f"{path}{problem}" if problem else ""),
     )  # fmt: skip
-    return path, header
 
 
 def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
-
-
-def _check_size(path: Path) -> None:
-    if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes; expected at most {MAX_JSON_BYTES}")
