@@ -109,8 +109,8 @@ def run(machine: Machine, line: list[str], folder: Path) -> tuple[Path, subproce
     if "OUT.png" in line:
         out = out.with_name(out.name + ".png")
     words = [os.fspath(out) if word in ("OUT", "OUT.png") else word for word in line]
-    program = f"import sys; sys.path.append({str(ROOT)!r}); from pipelines.cli import main; sys.exit(main())"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | dict(machine.environment)
+    program = "import sys; from pipelines.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **machine.environment}
     done = subprocess.run(
         [*machine.prefix, sys.executable, "-P", "-c", program, *words], cwd=folder, env=environment,
         stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_SECONDS, check=False,

@@ -146,7 +146,7 @@ def test_no_code_of_the_current_folder_runs(tmp_path: Path, environment: dict[st
     (tmp_path / ("t" * 100)).mkdir()
     if "TMPDIR" in environment:
         environment = {"TMPDIR": str(tmp_path / environment["TMPDIR"])}
-    program = f"import sys; sys.path.append({str(ROOT)!r})\n" + PROGRAM.replace('"stranger"', '"shared.data.store"')
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + PROGRAM.replace('pool.begin("stranger")', "")
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
