@@ -17,6 +17,7 @@ from shared.runtime.names import hidden
 # Folders of temporary files -> what users know them as, and what joins that to the path below.
 _SHOWN: Final[dict[str, tuple[str, str]]] = {}
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The folder that the command writes to, once it is known.
 _SHOWN_OUTPUT: Final[list[str]] = []
 
@@ -156,10 +157,11 @@ def _told(error: OSError, kept: str) -> str:
     """The message of an error of the system. A write to a full disk does not say which file it was for."""
     place = error.filename if error.filename is not None else next(iter(_SHOWN_OUTPUT), "system")
     text = f"{printable(shown(os.fsdecode(place) if isinstance(place, bytes) else str(place)))}: "
-    text += error.strerror or first_line(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        text += f"; free some space, or choose a folder on another disk{kept}"
-    return text
+    # Libraries raise errors of their own from those of the system, with their words.
+    full = [os.strerror(n) for n in _FULL if error.errno == n or os.strerror(n) in str(error)]
+    if not full:
+        return text + (error.strerror or first_line(error))
+    return f"{text}{full[0]}; free some space, or choose a folder on another disk{kept}"
 
 
 def _lacks_memory(error: BaseException) -> bool:
