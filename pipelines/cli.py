@@ -140,12 +140,19 @@ def _add_series(commands: args.Commands) -> None:
     _add_choice(p)
     args.add_part(p, "both")
     p.add_argument("--json", action="store_true", help="write JSON, for programs")
+    p.add_argument(
+        "--names", action="store_true",
+        help="list instead which file is meant by each hidden-... of a message; the names may be of patients",
+    )  # fmt: skip
     p.set_defaults(func=_series)
 
 
 def _series(a: argparse.Namespace) -> int:
-    from pipelines.series import SeriesRequest, parse_choices, series_table
+    from pipelines.series import SeriesRequest, names_table, parse_choices, series_table
 
+    if a.names:
+        sys.stdout.write(names_table(a.data) + "\n")
+        return 0
     request = SeriesRequest(data=a.data, part=a.part, chosen=parse_choices(a.series))
     sys.stdout.write(series_table(request, as_json=a.json) + "\n")
     return 0

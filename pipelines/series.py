@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.data.challenge import Part
+from shared.data.challenge import Part, listed_parts
 from shared.data.source import StudySource, open_parts, open_source
+from shared.data.unpack import open_input
 from shared.dicom.discover import FoundSeries, FoundStudy
 from shared.labels import View
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, printable
+from shared.runtime.names import masked, masked_path
 
 _VIEW_WIDTH, _SLICES_WIDTH = 16, 6
 
@@ -67,6 +69,23 @@ def series_table(request: SeriesRequest, *, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(_to_json(sources), indent=2)
     return "\n".join(line for source in sources for line in _lines(source))
+
+
+def names_table(data: Path) -> str:
+    """The masked names of files and folders below DATA with their own ones, which may name patients: for the eye only.
+
+    Raises:
+      InputError: when there is no such input.
+    """
+    folder = open_input(data).folder
+    numbers = bool(listed_parts(folder))
+    below = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    lines = [
+        f"{masked_path(path, numbers=numbers)}  {printable(str(path))}"
+        for path in below
+        if masked(path.name, numbers=numbers) != path.name
+    ]
+    return "\n".join(lines or [f"{data}: no name of a file is masked"])
 
 
 def _lines(source: StudySource) -> list[str]:

@@ -1,8 +1,10 @@
 """Plants names into DICOM files byte by byte, also where no DICOM library would write them."""
 
+import base64
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
@@ -64,9 +66,6 @@ def plant(path: Path, values: Mapping[str | int, tuple[str, bytes] | bytes], *, 
 
 def spellings(name: str) -> Iterator[bytes]:
     """Every form in which a name might lie in a file, in lower case."""
-    import base64
-    from urllib.parse import quote
-
     for text in {name, name.replace("^", " "), name.replace("^", "_")}:
         for codec in ("utf-8", "utf-16-le", "utf-16-be"):
             yield text.lower().encode(codec)
