@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from pipelines.cli import main
 from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS
