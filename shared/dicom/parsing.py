@@ -9,6 +9,7 @@ import logging
 import re
 import stat
 import struct
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ from shared.runtime.errors import InputError
 MAX_FILE_BYTES: Final = 256 * 2**20
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
+MAX_ITEMS: Final = 2**16
+_ITEMS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big endian
+_LARGE_BYTES: Final = 2**18  # a smaller file is parsed in a second, whatever it holds
+_PARSE_SECONDS: Final = 2.0
+_READS_PER_CHECK: Final = 256
 _META_BYTES: Final = 2**16
 _HEAD_BYTES: Final = 132
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
@@ -47,6 +53,21 @@ def attempt(read: Callable[[], T]) -> T | InputError:
         return read()
     except InputError as error:
         return error
+
+
+class _PatientBytes(io.BytesIO):
+    """A file's content that ends the patience with its parser: zeros where items should be took minutes."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._reads = 0
+        self._end_s = time.thread_time() + _PARSE_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads % _READS_PER_CHECK == 0 and time.thread_time() > self._end_s:
+            raise DicomFaultError(f"it takes over {_PARSE_SECONDS:.0f} s to parse")
+        return super().read(size)
 
 
 @contextmanager
@@ -109,13 +130,22 @@ def parse(
         if _transfer_syntax(file, start=0 if bare else _HEAD_BYTES) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
         file.seek(0)
+        _refuse_many_items(path, file.getvalue())
         wanted = None if tags is None else list(tags)
         # Forced only for what begins like a data set: pydicom would take any text for one.
-        dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
+        source = _PatientBytes(file.getvalue()) if len(file.getvalue()) >= _LARGE_BYTES else file
+        dataset = pydicom.dcmread(source, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
+        file.seek(source.tell())
         if bare and "TransferSyntaxUID" not in dataset.file_meta:  # decoders ask for it; a bare data set is not encoded
             implicit = dataset.original_encoding[0]
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         return dataset
+
+
+def _refuse_many_items(path: Path, content: bytes) -> None:
+    """pydicom makes a data set of each item of a sequence, wanted or not: 4 MB of empty ones took it 20 s."""
+    if len(content) >= 8 * MAX_ITEMS and sum(map(content.count, _ITEMS)) > MAX_ITEMS:
+        raise InputError(f"{path}: more than {MAX_ITEMS} items in its sequences")
 
 
 def begins_like_dicom(path: Path) -> bool:

@@ -15,6 +15,8 @@ _DECIMALS: Final = re.compile(rb"[0-9+\-.eE]{1,16}(?:\\[0-9+\-.eE]{1,16})* ?")
 _INTEGER: Final = re.compile(rb"[+-]?[0-9]{1,9} ?")
 _UID: Final = re.compile(rb"[0-9.]{1,64}\0?")
 _CODE: Final = re.compile(rb"[A-Z0-9_]{1,16} ?")
+_LONG_VRS: Final = frozenset({"SQ", "OB or OW", "OB", "OW", "OF", "OD"})
+_LONGEST_BYTES: Final = 2**16
 # What the value representations of the tags we read hold, in words.
 _HOLDS: Final[Mapping[str, str]] = {
     "IS": "a whole number", "US": "a whole number", "DS": "a decimal number", "FD": "a decimal number",
@@ -47,6 +49,9 @@ def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
         value = _USUAL[usual_vr](element) if usual_vr in _USUAL else None
         if value is not None:
             return value
+    # What stands in these tags is short. pydicom takes seconds for a million values.
+    if isinstance(element, RawDataElement) and usual_vr not in _LONG_VRS and len(element.value or b"") > _LONGEST_BYTES:
+        raise DicomFaultError.of_value(keyword)
     try:
         return dataset[tag].value
     except Exception as error:  # pydicom's converters raise anything, and quote the value
