@@ -47,6 +47,7 @@ def run_predict(a: argparse.Namespace) -> int:
     from shared.data.challenge import Challenge
     from shared.detections import read_localizations
     from shared.out_of_fold import OutOfFold
+    from shared.runtime.problems import counted
     from shared.runtime.progress import log
     from shared.runtime.unfinished import ResumableOutput
 
@@ -71,7 +72,8 @@ def run_predict(a: argparse.Namespace) -> int:
     for problem in problems[:5]:
         log(f"warning: {problem}")
     sys.stdout.write(
-        f"{len(table.study_ids)} studies, {table.from_model.size} rows -> {a.out}\n{table.prior_summary}\n"
+        f"{counted(len(table.study_ids), 'study', 'studies')}, {table.from_model.size} rows -> {a.out}\n"
+        f"{table.prior_summary}\n"
     )
     return 0
 

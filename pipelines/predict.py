@@ -23,6 +23,7 @@ from shared.out_of_fold import FoldModels, fold_by_study
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, write_json
+from shared.runtime.problems import counted
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import sha256_of, trained_digest, trained_folds, write_run
 from shared.runtime.unfinished import ResumableOutput, digest_of
@@ -233,5 +234,5 @@ def _summarize(results: Sequence[StudyResult], started: float) -> None:
         named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
         log(f"warning: the numbering of the levels is uncertain in {len(uncertain)} studies: {named}; see studies/")
     table = to_table(results)
-    log(f"{len(results)} studies, {table.from_model.size} rows in {time.time() - started:.0f} s")
+    log(f"{counted(len(results), 'study', 'studies')}, {table.from_model.size} rows in {time.time() - started:.0f} s")
     log(table.prior_summary)

@@ -21,6 +21,7 @@ from shared.runtime.errors import InputError, shown
 from shared.runtime.files import check_output, write_csv
 from shared.runtime.names import hide_names, name_of
 from shared.runtime.pool import processes
+from shared.runtime.problems import counted
 from shared.runtime.progress import track
 from shared.runtime.run_folder import package_version
 from shared.runtime.unfinished import ResumableOutput, digest_of
@@ -247,7 +248,8 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
 def summary(result: AuditResult, out: Path) -> str:
     """A few lines for the terminal."""
     counts = count_categories(result.issues)
-    lines = [f"{result.studies} studies: " + ", ".join(f"{counts[g]} {g.value}s" for g in Category)]
+    studies = counted(result.studies, "study", "studies")
+    lines = [f"{studies}: " + ", ".join(f"{counts[g]} {g.value}s" for g in Category)]
     for code in Code:
         found = [i for i in result.issues if i.code is code]
         if found and code.category is not Category.NOTE:
