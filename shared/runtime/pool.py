@@ -70,7 +70,7 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
         def spread(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
             try:
                 yield from pool.map(partial(_in_order, work), jobs, chunksize=chunk)
-            except BrokenProcessPool as error:
+            except (BrokenProcessPool, EOFError) as error:  # EOFError: the server itself could not start a process
                 raise InputError(
                     "a worker process died (possible causes: out of memory, a damaged file that crashed the decoder, "
                     f"or an error printed above); {advice}"
