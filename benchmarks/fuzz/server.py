@@ -27,6 +27,7 @@ from shared.runtime.errors import InputError
 
 MEMORY_BYTES: Final = 2 * 2**30
 SECONDS: Final = 10.0
+_PATIENCE: Final = 6
 _DEEPEST_PLACE: Final = 6
 
 Outcome = Literal["read", "told", "exception", "signal", "timeout"]
@@ -65,17 +66,17 @@ def run_cases(seed: int, numbers: Iterable[int], inputs: Mapping[Kind, Sequence[
 
 
 def run_case(case: Case) -> Result:
-    """Runs a case within its limits of memory and time; once more where it took too long on a busy machine."""
-    result = _run_once(case)
-    return _run_once(case) if result.outcome == "timeout" else result
+    """Runs a case within its limits of memory and time; once more, with more time, where the machine may be busy."""
+    result = _run_once(case, SECONDS)
+    return _run_once(case, _PATIENCE * SECONDS) if result.outcome == "timeout" else result
 
 
-def _run_once(case: Case) -> Result:
+def _run_once(case: Case, seconds_most: float) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="lumbar-fuzz-"))
     try:
         case.sound.write(folder, case.changed)
         begun = time.monotonic()
-        ended = _in_child(lambda: _read(case.sound, folder))
+        ended = _in_child(lambda: _read(case.sound, folder), seconds_most)
         seconds = time.monotonic() - begun
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -130,7 +131,7 @@ def _judged(ended: _Ended) -> tuple[Outcome, tuple[str, ...]]:
     return outcome, tuple(said)
 
 
-def _in_child(read: Callable[[], Any]) -> _Ended:
+def _in_child(read: Callable[[], Any], seconds_most: float) -> _Ended:
     receive, send = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -144,7 +145,7 @@ def _in_child(read: Callable[[], Any]) -> _Ended:
     os.close(send)
     watched = os.pidfd_open(pid)
     try:
-        ready = select.select([receive, watched], [], [], SECONDS)[0]
+        ready = select.select([receive, watched], [], [], seconds_most)[0]
         if receive not in ready:  # it hangs, or it died: then its own children may still hold the pipe
             _kill_group(pid)
         written = _all_of(receive)

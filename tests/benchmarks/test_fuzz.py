@@ -30,7 +30,7 @@ ways = {"read": lambda folder: [], "told": refuse, "part": lambda folder: ["said
         "exhaust": exhaust, "fill": fill}
 sound = {"dicom/x": server.run_sound(Sound(kind="dicom", name="x", files={}, targets={}, read=ways["read"]))}
 for way, read in ways.items():
-    server.SECONDS = 0.5 if way == "hang" else 60
+    server.SECONDS = 0.2 if way == "hang" else 60
     result = server.run_sound(Sound(kind="dicom", name="x", files={"file": b""}, targets={}, read=read))
     print(way, judged(result, sound))
 """
