@@ -4,9 +4,10 @@
     python -m benchmarks.fuzz --replay N [--keep FOLDER]
 
 Sound synthetic inputs (DICOM files in all encodings, folders, archives, tables, JSON, TOML, runs, checkpoints) are
-damaged by chance, and read as the commands read them, each case in a child with 2 GiB of memory beyond its imports and 10 s. A case must
-be read or be told with an `InputError`. Death by a signal, a hang, any other exception, or memory beyond 1.5 times that
-of the sound input and 64 MiB fail the run. Seed and number make a case: --replay runs one alone and shows it.
+damaged by chance, and read as the commands read them, each case in a child with 10 s and 2 GiB of memory beyond what
+its imports take. A case must be read or be told with an `InputError`. Death by a signal, a hang, any other exception,
+or memory beyond 1.5 times that of the sound input and 64 MiB fail the run. Seed and number make a case: --replay runs
+one alone and shows it.
 """
 
 import argparse
