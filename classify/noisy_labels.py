@@ -55,7 +55,7 @@ def read_noisy(path: Path, data: Challenge) -> Flags:
         path, {"study_id": "id", "finding": "string", "grade": "string"}, hint="written by `lumbar classify train`"
     )
     flags = []
-    for line, study_id, column, grade in table.itertuples(name=None):
+    for line, study_id, column, grade in table.fillna("").itertuples(name=None):
         try:
             finding = Finding.from_column(str(column))
             known = data.grades_of([study_id])[0, finding.index]
@@ -63,7 +63,7 @@ def read_noisy(path: Path, data: Challenge) -> Flags:
             raise InputError(f"{path} line {line}: {error}") from error
         if known < 0 or Severity(int(known)).column != grade:
             raise InputError(
-                f"{path} line {line}: study {study_id} {column} is not graded {quoted(str(grade))} in {data.root}"
+                f"{path} line {line}: study {study_id} {column} is not graded {quoted(grade)} in {data.root}"
             )
         flags.append((str(study_id), finding))
     return frozenset(flags)

@@ -22,7 +22,7 @@ from shared.mirror.correct import with_turned
 from shared.out_of_fold import OutOfFold
 from shared.probabilities import ProbabilityTable
 from shared.runtime.config import Config, shipped_config
-from shared.runtime.documents import read_json
+from shared.runtime.documents import kind_of, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, write_json
 from shared.runtime.progress import log, track
@@ -33,6 +33,7 @@ from shared.splits import Splits, make_splits, parse_folds, read_splits, write_s
 OURS: Final = "this pipeline"
 AT_TRUE_POINTS: Final = "this pipeline, true points"
 FOLDS: Final = 5
+_AGAIN: Final = "restore the file, or begin anew with --overwrite"
 # One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
 DEMO_FOLD: Final = 0
 
@@ -139,10 +140,10 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     """Records the settings of a new demo, or raises `InputError` when a resumed one was begun with others."""
     if not path.is_file():
         write_json(path, facts)
-    for name, begun in read_json(path).items():
+    for name, begun in read_document(path, dict[str, Any], advice=_AGAIN).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
-            given = f"another {flag}" if name.endswith("_config") else f"{flag} {begun}"
+            given = f"another {flag}" if name.endswith("_config") else f"{flag} {kind_of(begun)}"
             raise InputError(f"{path.parent}: was begun with {given}; resume with the same, or use --overwrite")
 
 
@@ -151,7 +152,7 @@ class _Steps:
 
     def __init__(self, path: Path, total: int) -> None:
         self._path, self._total = path, total
-        self._seconds: dict[str, float] = read_json(path) if path.is_file() else {}
+        self._seconds: dict[str, float] = read_document(path, dict[str, float], advice=_AGAIN) if path.is_file() else {}
         self._begun: tuple[str, float] | None = None
         self._count = 0
 
