@@ -235,8 +235,10 @@ def _key(name: str) -> str:
 def _places(path: Path, header: list[str], wanted: Iterable[str]) -> dict[str, int]:
     """Wanted column -> its position in the header, for those that are there."""
     places: dict[str, int] = {}
+    keys = [_key(given) for given in header]
     for name in wanted:
-        found = [n for n, given in enumerate(header) if _key(given) == _key(name)]
+        key = _key(name)
+        found = [n for n, given in enumerate(keys) if given == key]
         if len(found) > 1:
             raise InputError(
                 f"{path}: columns {quoted(header[found[0]])} and {quoted(header[found[1]])} may both be {name}; delete "

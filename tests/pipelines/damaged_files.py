@@ -83,10 +83,10 @@ def _large(content: bytes, rng: np.random.Generator) -> bytes:
     ways = (
         lambda: content.replace(b"\n", b"," * 20_000 + b"\n", 1),
         lambda: b",".join(b"c%d" % n for n in range(20_000)) + content,
-        lambda: content + b"x" * 1_000_000,
-        lambda: content + b'"' + b"y\n" * 10_000,
-        lambda: content + b'""' * 50_000,
-        lambda: content + b"\n" * 100_000,
+        lambda: content + b"x" * 200_000,
+        lambda: content + b'"' + b"y\n" * 1000,
+        lambda: content + b'""' * 5000,
+        lambda: content + b"\n" * 2000,
     )
     return ways[int(rng.integers(len(ways)))]()
 
