@@ -87,10 +87,10 @@ def compress(path: Path) -> None:
 
 
 def test_a_store_gives_the_same_slices(tmp_path: Path) -> None:
-    write_multiframe(tmp_path / "data" / "1", [frame(n) for n in range(6)], stack(6))
+    path = write_multiframe(tmp_path / "data" / "1", [frame(n) for n in range(6)], stack(6))
     prepare(tmp_path / "data", tmp_path / "store")
     direct, stored = (open_source(tmp_path / name).load("1.2").study.series[0].slices for name in ("data", "store"))
-    assert direct == stored
+    assert [replace(item, path=path) for item in direct] == [replace(item, path=path) for item in stored]
     for a, b in zip(direct, stored, strict=True):
         np.testing.assert_array_equal(slice_pixels(a), slice_pixels(b))
 
@@ -173,7 +173,7 @@ def test_a_bad_frame_is_a_problem_of_its_own(tmp_path: Path) -> None:
     path.write_bytes(content[: -12 * 16 * 2 - 5])  # the last frame is gone, and some bytes of the one before
     (study,) = discover_studies(tmp_path).studies
     assert study.problems == (
-        f"{path} frame 3: tag ImagePositionPatient is missing; without it the slice has no place in the patient",
+        "1.dcm frame 3: tag ImagePositionPatient is missing; without it the slice has no place in the patient",
     )
     slices = {item.frame: item for item in study.study.series[0].slices}
     assert [slice_pixels(slices[n]).shape for n in (0, 1, 3, 4)] == [(12, 16)] * 4
