@@ -83,9 +83,9 @@ def _replay(a: argparse.Namespace) -> int:
 
 
 def _serve(a: argparse.Namespace) -> int:
-    """Runs one part of the cases and writes a line for each, after a line for each sound input."""
-    from benchmarks.fuzz.case import kind_of
-    from benchmarks.fuzz.server import run_cases, run_sound
+    """Runs one part of the cases and writes a line for each, and before it one for a sound input that is new."""
+    from benchmarks.fuzz.case import kind_of, make_case
+    from benchmarks.fuzz.server import run_case, run_sound
     from benchmarks.fuzz.tally import numbers_of
 
     index, count = map(int, a.share.split("/"))
@@ -96,11 +96,14 @@ def _serve(a: argparse.Namespace) -> int:
     mine = heavy if index == count - 1 else light[index :: count - 1]
     kinds = sorted({kind_of(n) for n in mine})
     inputs = _inputs(kinds)
-    for of_kind in inputs.values():
-        for sound in of_kind:
-            print(json.dumps(run_sound(sound).to_json()))
-    for result in run_cases(a.seed, mine, inputs):
-        print(json.dumps(result.to_json()), flush=True)
+    seen: set[tuple[str, str]] = set()
+    for number in mine:
+        case = make_case(a.seed, number, inputs)
+        name = case.sound.kind, case.sound.name
+        if name not in seen:
+            seen.add(name)
+            print(json.dumps(run_sound(case.sound).to_json()))
+        print(json.dumps(run_case(case).to_json()), flush=True)
     return 0
 
 

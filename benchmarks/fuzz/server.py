@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from benchmarks.fuzz.case import Case, make_case
+from benchmarks.fuzz.case import Case
 from benchmarks.fuzz.inputs.sound import Kind, Sound
 from shared.runtime.errors import InputError
 
@@ -58,11 +58,6 @@ class Result:
 def run_sound(sound: Sound) -> Result:
     """Reads a sound input as a case does, to compare with."""
     return run_case(Case(number=-1, sound=sound, damage=(), changed={}))
-
-
-def run_cases(seed: int, numbers: Iterable[int], inputs: Mapping[Kind, Sequence[Sound]]) -> Iterator[Result]:
-    for number in numbers:
-        yield run_case(make_case(seed, number, inputs))
 
 
 def run_case(case: Case) -> Result:

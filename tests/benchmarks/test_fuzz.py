@@ -43,8 +43,8 @@ def fuzz(out: Path, *options: str) -> dict:
 
 
 @pytest.mark.parametrize(("cases", "kinds"), [
-    (288, ("dicom", "folder", "archive", "table", "json", "toml")),
-    (12, ("run", "checkpoint")),
+    (294, ("dicom", "folder", "archive", "table", "json", "toml")),
+    (6, ("run", "checkpoint")),
 ])  # fmt: skip
 def test_damaged_inputs_are_read_or_told(tmp_path: Path, cases: int, kinds: tuple[str, ...]) -> None:
     found = fuzz(tmp_path / "fuzz.json", "--cases", str(cases), *(f"--only={kind}" for kind in kinds))
