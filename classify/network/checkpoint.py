@@ -73,7 +73,7 @@ class _CardFile(Document):
     preprocessing: dict[str, str | int]
     config: ClassifyConfig
     unmirror: bool
-    families: list[_Family]
+    families: Annotated[list[_Family], Field(min_length=1)]
     prior: dict[str, list[float]]
     calibration: dict[_Family, _CalibrationFile]
     fold: Annotated[int, Field(ge=0)]
