@@ -22,8 +22,8 @@ from shared.mirror.correct import with_turned
 from shared.out_of_fold import OutOfFold
 from shared.probabilities import ProbabilityTable
 from shared.runtime.config import Config, shipped_config
-from shared.runtime.documents import kind_of, read_document
-from shared.runtime.errors import InputError
+from shared.runtime.documents import read_document
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import prepare_output, write_json
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, write_run
@@ -143,7 +143,7 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     for name, begun in read_document(path, dict[str, Any], advice=_AGAIN).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
-            given = f"another {flag}" if name.endswith("_config") else f"{flag} {kind_of(begun)}"
+            given = f"another {flag}" if name.endswith("_config") else f"{flag} {quoted(begun, marks=False)}"
             raise InputError(f"{path.parent}: was begun with {given}; resume with the same, or use --overwrite")
 
 
