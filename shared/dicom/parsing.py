@@ -20,7 +20,7 @@ import pydicom
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from shared.dicom.tags import DicomFaultError
+from shared.dicom.tags import CHARACTER_SET, LONGEST_CHARACTER_SET, DicomFaultError
 from shared.runtime.errors import InputError
 
 MAX_FILE_BYTES: Final = 256 * 2**20
@@ -31,6 +31,8 @@ _ITEMS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big end
 _LARGE_BYTES: Final = 2**18  # a smaller file is parsed in a second, whatever it holds
 _PARSE_SECONDS: Final = 2.0
 _READS_PER_CHECK: Final = 256
+_HEADER_BYTES: Final = 8  # of an element or item
+_NO_HEADERS: Final = bytes(2**16)  # more than the padding behind some data sets
 _META_BYTES: Final = 2**16
 _HEAD_BYTES: Final = 132
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
@@ -65,9 +67,20 @@ class _PatientBytes(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
-        if self._reads % _READS_PER_CHECK == 0 and time.thread_time() > self._end_s:
-            raise DicomFaultError(f"it takes over {_PARSE_SECONDS:.0f} s to parse")
+        if self._reads % _READS_PER_CHECK == 0:
+            if time.thread_time() > self._end_s:
+                raise DicomFaultError(f"it takes over {_PARSE_SECONDS:.0f} s to parse")
+            if size == _HEADER_BYTES and self.getvalue().startswith(_NO_HEADERS, self.tell()):
+                raise DicomFaultError("zeros stand where elements should")
+        if size is not None and size > LONGEST_CHARACTER_SET and self._is_character_set():
+            raise DicomFaultError.of_value("SpecificCharacterSet")
         return super().read(size)
+
+    def _is_character_set(self) -> bool:
+        """Whether the value that follows is SpecificCharacterSet's, by the 8 or 12 bytes of its header."""
+        at = self.tell()
+        with self.getbuffer() as content:
+            return any(CHARACTER_SET.match(content, at - size) for size in (8, 12) if at >= size)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -17,6 +17,9 @@ _UID: Final = re.compile(rb"[0-9.]{1,64}\0?")
 _CODE: Final = re.compile(rb"[A-Z0-9_]{1,16} ?")
 _LONG_VRS: Final = frozenset({"SQ", "OB or OW", "OB", "OW", "OF", "OD"})
 _LONGEST_BYTES: Final = 2**16
+# pydicom looks up each name in SpecificCharacterSet before any other tag is read: two million names took it 36 s.
+LONGEST_CHARACTER_SET: Final = 2**10
+CHARACTER_SET: Final = re.compile(rb"\x08\0\x05\0|\0\x08\0\x05")  # its tag, in either byte order
 # What the value representations of the tags we read hold, in words.
 _HOLDS: Final[Mapping[str, str]] = {
     "IS": "a whole number", "US": "a whole number", "DS": "a decimal number", "FD": "a decimal number",
@@ -52,10 +55,24 @@ def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
     # What stands in these tags is short. pydicom takes seconds for a million values.
     if isinstance(element, RawDataElement) and usual_vr not in _LONG_VRS and len(element.value or b"") > _LONGEST_BYTES:
         raise DicomFaultError.of_value(keyword)
+    if isinstance(element, RawDataElement) and usual_vr == "SQ" and _has_long_character_set(element.value or b""):
+        raise DicomFaultError.of_value("SpecificCharacterSet")
     try:
         return dataset[tag].value
     except Exception as error:  # pydicom's converters raise anything, and quote the value
         raise DicomFaultError.of_value(keyword) from error
+
+
+def _has_long_character_set(content: bytes) -> bool:
+    """Whether a sequence that is not parsed yet holds an element that would keep pydicom busy."""
+    for found in CHARACTER_SET.finditer(content) if len(content) > LONGEST_CHARACTER_SET else ():
+        order: Literal["little", "big"] = "little" if found[0][0] else "big"
+        after = content[found.end() : found.end() + 8]
+        # A value representation with a length of 2 bytes, one with a length of 4 bytes, none.
+        parts = (after[2:4], after[4:8]) if after[:2].isalpha() else (after[:4],)
+        if any(int.from_bytes(part, order) > LONGEST_CHARACTER_SET for part in parts):
+            return True
+    return False
 
 
 def whole_number(dataset: pydicom.Dataset, keyword: str) -> int:

@@ -44,11 +44,11 @@ def tags(**values: Any) -> Write:
     return lambda path: write_dicom(path, **values)
 
 
-def before_pixels(content: bytes) -> Write:
+def before_pixels(content: bytes, **values: Any) -> Write:
     """Elements behind all others, in explicit little endian."""
 
     def write(path: Path) -> Path:
-        whole = write_dicom(path).read_bytes()
+        whole = write_dicom(path, **values).read_bytes()
         at = whole.index(struct.pack("<HH", 0x7FE0, 0x0010))
         path.write_bytes(whole[:at] + content + whole[at:])
         return path
@@ -111,6 +111,14 @@ BOMBS: dict[str, Write] = {
     "pixels of 500 frames": tags(PixelData=bytes(12 * 16 * 2 * 500)),
     "deep sequences": before_pixels((sequence(0x0009, 0x1001) + ITEM) * 50_000),
     "many items": before_pixels(sequence(0x5200, 0x9230) + (ITEM + ITEM_END) * 100_000),
+    "zeros in a sequence": before_pixels(sequence(0x0009, 0x1001) + bytes(2**22)),
+    "many character sets": before_pixels(struct.pack("<HH2sHI", 8, 5, b"UN", 0, 2**22) + b"a\\" * 2**21),
+    "many character sets of a frame": before_pixels(
+        struct.pack("<HH2sHIHHI", 0x5200, 0x9230, b"SQ", 0, 2**22 + 20, 0xFFFE, 0xE000, 2**22 + 12)
+        + struct.pack("<HH2sHI", 8, 5, b"UN", 0, 2**22)
+        + b"a\\" * 2**21,
+        NumberOfFrames=2,
+    ),
     "element beyond the end": before_pixels(struct.pack("<HH2sHI", 9, 0x1001, b"OB", 0, 2**32 - 2)),
 }
 
