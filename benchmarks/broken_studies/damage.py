@@ -291,7 +291,7 @@ FILES: Final[Mapping[str, Damage]] = {
 }
 PIXELS: Final[Mapping[str, Damage]] = {
     **_damages(
-        "cannot be decoded|shows nothing|image of 0 x 0",
+        "cannot be decoded|shows nothing|is cut off",
         files_cut_in_the_pixels=content(lambda whole: whole[: 2 * len(whole) // 3]),
         no_pixels=header(without("PixelData")),
         constant_pixels=header(constant),

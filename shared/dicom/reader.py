@@ -274,6 +274,8 @@ def _scaled_pixels(name: str, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
 
 def _decoded(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:  # [rows, columns]
     """The pixels as stored."""
+    if not dataset:  # all that pydicom returns of a file that ends within its encapsulated pixels
+        raise InputError(f"{name}: is cut off, it ends within its pixels")
     bounded_shape(name, dataset)
     pixels = stored_pixels(dataset)
     if pixels.ndim != 2:
