@@ -18,6 +18,8 @@ from shared.runtime.names import hidden
 _SHOWN: Final[dict[str, tuple[str, str]]] = {}
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How long blocks may take to be left after a signal.
+_ENDING_SECONDS: Final = 10
 # The folder that the command writes to, once it is known.
 _SHOWN_OUTPUT: Final[list[str]] = []
 
@@ -126,7 +128,10 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """Turns the signals that ask for an end into `Ended`. A second one ends the process at once."""
+    """Turns the signals that ask for an end into `Ended`. A second one ends the process at once.
+
+    So does the alarm, where a library swallowed the exception or the end itself does not come to an end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -137,6 +142,8 @@ def _ending_in_order() -> Iterator[None]:
     def end(number: int, _frame: object) -> None:
         for each in asked:
             signal.signal(each, signal.SIG_DFL)
+        if hasattr(signal, "alarm"):
+            signal.alarm(_ENDING_SECONDS)
         raise Ended(number)
 
     for each in asked:

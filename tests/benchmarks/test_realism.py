@@ -102,7 +102,7 @@ def test_the_page_of_a_challenge_directory(as_real: Path, tmp_path: Path) -> Non
     out = tmp_path / "out"
     arguments = [str(as_real), str(out), "--patients", "1", "--preset", "demo"]
     assert main(arguments) == 0
-    assert {p.name for p in out.iterdir()} == {"report.html", "report.json"}
+    assert {p.name for p in out.iterdir()} == {".lumbar", "report.html", "report.json"}
     page, views = (out / "report.html").read_text(), read_json(out / "report.json")["views"]
     assert page.count("data:image/png;base64") == 9  # whole, detail and curves of each view
     assert "http" not in re.sub(r"base64,[^\"]*", "", page.replace("http-equiv", ""))  # pictures may spell it

@@ -38,6 +38,7 @@ from shared.out_of_fold import OutOfFold
 from shared.probabilities import FLOOR, PriorReason, read_probabilities
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import write_json
+from shared.runtime.ownership import MARKER
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 CPU = TrainingResources(device="cpu")
@@ -54,9 +55,9 @@ def command(*words: object) -> int:
 
 def test_run_folder_explains_itself(run, challenge, splits):
     names = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "cache" not in p.parts)
-    fold = ["log.csv", "model.json", "model.safetensors", "probabilities.csv"]
+    fold = [".lumbar", "log.csv", "model.json", "model.safetensors", "probabilities.csv"]
     assert names == sorted(
-        ["config.toml", "noisy_labels.csv", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
+        [".lumbar", "config.toml", "noisy_labels.csv", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
         + [f"fold{k}/{name}" for k in (0, 1) for name in fold]
     )
     facts = json.loads((run / "run.json").read_text())
@@ -148,14 +149,15 @@ def test_a_request_is_checked_before_anything_is_deleted(
 ):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "kept.txt").touch()
+    (run / MARKER).touch()
+    (run / "log.csv").touch()
     csv = localizer / "localizations.csv"
     arguments = [str(challenge.root), str(run), "--localizations", str(csv), "--overwrite", "--device", "cpu"]
     arguments += ["--splits", str(localizer / "splits.json")]
 
     def refused() -> str:
         assert main(arguments) == 1
-        assert (run / "kept.txt").exists()
+        assert (run / "log.csv").exists()
         return capsys.readouterr().err
 
     write_splits(tmp_path / "other.json", make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7))
@@ -189,6 +191,7 @@ def test_a_request_is_checked_before_anything_is_deleted(
 def test_starting_weights_are_checked_before_anything_is_deleted(challenge, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
+    (run / MARKER).touch()
     (run / "run.json").write_text("{}")
     arguments = [str(challenge.root), str(run), "--overwrite", "--device", "cpu", "--fold", "0"]
     assert main([*arguments, "--weights", str(tmp_path / "none.pt")]) == 1
@@ -201,7 +204,8 @@ def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, w
     words = ["predict", challenge.root, run, out, "--part", "train", "--device", "cpu"]
     words += ["--localizations", localizer / "localizations.csv"]
     assert command(*words) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["probabilities.csv", "run.json", "submission.csv"]
+    files = ["probabilities.csv", "run.json", "state.json", "submission.csv"]
+    assert sorted(p.name for p in out.iterdir()) == [".lumbar", *files]
     write_localizer(localizer, {})
     assert command(*words, "--overwrite") == 1
     assert (out / "submission.csv").exists()

@@ -26,6 +26,7 @@ from shared.labels import View
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import write_json
+from shared.runtime.ownership import MARKER
 from shared.splits import Splits, write_splits
 
 AGAIN = TrainingResources(device="cpu", resume=True)
@@ -142,9 +143,10 @@ def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch:
 def test_nothing_is_emptied_before_the_inputs_are_known_to_be_right(
     run: Path, challenge: Challenge, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = tmp_path / "out" / "kept.txt"
+    kept = tmp_path / "out" / "report.html"
     kept.parent.mkdir()
     kept.touch()
+    (kept.parent / MARKER).touch()
     data, out = str(challenge.root), str(kept.parent)
     write_splits(tmp_path / "other.json", Splits(seed=0, folds=(("100",), ("1",))))
     write_splits(tmp_path / "splits.json", splits)

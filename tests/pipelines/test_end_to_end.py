@@ -34,6 +34,8 @@ def test_the_exact_output_tree(tiny_demo: Path) -> None:
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
     expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "state.json", "report.html", "report.json")}
     expected |= {f"prediction/studies/{s}.json" for s in studies}
+    folders = ("", "prediction/", "reports/localize/", "reports/classify/", "reports/evaluation/")
+    expected |= {f"{folder}.lumbar" for folder in folders}
     found = {n for n in tree(tiny_demo) if not n.startswith(("data/", "truth/", "localizer/", "classifier/"))}
     assert found == expected
     localizer = {f"fold0/{v}.safetensors" for v in views} | {f"fold0/{n}" for n in ("chain.json", "metrics.json")}

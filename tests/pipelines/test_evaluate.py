@@ -67,7 +67,7 @@ def test_files_in_report_out(tmp_path: Path) -> None:
     text = evaluate(submission, data, tmp_path / "out", options)
     assert "again" in text
     assert "59 studies" in text
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {".lumbar", "report.html", "report.json"}
     notes = json.loads((tmp_path / "out" / "report.json").read_text())["comparison"]["notes"]
     assert notes == ["submission: 1 of its studies have no grade here and are not scored."]
     assert notes[0] in text

@@ -97,15 +97,26 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield str(path), zlib.decompressobj().decompress(content[match.end() :])
 
 
+def _shape(forms: list[bytes]) -> re.Pattern[bytes]:
+    """Finds whatever has at each place a byte that one of the forms has there: fast, and a bit more than the forms."""
+    places = (
+        b"[" + b"".join(re.escape(bytes([byte])) for byte in set(place)) + b"]" for place in zip(*forms, strict=True)
+    )
+    return re.compile(b"(?=(" + b"".join(places) + b"))")
+
+
 def assert_nothing_told(planter: Planter, folder: Path, printed: str) -> None:
     """Searches outputs, what was printed and what was drawn for planted names, in any spelling."""
     assert len(planter.names) > 30
-    forms = {form: name for name in planter.names for form in spellings(name) if len(form) > 8}
-    any_form = re.compile(b"|".join(map(re.escape, sorted(forms))))
+    forms = {form for name in planter.names for form in spellings(name) if len(form) > 8}
+    by_length = [[form for form in forms if len(form) == length] for length in sorted(set(map(len, forms)))]
+    likely = [_shape(of_length) for of_length in by_length]
     told = [("standard output or error", printed.encode()), ("a picture", "\n".join(planter.drawn).encode())]
     for where, content in (*told, *_contents(folder)):
         for text in (content.lower(), content.replace(b"\0", b"").lower()):
-            found = _NAME.search(text) or any_form.search(text)
+            found = _NAME.search(text) or next(
+                (match for shape in likely for match in shape.finditer(text) if match[1] in forms), None
+            )
             assert found is None, f"{where}: {text[max(0, found.start() - 200) : found.end() + 50]!r}"
 
 

@@ -235,7 +235,7 @@ def test_an_interrupted_data_set_is_continued_to_the_same_bytes(
         patch.setattr("pipelines.synthetic.simulate.write_series", interrupt)
         synth(out, options, resume=True)
     assert len(made) == 2  # the one that was interrupted, and the one whose record was damaged
-    assert {p.name for p in out.iterdir()} == {"data", "truth", "state.json"}
+    assert {p.name for p in out.iterdir()} == {".lumbar", "data", "truth", "state.json"}
     for part in ("data", "truth"):
         names = [sorted(str(p.relative_to(of / part)) for p in (of / part).rglob("*")) for of in (root, out)]
         assert names[0] == names[1]
