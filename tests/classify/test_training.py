@@ -57,7 +57,7 @@ def test_run_folder_explains_itself(run, challenge, splits):
     names = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "cache" not in p.parts)
     fold = [".lumbar", "log.csv", "model.json", "model.safetensors", "probabilities.csv"]
     assert names == sorted(
-        [".lumbar", "config.toml", "noisy_labels.csv", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
+        ["config.toml", "noisy_labels.csv", "out_of_fold.csv", "run.json", "splits.json", "state.json"]
         + [f"fold{k}/{name}" for k in (0, 1) for name in fold]
     )
     facts = json.loads((run / "run.json").read_text())
@@ -184,7 +184,7 @@ def test_a_request_is_checked_before_anything_is_deleted(
     assert calls[1].measured[Condition.CANAL].in_plane_sd_mm == 0.5
     facts = json.loads((localizer / "run.json").read_text())
     (localizer / "run.json").write_text(json.dumps(facts | {"data_fingerprint": "0"}))
-    (run / "kept.txt").touch()
+    (run / "log.csv").touch()
     assert "other data" in refused()
 
 
