@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -163,11 +164,10 @@ def _all_of(pipe: int) -> bytes:
 
 def _largest_child_kib() -> int:
     """Ends the children of this process, such as the decoder, and returns the peak memory of the largest one."""
-    running = [
-        pid
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text(encoding="ascii").split()
-    ]
+    running: list[str] = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            running += (task / "children").read_text(encoding="ascii").split()
     peaks = [_peak_kib(Path("/proc", pid)) for pid in running]
     atexit._run_exitfuncs()
     own, ended = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -176,8 +176,10 @@ def _largest_child_kib() -> int:
 
 
 def _peak_kib(process: Path) -> int:
-    found = re.search(r"VmHWM:\s+([0-9]+) kB", (process / "status").read_text(encoding="utf-8"))
-    return int(found[1]) if found else 0
+    with suppress(OSError):  # a child that has just ended
+        found = re.search(r"VmHWM:\s+([0-9]+) kB", (process / "status").read_text(encoding="utf-8"))
+        return int(found[1]) if found else 0
+    return 0
 
 
 def _limit_own() -> None:

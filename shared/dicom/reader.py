@@ -151,7 +151,7 @@ def read_file_slices(path: Path) -> Iterator[FileReading]:
         return
     file = io.BytesIO(content)
     head = attempt(lambda: parse(path, file, stop_before_pixels=True, tags=PIXEL_TAGS))
-    if isinstance(head, InputError) or not _has_several(head):
+    if isinstance(head, InputError) or attempt(lambda: _has_several(path, head)) is not True:
         yield _whole_reading(path, content, described=True)
         return
     table = attempt(lambda: _table(path, head, file))
@@ -193,14 +193,15 @@ def file_digest(path: Path) -> str:
     return "" if isinstance(content, InputError) else hashlib.sha256(content).hexdigest()
 
 
-def _has_several(dataset: pydicom.Dataset) -> bool:
-    """Whether a file holds several frames that can be told apart."""
-    return is_enhanced(dataset) and frame_count(dataset) > 1
+def _has_several(path: Path, dataset: pydicom.Dataset) -> bool:
+    """Whether a file holds several frames that can be told apart. Raises `InputError` where it does not say."""
+    with foreign(str(path), "unusable functional groups"):
+        return is_enhanced(dataset) and frame_count(dataset) > 1
 
 
 def _slices(path: Path, dataset: pydicom.Dataset) -> list[tuple[int | None, pydicom.Dataset]]:
     """The data set of each slice in a file, with the index of its frame where there are several."""
-    if not _has_several(dataset):
+    if not _has_several(path, dataset):
         return [(None, _only_slice(path, dataset))]
     with foreign(str(path), "unusable functional groups"):
         return list(enumerate(frames_of(path, dataset)))
@@ -222,7 +223,7 @@ def _with_pixels(path: Path, frame: int) -> tuple[str, pydicom.Dataset]:
         if isinstance(whole, InputError):
             if isinstance(_frame_table(path), InputError):  # or the fault lies behind the first frame
                 raise whole
-        elif not _has_several(whole):
+        elif not _has_several(path, whole):
             return str(path), _only_slice(path, whole)
     table = _frame_table(path)
     if isinstance(table, InputError):
@@ -256,7 +257,7 @@ def _known_table(path: Path, size: int, changed_ns: int) -> FrameTable | InputEr
 
 
 def _table(path: Path, dataset: pydicom.Dataset, file: BinaryIO) -> FrameTable:
-    if not _has_several(dataset):
+    if not _has_several(path, dataset):
         raise InputError(f"{path}: holds one slice, expected several frames")
     with foreign(str(path), "pixels cannot be decoded"):
         return FrameTable.of(path, dataset, file)

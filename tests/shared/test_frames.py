@@ -1,6 +1,7 @@
 """Enhanced multi-frame objects: their frames are the slices that classic files of the same scan would be."""
 
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from shared.dicom.reader import read_file_slices, read_header, read_pixels, read
 from shared.labels import View
 from shared.runtime.errors import InputError
 from tests.dicom_files import AXIAL, CORONAL, ENHANCED_MR, SAGITTAL, write_dicom, write_multiframe
+from tests.planted import plant
 
 SHAREABLE = ("ImageOrientationPatient", "PixelSpacing", "EchoTime", "RepetitionTime", "FlipAngle", "ImageType")
 ORIENTATIONS = [SAGITTAL, AXIAL, [0, -1, 0, 0, 0, -1], [0, 0.6, -0.8, 1, 0, 0]]
@@ -197,6 +199,19 @@ def test_objects_out_of_bounds_are_refused_whole(tmp_path: Path, tags: dict[str,
     ((_, error),) = read_slice_headers([path])
     assert isinstance(error, InputError)
     assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["NumberOfFrames", "Rows", "ImagePositionPatient", "SharedFunctionalGroupsSequence"]
+)
+def test_a_tag_of_the_whole_object_that_holds_text_is_one_message(tmp_path: Path, keyword: str) -> None:
+    path = write_multiframe(tmp_path / "1.dcm", [frame(n) for n in range(6)], stack(6))
+    plant(path, {keyword: ("LO", b"text")})
+    readings = [error for _, error in read_slice_headers([path])]
+    readings += [reading.header for reading in read_file_slices(path)]
+    assert all(isinstance(error, InputError) for error in readings) or keyword == "ImagePositionPatient"
+    with suppress(InputError):
+        read_pixels(path, 1)
 
 
 def test_a_challenge_directory_keeps_one_frame_per_file(tmp_path: Path) -> None:
