@@ -65,7 +65,9 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
         raise InputError(f"--fold {options.fold!r}: expected all or a number from 0 to {FOLDS - 1}")
     started = time.time()
     facts = _checked_facts(options)  # before --overwrite deletes anything
-    prepare_output(out, overwrite=overwrite, resume=resume)
+    prepare_output(
+        out, overwrite=overwrite, resume=resume, inputs=[options.localize_config, options.classify_config]
+    )  # fmt: skip
     _claim(out / "demo.json", facts)
     steps = _Steps(out / "steps.json", total=6)
 

@@ -37,7 +37,8 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     comparison, ours, grades = score_files(submission, data, options)
-    prepare_output(out, overwrite=overwrite, inputs=[submission, data, options.train, options.oracle])
+    others = [Path(item.partition("=")[2]) for item in options.against]
+    prepare_output(out, overwrite=overwrite, inputs=[submission, data, options.train, options.oracle, *others])
     evaluation_report(out, comparison, OURS, ours, grades)
     return as_text(comparison)
 

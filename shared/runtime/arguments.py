@@ -89,10 +89,13 @@ def add_output(parser: argparse.ArgumentParser, name: str = "OUT", *, resume: st
 def check_output_of(a: argparse.Namespace) -> None:
     """Refuses the output folder of a command, if it has one, before anything is read.
 
+    No path that any argument names may lie in a folder that --overwrite empties.
+
     Raises:
       InputError: as `shared.runtime.files.check_output` does.
     """
     from shared.runtime.files import check_output
 
     if "output" in a:
-        check_output(getattr(a, a.output), overwrite=a.overwrite, resume="resume" in a and a.resume)
+        inputs = [path for name, path in vars(a).items() if isinstance(path, Path) and name != a.output]
+        check_output(getattr(a, a.output), overwrite=a.overwrite, resume="resume" in a and a.resume, inputs=inputs)

@@ -23,16 +23,30 @@ _TEXT: Final = (
 )
 
 _UNFINISHED: Final = r"\..+\.[0-9]+\.tmp"
+# Our markers and locks, unfinished files, and what file managers and network disks leave behind.
+_LEFT_BEHIND: Final = re.compile(
+    rf"\.lumbar|lock|{_UNFINISHED}|\.partial-[0-9]+|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs[0-9a-f]+", re.DOTALL
+)
 # Everything that a command of ours writes directly into an output folder. Whatever else lies there was put there by
 # somebody, and is never deleted. DOTALL, because a file's name may hold newlines.
 _OUR_NAMES: Final = re.compile(
-    r"\.lumbar|lock"
+    rf"{_LEFT_BEHIND.pattern}"
     r"|(run|state|store|report|errors|splits|demo|steps)\.json|report\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv"
-    r"|studies|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished"
-    # Unfinished files, and what file managers and network disks leave behind.
-    rf"|{_UNFINISHED}|\.partial-[0-9]+|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs[0-9a-f]+",
+    r"|studies|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished",
+    re.DOTALL,
+)
+# What commands of ours write within their own folders, by its path from the output folder. The names of those folders
+# are common ones, and a user may keep a thesis under `data` or `reports`.
+_OUR_PATHS: Final = re.compile(
+    r"((localizer|classifier|prediction|reports/(localize|classify|evaluation))/)?("
+    rf"({_OUR_NAMES.pattern})"
+    r"|studies/([a-z]+/)?[^/]+\.(json|u8)"
+    r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/[^/]+\.json"
+    r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
+    r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/[^/]+"
+    r")",
     re.DOTALL,
 )
 # Keys that mark the JSON files of earlier versions as ours. A user's own run.json has other ones.
@@ -68,8 +82,14 @@ def is_empty(folder: Path) -> bool:
 
 
 def foreign_entries(folder: Path) -> list[str]:
-    """Names directly in a folder that no command of ours writes, sorted."""
-    return sorted(path.name for path in folder.iterdir() if not _OUR_NAMES.fullmatch(path.name))
+    """What lies in a folder and no command of ours writes, sorted: names directly in it, and paths of files below."""
+    foreign = [path.name for path in folder.iterdir() if not _OUR_NAMES.fullmatch(path.name)]
+    for here, _, names in os.walk(folder):
+        below = Path(here).relative_to(folder)
+        if below.parts and below.parts[0] not in foreign:
+            paths = ((below / name).as_posix() for name in names if not _LEFT_BEHIND.fullmatch(name))
+            foreign += [path for path in paths if not _OUR_PATHS.fullmatch(path) and not (folder / path).is_symlink()]
+    return sorted(foreign)
 
 
 def claim(folder: Path, *, shared: bool = False) -> None:

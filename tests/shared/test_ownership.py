@@ -50,6 +50,21 @@ def test_what_a_user_has_put_into_our_folder_stays(tmp_path: Path) -> None:
     assert (out / "run.json").exists()
 
 
+@pytest.mark.parametrize(
+    "mine",
+    ["data/thesis.tex", "reports/chapter.docx", "data/anna/IM0001.dcm", "studies/notes.txt", "prediction/data/cv.pdf",
+     "work/thesis.csv", "png/scan.tif", "truth/of/life.csv"],
+)  # fmt: skip
+def test_what_a_user_keeps_under_one_of_our_names_stays(tmp_path: Path, mine: str) -> None:
+    out = prepare_output(tmp_path / "out")
+    write_json(out / "run.json", {})
+    (out / mine).parent.mkdir(parents=True)
+    (out / mine).write_text("mine")
+    with pytest.raises(InputError, match=f"holds '{mine}', which no command"):
+        prepare_output(out, overwrite=True)
+    assert contents(out).keys() == {MARKER, "run.json", mine}
+
+
 def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
