@@ -10,6 +10,7 @@ from shared.data.challenge import Part, listed_parts
 from shared.data.source import StudySource, open_parts, open_source
 from shared.data.unpack import open_input
 from shared.dicom.discover import FoundSeries, FoundStudy
+from shared.dicom.scan import files_below
 from shared.labels import View
 from shared.runtime.errors import InputError, printable
 from shared.runtime.names import masked, masked_path
@@ -79,7 +80,8 @@ def names_table(data: Path) -> str:
     """
     folder = open_input(data).folder
     numbers = bool(listed_parts(folder))
-    below = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    files = [path.relative_to(folder) for path in files_below(folder, [])]
+    below = sorted({path for file in files for path in (file, *file.parents) if path.parts})
     lines = [
         f"{masked_path(path, numbers=numbers)}  {printable(str(path))}"
         for path in below

@@ -153,8 +153,8 @@ class KeptAudit:
         if job.discovered is not None:
             read = study_key(LoadedStudy(study=job.discovered), self.given)
         else:
-            paths = sorted((job.root / f"{job.part}_images" / job.study_id).rglob("*"))
-            read = files_key(paths, self.given)
+            study = job.root / f"{job.part}_images" / job.study_id
+            read = files_key(sorted([*study.glob("*"), *study.glob("*/*")]), self.given)
         key = digest_of(read, repr(job.listed), repr(job.points))
         return self.results.fetch(f"{job.part}-{job.study_id}", key, partial(audit_study, job))
 

@@ -31,6 +31,8 @@ _FREE_OF_RATIO: Final = 64 * 2**20
 _SPARE_BYTES: Final = 2**30
 _CHUNK: Final = 2**20
 _EXPECTED: Final = "expected a challenge directory, a folder of DICOM files, a zip or tar archive, or a DICOM file"
+# Each level is a folder to make, which costs an archive two bytes.
+MAX_DEPTH: Final = 64
 # Folders that file managers add to archives.
 _IGNORED: Final = "__MACOSX"
 # What marks a challenge directory and a prepared store.
@@ -155,6 +157,8 @@ class _Budget:
                 f"{self.name}: member {self._told(member)} has a name that may lead out of the archive; "
                 "unpack it and give the folder"
             )
+        if len(parts) > MAX_DEPTH:
+            self.refuse(member, f"nested more than {MAX_DEPTH} folders deep")
         target = folder.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

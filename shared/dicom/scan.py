@@ -10,6 +10,8 @@ from shared.dicom.parsing import begins_like_dicom
 from shared.runtime.errors import InputError
 from shared.runtime.names import hide_names, order_of
 
+# No exporter nests deeper, and os.walk calls itself for each level.
+_MOST_DEPTH: Final = 64
 _ARCHIVES: Final = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"})
 
 
@@ -36,7 +38,7 @@ def scan_folder(folder: Path) -> FolderScan:
     dicom: list[Path] = []
     closed: list[tuple[Path, InputError]] = []
     other = archives = 0
-    for path in sorted(_files(folder, closed), key=order_of):
+    for path in sorted(files_below(folder, closed), key=order_of):
         try:
             found = begins_like_dicom(path)
         except OSError as error:
@@ -50,7 +52,9 @@ def scan_folder(folder: Path) -> FolderScan:
     return FolderScan(dicom=tuple(dicom), other=other, archives=archives, closed=tuple(closed))
 
 
-def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path]:
+def files_below(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path]:
+    """Every file below a folder, as `scan_folder` walks it; what cannot be listed is added to `closed`."""
+
     def note(error: OSError) -> None:
         path = Path(str(error.filename))
         closed.append((path, InputError(f"{path}: cannot be listed ({error.strerror or type(error).__name__})")))
@@ -62,4 +66,9 @@ def _files(folder: Path, closed: list[tuple[Path, InputError]]) -> Iterator[Path
             folders.clear()
             continue
         seen.add(real)
+        if folders and len(Path(here).relative_to(folder).parts) >= _MOST_DEPTH:
+            closed.append(
+                (Path(here), InputError(f"{here}: holds folders more than {_MOST_DEPTH} deep; they are left out"))
+            )
+            folders.clear()
         yield from (Path(here) / name for name in names)

@@ -97,6 +97,7 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
 
     `resumable`: the command has --resume, so an interrupted run mentions it.
     """
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # paths need not be text in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
@@ -124,6 +125,21 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted{kept}\n")
         return 130
+
+
+def _open_standard_streams() -> None:
+    """Gives a process that was started without standard streams (`2>&-`) silent ones.
+
+    The next files that are opened would take their numbers, and what children and libraries print would go into them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 @contextmanager

@@ -45,7 +45,7 @@ _OUR_PATHS: Final = re.compile(
     r"|studies/([a-z]+/)?[^/]+\.(json|u8)"
     r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/[^/]+\.json"
     r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
-    r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/[^/]+"
+    r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+"
     r")",
     re.DOTALL,
 )

@@ -9,8 +9,10 @@ import pytest
 from classify.train import command as classify_train
 from localize.train import command as localize_train
 from pipelines.cli import build_parser, main
+from pipelines.evaluate import EvaluateOptions, evaluate
 from pipelines.show import ShowOptions, show
 from shared.runtime.errors import InputError
+from shared.runtime.files import prepare_output
 
 Parser = argparse.ArgumentParser
 
@@ -34,14 +36,16 @@ CASES = [
 ]
 
 
-def arguments(words: tuple[str, ...], out: Path) -> list[str]:
-    """A complete command line, whose inputs need not exist: OUT is looked at first."""
+def arguments(words: tuple[str, ...], out: Path, given: tuple[str, Path] | None = None) -> list[str]:
+    """A complete command line, whose inputs need not exist: OUT is looked at first. `given` names one of them."""
     line: list[str] = []
     for action in COMMANDS[words]._actions:
         value = str(out) if action.dest == COMMANDS[words].get_default("output") else "nowhere"
+        if given is not None and action.dest == given[0]:
+            value = str(given[1])
         if not action.option_strings:
             line.append(value)
-        elif action.required:
+        elif action.required or (given is not None and action.dest == given[0]):
             line += [action.option_strings[0], value]
     return line
 
@@ -51,6 +55,36 @@ def test_every_folder_that_a_command_writes_is_known() -> None:
         if any(a.metavar in ("OUT", "STORE") for a in parser._actions if not a.option_strings):
             assert words in WRITING, words
     assert {("demo",), ("synth",), ("prepare",), ("localize", "train"), ("classify", "evaluate")} < set(WRITING)
+
+
+INPUTS = [
+    (words, action)
+    for words, flag in CASES
+    for action in COMMANDS[words]._actions
+    if flag == "--overwrite" and action.type is Path and action.dest != COMMANDS[words].get_default("output")
+]
+
+
+@pytest.mark.parametrize(("words", "action"), INPUTS, ids=[" ".join((*w, a.dest)) for w, a in INPUTS])
+def test_no_input_lies_in_a_folder_that_is_emptied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], action: argparse.Action
+) -> None:
+    out = prepare_output(tmp_path / "out")
+    (out / "submission.csv").write_text("mine")
+    line = arguments(words, out, (action.dest, out / "submission.csv"))
+    assert main([*words, *line, "--overwrite"]) == 1
+    assert "--overwrite would delete" in capsys.readouterr().err
+    assert (out / "submission.csv").read_text() == "mine"
+
+
+def test_what_a_submission_is_compared_with_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = prepare_output(tmp_path / "out")
+    (out / "submission.csv").write_text("mine")
+    monkeypatch.setattr("pipelines.evaluate.score_files", lambda *_: (None, None, None))
+    options = EvaluateOptions(against=(f"before={out / 'submission.csv'}",))
+    with pytest.raises(InputError, match="would delete"):
+        evaluate(tmp_path / "new.csv", tmp_path / "data", out, options, overwrite=True)
+    assert (out / "submission.csv").read_text() == "mine"
 
 
 @pytest.mark.parametrize("where", ["itself", "behind a link", "a link", "a user's run.json"])

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,22 @@ def test_overwrite_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Path, "home", homeless)
     (prepare_output(tmp_path / "out") / "run.json").touch()
     assert not (prepare_output(tmp_path / "out", overwrite=True) / "run.json").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path, closed: str) -> None:
+    program = (
+        "import os, subprocess, sys; from shared.runtime.errors import exit_code\n"
+        "def command():\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        sys.stdout.write('printed'); sys.stderr.write('printed')\n"
+        "        os.system('echo printed; echo printed >&2')\n"
+        "        file.write('kept')\n"
+        "    return 3\n"
+        "sys.exit(exit_code(command))"
+    )
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, str(tmp_path / "file")]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(shell, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert (tmp_path / "file").read_text() == "kept"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from pipelines.series import names_table
 from shared.dicom.parsing import is_bare_dataset
 from shared.dicom.scan import scan_folder
 from tests.dicom_files import write_dicom
@@ -44,6 +45,23 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+def test_a_folder_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "1.dcm")
+    here = tmp_path
+    for _ in range(1500):  # os.walk and Path.rglob give up at a thousand
+        here /= "a"
+        here.mkdir()
+    try:
+        scan = scan_folder(tmp_path)
+        assert [path.name for path in scan.dicom] == ["1.dcm"]
+        assert ["folders more than 64 deep" in str(error) for _, error in scan.closed] == [True]
+        assert "hidden-ca978112ca  a\n" in f"{names_table(tmp_path)}\n"
+    finally:
+        while here != tmp_path:  # pytest's own clean-up calls itself for each level
+            here.rmdir()
+            here = here.parent
+
+
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     write_dicom(tmp_path / "closed" / "1.dcm")
     image = write_dicom(tmp_path / "2.dcm")

@@ -206,6 +206,8 @@ def long_header(path: Path) -> None:
         (lying_zip, "unpacks to more than|no complete zip"),
         (long_header, "unpacks to more than"),
         (zip_of(**{"a" * 300: b"x"}), "cannot be unpacked into .* name too long"),
+        (zip_of(**{"a/" * 1900 + "1.dcm": b"x"}), "is nested more than 64 folders deep"),
+        (tar_of(tarfile.REGTYPE, "a/" * 1900 + "1.dcm"), "is nested more than 64 folders deep"),
         (zip_of(a=b"text"), "no readable DICOM"),
     ],
 )
