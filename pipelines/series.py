@@ -80,8 +80,10 @@ def names_table(data: Path) -> str:
     """
     folder = open_input(data).folder
     numbers = bool(listed_parts(folder))
-    files = [path.relative_to(folder) for path in files_below(folder, [])]
-    below = sorted({path for file in files for path in (file, *file.parents) if path.parts})
+    closed: list[tuple[Path, InputError]] = []
+    found = [*files_below(folder, closed), *(path for path, _ in closed)]
+    relative = [path.relative_to(folder) for path in found]
+    below = sorted({path for item in relative for path in (item, *item.parents) if path.parts})
     lines = [
         f"{masked_path(path, numbers=numbers)}  {printable(str(path))}"
         for path in below

@@ -218,9 +218,9 @@ def test_overwrite_waits_for_nobody_and_empties_nothing_in_use(tmp_path: Path) -
             with pytest.raises(InputError, match="another process"):
                 prepare(data, store, overwrite=overwrite, resume=not overwrite)
     assert tree(store) == whole
-    (store / "studies" / "stray.txt").write_text("old")
+    (store / "studies" / "stray.json").write_text("old")
     assert "3 new" in prepare(data, store, overwrite=True)
-    assert not (store / "studies" / "stray.txt").exists()
+    assert not (store / "studies" / "stray.json").exists()
     assert (store / MARKER).stat().st_ino == inode
 
 
