@@ -16,13 +16,15 @@ from typing import Any, Final
 
 import torch
 
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, quoted
 
 # The checkpoints of the largest networks have half a megabyte of pickle, some thousand tensors, none over 20 MB.
 _MOST_PICKLE_BYTES: Final = 4 * 2**20
 _MOST_STORAGE_BYTES: Final = 256 * 2**20
-_MOST_TENSORS: Final = 20_000
+_MOST_TENSORS: Final = 20_000  # and modules
 _DEEPEST: Final = 64
+# torch writes a storage for each tensor; only tied weights share one.
+_MOST_READINGS: Final = 2
 _DTYPES: Final = {
     "torch.HalfStorage": torch.float16, "torch.BFloat16Storage": torch.bfloat16, "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64, "torch.LongStorage": torch.int64, "torch.IntStorage": torch.int32,
@@ -70,6 +72,10 @@ class StoredTensor:
     strides: tuple[int, ...]
 
 
+class _RefusedError(Exception):
+    """What is wrong with a checkpoint; the caller names the file."""
+
+
 class _Machine:
     """The part of the pickle language that checkpoints use. What it does not know is refused."""
 
@@ -77,7 +83,6 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.called: set[str] = set()
 
     def run(self, program: bytes) -> Any:
         argument: Any
@@ -141,12 +146,10 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, name = self.stack.pop(), self.stack.pop().dotted
-        self.called.add(name)
         self.stack.append(_Noted(name, arguments))
 
-    def _newobj(self, _: Any) -> None:
-        arguments, name = self.stack.pop(), self.stack.pop().dotted
-        self.stack.append(_Noted(name, arguments))
+    def _newobj(self, argument: Any) -> None:
+        self._reduce(argument)
 
     def _binpersid(self, _: Any) -> None:
         self.stack.append(_Noted("storage", self.stack.pop()))
@@ -192,7 +195,6 @@ class Checkpoint:
     """What a checkpoint holds, read without running any of it.
 
     Attributes:
-      epoch: number of the last finished epoch, from 0; -1 in files that are not to be resumed.
       tensors: parameters and buffers of its network by name, the moving average where there is one.
       names: the network's classes; empty where it does not name them.
     """
@@ -203,35 +205,33 @@ class Checkpoint:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._members = {item.filename.partition("/")[2]: item for item in archive.infolist()}
-                machine = _Machine()
-                content = _items(machine.run(self._read(archive, "data.pkl", _MOST_PICKLE_BYTES)))
+                content = _items(_Machine().run(self._read(archive, "data.pkl", _MOST_PICKLE_BYTES)))
                 network = content.get("ema") or content.get("model")
-                self._called = frozenset(machine.called)
-                epoch, state = content.get("epoch", -1), network.state if isinstance(network, _Noted) else None
+                state = network.state if isinstance(network, _Noted) else None
                 self.tensors: Mapping[str, StoredTensor] = dict(_tensors(network))
-                self.epoch = epoch if isinstance(epoch, int) else -1
                 self.names = _class_names(state.get("names") if isinstance(state, dict) else None)
-        except InputError:
-            raise
+        except _RefusedError as error:
+            raise InputError(f"{path}: {error}") from error
         except Exception as error:  # a foreign file: zipfile and pickletools raise anything
             raise InputError(f"{path}: cannot be read as a detector ({type(error).__name__})") from error
         if not self.tensors:
             raise InputError(f"{path}: holds no Ultralytics model")
 
-    @property
-    def calls(self) -> frozenset[str]:
-        """Names of the functions that loading the pickle would call."""
-        return self._called
-
     def load(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """Tensors by name; raises `InputError` when one does not lie within its storage."""
         loaded, name = {}, ""
+        left = _MOST_READINGS * self.path.stat().st_size
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for name in names:
+                    left -= self._members[f"data/{self.tensors[name].key}"].file_size
+                    if left < 0:  # many tensors of one large storage would fill the memory
+                        raise _RefusedError("is shared by too many others")
                     loaded[name] = self._tensor(archive, self.tensors[name])
+        except _RefusedError as error:
+            raise InputError(f"{self.path}: tensor {quoted(name)} {error}") from error
         except Exception as error:  # as above
-            raise InputError(f"{self.path}: tensor {name!r} is damaged ({type(error).__name__})") from error
+            raise InputError(f"{self.path}: tensor {quoted(name)} is damaged ({type(error).__name__})") from error
         return loaded
 
     def _tensor(self, archive: zipfile.ZipFile, place: StoredTensor) -> torch.Tensor:
@@ -246,7 +246,7 @@ class Checkpoint:
         """A member of the archive. torch writes them uncompressed, so none is larger than the file."""
         item = self._members[name]
         if item.compress_type != zipfile.ZIP_STORED or item.file_size > min(most_bytes, self.path.stat().st_size):
-            raise InputError(f"{self.path}: {name} is compressed or too large; expected a file that torch has saved")
+            raise _RefusedError(f"{name} is compressed or too large; expected a file that torch has saved")
         return archive.read(item)
 
 
@@ -257,15 +257,15 @@ def _tensors(network: Any) -> Iterator[tuple[str, StoredTensor]]:
         prefix, module = waiting.pop()
         if not isinstance(module, _Noted) or not isinstance(module.state, dict):
             continue
-        for group in ("_parameters", "_buffers"):
-            for name, value in _items(module.state.get(group, {})).items():
-                place = _stored(value)
-                if place is not None:
-                    yield f"{prefix}{name}", place
+        own = {**_items(module.state.get("_parameters", {})), **_items(module.state.get("_buffers", {}))}
         inner = _items(module.state.get("_modules", {}))
-        found += 1 + len(inner)
+        found += 1 + len(own) + len(inner)
         if found > _MOST_TENSORS or prefix.count(".") > _DEEPEST:
-            raise InputError("has more modules than any detector")
+            raise _RefusedError("has more modules or tensors than any detector")
+        for name, value in own.items():
+            place = _stored(value)
+            if place is not None:
+                yield f"{prefix}{name}", place
         waiting.extend((f"{prefix}{name}.", child) for name, child in inner.items())
 
 
@@ -279,7 +279,7 @@ def _stored(value: Any) -> StoredTensor | None:
     _, kind, key, _, _ = storage.args
     numbers = (offset, *shape, *strides)
     if not re.fullmatch("[0-9]{1,9}", key) or any(type(n) is not int or abs(n) >= 2**40 for n in numbers):
-        raise InputError("has a tensor without a proper place")
+        raise _RefusedError("has a tensor without a proper place")
     return StoredTensor(
         key=key, dtype=_DTYPES[kind.dotted], offset=offset, shape=tuple(shape), strides=tuple(strides)
     )  # fmt: skip

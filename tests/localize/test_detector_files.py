@@ -214,6 +214,32 @@ def test_hostile_pickles_are_refused_quickly(data: bytes, tmp_path: Path) -> Non
         Checkpoint(path)
 
 
+class _Module:
+    """Pickles as a module of a network does."""
+
+    def __init__(self, **state: object) -> None:
+        self.__dict__ = {f"_{name}": value for name, value in state.items()}
+
+
+def test_a_network_of_very_many_tensors_is_refused_quickly(tmp_path: Path) -> None:
+    parameters = dict.fromkeys(map(str, range(15_000)))
+    modules = {str(n): _Module(parameters=parameters) for n in range(15_000)}
+    path = tmp_path / "a.pt"
+    path.write_bytes(_archive(pickle.dumps({"model": _Module(modules=modules)}, 2)))
+    with pytest.raises(InputError, match=r"a\.pt: has more modules or tensors than any detector"):
+        Checkpoint(path)
+
+
+def test_one_storage_is_not_read_for_very_many_tensors(tmp_path: Path) -> None:
+    weights = torch.zeros(2**16)
+    path = tmp_path / "a.pt"
+    _save_checkpoint(path, torch.nn.ParameterDict({str(n): torch.nn.Parameter(weights[n:]) for n in range(20)}))
+    checkpoint = Checkpoint(path)
+    assert len(checkpoint.tensors) == 20
+    with pytest.raises(InputError, match=r"a\.pt: tensor '[0-9]+' is shared by too many others"):
+        checkpoint.load(checkpoint.tensors)
+
+
 @pytest.mark.parametrize("kind", ["same", "coco", "imagenet"])
 def test_training_starts_from_what_the_library_would_load(kind: str, network: Any, tmp_path: Path) -> None:
     ultralytics()
