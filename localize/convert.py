@@ -57,6 +57,7 @@ def _detectors(run: Path, digests: dict[str, str], fold: int) -> dict[View, Chec
         found[view] = Checkpoint(path)
         if found[view].names != {level.value: level.slug for level in Level}:
             raise InputError(f"{path}: expected a detector of {len(Level)} levels")
+        found[view].load(found[view].tensors)  # raises before OUT is emptied
     return found
 
 

@@ -73,6 +73,8 @@ class StoredDetector:
     def open(cls, path: Path) -> "StoredDetector":
         """Reads and checks the header; raises `InputError` when the file is missing or is not such a file."""
         try:
+            if not path.is_file() and path.exists():  # a pipe would block
+                raise InputError(f"{path}: is no regular file; {_ADVICE}")
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header: Any = json.loads(file.read(length)) if length <= MOST_HEADER_BYTES else None

@@ -25,8 +25,6 @@ from shared.runtime.ownership import claim, is_empty
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"
-
-
 _AGAIN: Final = "restore the file or train again"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -95,6 +93,8 @@ def git_commit() -> str | None:
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes; raises `InputError` when it cannot be read."""
     try:
+        if not path.is_file() and path.exists():  # a pipe would block
+            raise InputError(f"{path}: is no regular file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

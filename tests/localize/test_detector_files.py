@@ -123,6 +123,10 @@ def test_damaged_files_are_refused(file: bytes, network: Any, tmp_path: Path) ->
     write_detector(path, NANO, infinite)
     with pytest.raises(InputError, match=r"model\.0\.bn\.weight holds values that are not finite"):
         load_network(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.safetensors: is no regular file"):
+        load_network(path)
 
 
 class _Call:

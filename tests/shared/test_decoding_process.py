@@ -1,5 +1,6 @@
 """The child process that decodes: whatever happens to it is one message about one file."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -74,6 +75,16 @@ def test_what_happens_to_the_child_is_told_of_the_file(
 def test_a_child_that_does_not_start_is_told_of_the_file(code: str, slice_path: Path, child: Path) -> None:
     child.write_text(code)
     with pytest.raises(InputError, match=r"a\.dcm: .*decodes compressed pixels"):
+        read_pixels(slice_path)
+
+
+@pytest.mark.usefixtures("child")
+def test_a_package_that_cannot_be_found_is_told_of_the_file(slice_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> None:
+        raise ValueError(f"{name}.__spec__ is None")
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    with pytest.raises(InputError, match=r"a\.dcm: .*cannot be started"):
         read_pixels(slice_path)
 
 

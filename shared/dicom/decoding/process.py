@@ -38,7 +38,7 @@ class _Child:
     def __init__(self) -> None:
         self.late = False
         self._started = threading.Event()
-        self._fault: OSError | None = None
+        self._fault: Exception | None = None
         self._process: subprocess.Popen[bytes]
         threading.Thread(target=self._keep, daemon=True).start()
         self._started.wait()
@@ -47,22 +47,18 @@ class _Child:
         self._requests, self._replies = (cast(BinaryIO, s) for s in (self._process.stdin, self._process.stdout))
 
     def _keep(self) -> None:
-        # The child imports what this process would, but nothing from the current folder.
-        places = {
-            Path(spec.origin).parent for name in _PACKAGES if (spec := importlib.util.find_spec(name)) and spec.origin
-        }
-        folders = {str(place.parent if place.name in _PACKAGES else place) for place in places}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", decoder.__file__, str(os.getpid()), *sorted(folders)],
+                [sys.executable, "-I", "-B", decoder.__file__, str(os.getpid()), *_folders()],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the thread that waits for the start raises it
             self._fault = error
-        self._started.set()
-        if self._fault is None:
-            self._process.wait()
+            return
+        finally:
+            self._started.set()
+        self._process.wait()
 
     def answer(self, request: Sequence[bytes], most: int, *, seconds: float) -> tuple[int, bytes]:
         """Sends a request and reads the reply. Raises `OSError` or `EOFError` when the child fails."""
@@ -102,6 +98,14 @@ class _Child:
             return self._process.wait()
 
 
+def _folders() -> list[str]:
+    """Where the child finds what this process would import, but nothing from the current folder."""
+    places = {
+        Path(spec.origin).parent for name in _PACKAGES if (spec := importlib.util.find_spec(name)) and spec.origin
+    }
+    return sorted({str(place.parent if place.name in _PACKAGES else place) for place in places})
+
+
 class _Decoders:
     """The child of this process, if one runs."""
 
@@ -132,7 +136,7 @@ class _Decoders:
     def _start(self) -> _Child:
         try:
             child = _Child()
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             raise DicomFaultError("the process that decodes compressed pixels cannot be started") from error
         try:
             outcome, _ = child.answer((), 0, seconds=_START_SECONDS)
