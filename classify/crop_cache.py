@@ -6,7 +6,6 @@ A cache belongs to one data set, crop config and set of localizations, and is re
 train folds of one run at the same time share it: one builds it, the last one deletes it.
 """
 
-import fcntl
 import functools
 import hashlib
 import json
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,8 @@ from shared.mirror.correct import as_shown
 from shared.probabilities import PriorReason
 from shared.runtime.documents import fitted, read_json
 from shared.runtime.errors import InputError, first_line
-from shared.runtime.files import write_json
+from shared.runtime.files import sweep_temporary, write_json
+from shared.runtime.ownership import take_lock
 from shared.runtime.pool import processes
 from shared.runtime.problems import folded
 from shared.runtime.progress import log, track
@@ -233,21 +233,10 @@ def using_cache(folder: Path, *, lock: Path, keep: bool) -> Iterator[None]:
       keep: leaves the cache in place. It also stays while another process uses it.
     """
     with lock.open("r+") as file:
-        _lock(file, fcntl.LOCK_SH)
+        take_lock(file.fileno(), lock, shared=True, wait=True)
         yield
-        if not keep and _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not keep and take_lock(file.fileno(), lock):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lock(file: IO[str], operation: int) -> bool:
-    """Locks the file until it is closed; False if another process holds the lock and the operation does not wait."""
-    try:
-        fcntl.flock(file, operation)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        log(f"warning: {file.name}: cannot be locked ({error}); train this run with one process at a time")
-    return True
 
 
 def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
@@ -260,7 +249,8 @@ def build_cache(job: CacheJob, folder: Path, *, workers: int = 1) -> CropCache:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        _lock(file, fcntl.LOCK_EX)
+        take_lock(file.fileno(), folder / "lock", wait=True)
+        sweep_temporary(folder)
         return _build(job, folder, workers)
 
 

@@ -38,7 +38,7 @@ from shared.jitter import write_jitter
 from shared.labels import Finding, View
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE
 from shared.runtime.errors import InputError
-from shared.runtime.files import write_json
+from shared.runtime.files import sweep_temporary, write_json
 from shared.runtime.hardware.device import first_device
 from shared.runtime.pool import processes
 from shared.runtime.progress import log
@@ -88,6 +88,7 @@ def train(request: TrainRequest, run: Path, resources: TrainingResources) -> Non
     unfinished = sorted({fold for fold, _ in jobs})
     for fold in unfinished:
         training.folder.claim_fold(fold)
+        sweep_temporary(training.work(fold))
         truths = _truths(request.data, request.splits.training(fold))
         write_prior(training.folder.fold(fold) / PRIOR_FILE, fit_prior(truths))
     for (fold, view), measured in _train_detectors(training, jobs).items():

@@ -19,7 +19,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import remove
 from shared.runtime.pool import processes
 from shared.runtime.progress import track
-from shared.runtime.unfinished import UNFINISHED
+from shared.runtime.unfinished import UNFINISHED, digest_of
 
 # Changes whenever the same seed gives other bytes.
 GENERATOR_VERSION: Final = "5"
@@ -64,7 +64,7 @@ def generate(out: Path, options: SynthOptions, *, workers: int = 1, resume: bool
     and moved at the end, so nothing is left half written.
 
     Args:
-      resume: keeps the studies that an interrupted call with the same options has finished.
+      resume: keeps the studies that an interrupted call of this generator with the same options has finished.
 
     Raises:
       InputError: when `out` already holds a data set, or a worker process dies.
@@ -110,6 +110,7 @@ def _labels(options: SynthOptions) -> Labels:
 def _jobs(labels: Labels, folder: Path, options: SynthOptions) -> list[StudyJob]:
     """One job per study, training studies first; ids are numeric strings like the challenge's."""
     planned = assign_traps(options.studies, options.test_studies, options.seed) if options.traps else {}
+    key = digest_of(GENERATOR_VERSION, asdict(options))
     count, seed, studies = len(labels.latent), options.seed, options.studies
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     ids = rng.choice(2**32 - 4 * 10**6, size=count, replace=False) + 4 * 10**6
@@ -125,6 +126,7 @@ def _jobs(labels: Labels, folder: Path, options: SynthOptions) -> list[StudyJob]
             ),
             images=folder / "data" / ("train_images" if n < studies else "test_images"),
             kept=folder / "results",
+            key=key,
             traps=planned.get(n, ()),
         )
         for n in range(count)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from shared.labels import View
 from shared.runtime.files import remove
 from shared.runtime.unfinished import Results
 
-# Options and seed are those of the whole data set, so nothing else decides a study.
-_KEY: Final = ""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyJob:
@@ -25,12 +22,14 @@ class StudyJob:
     Attributes:
       images: folder that gets `<study_id>/<series_id>/`.
       kept: folder of the records of finished studies.
+      key: digest of the generator's version and of the options of the data set, which decide a study.
       traps: names of the traps to plant.
     """
 
     plan: StudyPlan
     images: Path
     kept: Path
+    key: str
     traps: tuple[str, ...]
 
 
@@ -55,7 +54,7 @@ def simulate_study(job: StudyJob) -> StudyRecord:
     """Makes and writes one study, or returns the record of one that an interrupted call has finished."""
     study_id, folder = job.plan.study_id, job.images / job.plan.study_id
     results = Results(folder=job.kept, kind=StudyRecord)
-    kept = results.read(study_id, _KEY) if folder.is_dir() else None
+    kept = results.read(study_id, job.key) if folder.is_dir() else None
     if kept is not None:
         return kept
     unfinished = job.images / f".{study_id}"
@@ -63,7 +62,7 @@ def simulate_study(job: StudyJob) -> StudyRecord:
         remove(left_over)
     record = _make(job, unfinished)
     unfinished.rename(folder)
-    return results.fetch(study_id, _KEY, lambda: record)
+    return results.fetch(study_id, job.key, lambda: record)
 
 
 def _make(job: StudyJob, folder: Path) -> StudyRecord:

@@ -9,6 +9,7 @@ import math
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -76,9 +77,20 @@ def fitted(path: Path, text: str, schema: type[T], *, advice: str = _RESTORE) ->
       InputError: naming the first key that does not fit.
     """
     try:
-        return TypeAdapter(schema).validate_json(text)
+        value: T = adapter_of(schema).validate_json(text)
     except ValidationError as error:
         raise InputError(f"{path}: {explained(error)}; {advice}") from error
+    return value
+
+
+def adapter_of(schema: Any) -> TypeAdapter[Any]:
+    """What reads and writes a schema; made once, because that takes longer than to read a short text."""
+    return _adapter(schema)
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
 
 
 def explained(error: ValidationError) -> str:

@@ -2,21 +2,17 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from shared.runtime.errors import InputError
-from shared.runtime.ownership import MARKER, claim, is_empty, is_ours, refusal
+from shared.runtime.ownership import MARKER, UNFINISHED_NAME, claim, is_empty, is_ours, refusal
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# The name of a file or folder that `written_beside` has not finished.
-_TEMPORARY: Final = re.compile(r"\..+\.([0-9]{1,9})\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -35,10 +31,13 @@ def written_beside(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def sweep_temporary(folder: Path) -> None:
-    """Deletes what processes that were killed left of `written_beside` below a folder."""
-    for path in list(folder.rglob(".*.tmp")):
-        found = _TEMPORARY.fullmatch(path.name)
+def sweep_temporary(folder: Path, *, below: bool = True) -> None:
+    """Deletes what processes that were killed left of `written_beside` in a folder, and `below` it.
+
+    Processes of other machines, or of other containers, look as if they were not running: only sweep what is locked.
+    """
+    for path in list(folder.rglob(".*.tmp") if below else folder.glob(".*.tmp")):
+        found = UNFINISHED_NAME.fullmatch(path.name)
         if found and not _is_running(int(found[1])):
             remove(path)
 

@@ -22,10 +22,12 @@ _TEXT: Final = (
     _FIRST_WORDS + b"\nA command of lumbar made this folder. With --overwrite it deletes what such commands write.\n"
 )
 
-_UNFINISHED: Final = r"\..+\.[0-9]+\.tmp"
+# The name of a file or folder that `shared.runtime.files.written_beside` has not finished, with its process.
+UNFINISHED_NAME: Final = re.compile(r"\..+\.([0-9]{1,9})\.tmp", re.DOTALL)
 # Our markers and locks, unfinished files, and what file managers and network disks leave behind.
 _LEFT_BEHIND: Final = re.compile(
-    rf"\.lumbar|lock|{_UNFINISHED}|\.partial-[0-9]+|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs[0-9a-f]+", re.DOTALL
+    rf"\.lumbar|lock|{UNFINISHED_NAME.pattern}|\.partial-[0-9]+|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs[0-9a-f]+",
+    re.DOTALL,
 )
 # Everything that a command of ours writes directly into an output folder. Whatever else lies there was put there by
 # somebody, and is never deleted. DOTALL, because a file's name may hold newlines.
@@ -63,6 +65,8 @@ _EARLIER: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("truth/manifest.json", frozenset({"seed", "preset", "parameters", "summaries"})),
 )
 
+# Without following a link, where the system can.
+_OPEN: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Locks of this process: the folder and the open marker.
 _HELD: Final[dict[Path, int]] = {}
 _TAKEN: ContextVar[list[Path] | None] = ContextVar("_TAKEN", default=None)
@@ -77,7 +81,7 @@ def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing, or only our marker and what is left of files that were never finished."""
     names = {path.name for path in folder.iterdir()}
     return not names or (
-        _is_marker(folder / MARKER) and all(n == MARKER or re.fullmatch(_UNFINISHED, n, re.DOTALL) for n in names)
+        _is_marker(folder / MARKER) and all(n == MARKER or UNFINISHED_NAME.fullmatch(n) for n in names)
     )
 
 
@@ -108,9 +112,9 @@ def claim(folder: Path, *, shared: bool = False) -> None:
     place = folder.resolve()
     marker = _HELD.get(place)
     if marker is None:
-        marker = os.open(place / MARKER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        marker = os.open(place / MARKER, _OPEN, 0o644)
         try:
-            _lock(marker, folder, shared=shared)
+            _take_or_raise(marker, folder, shared=shared)
         except BaseException:
             os.close(marker)
             raise
@@ -119,7 +123,7 @@ def claim(folder: Path, *, shared: bool = False) -> None:
         if taken is not None:
             taken.append(place)
     elif shared:
-        _lock(marker, folder, shared=True)
+        _take_or_raise(marker, folder, shared=True)
     if os.fstat(marker).st_size == 0:
         os.write(marker, _TEXT)
 
@@ -137,21 +141,35 @@ def outputs_released() -> Iterator[None]:
             os.close(_HELD.pop(place))
 
 
-def _lock(marker: int, folder: Path, *, shared: bool) -> None:
+def _take_or_raise(marker: int, folder: Path, *, shared: bool) -> None:
+    if not take_lock(marker, folder, shared=shared):
+        raise InputError(f"{folder}: another process is writing to this folder; wait for it, or choose another folder")
+
+
+def take_lock(file: int, path: Path, *, shared: bool = False, wait: bool = False) -> bool:
+    """Locks an open file until it is closed.
+
+    Args:
+      file: its descriptor.
+      path: what a warning names where there are no locks.
+      wait: until no other process holds the lock.
+
+    Returns:
+      False if another process holds it.
+    """
     try:
         import fcntl
     except ImportError:  # a system without such locks
-        return
+        return True
     try:
-        fcntl.flock(marker, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{folder}: another process is writing to this folder; wait for it, or choose another folder"
-        ) from error
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
     except OSError as error:
         from shared.runtime.progress import log
 
-        log(f"warning: {folder}: cannot be locked ({error.strerror}); let only one process write to it at a time")
+        log(f"warning: {path}: cannot be locked ({error.strerror}); let only one process write to it at a time")
+    return True
 
 
 def _is_marker(path: Path) -> bool:

@@ -217,16 +217,21 @@ class RunFolder:
           InputError: when the state differs, or the folder to be resumed holds something else.
         """
         claim_folder(self.path, state, command=f"{self.kind} train", resume=resume)
-        if resume:
-            sweep_temporary(self.path)
+        if resume:  # other processes may be writing to their folds
+            sweep_temporary(self.path, below=False)
 
     def fold(self, k: int) -> Path:
         """The folder of fold `k`."""
         return self.path / f"fold{k}"
 
     def claim_fold(self, k: int) -> None:
-        """Locks a fold that is about to be trained; raises `InputError` when another process trains it."""
+        """Locks a fold that is about to be trained, and deletes what a killed process left unfinished in it.
+
+        Raises:
+          InputError: when another process trains it.
+        """
         claim(self.fold(k))
+        sweep_temporary(self.fold(k))
 
     def finished_folds(self) -> list[int]:
         """Folds that have finished training, ascending. Another process may finish more at any time."""

@@ -12,13 +12,12 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from shared.runtime.documents import read_json
+from shared.runtime.documents import adapter_of, read_json
 from shared.runtime.files import check_output, inside, prepare_output, sweep_temporary, write_json, written_beside
 from shared.runtime.progress import log
 from shared.runtime.run_folder import STATE_FILE, claim_folder, package_version
@@ -57,7 +56,7 @@ class Results(Generic[R]):
             head, _, body = path.read_bytes().partition(b"\n")
             if json.loads(head) != _head(key, body):
                 return None
-            result: R = self._adapter.validate_json(body, strict=True)
+            result: R = adapter_of(self.kind).validate_json(body, strict=True)
         except (OSError, ValueError, RecursionError, ValidationError):
             return None
         return result
@@ -65,7 +64,7 @@ class Results(Generic[R]):
     def write(self, name: str, key: str, result: R) -> None:
         """Keeps the result of a study."""
         # Unlike pydantic's own writer, this keeps infinite numbers.
-        body = json.dumps(self._adapter.dump_python(result, mode="json")).encode()
+        body = json.dumps(adapter_of(self.kind).dump_python(result, mode="json")).encode()
         with written_beside(self._path(name)) as temporary:
             temporary.write_bytes(json.dumps(_head(key, body)).encode() + b"\n" + body)
 
@@ -78,11 +77,6 @@ class Results(Generic[R]):
         if kept is None:
             raise RuntimeError(f"{self._path(name)}: was changed while the command ran")
         return kept
-
-    @property
-    def _adapter(self) -> TypeAdapter[Any]:
-        kind: Any = self.kind
-        return _adapter(kind)
 
     def _path(self, name: str) -> Path:
         return inside(self.folder, f"{name}.jsonl")
@@ -164,8 +158,3 @@ def digest_of(*values: Any) -> str:
 
 def _head(key: str, body: bytes) -> dict[str, str]:
     return {"key": key, "sha256": hashlib.sha256(body).hexdigest()}
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from shared.labels import FINDINGS, Finding
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, sweep_temporary, written_beside
-from shared.runtime.ownership import MARKER
+from shared.runtime.ownership import MARKER, outputs_released
+from shared.runtime.run_folder import RunFolder
 from shared.runtime.unfinished import Results, ResumableOutput
 
 
@@ -136,3 +137,18 @@ def test_what_a_killed_process_left_is_swept_and_hinders_nobody(tmp_path: Path) 
     (tmp_path / ".mine.tmp").touch()
     sweep_temporary(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"own.json", ".mine.tmp", "state.json", MARKER}
+
+
+@outputs_released()
+def test_only_a_locked_fold_is_swept_of_a_run_that_processes_share(tmp_path: Path) -> None:
+    """A process of another machine that trains another fold looks as if it were not running."""
+    run = RunFolder(path=tmp_path, kind="classify", last_file="model.json")
+    left = [tmp_path / ".config.toml.999999999.tmp", *(run.fold(k) / ".a.json.999999999.tmp" for k in (0, 1))]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    run.claim({}, resume=False)
+    run.claim({}, resume=True)
+    assert [path.exists() for path in left] == [False, True, True]
+    run.claim_fold(0)
+    assert [path.exists() for path in left] == [False, False, True]

@@ -1,6 +1,7 @@
 """The written data set: formats, geometry, sides, determinism and traps."""
 
 import filecmp
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipelines.synthetic.grades import sample_labels
 from pipelines.synthetic.scanner.scan import StudyPlan, _coarser, scan_study
 from pipelines.synthetic.scanner.series import Scan, StoredSeries
 from pipelines.synthetic.scanner.stack import Stack
+from pipelines.synthetic.simulate import StudyJob, StudyRecord, simulate_study
 from pipelines.synthetic.traps.assign import TRAPS, assign_traps
 from pipelines.synthetic.traps.file_traps import FILE_TRAPS
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
@@ -28,6 +30,8 @@ from shared.labels import FINDINGS, Condition, Finding, Level, Side, View, parse
 from shared.runtime.errors import InputError
 
 STUDIES = 2
+# The package has a function of this name.
+generator = importlib.import_module("pipelines.synthetic.generate")
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +245,30 @@ def test_an_interrupted_data_set_is_continued_to_the_same_bytes(
         assert names[0] == names[1]
         for name in names[0]:
             assert (root / part / name).is_dir() or filecmp.cmp(root / part / name, out / part / name, shallow=False)
+
+
+def test_a_study_that_another_generator_or_other_options_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def make(job: StudyJob, folder: Path) -> StudyRecord:
+        made.append(job.key)
+        folder.mkdir(parents=True)
+        return StudyRecord(study_id=job.plan.study_id, points=(), grade=(), series=(), traps=(), summary={})
+
+    def first_job(seed: int) -> StudyJob:
+        options = SynthOptions(studies=1, test_studies=0, seed=seed)
+        return generator._jobs(generator._labels(options), tmp_path, options)[0]
+
+    monkeypatch.setattr("pipelines.synthetic.simulate._make", make)
+    simulate_study(first_job(1))
+    simulate_study(first_job(1))
+    assert len(made) == 1
+    simulate_study(first_job(2))
+    monkeypatch.setattr(generator, "GENERATOR_VERSION", "another")
+    simulate_study(first_job(2))
+    assert len(set(made)) == 3
 
 
 def test_refuses_to_overwrite_and_to_write_nothing(root: Path, tmp_path: Path) -> None:
