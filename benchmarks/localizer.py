@@ -62,8 +62,6 @@ FIGURES: Final = (
     "slice_exact_or_next",
 )  # fmt: skip
 
-Localized = Mapping[str, Mapping[Finding, Localization]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySet:

@@ -1,6 +1,6 @@
 """Kills each command at random moments, resumes it, and compares every file with a run that nobody killed.
 
-    python -m benchmarks.kills                                    # writes results/kills.json, about 45 minutes
+    python -m benchmarks.kills                                    # writes results/kills.json, about 40 minutes
     python -m benchmarks.kills --kills 5 --command predict --out kills.json
 
 Each chain kills one run several times before it may finish: in its first second, at its end, or anywhere between,

@@ -1,1 +1,1 @@
-"""What depends on the machine: busy cores and kinds of processors."""
+"""What depends on the machine: its limits, busy cores and kinds of processors."""

@@ -3,8 +3,8 @@
     python -m benchmarks.supply_chain           # writes results/licenses.json; some seconds, no network
 
 Every package must have one version and the digests of its files, and pyproject.toml's requirements must be met. A
-package that running needs must have a licence that AGPL-3.0-only may be combined with. What is known about the
-packages' vulnerabilities is not told here: `make audit-lock` asks a service for it.
+package that running needs must have a licence that AGPL-3.0-only may be combined with. Otherwise the exit code is 1.
+What is known about the packages' vulnerabilities is not told here: `make audit-lock` asks a service for it.
 """
 
 import sys
@@ -34,16 +34,17 @@ def main() -> int:
         use = "running" if pin.name in running else "developing"
         packages.append({"name": pin.name, "version": pin.version, "for": use, "license": text, "fits": fits(text)})
     wrong = [p["name"] for p in packages if not p["fits"]]
+    broken = faults(pins, [*needed, *developing])
     save(options.parse_args().out, {
         **header("python -m benchmarks.supply_chain"),
         "locked": len(pins),
         "digests": sum(len(pin.hashes) for pin in pins),
-        "faults_of_the_lock": faults(pins, [*needed, *developing]),
+        "faults_of_the_lock": broken,
         "not_installed_here": absent,
         "do_not_fit": wrong,
         "packages": packages,
     })  # fmt: skip
-    return 0
+    return 1 if broken or wrong else 0
 
 
 if __name__ == "__main__":

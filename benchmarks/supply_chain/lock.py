@@ -14,7 +14,6 @@ from packaging.utils import canonicalize_name
 _PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?: ; (?P<marker>[^\\]+?))?(?: \\)?")
 _HASH: Final = re.compile(r"    --hash=(sha256:[0-9a-f]{64})(?: \\)?")
 _PARENT: Final = re.compile(r"    #(?: via)?\s*(?P<parent>[A-Za-z0-9._-]+)?.*")
-PROJECT: Final = "lumbar-severity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

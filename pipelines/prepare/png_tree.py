@@ -91,9 +91,8 @@ def _write_series(folder: Path, series: Series, size: int) -> int:
 
 
 def is_png_folder(path: Path) -> bool:
-    """Whether we made this folder: for a study, or as the remains of an interrupted write."""
-    ours = (path / MARK).is_file() or (path.name.startswith(".") and path.suffix == ".tmp")
-    return ours and path.is_dir() and not path.is_symlink()
+    """Whether we made this folder, for a study."""
+    return (path / MARK).is_file() and not path.is_symlink()
 
 
 def _key(job: PngJob) -> str:

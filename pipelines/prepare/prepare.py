@@ -20,7 +20,7 @@ from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies
 from shared.dicom.scan import scan_folder
 from shared.runtime.errors import InputError, shown
-from shared.runtime.files import prepare_output, written_beside
+from shared.runtime.files import prepare_output, sweep_temporary, written_beside
 from shared.runtime.ownership import is_empty, outputs_released
 from shared.runtime.pool import Spread, processes
 from shared.runtime.progress import log, track
@@ -67,6 +67,8 @@ def prepare(
     if plan.kind == "folder" and out.resolve().is_relative_to(data.resolve()):
         raise InputError(f"{out}: lies inside {data}, whose folders are all searched for images; choose another folder")
     prepare_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
+    for folder in (out, out / PNG_FOLDER):
+        sweep_temporary(folder, below=False)
     with processes(options.workers) as spread:
         store, plan = _begin(data, out, plan, options)
         jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]

@@ -224,6 +224,18 @@ def test_overwrite_waits_for_nobody_and_empties_nothing_in_use(tmp_path: Path) -
     assert (store / MARKER).stat().st_ino == inode
 
 
+def test_what_a_killed_process_left_beside_the_records_is_swept(tmp_path: Path) -> None:
+    data, store = write_data(tmp_path / "data"), tmp_path / "store"
+    prepare(data, store, PrepareOptions(png=True))
+    whole = tree(store)
+    (store / ".store.json.999999999.tmp").write_text("half")
+    (store / "png" / ".1.999999999.tmp").mkdir()
+    prepare(data, store, resume=True)
+    assert {name for name in tree(store) if "tmp" in name} == set()
+    assert tree(store).keys() == whole.keys()
+    assert [p.name for p in (store / "png").glob(".*")] == []
+
+
 def test_overwrite_never_empties_a_part_of_the_data(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     before = tree(data)

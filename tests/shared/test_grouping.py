@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared.dicom.discover import discover_studies
+from shared.dicom.grouping.dealing import folder_name
 from shared.labels import View
 from tests.dicom_files import AXIAL, CORONAL, SAGITTAL, write_dicom
 
@@ -328,3 +329,11 @@ def test_one_slice_of_a_wide_field_does_not_make_its_series_doubtful(tmp_path: P
     (found,) = discover_studies(tmp_path).studies
     assert [len(s.slices) for s in found.study.series] == [5]
     assert not any("in spite of doubts" in problem for problem in found.problems)
+
+
+def test_a_deep_folder_has_a_name_that_files_can_have() -> None:
+    root, names = Path("/data"), [f"IMAGES_{n}" for n in range(40)]
+    deep = [folder_name(root, root.joinpath(*names, last)) for last in ("SE1", "SE2")]
+    assert all(len(name) <= 128 for name in deep)
+    assert deep[0] != deep[1]
+    assert folder_name(root, root / "ST1" / "SE1") == "ST1-SE1"

@@ -4,6 +4,7 @@ Lots of one series share frame of reference, description, acquisition and orient
 and no position occurs twice. A repeat of a series lies at the same positions, or at positions of its own spacing.
 """
 
+import hashlib
 import re
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
@@ -33,6 +34,7 @@ _MOST_STACKS: Final = 64
 # Positions are compared on a grid whose lines miss the decimals that scanners write.
 _GRID_MM: Final = 2 * SAME_POSITION_MM
 _GRID_ORIGIN_MM: Final = 0.0371
+_LONGEST_NAME: Final = 128
 
 
 def tie(header: Header) -> Hashable:
@@ -131,6 +133,12 @@ def _one_stack(offsets_mm: FloatArray, lot_of: FloatArray, thickness_mm: float) 
 
 
 def folder_name(root: Path, folder: Path) -> str:
-    """Stands in for a missing UID: the folder's masked path, so that two folders never become one."""
+    """Stands in for a missing UID: the folder's masked path, so that two folders never become one.
+
+    Results are named after it, and names of files are short, so the end of a long path becomes a digest.
+    """
     relative = folder.relative_to(root) if folder.is_relative_to(root) else Path()
-    return re.sub(r"[^0-9A-Za-z.-]+", "-", masked_path(relative)).strip(".-") or "study"
+    name = re.sub(r"[^0-9A-Za-z.-]+", "-", masked_path(relative)).strip(".-") or "study"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
