@@ -230,9 +230,9 @@ def unit_digest(unit: Unit, file_digests: list[str]) -> str:
 
 def file_entry(reading: FileReading, unit: Unit, name: str, place: StoredPixels) -> dict[str, Any]:
     """One slice of a record. Problems are stored without their leading path, telling names as digests."""
-    header, start, name = reading.header, shown(str(reading.path)), _masked_file(unit, name)
+    header, name = reading.header, _masked_file(unit, name)
     if isinstance(header, InputError):
-        return {"name": name, "problem": str(header).removeprefix(start)}
+        return {"name": name, "problem": _without_path(str(header), reading.path)}
     plane = header.plane
     return {
         "name": name,
@@ -247,8 +247,12 @@ def file_entry(reading: FileReading, unit: Unit, name: str, place: StoredPixels)
         "direction_error": header.direction_error,
         "plane": [*plane.origin_mm, *plane.row_dir, *plane.col_dir, *plane.spacing_mm],
         "shape": list(header.shape),
-        "pixels": [place.offset, place.crc32, place.problem.removeprefix(start)],
+        "pixels": [place.offset, place.crc32, _without_path(place.problem, reading.path)],
     }
+
+
+def _without_path(problem: str, path: Path) -> str:
+    return problem and problem.removeprefix(shown(str(path)))
 
 
 def _masked_file(unit: Unit, name: str) -> str:

@@ -36,7 +36,8 @@ T = TypeVar("T")
 class Document(BaseModel):
     """Base of the schemas: immutable; no value is converted to another type, infinite, or under an unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # A schema is built when it is first needed: no command reads every kind of file.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class OpenDocument(Document):

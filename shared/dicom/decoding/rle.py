@@ -8,6 +8,7 @@ import struct
 from itertools import pairwise
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rle.rle import decode_segment  # type: ignore[import-not-found]  # compiled, without stubs
@@ -35,15 +36,12 @@ def decode_rle(frame: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[A
       DicomFaultError: when the segments do not hold these pixels.
     """
     count = shape[0] * shape[1]
-    values: NDArray[Any] | None = None
-    for start, end in pairwise(_bounds(frame, itemsize)):
-        part = np.frombuffer(_decoded(frame[start:end], count), np.uint8, count)
-        if values is None:
-            values = part.astype(f"<u{itemsize}")
-        else:
-            values <<= 8
-            values |= part
-    return np.asarray(values).reshape(shape)
+    planes = [
+        np.frombuffer(_decoded(frame[start:end], count), np.uint8, count).reshape(shape)
+        for start, end in pairwise(_bounds(frame, itemsize))
+    ]
+    samples = np.ascontiguousarray(cv2.merge(planes[::-1])).reshape(shape[0], -1)
+    return samples.view(f"<u{itemsize}")
 
 
 def _bounds(frame: bytes, segments: int) -> list[int]:
