@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.evaluate import EvaluateOptions, score_files
 from pipelines.grader import Grader
 from pipelines.result import StudyResult
-from shared.runtime.hardware.cores import set_thread_policy
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.scores import Comparison
 
 __all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]
@@ -35,7 +35,7 @@ def load(localizer: str | Path, classifier: str | Path, *, device: str = "auto",
       InputError: when a run is missing, unfinished or changed, the device is not there, or the two runs do not belong
         together.
     """
-    set_thread_policy()
+    let_threads_sleep()
     return Grader.load(Path(localizer), Path(classifier), device=device, tta=tta)
 
 

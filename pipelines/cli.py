@@ -10,13 +10,13 @@ from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.hardware.cores import set_thread_policy
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
-    set_thread_policy()
+    let_threads_sleep()
     arguments = build_parser().parse_args(argv)
     with outputs_released():
         return exit_code(lambda: _run(arguments), resumable="resume" in arguments)

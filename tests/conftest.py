@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from shared.runtime.hardware.cores import set_thread_policy
+from shared.runtime.hardware.cores import let_threads_sleep
 
 # The same examples everywhere, and no stopwatch: these machines are noisy.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
 # Before torch is loaded: the suite's processes share the cores, and spinning threads would take them from each other.
-set_thread_policy()
+let_threads_sleep()
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GUARD = Path(__file__).parent / "network_guard"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.labels import Condition
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.hardware.cores import set_thread_policy
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _config(a: argparse.Namespace) -> "ClassifyConfig":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `python -m classify.train` and returns its exit code."""
-    set_thread_policy()
+    let_threads_sleep()
     parser = argparse.ArgumentParser(prog="python -m classify.train", description=DESCRIPTION)
     add_arguments(parser)
     a = parser.parse_args(argv)

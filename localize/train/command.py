@@ -7,7 +7,7 @@ from pathlib import Path
 from shared.labels import View
 from shared.runtime import arguments as args
 from shared.runtime.errors import exit_code
-from shared.runtime.hardware.cores import set_thread_policy
+from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
 
 DESCRIPTION = (
@@ -71,7 +71,7 @@ def run(a: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `python -m localize.train` and returns its exit code."""
-    set_thread_policy()
+    let_threads_sleep()
     parser = argparse.ArgumentParser(prog="python -m localize.train", description=DESCRIPTION)
     add_arguments(parser)
     a = parser.parse_args(argv)

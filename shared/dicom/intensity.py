@@ -35,9 +35,7 @@ def scale_by_table(stored: NDArray[Any], in_units: Callable[[NDArray[Any]], NDAr
     """
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
     bits = stored.view(f"u{stored.itemsize}")  # bit patterns, also of negative numbers, index the table
-    # The counts that np.bincount gives in twice the time, which makes 64-bit integers of all pixels.
-    size = int(bits.max()) + 1
-    counts = cv2.calcHist([bits], [0], None, [size], [0, size]).ravel().astype(np.intp)
+    counts = np.bincount(bits.ravel())
     present = np.flatnonzero(counts)
     units = in_units(present.astype(bits.dtype).view(stored.dtype))
     if not np.isfinite(units).all():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.runtime.hardware import cores
-from shared.runtime.hardware.cores import set_thread_policy, usable_cores
+from shared.runtime.hardware.cores import let_threads_sleep, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -42,18 +42,17 @@ def test_quotas_limit_the_cores(
 
 
 def test_threads_sleep_unless_the_user_says_otherwise_or_torch_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OPENCV_FOR_THREADS_NUM"):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", object())
-    set_thread_policy()
+    let_threads_sleep()
     assert "OMP_WAIT_POLICY" not in os.environ
-    assert os.environ["OPENCV_FOR_THREADS_NUM"] == "1"
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setenv("GOMP_SPINCOUNT", "100")
-    set_thread_policy()
+    let_threads_sleep()
     assert "OMP_WAIT_POLICY" not in os.environ
     monkeypatch.delenv("GOMP_SPINCOUNT")
-    set_thread_policy()
+    let_threads_sleep()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 

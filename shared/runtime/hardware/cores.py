@@ -11,15 +11,13 @@ _MINE: Final = Path("/proc/self/cgroup")
 _POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
-def set_thread_policy() -> None:
-    """Makes OpenMP threads that wait for another one sleep, and OpenCV use one, here and in processes started later.
+def let_threads_sleep() -> None:
+    """Makes OpenMP threads that wait for another one sleep, in this process and in those that it starts.
 
     By default they spin. Where another program holds one of the cores, they then keep the rest from the very thread
     that they wait for, and a training step gets many times slower. Every command calls this first, because libraries
     read the variable when they are loaded. What the user has set stays, and nothing is set once torch is there.
-    A slice is so small that OpenCV takes twice as long to count its grey values with two threads as with one.
     """
-    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     if "torch" not in sys.modules and not any(name in os.environ for name in _POLICIES):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
