@@ -1,6 +1,9 @@
 """A detector on disk: one safetensors file, whose header says which known architecture its tensors belong to.
 
 Only the name of an architecture is stored, never its parts, so that a foreign file cannot say what is built.
+
+Values are kept in half precision. A file that ships with the package keeps its kernels in 8 bits, which halves it
+(docs/adr/0025): each output channel has a scale of its own, its largest weight over 127.
 """
 
 import json
@@ -25,6 +28,9 @@ SUFFIX: Final = ".safetensors"
 _KEY: Final = "detector"
 _LEVELS: Final = tuple(level.slug for level in Level)
 _ADVICE: Final = "restore the file, or train or convert it again"
+# What is added to a kernel's name for its scales, and the largest whole number of 8 bits that a kernel holds.
+_SCALE: Final = ":scale"
+_MOST_INT8: Final = 127
 
 
 class _About(Document):
@@ -34,6 +40,7 @@ class _About(Document):
     architecture: str
     channels: Literal[1] = 1
     levels: tuple[str, ...] = _LEVELS
+    kernel_bits: Literal[8, 16] = 16
 
     @field_validator("architecture")
     @classmethod
@@ -63,11 +70,13 @@ class StoredDetector:
     Attributes:
       architecture: one of `localize.config.ARCHITECTURES`.
       shapes: shape of each tensor by its name, as the header claims.
+      kernel_bits: 16, or 8 for a file whose kernels have scales.
     """
 
     path: Path
     architecture: str
     shapes: Mapping[str, tuple[int, ...]]
+    kernel_bits: int
 
     @classmethod
     def open(cls, path: Path) -> "StoredDetector":
@@ -85,7 +94,7 @@ class StoredDetector:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             cause = f"header: {explained(error)}" if isinstance(error, ValidationError) else type(error).__name__
             raise InputError(f"{path}: is no detector of this project ({cause}); {_ADVICE}") from error
-        return cls(path=path, architecture=about.architecture, shapes=shapes)
+        return cls(path=path, architecture=about.architecture, shapes=shapes, kernel_bits=about.kernel_bits)
 
     def load(self, network: torch.nn.Module) -> dict[str, torch.Tensor]:
         """All tensors, in single precision.
@@ -96,28 +105,49 @@ class StoredDetector:
         Raises:
           InputError: when they are not, the file is damaged, or a value is not finite.
         """
-        kinds = {
-            name: TensorKind(shape=tuple(t.shape), dtype="float16" if t.is_floating_point() else "int64")
-            for name, t in network.state_dict().items()
-        }
+        kinds: dict[str, TensorKind] = {}
+        for name, tensor in network.state_dict().items():
+            shape = tuple(tensor.shape)
+            small = self.kernel_bits == 8 and _is_kernel(tensor)
+            dtype = "int8" if small else "float16" if tensor.is_floating_point() else "int64"
+            kinds[name] = TensorKind(shape=shape, dtype=dtype)
+            if small:
+                kinds[name + _SCALE] = TensorKind(shape=shape[:1], dtype="float32")
         arrays = read_weights(self.path, kinds, advice=f"expected {self.architecture}; {_ADVICE}")
-        return {name: _single(torch.from_numpy(array)) for name, array in arrays.items()}
+        read = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {name: _single(t, read.get(name + _SCALE)) for name, t in read.items() if not name.endswith(_SCALE)}
 
 
-def _single(tensor: torch.Tensor) -> torch.Tensor:
+def _is_kernel(tensor: torch.Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_floating_point()
+
+
+def _single(tensor: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    if scale is not None:
+        return tensor.float() * scale[:, None, None, None]
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def write_detector(path: Path, architecture: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes a detector in half precision; equal weights give equal bytes.
+def write_detector(
+    path: Path, architecture: str, tensors: Mapping[str, torch.Tensor], *, kernel_bits: Literal[8, 16] = 16
+) -> None:
+    """Writes a detector; equal weights give equal bytes.
 
     Args:
       tensors: the state dict of a network of the five levels.
+      kernel_bits: 16 for half precision; 8 for a file of half the size, whose kernels are rounded to 255 steps.
     """
-    about = _About(architecture=architecture).model_dump_json()
-    kept = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
-        for name, tensor in tensors.items()
-    }
+    about = _About(architecture=architecture, kernel_bits=kernel_bits)
+    kept: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu()
+        if kernel_bits == 8 and _is_kernel(values):
+            scale = values.float().abs().amax((1, 2, 3)).clamp_min(torch.finfo(torch.float32).tiny) / _MOST_INT8
+            kept[name] = (values.float() / scale[:, None, None, None]).round().to(torch.int8).contiguous()
+            kept[name + _SCALE] = scale
+        else:
+            kept[name] = (values.half() if values.is_floating_point() else values).contiguous()
+    # The files of a training say nothing of 16 bits, so that they stay what they were before there were others.
+    text = about.model_dump_json(exclude={"kernel_bits"} if kernel_bits == 16 else None)
     with written_beside(path) as temporary:
-        temporary.write_bytes(save(kept, {_KEY: about}))
+        temporary.write_bytes(save(kept, {_KEY: text}))

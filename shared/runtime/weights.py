@@ -17,7 +17,8 @@ from shared.runtime.errors import InputError, first_line, quoted
 
 MOST_HEADER_BYTES: Final = 4 << 20
 _TYPES: Final = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "U8": "uint8", "BOOL": "bool",
+    "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I8": "int8", "U8": "uint8",
+    "BOOL": "bool",
 }  # fmt: skip
 _AGAIN: Final = "restore the file or train again"
 

@@ -58,6 +58,21 @@ def test_every_family_survives_its_file(family: str, tmp_path: Path) -> None:
     assert raw.shape == (1, 9, 126)
 
 
+def test_kernels_of_8_bits_halve_the_file_and_move_no_weight_by_more_than_half_a_step(
+    network: Any, file: bytes, tmp_path: Path
+) -> None:
+    path, again = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    write_detector(path, NANO, network.state_dict(), kernel_bits=8)
+    loaded = load_network(path)
+    assert path.stat().st_size < 0.55 * len(file)
+    for name, weight in network.state_dict().items():
+        if weight.ndim == 4:
+            step = weight.abs().amax((1, 2, 3), keepdim=True) / 127
+            assert ((loaded.state_dict()[name] - weight).abs() <= 0.501 * step).all()
+    write_detector(again, NANO, loaded.state_dict(), kernel_bits=8)
+    assert path.read_bytes() == again.read_bytes()
+
+
 def _with_header(data: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
