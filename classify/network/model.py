@@ -17,6 +17,8 @@ from shared.runtime.errors import InputError
 FAMILIES: Final = tuple(Condition)
 CANAL: Final = FAMILIES.index(Condition.CANAL)
 FEATURES: Final = 2048
+# What the names of the trunk's tensors begin with in a whole network.
+_TRUNK: Final = "trunk."
 
 
 class SeverityNet(nn.Module):
@@ -111,14 +113,18 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
 def check_starting_weights(config: ModelConfig) -> None:
     """Raises `InputError` unless training can start from the configured weights; downloads them if it must."""
     if config.weights != "none":
-        load_trunk(resnet50(weights=None), config.weights)
+        load_trunk(empty_model(config, slices=3).trunk, config.weights)
 
 
 def load_trunk(trunk: nn.Module, weights: str) -> None:
-    """Loads starting weights: "imagenet" downloads them, anything else is the path of a ResNet50 state dict.
+    """Loads starting weights: "imagenet" downloads them, anything else is the path of a file.
+
+    Args:
+      trunk: a ResNet50 without its last layer.
+      weights: a state dict of torchvision's ResNet50, or model.safetensors of a fold of `lumbar classify train`.
 
     Raises:
-      InputError: when the download fails or the file is not a ResNet50 state dict.
+      InputError: when the download fails or the file is neither.
     """
     try:
         if weights == "imagenet":
@@ -129,14 +135,16 @@ def load_trunk(trunk: nn.Module, weights: str) -> None:
             state = load_file(Path(weights))
         else:
             state = torch.load(Path(weights), map_location="cpu", weights_only=True)
-        state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+        own = {k.removeprefix(_TRUNK): v for k, v in state.items() if k.startswith(_TRUNK)}
+        state = own or {k: v for k, v in state.items() if not k.startswith("fc.")}
         kernel = trunk.get_parameter("conv1.weight")
         state["conv1.weight"] = _spread(state["conv1.weight"], kernel.shape[1])
         trunk.load_state_dict(state, strict=True)
     except Exception as error:  # a foreign file or a failed download; the loaders share no base class of errors
         raise InputError(
             f"starting weights {weights!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
-            "expected --weights none, imagenet or the path of a torchvision ResNet50 state dict"
+            "expected --weights none, imagenet, the path of a torchvision ResNet50 state dict, or model.safetensors of a "
+            "fold of `lumbar classify train`"
         ) from error
 
 

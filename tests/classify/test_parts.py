@@ -9,12 +9,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from classify.calibrate import IDENTITY, fit_calibration, softmax
-from classify.config import AugmentConfig, ClassifyConfig, CropConfig, JitterConfig, PerFamily, TrainConfig
+from classify.config import (
+    AugmentConfig,
+    ClassifyConfig,
+    CropConfig,
+    JitterConfig,
+    ModelConfig,
+    PerFamily,
+    TrainConfig,
+)
 from classify.device import pick_device
 from classify.network.augment import UNCHANGED, Augmenter, center, standardise
-from classify.network.model import FAMILIES, SeverityNet, build_model, load_trunk, row_weights, weighted_loss
+from classify.network.model import (
+    FAMILIES,
+    SeverityNet,
+    build_model,
+    check_starting_weights,
+    load_trunk,
+    row_weights,
+    weighted_loss,
+)
 from classify.samples import Crops
 from classify.train.command import main
 from classify.train.held_out import predict_logits
@@ -186,19 +203,36 @@ def test_an_untrained_network_starts_near_the_prior():
     assert p.numpy() == pytest.approx(prior[row], abs=0.15)
 
 
+@pytest.fixture(scope="module")
+def starting_files(tmp_path_factory):
+    """A torchvision state dict and a fold's network, with one trunk, and that trunk."""
+    network, folder = SeverityNet(slices=3, dropout=0.0), tmp_path_factory.mktemp("start")
+    state = network.trunk.state_dict() | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    torch.save(state, folder / "torchvision.pt")
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return folder, network.trunk
+
+
+@pytest.mark.parametrize("name", ["torchvision.pt", "model.safetensors"])
+def test_training_starts_from_a_torchvision_file_and_from_a_fold(starting_files, name):
+    folder, trunk = starting_files
+    config = ModelConfig(weights=str(folder / name))
+    check_starting_weights(config)
+    started = build_model(config, slices=3, prior=np.full((len(FINDINGS), 3), 1 / 3)).trunk
+    assert all(torch.equal(a, b) for a, b in zip(started.parameters(), trunk.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("slices", [1, 3, 5])
-def test_pretrained_weights_fit_any_number_of_slices(slices, tmp_path):
-    source = SeverityNet(slices=3, dropout=0.0).trunk
-    state = source.state_dict() | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
-    torch.save(state, tmp_path / "trunk.pt")
+def test_pretrained_weights_fit_any_number_of_slices(slices, starting_files):
+    folder, source = starting_files
     target = SeverityNet(slices=slices, dropout=0.0).trunk
-    load_trunk(target, str(tmp_path / "trunk.pt"))
+    load_trunk(target, str(folder / "torchvision.pt"))
     grey = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         three = source.conv1(grey.expand(-1, 3, -1, -1))
         assert torch.allclose(target.conv1(grey.expand(-1, slices, -1, -1)), three, atol=1e-4)
     with pytest.raises(InputError, match="--weights"):
-        load_trunk(target, str(tmp_path / "absent.pt"))
+        load_trunk(target, str(folder / "absent.pt"))
 
 
 def test_temperature_recovers_overconfidence():
