@@ -143,8 +143,8 @@ def load_trunk(trunk: nn.Module, weights: str) -> None:
     except Exception as error:  # a foreign file or a failed download; the loaders share no base class of errors
         raise InputError(
             f"starting weights {weights!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
-            "expected --weights none, imagenet, the path of a torchvision ResNet50 state dict, or model.safetensors of a "
-            "fold of `lumbar classify train`"
+            "expected --weights none, imagenet, or the path of a torchvision ResNet50 state dict or of a fold's "
+            "model.safetensors"
         ) from error
 
 
