@@ -20,6 +20,7 @@ from localize.decoding.prior import ChainPrior
 from localize.decoding.sagittal import Spine
 from shared.geometry import Plane
 from shared.labels import Level, View
+from shared.numbering import Numbering
 from shared.study import Series, Slice, Study
 
 # Enlargements that fit adults and children, and those at which a neck has the size of a lumbar spine.
@@ -34,6 +35,8 @@ _SOMETHING: Final = 4.0
 _SLICES: Final = 3
 # The centre of L5/S1 is farther than this from the lower edge of a picture that shows some of the sacrum.
 SACRUM_MM: Final = 15.0
+# Evidence from which a disc above L1/L2 counts as seen.
+_SEEN_ABOVE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,16 @@ def why_no_sacrum(room_mm: float) -> str:
         return ""
     where = f"{room_mm:.0f} mm above" if room_mm > 0 else "below"
     return f"no sacrum is in view: what looks most like L5/S1 lies {where} the lower edge of the sagittal pictures"
+
+
+def why_unanchored(room_mm: float, numbering: Numbering | None) -> str:
+    """In words that neither end of the lumbar spine is in view, so that the levels cannot be counted; else empty."""
+    if numbering is None or room_mm >= SACRUM_MM or numbering.disc_above >= _SEEN_ABOVE:
+        return ""
+    return (
+        "neither a disc above L1/L2 nor the sacrum is in view, so the names of the levels rest on looks alone; "
+        "count the vertebrae"
+    )
 
 
 def enlarged(study: Study, factor: float) -> Study:

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from localize.anatomy import LUMBAR_SIZES, OTHER_SIZES, enlarged, look_at, sacrum_room_mm, why_no_sacrum, why_other_size
+from localize.anatomy import (
+    LUMBAR_SIZES,
+    OTHER_SIZES,
+    enlarged,
+    look_at,
+    sacrum_room_mm,
+    why_no_sacrum,
+    why_other_size,
+    why_unanchored,
+)
 from localize.calibrate import IDENTITY, Calibration, mean_calibration, read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.decode import StudyDecoding, decode_study
 from localize.decoding.lift import lift
 from localize.decoding.prior import ChainPrior, mean_prior, read_prior
-from localize.decoding.sagittal import Spine
 from localize.decoding.slice_selection import SliceSelection, first_slices, further_slices, is_conclusive, is_settled
 from localize.detector.canvas import Canvas, fit_canvas, render
 from shared.detections import Detection, Localization
@@ -199,20 +207,23 @@ class Localizer:
         if conclusive is None:
             self._look(study, {series.series_id: series.slices for series in study.series}, seen)
         decoding = conclusive or self._decode(study, seen)
-        not_lumbar = self._why_not_lumbar(study, decoding.spine, sure=conclusive is not None)
+        room_mm = np.inf if decoding.spine is None else sacrum_room_mm(study, decoding.spine)
+        not_lumbar = self._why_not_lumbar(study, room_mm, sure=conclusive is not None)
+        problems, unanchored = seen.problems(study), why_unanchored(room_mm, decoding.numbering)
+        if unanchored and not not_lumbar:
+            problems.append(f"study {study.study_id}: {unanchored}")
         # From here on pixels are those of the files again.
         return StudyLocalization(
             detections=tuple(_stored_detection(study, d) for d in seen.detections),
             localizations={f: _stored_localization(study, x) for f, x in decoding.localizations.items()},
-            numbering=decoding.numbering, problems=tuple(seen.problems(study)), slices=len(seen.slices),
+            numbering=decoding.numbering, problems=tuple(problems), slices=len(seen.slices),
             not_lumbar=not_lumbar,
         )  # fmt: skip
 
-    def _why_not_lumbar(self, study: Study, spine: Spine | None, *, sure: bool) -> str:
+    def _why_not_lumbar(self, study: Study, room_mm: float, *, sure: bool) -> str:
         """A localizer that errs too often cannot answer. Sizes are compared only where there is a doubt."""
         if self._calibration.share_right < _LEAST_RIGHT:
             return ""
-        room_mm = np.inf if spine is None else sacrum_room_mm(study, spine)
         no_sacrum = why_no_sacrum(room_mm)
         # Where the detectors are sure of all levels, the last disc itself must lie outside.
         if no_sacrum and (room_mm < 0 or not sure):

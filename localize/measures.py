@@ -250,8 +250,13 @@ def numbering_measures(errors: Sequence[FindingError], numbering: Mapping[str, N
     known = {e.study_id for e in errors} & set(numbering)
     uncertain = {s for s in known if not numbering[s].certain}
     listed = sorted(uncertain | (set(shifted) & known), key=lambda s: (numbering[s].as_named, s))
+    wrong = {e.study_id for e in errors if e.nearest_level not in (None, e.finding.level)}
     return {
         "certain_from": CERTAIN,
+        "by_certainty": {
+            name: {"studies": len(members), "all_levels_right": len(members - wrong)}
+            for name, members in (("certain", known - uncertain), ("uncertain", uncertain))
+        },
         "studies": len(known),
         "uncertain": len(uncertain),
         "shifted": len(set(shifted) & known),

@@ -228,6 +228,10 @@ def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
         f"than {measures['certain_from']:.0%} sure). In {measures['shifted']} the chain is off by a whole level; "
         f"{measures['shifted_and_uncertain']} of these were marked uncertain."
     )
+    report.table(
+        ["numbering", "studies", "all points at the right level"],
+        [[name, group["studies"], group["all_levels_right"]] for name, group in measures["by_certainty"].items()],
+    )
     if measures["listed"]:
         parts = ("as_named", "one_higher", "one_lower", "disc_above", "disc_below")
         report.table(

@@ -15,6 +15,7 @@ from localize.anatomy import (
     sacrum_room_mm,
     why_no_sacrum,
     why_other_size,
+    why_unanchored,
 )
 from localize.calibrate import Calibration
 from localize.config import LocalizeConfig
@@ -24,6 +25,7 @@ from localize.decoding.sagittal import Spine
 from localize.localizer import Localizer
 from shared.detections import Detection, Source
 from shared.labels import Level, View
+from shared.numbering import Numbering
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 from tests.localize.spine_phantom import CANAL_MM, model_study, perfect_detections
@@ -143,3 +145,13 @@ def test_perfect_detections_of_the_model_spine_are_lumbar(prior: ChainPrior) -> 
                     and d.instance_number in numbers], []  # fmt: skip
 
     assert Perfect(prior, 34.0).localize(model_study()).not_lumbar == ""
+
+
+@pytest.mark.parametrize(("room_mm", "above", "said"), [(40, 0.0, False), (5, 0.9, False), (5, 0.05, True)])
+def test_levels_that_nothing_anchors_are_told(room_mm: float, above: float, said: bool) -> None:
+    numbering = Numbering(
+        as_named=0.99, one_higher=0.01, one_lower=0.0, disc_above=above, disc_below=0.0,
+        missing=dict.fromkeys(Level, 0.0),
+    )  # fmt: skip
+    assert bool(why_unanchored(room_mm, numbering)) is said
+    assert why_unanchored(room_mm, None) == ""

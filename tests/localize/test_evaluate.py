@@ -57,6 +57,7 @@ def test_a_shifted_chain_is_told_from_lone_errors(step: int, sign: int) -> None:
     doubtful = replace(SURE, as_named=0.4, one_higher=0.6)
     measures = numbering_measures(errors, {"100": doubtful})
     assert (measures["uncertain"], measures["shifted"], measures["shifted_and_uncertain"]) == (1, 1, 1)
+    assert measures["by_certainty"]["uncertain"] == {"studies": 1, "all_levels_right": 0}
     assert numbering_measures(errors, {"100": SURE})["shifted_and_uncertain"] == 0
 
 
