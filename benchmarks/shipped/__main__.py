@@ -17,9 +17,8 @@ from typing import Final
 
 from benchmarks.results import parser
 from benchmarks.shipped.corruption import write_corrupted
-from benchmarks.shipped.doubt import Case, cases_of, fit_doubt
 from benchmarks.shipped.mixture import held_out, patients_of, write_mixture
-from localize.calibrate import write_calibration
+from localize.calibrate import IDENTITY, fit_calibration, write_calibration
 from localize.config import LocalizeConfig
 from localize.detector.weights_file import write_detector
 from localize.detector.yolo.network import load_network
@@ -33,6 +32,7 @@ from localize.localizer import (
     read_config,
     read_folds,
 )
+from localize.measures import collect
 from localize.predict import predict_studies
 from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
@@ -71,7 +71,7 @@ def make(spider: Path, work: Path, patients: Sequence[str], resources: TrainingR
 
 
 def pack(run: Path, doubt: Path, work: Path, out: Path, *, device: str) -> None:
-    """Writes what prediction needs of a finished run to `out`: detectors in 8 bits, and the doubt fitted with them."""
+    """Writes what prediction needs of a finished run to `out`: detectors in 8 bits, and their calibration."""
     started = time.time()
     fold, config = read_folds(run)[0], read_config(run)
     target = out / "fold0"
@@ -81,22 +81,21 @@ def pack(run: Path, doubt: Path, work: Path, out: Path, *, device: str) -> None:
         tensors = load_network(model).state_dict()
         write_detector(detector_file(target, view), config.model.architecture, tensors, kernel_bits=8)
     models = {view: detector_file(target, view) for view in fold.models}
-    localizer = Localizer.of_folds([FoldFiles(models=models, prior=fold.prior, calibration=fold.calibration)], config)
-    chosen, calibration, tried = fit_doubt(corrupted_cases(localizer, doubt, work), fold.prior, config)
-    log(f"doubt: naming_weight {chosen.chain.naming_weight}, shift_prior {chosen.chain.shift_prior}")
+    localizer = Localizer.of_folds([FoldFiles(models=models, prior=fold.prior, calibration=IDENTITY)], config)
+    calibration = fit_calibration(*_scores(localizer, doubt, work))
+    log(f"calibration: {calibration.failures} of {calibration.samples} corrupted points are wrong")
     write_calibration(target / CALIBRATION_FILE, calibration)
     shutil.copyfile(run / "fold0" / PRIOR_FILE, target / PRIOR_FILE)
-    chosen.save(out / "config.toml")
-    write_json(out / "doubt.json", tried)
+    config.save(out / "config.toml")
     facts = read_run(run, expected_kind=KIND)
     folds = {"0": {"models": {view.slug: sha256_of(path) for view, path in models.items()}}}
     write_json(out / RUN_FILE, {**facts, "command": "python -m benchmarks.shipped", "folds": folds})
     log(f"packed in {time.time() - started:.0f} s: {out}")
 
 
-def corrupted_cases(localizer: Localizer, doubt: Path, work: Path) -> list[Case]:
-    """Corrupted copies of the studies in `doubt`, localized."""
-    cases = []
+def _scores(localizer: Localizer, doubt: Path, work: Path) -> tuple[list[float], list[bool]]:
+    """The raw scores of all points in corrupted copies of the studies in `doubt`, and whether each is right."""
+    scores, right = [], []
     for seed in range(_CORRUPTIONS):
         folder = work / str(seed)
         if not (folder / "train.csv").is_file():
@@ -104,8 +103,11 @@ def corrupted_cases(localizer: Localizer, doubt: Path, work: Path) -> list[Case]
             write_corrupted(Challenge.open(doubt), folder, seed)
         data = Challenge.open(folder)
         predictions = predict_studies(lambda _: localizer, data, data.study_ids, name=f"corruption {seed}")
-        cases += cases_of(data, predictions, unmirror=localizer.unmirror)
-    return cases
+        for error in collect(data, predictions.localizations).errors:
+            if error.raw_score is not None:
+                scores.append(error.raw_score)
+                right.append(error.right)
+    return scores, right
 
 
 def main() -> int:

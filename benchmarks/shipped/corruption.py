@@ -1,7 +1,6 @@
 """Synthetic studies as bad scans show them: cut fields of view, metal, noise, blur, coils and missing series.
 
-What a localizer says of its own certainty is fitted on these, because it is surer of clean synthetic pictures than of
-anything real.
+The calibration of the detectors that ship is fitted on these: on clean synthetic pictures hardly any point is wrong.
 """
 
 import csv
