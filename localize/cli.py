@@ -89,6 +89,7 @@ def run_predict(a: argparse.Namespace) -> int:
     from localize.localizer import run_or_shipped
     from localize.predict import PredictRequest, StudyPrediction, predict, write_prediction_run, write_predictions
     from shared.data.source import open_source
+    from shared.runtime.problems import counted
     from shared.runtime.progress import log
     from shared.runtime.unfinished import ResumableOutput
 
@@ -111,8 +112,8 @@ def run_predict(a: argparse.Namespace) -> int:
     for study_id in predictions.uncertain:
         log(f"warning: study {study_id}: the numbering of the levels is uncertain; see {a.out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
-    studies = len(predictions.localizations)
-    sys.stdout.write(f"{count} findings localized in {studies} studies: {a.out / 'localizations.csv'}\n")
+    studies = counted(len(predictions.localizations), "study", "studies")
+    sys.stdout.write(f"{count} findings localized in {studies}: {a.out / 'localizations.csv'}\n")
     return 0
 
 
