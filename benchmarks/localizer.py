@@ -40,6 +40,7 @@ from localize.predict import predict_studies, write_predictions
 from pipelines.synthetic import SynthOptions, generate
 from pipelines.synthetic.traps.label_traps import LABEL_TRAPS
 from shared.data.challenge import Challenge, read_points
+from shared.data.source import challenge_source
 from shared.detections import Detection, Localization, Source, read_detections, read_localizations
 from shared.labels import FINDINGS, Condition, Finding, Side, View
 from shared.mirror.correct import as_shown
@@ -104,7 +105,7 @@ def predicted(run: Path, studies: StudySet, folder: Path, *, overrides: Sequence
     localizer.localize(studies.data.load_study(studies.study_ids[0]).study)  # the first pass sets the network up
     started, cpu = time.perf_counter(), time.process_time()
     predictions = predict_studies(
-        lambda _: localizer, studies.data, studies.study_ids, name=f"{studies.name}, {folder.name}"
+        lambda _: localizer, challenge_source(studies.data), studies.study_ids, name=f"{studies.name}, {folder.name}"
     )
     cost = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     write_predictions(folder, predictions)

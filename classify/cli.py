@@ -20,7 +20,7 @@ def add_parsers(commands: args.Commands) -> None:
     args.add_paths(predict, data=args.CHALLENGE, run=args.CLASSIFIER, out="folder to write to")
     args.add_path(
         predict, "--localizations", "CSV",
-        "localizations.csv of these studies; with --part train, the one that `lumbar localize train` wrote",
+        "localizations.csv of these studies; with --part train, the one that RUN was trained with",
         required=True,
     )  # fmt: skip
     predict.add_argument("--tta", action="store_true", help=args.TTA)

@@ -2,6 +2,9 @@
 
 import argparse
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 from localize.train.command import DESCRIPTION as TRAIN_DESCRIPTION
 from localize.train.command import add_arguments as add_train_arguments
@@ -15,10 +18,14 @@ def add_parsers(commands: args.Commands) -> None:
     )
     predict = args.add_command(
         commands, "predict", "localize the findings of studies",
-        "Detects the levels and decodes a point for each finding. A study that RUN was trained on is localized by the "
-        "fold that held it out, any other study by the average of all folds. Writes OUT/detections.csv, "
-        "localizations.csv and numbering.csv.",
+        "Detects the levels and decodes a point for each finding, without RUN with the detectors that ship with the "
+        "package. A study that RUN was trained on is localized by the fold that held it out, any other study by the "
+        "average of all folds. Writes OUT/detections.csv, localizations.csv, numbering.csv and run.json, and for "
+        "annotated studies errors.json.",
     )  # fmt: skip
+    args.add_paths(predict, data=args.ANY_STUDIES)
+    predict.add_argument("run", type=Path, nargs="?", metavar="RUN", help=f"{args.LOCALIZER} ({args.SHIPPED})")
+    predict.add_argument("out", type=Path, action=_Output, metavar="OUT", help="folder to write to")
     _add_common_arguments(predict)
     args.add_output(predict, resume=args.KEPT)
     args.add_part(predict, "test if there is one, otherwise train")
@@ -30,6 +37,7 @@ def add_parsers(commands: args.Commands) -> None:
         "fold, from RUN/localizations.csv. With --truth it first localizes the test part with the average of all "
         "folds. Writes OUT/report.html and report.json.",
     )  # fmt: skip
+    args.add_paths(evaluate, data=args.CHALLENGE, run=args.LOCALIZER, out="folder to write to")
     _add_common_arguments(evaluate)
     args.add_output(evaluate)
     args.add_path(
@@ -54,7 +62,6 @@ def add_parsers(commands: args.Commands) -> None:
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    args.add_paths(parser, data=args.CHALLENGE, run=args.LOCALIZER, out="folder to write to")
     parser.add_argument(
         "--fold", action="append", type=int, metavar="K", help="use only this fold; may be repeated (default: all)"
     )
@@ -66,31 +73,47 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     args.add_device(parser)
 
 
+class _Output(argparse.Action):
+    """OUT of `predict`. Where RUN may be left out, a forgotten OUT would turn RUN into the folder to write to."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: str | None = None
+    ) -> None:
+        if namespace.run is None and any(values.glob("fold[0-9]*")):
+            parser.error(f"{values}: is a run of a training, not a folder to write to; give DATA, RUN and OUT in a row")
+        setattr(namespace, self.dest, values)
+
+
 def run_predict(a: argparse.Namespace) -> int:
     """Handler of `predict`."""
-    from localize.predict import PredictRequest, StudyPrediction, predict, write_predictions
-    from shared.data.challenge import Challenge
+    from localize.localizer import run_or_shipped
+    from localize.predict import PredictRequest, StudyPrediction, predict, write_prediction_run, write_predictions
+    from shared.data.source import open_source
+    from shared.runtime.problems import counted
     from shared.runtime.progress import log
     from shared.runtime.unfinished import ResumableOutput
 
-    has_test = (a.data / "test_series_descriptions.csv").is_file()
+    started = time.time()
+    run = run_or_shipped(a.run)
     request = PredictRequest(
-        run=a.run, data=Challenge.open(a.data, a.part or ("test" if has_test else "train")),
-        folds=a.fold, overrides=a.overrides, device=a.device,
-    )  # fmt: skip
+        run=run, source=open_source(a.data, a.part), folds=a.fold, overrides=a.overrides, device=a.device
+    )
     output = ResumableOutput(path=a.out, command="localize predict")
-    if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, a.run]):
+    if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, run]):
         return 0
+    if request.source.files is not None:
+        log(f"{a.data}: {request.source.files}")
     predictions = predict(request, output.results(StudyPrediction))
     write_predictions(a.out, predictions)
+    write_prediction_run(a.out, request, predictions, started=started)
     output.finish()
     for problem in predictions.problems:
         log(f"warning: {problem}")
     for study_id in predictions.uncertain:
         log(f"warning: study {study_id}: the numbering of the levels is uncertain; see {a.out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
-    studies = len(predictions.localizations)
-    sys.stdout.write(f"{count} findings localized in {studies} studies: {a.out / 'localizations.csv'}\n")
+    studies = counted(len(predictions.localizations), "study", "studies")
+    sys.stdout.write(f"{count} findings localized in {studies}: {a.out / 'localizations.csv'}\n")
     return 0
 
 

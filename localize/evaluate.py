@@ -15,6 +15,7 @@ from localize.measures import read_maps
 from localize.predict import DETECTIONS_FILE, NUMBERING_FILE, PredictRequest, predict, write_predictions
 from localize.report import Evaluation, write_report
 from shared.data.challenge import Challenge, read_points
+from shared.data.source import challenge_source
 from shared.detections import read_detections, read_localizations
 from shared.labels import View
 from shared.numbering import read_numbering
@@ -79,9 +80,13 @@ def evaluate_run(request: EvaluateRequest, out: Path, *, overwrite: bool = False
         evaluation = _training_part(request)
         prepare_output(out, overwrite=overwrite, inputs=inputs)
     else:
-        prediction = _test_part(request, request.truth)
+        data = _test_part(request, request.truth)
+        prediction = PredictRequest(
+            run=request.run, source=challenge_source(data), folds=request.folds, overrides=request.overrides,
+            device=request.device,
+        )  # fmt: skip
         prepare_output(out, overwrite=overwrite, inputs=inputs)
-        evaluation = _evaluate_test_part(prediction, out)
+        evaluation = _evaluate_test_part(prediction, data, out)
     return write_report(out, replace(evaluation, traps=traps))
 
 
@@ -104,28 +109,25 @@ def _training_part(request: EvaluateRequest) -> Evaluation:
     )
 
 
-def _test_part(request: EvaluateRequest, truth: Path) -> PredictRequest:
-    """The studies of the test part that have true points, checked."""
+def _test_part(request: EvaluateRequest, truth: Path) -> Challenge:
+    """The studies of the test part that have true points."""
     data = Challenge.open(request.data, "test")
     points = read_points(truth / "test_label_coordinates.csv")
     stray = sorted(set(points) - set(data.study_ids))
     if stray:
         raise InputError(f"{truth}: has points of study {stray[0]}, which is not in the test part of {request.data}")
-    return PredictRequest(
-        run=request.run, data=replace(data, study_ids=tuple(sorted(points)), points=points),
-        folds=request.folds, overrides=request.overrides, device=request.device,
-    )  # fmt: skip
+    return replace(data, study_ids=tuple(sorted(points)), points=points)
 
 
-def _evaluate_test_part(request: PredictRequest, out: Path) -> Evaluation:
+def _evaluate_test_part(request: PredictRequest, data: Challenge, out: Path) -> Evaluation:
     """Localizes the studies and writes the predictions to OUT."""
     predictions = predict(request)
     write_predictions(out, predictions)
     return Evaluation(
-        data=request.data,
+        data=data,
         localizations=predictions.localizations,
         detections=predictions.detections,
-        maps=measure_maps(request.data, request.run, folds=request.folds, device=request.device),
+        maps=measure_maps(data, request.run, folds=request.folds, device=request.device),
         how="Test studies",
         numbering=predictions.numbering,
     )

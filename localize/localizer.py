@@ -32,15 +32,18 @@ from shared.numbering import Numbering
 from shared.orientation import AS_STORED
 from shared.runtime.errors import InputError
 from shared.runtime.problems import folded
-from shared.runtime.run_folder import read_run, sha256_of, trained_folds
+from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, trained_folds
 from shared.study import Series, Slice, Study
 
 if TYPE_CHECKING:
     from localize.detector.yolo.inference import Detector
 
 KIND: Final = "localize"
+CONFIG_FILE: Final = "config.toml"
 PRIOR_FILE: Final = "chain.json"
 CALIBRATION_FILE: Final = "calibration.json"
+# A finished run whose detectors ship with the package. Without splits and points: it has nothing to say of its studies.
+SHIPPED_RUN: Path = Path(__file__).parent / "weights"
 # Sections of the config that prediction alone reads.
 PREDICTION_SECTIONS: Final = ("chain", "axial", "slices")
 # A localizer whose held-out points are right less often than this cannot tell anatomies apart.
@@ -93,6 +96,39 @@ class FoldFiles:
     models: Mapping[View, Path]
     prior: ChainPrior
     calibration: Calibration
+
+
+def run_or_shipped(run: Path | None) -> Path:
+    """The given run, or that of the detectors that ship with the package.
+
+    Raises:
+      InputError: for None, when the package lacks some of the files.
+    """
+    if run is not None:
+        return run
+    missing = [name for name in _shipped_files() if not (SHIPPED_RUN / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{SHIPPED_RUN}: the detectors that ship with the package are not there ({', '.join(missing)} missing); "
+            "install the package or check it out again, or give a run of `lumbar localize train`"
+        )
+    return SHIPPED_RUN
+
+
+def is_shipped(run: Path) -> bool:
+    """Whether a run is the one that ships. It has seen no study of the user's, so all its folds answer any study."""
+    return run.resolve() == SHIPPED_RUN.resolve()
+
+
+def _shipped_files() -> list[str]:
+    """What prediction reads of the shipped run; only run.json where that is missing, because it names the rest."""
+    if not (SHIPPED_RUN / RUN_FILE).is_file():
+        return [RUN_FILE]
+    files = [CONFIG_FILE]
+    for name, fold in read_run(SHIPPED_RUN, expected_kind=KIND)["folds"].items():
+        models = [detector_file(Path(), View.from_slug(slug)).name for slug in fold["models"]]
+        files += [f"fold{name}/{file}" for file in (*models, PRIOR_FILE, CALIBRATION_FILE)]
+    return files
 
 
 def chosen_folds(run: Path, folds: Collection[int] | None = None) -> list[int]:
@@ -151,7 +187,7 @@ def read_config(run: Path, overrides: Sequence[str] = ()) -> LocalizeConfig:
             raise InputError(
                 f"--set {override!r}: expected a key of {', '.join(PREDICTION_SECTIONS)}; the others belong to training"
             )
-    return LocalizeConfig.load(run / "config.toml", tuple(overrides))
+    return LocalizeConfig.load(run / CONFIG_FILE, tuple(overrides))
 
 
 class Localizer:

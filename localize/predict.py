@@ -1,4 +1,9 @@
-"""`lumbar localize predict`: detections and localizations of many studies, from the models of a trained run."""
+"""`lumbar localize predict`: detections and localizations of many studies, from the models of a trained run.
+
+OUT/detections.csv  localizations.csv  numbering.csv
+OUT/errors.json     their measured error, from which stage 2 draws its jitter; only for data with annotated points
+OUT/run.json        which detectors found which data's points, and all problems
+"""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,18 +13,19 @@ from typing import Any, Final
 
 from localize.calibrate import Calibration, calibrated
 from localize.config import LocalizeConfig
-from localize.localizer import KIND, FoldFiles, Localizer, read_config, read_folds
-from shared.data.challenge import Challenge
+from localize.localizer import KIND, FoldFiles, Localizer, is_shipped, read_config, read_folds
+from localize.measures import collect, measure_jitter
 from shared.data.identity import study_key
-from shared.data.unpack import open_input
+from shared.data.source import StudySource
 from shared.detections import Detection, Localization, write_detections, write_localizations
+from shared.jitter import write_jitter
 from shared.labels import Finding
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
-from shared.out_of_fold import LOCALIZATIONS_FILE, FoldModels, fold_by_study
+from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import read_run, trained_digest
+from shared.runtime.run_folder import PREDICTED_POINTS, RUN_FILE, read_run, sha256_of, trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
 from shared.study import LoadedStudy
@@ -64,8 +70,8 @@ class StudyPrediction:
 
 
 def predict_studies(
-    localizer_of: Callable[[str], Localizer], data: Challenge, study_ids: Iterable[str], *, name: str = "localizing",
-    kept: Results[StudyPrediction] | None = None,
+    localizer_of: Callable[[str], Localizer], source: StudySource, study_ids: Iterable[str], *,
+    name: str = "localizing", kept: Results[StudyPrediction] | None = None,
 ) -> Predictions:  # fmt: skip
     """Localizes studies one after another. A study that fails becomes a problem, and the others go on.
 
@@ -79,10 +85,10 @@ def predict_studies(
     """
     found: dict[str, StudyPrediction] = {}
     for study_id in track(list(study_ids), name):
-        loaded = data.load_study(study_id)
+        loaded = source.load(study_id)
         localize = partial(_localized, localizer_of, loaded)
         found[study_id] = (
-            localize() if kept is None else kept.fetch(study_id, study_key(loaded, open_input(data.root)), localize)
+            localize() if kept is None else kept.fetch(study_id, study_key(loaded, source.given), localize)
         )
     return Predictions(
         detections=tuple(d for p in found.values() for d in p.detections),
@@ -123,21 +129,22 @@ class PredictRequest:
     """Studies to localize with a run. Everything is read and checked at construction, before any folder is emptied.
 
     Attributes:
-      run: folder of a finished `lumbar localize train`.
-      data: the studies.
+      run: folder of a finished `lumbar localize train`, or the one that ships (`localize.localizer.run_or_shipped`).
+      source: the studies.
       folds: the trained folds to use; all of them by default.
       overrides: changes to how detections are made and decoded, for example `slices.focused=false`.
       device: any form of `--device`.
       config: the run's config with the overrides.
       files: what each of the folds contributes.
-      fold_of: the fold that held each study out, when the data are those that the run was trained on; otherwise None.
+      fold_of: the fold that held each study out, when the studies are those that the run was trained on; otherwise
+        None, as always for the run that ships.
 
     Raises:
       InputError: as `Localizer.load`, or when the run's splits do not cover its training data.
     """
 
     run: Path
-    data: Challenge
+    source: StudySource
     folds: Collection[int] | None = None
     overrides: Sequence[str] = ()
     device: str = "auto"
@@ -154,23 +161,28 @@ class PredictRequest:
             "fold_of": None,
             "device": torch_device(self.device),
         }
-        if self.data.fingerprint == read_run(self.run, expected_kind=KIND).get("data_fingerprint"):
+        if self.source.fingerprint == self.trained_on and not is_shipped(self.run):
             splits = read_splits(self.run / "splits.json")
-            splits.check_covers(self.data.study_ids)
+            splits.check_covers(self.source.study_ids)
             checked["fold_of"] = fold_by_study(splits, checked["files"])
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property
+    def trained_on(self) -> str:
+        """Fingerprint of the data that the run was trained on."""
+        return str(read_run(self.run, expected_kind=KIND)["data_fingerprint"])
+
+    @property
     def study_ids(self) -> tuple[str, ...]:
         """The studies to localize: of those that the run was trained on, the ones that the used folds held out."""
-        return self.data.study_ids if self.fold_of is None else tuple(self.fold_of)
+        return self.source.study_ids if self.fold_of is None else tuple(self.fold_of)
 
     @property
     def state(self) -> dict[str, Any]:
         """What a resumed call must agree with. The files of each study are compared one by one."""
         return {
-            "data": digest_of(self.data.part, self.study_ids, self.data.fingerprint),
+            "data": digest_of(self.source.kind, self.study_ids, self.source.fingerprint),
             "localizer": trained_digest(self.run),
             "folds": list(self.files),
             "config": self.config.model_dump(mode="json"),
@@ -191,11 +203,11 @@ def predict(request: PredictRequest, kept: Results[StudyPrediction] | None = Non
     Args:
       kept: studies that an interrupted call has localized; all others are added.
     """
-    if len(request.study_ids) < len(request.data.study_ids):
-        every = len(request.data.study_ids)
+    if len(request.study_ids) < len(request.source.study_ids):
+        every = len(request.source.study_ids)
         left_out = every - len(request.study_ids)
         log(f"left out: {left_out} of {every} studies, which no chosen fold of {request.run} held out")
-    return predict_studies(FoldModels(request.load, request.fold_of), request.data, request.study_ids, kept=kept)
+    return predict_studies(FoldModels(request.load, request.fold_of), request.source, request.study_ids, kept=kept)
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
@@ -203,3 +215,23 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     write_detections(folder / DETECTIONS_FILE, predictions.detections)
     write_numbering(folder / NUMBERING_FILE, predictions.numbering)
     write_localizations(folder / LOCALIZATIONS_FILE, predictions.localizations)
+
+
+def write_prediction_run(
+    folder: Path, request: PredictRequest, predictions: Predictions, *, started: float
+) -> None:  # fmt: skip
+    """Writes errors.json, where the data have annotated points, and run.json; the points must be written already."""
+    data = request.source.challenge
+    chosen = set(request.study_ids)
+    points = {} if data is None else {s: p for s, p in data.points.items() if s in chosen}
+    if data is not None and points:
+        errors = collect(replace(data, points=points), predictions.localizations).errors
+        write_jitter(folder / ERRORS_FILE, measure_jitter(errors))
+    write_run(
+        folder, command="localize predict", started=started, kind=PREDICTED_POINTS,
+        studies=len(request.study_ids), data_fingerprint=request.source.fingerprint or "",
+        localizer=sha256_of(request.run / RUN_FILE), shipped=is_shipped(request.run), trained_on=request.trained_on,
+        out_of_fold=request.fold_of is not None, unmirror=request.config.axial.unmirror, device=request.device,
+        localizations_sha256=sha256_of(folder / LOCALIZATIONS_FILE), numbering_uncertain=predictions.uncertain,
+        problems=list(predictions.problems),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 ```python
 from pipelines.api import load, score
 
-grader = load("runs/localizer", "runs/classifier")
+grader = load("runs/localizer", "runs/classifier")  # None in place of the first: the detectors that ship
 result = grader.predict("scans/patient_1")    # the DICOM files of one study: folder, zip or tar
 print(result.table())                         # a DataFrame: probabilities, source and place of each finding
 result.figure().savefig("patient_1.png")
@@ -22,11 +22,11 @@ from shared.scores import Comparison
 __all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]
 
 
-def load(localizer: str | Path, classifier: str | Path, *, device: str = "auto", tta: bool = False) -> Grader:
+def load(localizer: str | Path | None, classifier: str | Path, *, device: str = "auto", tta: bool = False) -> Grader:
     """Loads the runs of both stages, all trained folds of each.
 
     Args:
-      localizer: run folder of `lumbar localize train`.
+      localizer: run folder of `lumbar localize train`; None for the detectors that ship with the package.
       classifier: run folder of `lumbar classify train`.
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether to average over shifted, turned and scaled copies of each crop, which is ten times slower.
@@ -36,7 +36,9 @@ def load(localizer: str | Path, classifier: str | Path, *, device: str = "auto",
         together.
     """
     let_threads_sleep()
-    return Grader.load(Path(localizer), Path(classifier), device=device, tta=tta)
+    return Grader.load(
+        None if localizer is None else Path(localizer), Path(classifier), device=device, tta=tta
+    )  # fmt: skip
 
 
 def score(submission: str | Path, data: str | Path) -> Comparison:

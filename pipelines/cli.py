@@ -301,11 +301,12 @@ def _add_predict(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "predict", "grade studies end to end: DICOM in, 25 rows per study out",
         "Grades studies with both stages. A study that the runs were trained on is graded by the fold that held it "
-        "out, any other study by the average of all folds. Writes OUT/submission.csv, probabilities.csv, "
+        "out, any other study by the average of all folds. The detectors that ship with the package go with any "
+        "classifier. Writes OUT/submission.csv, probabilities.csv, "
         "localizations.csv, detections.csv, report.html, report.json, run.json and studies/<id>.json.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
-    args.add_path(p, "--localizer", "RUN", args.LOCALIZER, required=True)
+    args.add_path(p, "--localizer", "RUN", f"{args.LOCALIZER} ({args.SHIPPED})")
     args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
     args.add_part(p, "test if there is one, otherwise train")
     _add_choice(p)
@@ -331,11 +332,12 @@ def _predict(a: argparse.Namespace) -> int:
         listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0
+    from localize.localizer import run_or_shipped
     from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
-        data=a.data, localizer=a.localizer, classifier=a.classifier, part=a.part, device=a.device, tta=a.tta,
-        chosen=chosen,
+        data=a.data, localizer=run_or_shipped(a.localizer), classifier=a.classifier, part=a.part, device=a.device,
+        tta=a.tta, chosen=chosen,
     )  # fmt: skip
     table = predict(request, a.out, overwrite=a.overwrite, resume=a.resume)
     if a.strict and table.prior_rows:

@@ -41,7 +41,7 @@ class Grader:
     @classmethod
     def load(
         cls,
-        localizer: Path,
+        localizer: Path | None,
         classifier: Path,
         *,
         folds: Sequence[int] | None = None,
@@ -51,9 +51,10 @@ class Grader:
         """Loads the runs of both stages.
 
         Args:
-          localizer: run folder of `lumbar localize train`.
+          localizer: run folder of `lumbar localize train`; None for the detectors that ship with the package.
           classifier: run folder of `lumbar classify train`.
-          folds: folds whose outputs are averaged; None for all that were trained.
+          folds: folds whose outputs are averaged; None for all that were trained. The detectors that ship have folds of
+            their own, of which all answer.
           device: auto, cpu, mps, cuda, cuda:N or N.
           tta: whether to average over shifted, turned and scaled copies of each crop.
 
@@ -62,11 +63,13 @@ class Grader:
             trained on different data or read mirrored series differently.
         """
         from classify.predict import Classifier
-        from localize.localizer import Localizer
+        from localize.localizer import Localizer, is_shipped, run_or_shipped
 
+        localizer = run_or_shipped(localizer)
         check_same_data(localizer, classifier)
+        own_folds = None if is_shipped(localizer) else folds
         grader = cls(
-            localizer=Localizer.load(localizer, folds=folds, device=device),
+            localizer=Localizer.load(localizer, folds=own_folds, device=device),
             classifier=Classifier.load(classifier, folds=folds, device=device, tta=tta),
         )
         if grader.localizer.unmirror != grader.classifier.unmirror:
@@ -209,14 +212,16 @@ def _only_study(folder: Path) -> LoadedStudy:
 
 
 def check_same_data(localizer: Path, classifier: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Returns run.json of both stages.
+    """Returns run.json of both stages. The detectors that ship need not have seen the classifier's data.
 
     Raises:
       InputError: when a run is missing or unfinished, or the two were trained on different data.
     """
+    from localize.localizer import is_shipped
+
     facts = read_run(localizer, expected_kind="localize"), read_run(classifier, expected_kind="classify")
     first, second = (str(f.get("data_fingerprint")) for f in facts)
-    if first != second:
+    if first != second and not is_shipped(localizer):
         raise InputError(
             f"{localizer} and {classifier} were trained on different data (fingerprints {first[:12]} and "
             f"{second[:12]}); train both stages on one data set"

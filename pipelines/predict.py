@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from localize.localizer import is_shipped
 from pipelines.grader import Grader, check_same_data
 from pipelines.record import StudyRecord
 from pipelines.report import MAX_PICTURES, prediction_report
@@ -42,7 +43,7 @@ class PredictRequest:
 
     Attributes:
       data: challenge directory, prepared store, or DICOM files: any folder, archive, DICOMDIR or single file.
-      localizer, classifier: run folders of both stages, trained on the same data.
+      localizer, classifier: run folders of both stages, trained on the same data; or the localizer that ships.
       part: of a challenge directory; without it the test part where there is one.
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
@@ -61,8 +62,9 @@ class PredictRequest:
 def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False) -> ProbabilityTable:
     """Predicts every study into OUT (see docs/output.md) and returns the probabilities.
 
-    Studies that both runs were trained on are predicted out of fold: each by the detector and the classifier of the
-    fold that held it out. Any other study is predicted by all trained folds together.
+    Studies that the runs were trained on are predicted out of fold: each by the detector and the classifier of the
+    fold that held it out. Any other study is predicted by all trained folds together. The detectors that ship have seen
+    none of the studies, so they answer all of them.
 
     Args:
       resume: keeps the studies that an interrupted call has finished.
@@ -111,7 +113,7 @@ def predict_unfinished(
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
         out_of_fold=fold_of is not None, localizer=sha256_of(request.localizer / "run.json"),
-        classifier=sha256_of(request.classifier / "run.json"),
+        shipped_localizer=is_shipped(request.localizer), classifier=sha256_of(request.classifier / "run.json"),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
     )  # fmt: skip
@@ -147,16 +149,17 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
     """
     localizer, classifier = check_same_data(request.localizer, request.classifier)
     source = open_source(request.data, request.part, request.chosen)
-    if source.fingerprint is None or source.fingerprint != localizer["data_fingerprint"]:
+    if source.fingerprint is None or source.fingerprint != classifier["data_fingerprint"]:
         return source, None
-    splits = read_splits(request.localizer / "splits.json")
-    if splits.folds != read_splits(request.classifier / "splits.json").folds:
-        raise InputError(
-            f"{request.localizer} and {request.classifier} have different splits; train both with one --splits file"
-        )
-    trained = set(trained_folds(request.localizer, localizer)) & set(trained_folds(request.classifier, classifier))
-    if not trained:
-        raise InputError(f"{request.localizer} and {request.classifier} have no trained fold in common")
+    splits, trained = read_splits(request.classifier / "splits.json"), trained_folds(request.classifier, classifier)
+    if not is_shipped(request.localizer):
+        if splits.folds != read_splits(request.localizer / "splits.json").folds:
+            raise InputError(
+                f"{request.localizer} and {request.classifier} have different splits; train both with one --splits file"
+            )
+        trained = sorted(set(trained) & set(trained_folds(request.localizer, localizer)))
+        if not trained:
+            raise InputError(f"{request.localizer} and {request.classifier} have no trained fold in common")
     fold_of = fold_by_study(splits, trained)
     left_out = len(source.study_ids) - len(fold_of)
     log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")

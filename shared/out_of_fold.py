@@ -1,6 +1,7 @@
 """Which model may see which study: a training study is predicted only by the fold that held it out.
 
-Localizations reach the grader's training only as `OutOfFold`, which can be built only from a localizer's run.
+Localizations reach the grader's training only as `OutOfFold`, which can be built only from a localizer's run, or from
+what the detectors that ship with the package found: they have seen none of the user's studies.
 `FoldModels` is the only way to predict training studies.
 """
 
@@ -16,7 +17,7 @@ from shared.jitter import Jitter, read_jitter
 from shared.labels import Condition
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.run_folder import STATE_FILE, read_run, sha256_of, trained_folds
+from shared.runtime.run_folder import PREDICTED_POINTS, STATE_FILE, read_run, sha256_of, trained_folds
 from shared.splits import Splits, read_splits
 
 LOCALIZATIONS_FILE: Final = "localizations.csv"
@@ -27,39 +28,62 @@ M = TypeVar("M")
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """A localizer run's points for its own training studies, each found by the fold that held the study out.
+    """Points of training studies, each found by detectors that had not seen the study.
+
+    They are a localizer run's points of its own studies, each found by the fold that held the study out, or the points
+    that `lumbar localize predict` found with the detectors that ship.
 
     Attributes:
-      run: folder of `lumbar localize train`, the only argument.
+      run: folder of `lumbar localize train`, or of `lumbar localize predict`; the only argument.
       localizations: the run's pooled out-of-fold points.
-      splits: the folds under which they were found.
-      data_fingerprint: fingerprint of the training data.
+      splits: the folds under which they were found; None where the detectors saw none of the studies.
+      data_fingerprint: fingerprint of the studies' tables.
       jitter: the points' measured error per condition.
-      unmirror: whether the run corrects mirrored axial series.
+      unmirror: whether mirrored axial series were corrected.
 
     Raises:
-      InputError: when the folder is not a finished localizer run, when its points or splits were changed afterwards,
-        or when no trained fold held one of their studies out.
+      InputError: when the folder is no finished run of either command, when its points or splits were changed
+        afterwards, when no trained fold held one of their studies out, or when the detectors may have seen them.
     """
 
     run: Path
     localizations: Localizations = field(init=False, repr=False)
-    splits: Splits = field(init=False, repr=False)
+    splits: Splits | None = field(init=False, repr=False)
     data_fingerprint: str = field(init=False)
     jitter: Mapping[Condition, Jitter] = field(init=False, repr=False)
     unmirror: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        facts = read_run(self.run, expected_kind="localize")
-        path, splits = self.run / LOCALIZATIONS_FILE, read_splits(self.run / "splits.json")
+        facts = read_run(self.run, expected_kind="localize", or_kind=PREDICTED_POINTS)
+        path = self.run / LOCALIZATIONS_FILE
         localizations = read_localizations(path)
-        state = self.run / STATE_FILE  # runs of release 0.1.0 have neither it nor the digest
+        # Runs of release 0.1.0 have neither a state nor the digest.
         digest = sha256_of(path)
-        if facts.get("localizations_sha256", None if state.is_file() else digest) != digest:
+        if facts.get("localizations_sha256", None if (self.run / STATE_FILE).is_file() else digest) != digest:
             raise InputError(
                 f"{path}: SHA-256 differs from the one in {self.run / 'run.json'}; the file was changed or replaced, "
-                "restore it or train the localizer again"
+                "restore it or make it again"
             )
+        loaded: dict[str, Any] = {
+            "localizations": localizations,
+            "splits": self._splits(facts, localizations),
+            "data_fingerprint": str(facts.get("data_fingerprint")),
+            "jitter": read_jitter(errors) if (errors := self.run / ERRORS_FILE).is_file() else {},
+            "unmirror": bool(facts.get("unmirror", True)),
+        }
+        for name, value in loaded.items():
+            object.__setattr__(self, name, value)
+
+    def _splits(self, facts: Mapping[str, Any], localizations: Localizations) -> Splits | None:
+        """The folds under which the points were found; raises `InputError` where a detector may have seen a study."""
+        if facts["kind"] == PREDICTED_POINTS:
+            if not facts["shipped"] or facts["trained_on"] == facts["data_fingerprint"]:
+                raise InputError(
+                    f"{self.run}: its points were found by detectors that may have been trained on these studies; "
+                    f"expected those that ship with the package, or {LOCALIZATIONS_FILE} of the run that was trained"
+                )
+            return None
+        splits, state = read_splits(self.run / "splits.json"), self.run / STATE_FILE
         folds = [list(fold) for fold in splits.folds]
         began = read_json(state) if state.is_file() else {"splits": folds}
         if not isinstance(began, dict) or began.get("splits") != folds:
@@ -67,19 +91,12 @@ class OutOfFold:
                 f"{self.run / 'splits.json'}: differs from {state}, with which the run began; the file was changed or "
                 "replaced, restore it or train the localizer again"
             )
-        held_out = fold_by_study(splits, trained_folds(self.run, facts))
-        stray = sorted(set(localizations) - set(held_out))
+        stray = sorted(set(localizations) - set(fold_by_study(splits, trained_folds(self.run, facts))))
         if stray:
-            raise InputError(f"{path}: no trained fold of {self.run} held out study {stray[0]}")
-        loaded: dict[str, Any] = {
-            "localizations": localizations,
-            "splits": splits,
-            "data_fingerprint": str(facts.get("data_fingerprint")),
-            "jitter": read_jitter(errors) if (errors := self.run / ERRORS_FILE).is_file() else {},
-            "unmirror": bool(facts.get("unmirror", True)),
-        }
-        for name, value in loaded.items():
-            object.__setattr__(self, name, value)
+            raise InputError(
+                f"{self.run / LOCALIZATIONS_FILE}: no trained fold of {self.run} held out study {stray[0]}"
+            )
+        return splits
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
@@ -94,7 +111,8 @@ class OutOfFold:
             return cls(run=path.parent)
         except InputError as error:
             raise InputError(
-                f"--localizations {path}: expected RUN/{LOCALIZATIONS_FILE} of `lumbar localize train` ({error})"
+                f"--localizations {path}: expected RUN/{LOCALIZATIONS_FILE} of `lumbar localize train`, or "
+                f"OUT/{LOCALIZATIONS_FILE} of `lumbar localize predict` with the detectors that ship ({error})"
             ) from error
 
     def only(self, study_ids: Collection[str]) -> Self:
@@ -106,11 +124,16 @@ class OutOfFold:
     def check_fits(self, data: Challenge, splits: Splits) -> None:
         """Raises `InputError` unless the points belong to these data and were found under these splits."""
         if self.data_fingerprint != data.fingerprint:
+            if self.splits is None:
+                raise InputError(
+                    f"--localizations {self.run / LOCALIZATIONS_FILE}: its points are of other data than the "
+                    f"{data.part} part of {data.root}; localize that with `lumbar localize predict --part {data.part}`"
+                )
             raise InputError(
                 f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer was trained on other data than "
                 f"{data.root}; use RUN/{LOCALIZATIONS_FILE} of a `lumbar localize train` on that folder"
             )
-        if self.splits.folds != splits.folds:
+        if self.splits is not None and self.splits.folds != splits.folds:
             raise InputError(
                 f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer used other folds than this "
                 "run, so a detector may have trained on a study that validates the grader; pass "

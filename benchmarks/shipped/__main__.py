@@ -39,6 +39,7 @@ from localize.train.run import train
 from pipelines.synth import synth
 from pipelines.synthetic import SynthOptions
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.runtime.errors import exit_code
 from shared.runtime.files import write_json
 from shared.runtime.hardware.cores import let_threads_sleep, usable_cores
@@ -102,7 +103,8 @@ def _scores(localizer: Localizer, doubt: Path, work: Path) -> tuple[list[float],
             shutil.rmtree(folder, ignore_errors=True)
             write_corrupted(Challenge.open(doubt), folder, seed)
         data = Challenge.open(folder)
-        predictions = predict_studies(lambda _: localizer, data, data.study_ids, name=f"corruption {seed}")
+        source = challenge_source(data)
+        predictions = predict_studies(lambda _: localizer, source, data.study_ids, name=f"corruption {seed}")
         for error in collect(data, predictions.localizations).errors:
             if error.raw_score is not None:
                 scores.append(error.raw_score)

@@ -17,13 +17,14 @@ from localize.localizer import Localizer
 from localize.measures import collect, level_confusion, measures_of
 from localize.predict import predict_studies
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.numbering import CERTAIN
 
 
 def measure(localizer: Localizer, data: Challenge, studies: int) -> dict[str, Any]:
     """Errors of the points of every so many-th study, and how many studies have all their points at the right level."""
     chosen = data.study_ids[:: max(1, len(data.study_ids) // studies)][:studies]
-    predictions = predict_studies(lambda _: localizer, data, chosen)
+    predictions = predict_studies(lambda _: localizer, challenge_source(data), chosen)
     errors = [e for e in collect(data, predictions.localizations).errors if e.study_id in set(chosen)]
     wrong = {e.study_id for e in errors if e.nearest_level is not e.finding.level}
     named = {s: n.as_named for s, n in predictions.numbering.items()}

@@ -27,10 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", default="all", metavar="K|all", help=args.FOLD)
     args.add_path(
         parser, "--localizations", "CSV", "points to crop at: RUN/localizations.csv of `lumbar localize train` with "
-        "the same splits (default: annotated points, jittered)",
+        "the same splits, or OUT/localizations.csv of `lumbar localize predict DATA OUT --part train` with the "
+        "detectors that ship (default: annotated points, jittered)",
     )  # fmt: skip
     args.add_path(
-        parser, "--errors", "JSON", "errors.json of `lumbar localize train`: the error by which training crops are "
+        parser, "--errors", "JSON", "errors.json of the same commands: the error by which training crops are "
         "jittered (default: the one beside --localizations, otherwise [jitter] of the config)",
     )  # fmt: skip
     parser.add_argument(

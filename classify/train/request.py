@@ -22,8 +22,9 @@ class TrainRequest:
     Attributes:
       folds: the folds to train.
       splits: which studies each fold holds out.
-      points: out-of-fold points of stage 1, found under the same splits. Held-out studies are scored at these points
-        alone; training crops without one lie at annotated points. None means annotated points everywhere.
+      points: points of stage 1, found out of fold under the same splits or by detectors that saw none of the studies.
+        Held-out studies are scored at these points alone; training crops without one lie at annotated points. None
+        means annotated points everywhere.
       jitter: localization error to train with, instead of the error measured for `points`.
       conditions: families to train; the others get the prior.
       without: grades to leave out of training. They still count when scoring.
@@ -56,10 +57,12 @@ class TrainRequest:
         self.points.check_fits(self.data, self.splits)
         for k, study_ids in held_out.items():
             if not any(self.points.localizations.get(s) for s in study_ids):
-                raise InputError(
-                    f"fold {k}: none of its {len(study_ids)} held-out studies has localizations; train fold {k} of "
-                    f"stage 1 first (`lumbar localize train DATA RUN --fold {k} --resume`)"
+                advice = (
+                    "the detectors that ship found no point in any of them; train a localizer on these data"
+                    if self.points.splits is None
+                    else f"train fold {k} of stage 1 first (`lumbar localize train DATA RUN --fold {k} --resume`)"
                 )
+                raise InputError(f"fold {k}: none of its {len(study_ids)} held-out studies has localizations; {advice}")
 
     @property
     def unmirror(self) -> bool:

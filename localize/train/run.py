@@ -33,6 +33,7 @@ from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.detections import Localization, read_localizations, write_localizations
 from shared.jitter import write_jitter
 from shared.labels import Finding, View
@@ -197,7 +198,7 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     )
     localizer = Localizer.of_folds([files], request.config, device=first_device(training.resources.device))
     predictions = predict_studies(
-        lambda _: localizer, request.data, held_out, name=f"fold {fold}: localizing held-out studies"
+        lambda _: localizer, challenge_source(request.data), held_out, name=f"fold {fold}: localizing held-out studies"
     )
     measured = training.measured(held_out)
     calibration = _fit_calibration(collect(measured, predictions.localizations).errors)

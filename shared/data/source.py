@@ -66,9 +66,14 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
     data = Challenge.open(folder, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
+    return replace(challenge_source(data), given=opened)
+
+
+def challenge_source(data: Challenge) -> StudySource:
+    """The studies of a part of a challenge directory that is open already."""
     return StudySource(
-        kind="challenge", given=opened, fingerprint=data.fingerprint, study_ids=data.study_ids, load=data.load_study,
-        row_ids=data.submission_row_ids, challenge=data,
+        kind="challenge", given=open_input(data.root), fingerprint=data.fingerprint, study_ids=data.study_ids,
+        load=data.load_study, row_ids=data.submission_row_ids, challenge=data,
     )  # fmt: skip
 
 

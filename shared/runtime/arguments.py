@@ -15,6 +15,7 @@ ANY_STUDIES: Final = (
     "challenge directory, prepared store, or DICOM files: any folder, zip or tar archive, DICOMDIR or single file"
 )
 LOCALIZER: Final = "run folder of `lumbar localize train`"
+SHIPPED: Final = "default: the detectors that ship with the package"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
 FOLD: Final = "number of the fold to train, or all (default: %(default)s)"
 TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"

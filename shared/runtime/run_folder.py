@@ -66,7 +66,23 @@ class _ClassifyRun(_TrainedRun):
     points: str = ""
 
 
-_SCHEMAS: Final[dict[str, type[RunFacts]]] = {"localize": _LocalizeRun, "classify": _ClassifyRun}
+class _LocalizePrediction(RunFacts):
+    """What `lumbar localize predict` records of its points: of which data, from which detectors.
+
+    The fingerprint of DICOM files without tables is empty.
+    """
+
+    data_fingerprint: str
+    trained_on: Annotated[str, Field(min_length=1)]
+    shipped: bool
+    unmirror: bool
+    localizations_sha256: Digest
+
+
+PREDICTED_POINTS: Final = "localize-prediction"
+_SCHEMAS: Final[dict[str, type[RunFacts]]] = {
+    "localize": _LocalizeRun, "classify": _ClassifyRun, PREDICTED_POINTS: _LocalizePrediction,
+}  # fmt: skip
 
 
 def package_version() -> str:
@@ -135,8 +151,11 @@ def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> No
     )
 
 
-def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
+def read_run(folder: Path, *, expected_kind: str, or_kind: str | None = None) -> Mapping[str, Any]:
     """Reads run.json of a finished run.
+
+    Args:
+      or_kind: another kind that will do.
 
     Raises:
       InputError: when the folder is missing or empty, or the run is unfinished or of another kind.
@@ -151,7 +170,7 @@ def read_run(folder: Path, *, expected_kind: str) -> Mapping[str, Any]:
     text = json_text(path, advice=_AGAIN)
     run: Mapping[str, Any] = parsed(path, text, advice=_AGAIN)
     kind = fitted(path, text, RunFacts, advice=_AGAIN).kind
-    if kind != expected_kind:
+    if kind not in (expected_kind, or_kind):
         raise InputError(f"{folder}: expected a {expected_kind} run, got {quoted(kind)}")
     fitted(path, text, _SCHEMAS.get(kind, RunFacts), advice=_AGAIN)
     return run

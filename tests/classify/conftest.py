@@ -19,7 +19,9 @@ from shared.data.challenge import Challenge, write_grades
 from shared.detections import Source, write_localizations
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Side, View
-from shared.runtime.run_folder import sha256_of, write_run
+from shared.runtime.documents import read_json
+from shared.runtime.files import write_json
+from shared.runtime.run_folder import PREDICTED_POINTS, RUN_FILE, sha256_of, write_run
 from shared.splits import Splits, make_splits, write_splits
 
 STUDIES = 12
@@ -167,3 +169,12 @@ def write_localizer(challenge, splits) -> Callable[..., Path]:
 def localizer(write_localizer, points_of, tmp_path) -> Path:
     """A finished localizer's run folder."""
     return write_localizer(tmp_path / "localizer", points_of())
+
+
+@pytest.fixture
+def predicted(localizer: Path) -> Path:
+    """What `lumbar localize predict` with the detectors that ship leaves of the training studies."""
+    (localizer / "splits.json").unlink()
+    facts = read_json(localizer / RUN_FILE)
+    write_json(localizer / RUN_FILE, facts | {"kind": PREDICTED_POINTS, "shipped": True, "trained_on": "other studies"})
+    return localizer

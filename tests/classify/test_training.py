@@ -39,6 +39,7 @@ from shared.probabilities import FLOOR, PriorReason, read_probabilities
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import write_json
 from shared.runtime.ownership import MARKER
+from shared.runtime.run_folder import sha256_of
 from shared.splits import Splits, make_splits, read_splits, write_splits
 
 CPU = TrainingResources(device="cpu")
@@ -214,6 +215,25 @@ def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, w
 def test_training_studies_are_graded_at_out_of_fold_points_alone(challenge, run, points_of):
     with pytest.raises(TypeError, match="expected OutOfFold, got dict"):
         PredictRequest(data=challenge, run=run, points=points_of())
+
+
+def test_points_of_detectors_that_saw_none_of_the_studies_are_held_out_under_any_splits(
+    challenge, run, predicted, points_of, tmp_path, capsys, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(train_module, "train", lambda request, *_: calls.append(request))
+    csv = predicted / "localizations.csv"
+    words = [str(challenge.root), str(tmp_path / "new"), "--localizations", str(csv), "--device", "cpu"]
+    assert main(words) == 0  # folds of its own: there is no splits.json to share
+    assert calls[0].points.localizations == points_of()
+    assert calls[0].measured[Condition.CANAL].in_plane_sd_mm == 1.5
+    request = PredictRequest(data=challenge, run=run, points=OutOfFold.of_file(csv), device="cpu")
+    assert set(request.fold_of.values()) == {0, 1}  # graded by the fold that held each study out
+    write_localizations(csv, {})
+    facts = json.loads((predicted / "run.json").read_text())
+    (predicted / "run.json").write_text(json.dumps(facts | {"localizations_sha256": sha256_of(csv)}))
+    assert main([*words[:-2], "--overwrite"]) == 1
+    assert "the detectors that ship found no point in any of them" in capsys.readouterr().err
 
 
 def test_a_foreign_folder_is_not_resumed(one_fold, localizer):

@@ -25,6 +25,7 @@ from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.detections import read_detections, read_localizations
 from shared.jitter import read_jitter
 from shared.labels import Condition, View
@@ -139,10 +140,10 @@ def test_prediction_reports_bad_slices_and_goes_on(run: Path, challenge: Challen
     broken = root / "train_images" / "103" / "1" / "3.dcm"
     broken.write_bytes(broken.read_bytes()[:-500])
     localizer = Localizer.load(run, device="cpu")
-    predictions = predict_studies(lambda _: localizer, Challenge.open(root), ["102", "103"])
+    predictions = predict_studies(lambda _: localizer, challenge_source(Challenge.open(root)), ["102", "103"])
     assert set(predictions.localizations) == {"102", "103"}
     assert len(predictions.problems) == 2
-    again = predict_studies(lambda _: localizer, Challenge.open(root), ["102", "103"])
+    again = predict_studies(lambda _: localizer, challenge_source(Challenge.open(root)), ["102", "103"])
     assert again == predictions
 
 

@@ -14,6 +14,7 @@ from localize.predict import predict_studies
 from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.detections import Detection
 from shared.labels import Condition, Level, Side, View
 from shared.runtime.errors import InputError
@@ -74,7 +75,7 @@ def test_sides_of_mirrored_series(flipped: Challenge, unmirror: str, turned: int
     sound = [t for t in truths if _axial_left_is_left(t)]
     localizer = _Faultless(dict.fromkeys(View), fit_prior(sound), config)  # type: ignore[arg-type]
     localizer.data = flipped
-    predictions = predict_studies(lambda _: localizer, flipped, flipped.study_ids)
+    predictions = predict_studies(lambda _: localizer, challenge_source(flipped), flipped.study_ids)
     errors = [e for e in collect(flipped, predictions.localizations).errors if e.found]
     axial = [e for e in errors if e.finding.condition is Condition.SUBARTICULAR]
     wrong = {e.study_id for e in axial if e.wrong_side}

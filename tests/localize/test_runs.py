@@ -21,6 +21,7 @@ from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
 from localize.train.run import train
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 from shared.detections import write_localizations
 from shared.labels import View
 from shared.runtime.documents import read_json
@@ -115,12 +116,13 @@ def test_studies_that_were_lost_and_slices_that_cannot_be_shown_stay_in_the_repo
 def test_a_runs_own_studies_are_localized_by_the_fold_that_held_them_out(
     run: Path, challenge: Challenge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = predict(PredictRequest(run=run, data=challenge, device="cpu"))
+    own = predict(PredictRequest(run=run, source=challenge_source(challenge), device="cpu"))
     assert "2 of 4 studies" in capsys.readouterr().err
     localizer = Localizer.load(run, folds=[0], device="cpu")
-    assert own == predict_studies(lambda _: localizer, challenge, ["100", "101"])
+    assert own == predict_studies(lambda _: localizer, challenge_source(challenge), ["100", "101"])
     others = replace(challenge, points={}, study_ids=("102",))
-    assert set(predict(PredictRequest(run=run, data=others, device="cpu")).localizations) == {"102"}
+    request = PredictRequest(run=run, source=challenge_source(others), device="cpu")
+    assert set(predict(request).localizations) == {"102"}
 
 
 def _no_network(_: str) -> str:

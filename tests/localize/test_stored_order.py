@@ -9,6 +9,7 @@ import pytest
 from localize.localizer import Localizer
 from localize.predict import predict_studies
 from shared.data.challenge import Challenge
+from shared.data.source import challenge_source
 
 
 def store_differently(path: Path, target: Path, *, transpose: bool, flip_rows: bool, flip_columns: bool) -> None:
@@ -48,7 +49,8 @@ def test_points_are_the_same_however_a_study_is_stored(
         store_differently(path, target, transpose=transpose, flip_rows=flip_rows, flip_columns=flip_columns)
     localizer = Localizer.load(run, device="cpu")
     usual, other = (
-        predict_studies(lambda _: localizer, data, [study_id]) for data in (challenge, Challenge.open(tmp_path))
+        predict_studies(lambda _: localizer, challenge_source(data), [study_id])
+        for data in (challenge, Challenge.open(tmp_path))
     )
     assert usual.detections
     assert len(other.detections) == len(usual.detections)

@@ -61,7 +61,7 @@ def bad_inputs(tmp_path: Path) -> list[tuple[list[str], str]]:
         (["predict", str(empty), str(tmp_path / "o"), *empty_run], "run.json"),
         (["evaluate", str(nowhere), str(empty), str(tmp_path / "o")], "expected true grades"),
         (["localize", "train", str(nowhere), str(tmp_path / "r")], "no such folder"),
-        (["localize", "predict", str(empty), str(empty), str(tmp_path / "o")], "series_descriptions.csv"),
+        (["localize", "predict", str(empty), str(empty), str(tmp_path / "o")], "no readable DICOM image"),
         (["classify", "train", str(nowhere), str(tmp_path / "r")], "no such folder"),
         (["classify", "train", str(nowhere), str(tmp_path / "r"), "--set", "train.epoch=3"], "did you mean"),
     ]  # fmt: skip
