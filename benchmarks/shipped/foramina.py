@@ -1,6 +1,6 @@
 """How a localizer fares on real sagittal T1 slices that it was not trained on.
 
-    python -m benchmarks.shipped.foramina DATA RUN [--studies N] [--out OUT.json]
+    python -m benchmarks.shipped.foramina DATA RUN [--compare RUN] [--studies N] [--out OUT.json]
 
 DATA is a challenge directory of real sagittal T1 slices with foraminal points, for example the one that
 shared/tools/real_t1 makes: there only annotated slices exist and millimetres are approximate. RUN is a localizer that
@@ -42,13 +42,17 @@ def main() -> None:
     arguments.add_argument("data", type=Path, metavar="DATA")
     arguments.add_argument("run", type=Path, metavar="RUN")
     arguments.add_argument("--studies", type=int, default=300, metavar="N")
+    arguments.add_argument("--compare", type=Path, metavar="RUN", help="another run that saw none of the studies")
     arguments.add_argument("--out", type=Path, default=Path("results/shipped_foramina.json"))
     arguments.add_argument("--device", default="cpu")
     a = arguments.parse_args()
-    localizer, data = Localizer.load(a.run, device=a.device), Challenge.open(a.data)
+    data = Challenge.open(a.data)
+    measured = measure(Localizer.load(a.run, device=a.device), data, a.studies)
+    if a.compare:
+        measured["compared"] = measure(Localizer.load(a.compare, device=a.device), data, a.studies)
     about = {"data": "sagittal T1 slices of RSNA studies, which neither trained nor chose the localizer"}
     command = f"python -m benchmarks.shipped.foramina DATA RUN --studies {a.studies}"
-    save(a.out, header(command, device=a.device) | about | measure(localizer, data, a.studies))
+    save(a.out, header(command, device=a.device) | about | measured)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How the shipped recipe fares on real sagittal T2 of patients whom it was not trained on.
 
-    python -m benchmarks.shipped.measure SPIDER FIRST SECOND [--out OUT.json]
+    python -m benchmarks.shipped.measure SPIDER FIRST SECOND [--compare RUN] [--out OUT.json]
 
 FIRST and SECOND are runs of `python -m benchmarks.shipped` with `--patients first` and `second`: each is measured on
 the other half. A level is right where its canal point lies nearest to its own disc, of T12/L1 to L5/S1; a point is near
@@ -85,6 +85,7 @@ def main() -> None:
     arguments.add_argument("spider", type=Path, metavar="SPIDER")
     arguments.add_argument("first", type=Path, metavar="FIRST")
     arguments.add_argument("second", type=Path, metavar="SECOND")
+    arguments.add_argument("--compare", type=Path, metavar="RUN", help="a run that was trained on none of the patients")
     arguments.add_argument("--out", type=Path, default=Path("results/shipped.json"))
     arguments.add_argument("--device", default="cpu")
     a = arguments.parse_args()
@@ -92,9 +93,12 @@ def main() -> None:
     entries = []
     for run, patients in ((a.first, every[1::2]), (a.second, every[::2])):
         entries += measure(Localizer.load(run, device=a.device), a.spider, patients)
-    command = "python -m benchmarks.shipped.measure SPIDER FIRST SECOND"
+    compared = {}
+    if a.compare:
+        compared = {"compared": summary(measure(Localizer.load(a.compare, device=a.device), a.spider, every))}
+    command = "python -m benchmarks.shipped.measure SPIDER FIRST SECOND" + (" --compare RUN" if a.compare else "")
     about = {"data": "sagittal T2 of 20 SPIDER patients, each by detectors that were trained on the other half"}
-    save(a.out, header(command, device=a.device) | about | summary(entries) | {"each": entries})
+    save(a.out, header(command, device=a.device) | about | summary(entries) | compared | {"each": entries})
 
 
 if __name__ == "__main__":
