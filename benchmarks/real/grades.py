@@ -1,6 +1,6 @@
 """Foraminal grades on real held-out studies: several answers, beside the weighted prior and paired with the first.
 
-    python -m benchmarks.real_foramina DATA NAME=PROBABILITIES.csv... [--out OUT.json]
+    python -m benchmarks.real.grades DATA NAME=PROBABILITIES.csv... [--out OUT.json]
 
 DATA is a challenge directory with real sagittal T1 slices, for example the one that shared/tools/real_t1 makes. Each
 probabilities.csv comes from a fold of `lumbar classify train --condition foraminal` or from `lumbar classify predict`.
@@ -80,7 +80,7 @@ def main() -> None:
     a = arguments.parse_args()
     answers = {name: Path(path) for name, _, path in (answer.partition("=") for answer in a.answers)}
     about = {"data": "real sagittal T1 slices of RSNA studies; all answers are of held-out studies"}
-    command = "python -m benchmarks.real_foramina DATA NAME=CSV..."
+    command = "python -m benchmarks.real.grades DATA NAME=CSV..."
     save(a.out, header(command, device="cpu") | about | measure(Challenge.open(a.data), answers))
 
 

@@ -1,0 +1,1 @@
+"""What was measured on real scans with grades."""
