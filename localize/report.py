@@ -27,6 +27,7 @@ from shared.figures.result_sheet import Miss, example_sheet, misses_sheet
 from shared.figures.sheet import draw_sheet
 from shared.labels import Condition, Level, View
 from shared.numbering import Numbering
+from shared.runtime.problems import counted
 
 _EXAMPLES = 2
 _WORST = 10
@@ -69,7 +70,8 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
         measures["by_trap"] = by_study_group(errors, trap_groups(list(evaluation.data.points), evaluation.traps))
     measures["numbering"] = numbering_measures(errors, evaluation.numbering)
     overall = measures["overall"]
-    summary = f"{evaluation.how}: {overall['expected']} findings with a true point in {measures['studies']} studies."
+    studies = counted(measures["studies"], "study", "studies")
+    summary = f"{evaluation.how}: {overall['expected']} findings with a true point in {studies}."
     if overall["expected"]:
         summary += f" {overall['within_8_mm']:.1%} are localized within 8 mm in 3-D."
     report = Report(title="Localizer", summary=summary, data={**measures, "map": evaluation.maps})

@@ -235,7 +235,8 @@ def _summarize(results: Sequence[StudyResult], started: float) -> None:
     uncertain = _uncertain(results)
     if uncertain:
         named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
-        log(f"warning: the numbering of the levels is uncertain in {len(uncertain)} studies: {named}; see studies/")
+        studies = counted(len(uncertain), "study", "studies")
+        log(f"warning: the numbering of the levels is uncertain in {studies}: {named}; see studies/")
     table = to_table(results)
     log(f"{counted(len(results), 'study', 'studies')}, {table.from_model.size} rows in {time.time() - started:.0f} s")
     log(table.prior_summary)

@@ -14,6 +14,7 @@ from shared.figures.score_report import add_agreement, add_scores
 from shared.labels import Condition, findings_of
 from shared.metric import TERMS, study_losses
 from shared.probabilities import PriorReason, ProbabilityTable
+from shared.runtime.problems import counted
 from shared.scores import Comparison
 
 MAX_PICTURES: Final = 8
@@ -26,8 +27,8 @@ def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
     prior_rows = sum(len(r.reasons) for r in results)
     report = Report(
         "Prediction",
-        f"{len(results)} studies, {rows} rows, {prior_rows} of them from the training prior. Each mark has the colour "
-        "of the most probable grade and the submitted probability of Severe beside it.",
+        f"{counted(len(results), 'study', 'studies')}, {rows} rows, {prior_rows} of them from the training prior. Each "
+        "mark has the colour of the most probable grade and the submitted probability of Severe beside it.",
         data={"studies": [r.to_json() for r in results]},
     )
     for result in results[:MAX_PICTURES]:
@@ -77,7 +78,8 @@ def evaluation_report(
     scores = comparison.to_json()
     report = Report(
         "Evaluation",
-        f"Competition metric on {comparison.studies} studies ({comparison.graded_rows} graded rows), lower is better. "
+        f"Competition metric on {counted(comparison.studies, 'study', 'studies')} ({comparison.graded_rows} graded "
+        "rows), lower is better. "
         f"Everything below the score table describes: {name}.",
         data={"comparison": scores, "detail_of": name, "details": details},
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.metric import TERMS, Interval, Score, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, class_weighted, constant_table, read_submission, weighted_prior
+from shared.runtime.problems import counted
 from shared.splits import Splits
 
 UNIFORM: Final = "uniform"
@@ -146,7 +147,7 @@ def as_text(comparison: Comparison) -> str:
             + "  ".join(f"{'-' if t is None else f'{t:.3f}':>12}" for t in terms)
         )
     lines.append(
-        f"{comparison.studies} studies, {comparison.graded_rows} graded rows; lower is better; "
+        f"{counted(comparison.studies, 'study', 'studies')}, {comparison.graded_rows} graded rows; lower is better; "
         "95% intervals resample studies."
     )
     return "\n".join([*lines, *comparison.notes])

@@ -9,6 +9,7 @@ from shared.figures import plots
 from shared.figures.report import Report
 from shared.labels import Severity
 from shared.metric import TERMS
+from shared.runtime.problems import counted
 
 _MEASURES: Final = {
     "weighted log loss": "weighted_log_loss", "AUC severe": "auc_severe", "AP severe": "ap_severe",
@@ -21,7 +22,8 @@ def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
     lines, reference = comparison["lines"], comparison["reference"]
     report.heading("Competition metric")
     caption = (
-        f"Lower is better. {comparison['studies']} studies, {comparison['graded_rows']} graded rows; intervals are 95% "
+        f"Lower is better. {counted(comparison['studies'], 'study', 'studies')}, {comparison['graded_rows']} graded "
+        "rows; intervals are 95% "
         f"bootstrap intervals over studies. Gain: over the {reference}, with its paired interval."
     )
     columns = ["submission", "score", "95% interval", "gain", "95% interval", *(t.replace("_", " ") for t in TERMS),
