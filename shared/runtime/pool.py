@@ -26,6 +26,7 @@ from shared.runtime.progress import log
 
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE_SECONDS: Final = 1.5
+_FEWEST_FILES: Final = 64
 # Not empty while this worker process does a job.
 _BUSY: Final[list[bool]] = []
 
@@ -59,6 +60,10 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
     if workers <= 1:
         yield _in_turn
         return
+    if _few_open_files():
+        log("warning: too few open files are allowed for worker processes (ulimit -n); everything runs in this one")
+        yield _in_turn
+        return
     with _safe_path():
         try:
             pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(),))
@@ -83,6 +88,16 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
             raise
         finally:
             pool.shutdown()
+
+
+def _few_open_files() -> bool:
+    """Whether so few files may be open that Python's process server would fail, with a traceback of its own."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return False
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most != resource.RLIM_INFINITY and most < _FEWEST_FILES
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

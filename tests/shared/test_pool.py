@@ -1,6 +1,7 @@
 """Where the processes of `lumbar prepare` come from."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,17 @@ def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     assert run_in(tmp_path, TMPDIR=str(long)) == "[1, 2]"
+
+
+@pytest.mark.parametrize(("most", "apart"), [(16, False), (resource.RLIM_INFINITY, True)])
+def test_few_open_files_keep_the_work_in_this_process(monkeypatch: pytest.MonkeyPatch, most: int, apart: bool) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
+    with processes(2) as spread:
+        assert (os.getpid() not in spread(_process, [0])) is apart
+
+
+def _process(_: int) -> int:
+    return os.getpid()
 
 
 def test_a_dead_worker_is_one_clear_error() -> None:
