@@ -137,7 +137,8 @@ def judged(out: Path, done: subprocess.CompletedProcess[bytes], expected: str, f
     if done.returncode == 0:
         return "same bytes" if digest(out) == expected else "WRONG: other bytes"
     if done.returncode == 1 and len(errors) == 1 and text.strip().endswith(errors[0]):
-        return f"one clear error: {errors[0].replace(str(folder), '.').removeprefix('error: ')[:200]}"
+        said = errors[0].replace(str(folder), ".").replace(sys.prefix, "PYTHON").removeprefix("error: ")
+        return f"one clear error: {said[:200]}"
     return f"WRONG: exit code {done.returncode} ({text.strip()[-200:]})"
 
 
