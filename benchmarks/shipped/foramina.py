@@ -2,9 +2,9 @@
 
     python -m benchmarks.shipped.foramina DATA RUN [--compare RUN] [--studies N] [--out OUT.json]
 
-DATA is a challenge directory of real sagittal T1 slices with foraminal points, for example the one that
-shared/tools/real_t1 makes: there only annotated slices exist and millimetres are approximate. RUN is a localizer that
-saw none of them, for example localize/weights. No pixel is kept.
+DATA is a challenge directory of real sagittal T1 slices with foraminal points. In the one that was measured only
+annotated slices exist and millimetres are approximate. RUN is a localizer that saw none of them, for example
+localize/weights. No pixel is kept.
 """
 
 from pathlib import Path

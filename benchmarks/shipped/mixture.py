@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 TABLES: Final = ("train.csv", "train_label_coordinates.csv", "train_series_descriptions.csv")
-# SPIDER's patients are numbered from 910000000 in ../shared/data/spider; copy k of one is numbered this much higher.
+# SPIDER's patients are numbered from 910000000; copy k of one is numbered this much higher.
 _STEP: Final = 1_000_000
 # One patient has three annotated slices, a synthetic study about five; with so many copies a sixth of all slices are
 # real.
