@@ -2,8 +2,8 @@
 
     python -m benchmarks.real.grades DATA NAME=PROBABILITIES.csv... [--out OUT.json]
 
-DATA is a challenge directory with real sagittal T1 slices and foraminal grades. Each probabilities.csv comes from a fold
-of `lumbar classify train --condition foraminal` or from `lumbar classify predict`. All of them must answer the same
+DATA is a challenge directory with real sagittal T1 slices and foraminal grades. Each probabilities.csv comes from a
+fold of `lumbar classify train --condition foraminal` or from `lumbar classify predict`. All must answer the same
 studies. The prior is that of all other studies of DATA. No pixel is kept.
 """
 
