@@ -24,6 +24,7 @@ from localize.detector.weights_file import write_detector
 from localize.detector.yolo.network import load_network
 from localize.localizer import (
     CALIBRATION_FILE,
+    CONFIG_FILE,
     KIND,
     PRIOR_FILE,
     FoldFiles,
@@ -82,12 +83,13 @@ def pack(run: Path, doubt: Path, work: Path, out: Path, *, device: str) -> None:
         tensors = load_network(model).state_dict()
         write_detector(detector_file(target, view), config.model.architecture, tensors, kernel_bits=8)
     models = {view: detector_file(target, view) for view in fold.models}
-    localizer = Localizer.of_folds([FoldFiles(models=models, prior=fold.prior, calibration=IDENTITY)], config)
+    files = FoldFiles(models=models, prior=fold.prior, calibration=IDENTITY)
+    localizer = Localizer.of_folds([files], config, device=device)
     calibration = fit_calibration(*_scores(localizer, doubt, work))
     log(f"calibration: {calibration.failures} of {calibration.samples} corrupted points are wrong")
     write_calibration(target / CALIBRATION_FILE, calibration)
     shutil.copyfile(run / "fold0" / PRIOR_FILE, target / PRIOR_FILE)
-    config.save(out / "config.toml")
+    config.save(out / CONFIG_FILE)
     facts = read_run(run, expected_kind=KIND)
     folds = {"0": {"models": {view.slug: sha256_of(path) for view, path in models.items()}}}
     write_json(out / RUN_FILE, {**facts, "command": "python -m benchmarks.shipped", "folds": folds})
@@ -116,10 +118,10 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("spider", type=Path, metavar="SPIDER", help="challenge directory of SPIDER's patients")
     arguments.add_argument("work", type=Path, metavar="WORK", help="folder for the steps, about 6 GB")
-    arguments.add_argument("--patients", choices=("first", "second", "all"), default="all")
+    arguments.add_argument("--patients", choices=("first", "second", "all"), default="all", help="whom to train on")
     arguments.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write (default: %(default)s)")
-    arguments.add_argument("--device", default="auto")
-    arguments.add_argument("--workers", type=int, default=usable_cores())
+    arguments.add_argument("--device", default="auto", help="device to compute on (default: %(default)s)")
+    arguments.add_argument("--workers", type=int, default=usable_cores(), help="processes (default: %(default)s)")
     a = arguments.parse_args()
     every = patients_of(a.spider)
     chosen = {"all": every, "first": every[::2], "second": every[1::2]}[a.patients]
