@@ -5,7 +5,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,15 +31,12 @@ from classify.train.run import train
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.detections import write_localizations
-from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition
 from shared.out_of_fold import OutOfFold
 from shared.probabilities import FLOOR, PriorReason, read_probabilities
 from shared.runtime.errors import InputError, exit_code
-from shared.runtime.files import write_json
-from shared.runtime.ownership import MARKER
 from shared.runtime.run_folder import sha256_of
-from shared.splits import Splits, make_splits, read_splits, write_splits
+from shared.splits import read_splits
 
 CPU = TrainingResources(device="cpu")
 RESUME = TrainingResources(device="cpu", resume=True)
@@ -108,96 +104,6 @@ def test_another_config_cannot_resume(run, one_fold):
     other = ClassifyConfig.model_validate(one_fold.config.model_dump() | {"jitter": {"slice_shift": 0.0}})
     with pytest.raises(InputError, match="config changed"):
         train(replace(one_fold, config=other), run, RESUME)
-
-
-def test_leaking_splits_cannot_be_handed_in(one_fold, splits, points_of, localizer):
-    """Every way to train at points that a detector may have seen: none of them gets as far as a request."""
-    with pytest.raises(ValueError, match="held out by more than one fold"):
-        Splits(seed=0, folds=(("1", "2"), ("2", "3")))
-    with pytest.raises(InputError, match="only in the data"):
-        replace(one_fold, splits=Splits(seed=0, folds=splits.folds[:2]))
-    with pytest.raises(TypeError, match="expected OutOfFold or None, got dict"):
-        replace(one_fold, points=points_of())
-    points = OutOfFold(localizer)
-    assert replace(one_fold, points=points).measured == points.jitter
-    assert set(points.only(splits.held_out(0)).localizations) == set(splits.held_out(0))
-    assert set(points.localizations) == set(one_fold.data.study_ids)
-    other = make_splits(one_fold.data.study_ids, one_fold.data.grades, folds=3, seed=7)
-    with pytest.raises(InputError, match="other folds"):
-        replace(one_fold, points=points, splits=other)
-    with pytest.raises(InputError, match="trained on other data"):
-        replace(one_fold, points=points, data=replace(one_fold.data, points={}))
-    write_json(localizer / "state.json", {"splits": [list(fold) for fold in splits.folds]})
-    assert OutOfFold(localizer).splits == splits
-    write_splits(localizer / "splits.json", replace(splits, folds=splits.folds[::-1]))
-    with pytest.raises(InputError, match=r"splits\.json: differs from .*state\.json"):
-        OutOfFold(localizer)
-    write_splits(localizer / "splits.json", splits)
-    write_localizations(localizer / "localizations.csv", dict(list(points_of().items())[1:]))
-    with pytest.raises(InputError, match="the file was changed"):
-        OutOfFold(localizer)
-
-
-@pytest.mark.parametrize("unmirror", [True, False])
-def test_mirrored_series_are_read_as_the_localizer_read_them(one_fold, write_localizer, points_of, tmp_path, unmirror):
-    points = OutOfFold(write_localizer(tmp_path, points_of(), unmirror=unmirror))
-    assert replace(one_fold, points=points).unmirror is unmirror
-    assert one_fold.unmirror
-
-
-def test_a_request_is_checked_before_anything_is_deleted(
-    challenge, splits, localizer, points_of, write_localizer, tmp_path, capsys, monkeypatch
-):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / MARKER).touch()
-    (run / "log.csv").touch()
-    csv = localizer / "localizations.csv"
-    arguments = [str(challenge.root), str(run), "--localizations", str(csv), "--overwrite", "--device", "cpu"]
-    arguments += ["--splits", str(localizer / "splits.json")]
-
-    def refused() -> str:
-        assert main(arguments) == 1
-        assert (run / "log.csv").exists()
-        return capsys.readouterr().err
-
-    write_splits(tmp_path / "other.json", make_splits(challenge.study_ids, challenge.grades, folds=3, seed=7))
-    arguments[-1] = str(tmp_path / "other.json")
-    assert "other folds" in refused()
-    arguments[-1] = str(localizer / "splits.json")
-    for elsewhere in (localizer / "fold0" / "localizations.csv", localizer / "points.csv"):
-        write_localizations(elsewhere, points_of())
-        arguments[3] = str(elsewhere)
-        assert "expected RUN/localizations.csv of `lumbar localize train`" in refused()
-    arguments[3] = str(csv)
-    arguments[6] = "gpu"
-    assert "--device gpu: expected auto" in refused()
-    arguments[6] = "cpu"
-    write_localizer(localizer, {s: x for s, x in points_of().items() if s in splits.held_out(1)})
-    assert "fold 0: none of its 4 held-out studies has localizations" in refused()
-
-    calls = []
-    monkeypatch.setattr(train_module, "train", lambda request, *_: calls.append(request))
-    assert main([*arguments, "--fold", "1"]) == 0
-    assert calls[0].measured[Condition.CANAL].in_plane_sd_mm == 1.5  # errors.json beside the points
-    write_jitter(tmp_path / "e.json", {c: Jitter(in_plane_sd_mm=0.5, slice_offsets={0: 1.0}) for c in Condition})
-    assert main([*arguments, "--fold", "1", "--errors", str(tmp_path / "e.json")]) == 0
-    assert calls[1].measured[Condition.CANAL].in_plane_sd_mm == 0.5
-    facts = json.loads((localizer / "run.json").read_text())
-    (localizer / "run.json").write_text(json.dumps(facts | {"data_fingerprint": "0"}))
-    (run / "log.csv").touch()
-    assert "other data" in refused()
-
-
-def test_starting_weights_are_checked_before_anything_is_deleted(challenge, tmp_path, capsys):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / MARKER).touch()
-    (run / "run.json").write_text("{}")
-    arguments = [str(challenge.root), str(run), "--overwrite", "--device", "cpu", "--fold", "0"]
-    assert main([*arguments, "--weights", str(tmp_path / "none.pt")]) == 1
-    assert "cannot be used" in capsys.readouterr().err
-    assert (run / "run.json").is_file()
 
 
 def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, write_localizer, tmp_path):
@@ -304,13 +210,6 @@ def test_the_last_process_deletes_the_cache(tmp_path):
             pass
         assert folder.exists()
     assert not folder.exists()
-
-
-def test_a_full_disk_is_refused_before_anything_is_cut(challenge, tiny_config, tmp_path, monkeypatch):
-    job = CacheJob(data=challenge, config=tiny_config.crop, localizations=None, conditions=tuple(Condition))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match="GiB are free"):
-        build_cache(job, tmp_path / "cache")
 
 
 def test_checkpoint_round_trip_and_versions(run, tmp_path):
