@@ -15,6 +15,12 @@ NonNegative = Annotated[float, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
+# Networks of torchvision that experiments may take as the trunk. Only resnet50 is measured and documented.
+Backbone = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "densenet121", "efficientnet_b0",
+    "efficientnet_v2_s", "convnext_tiny", "convnext_small", "regnet_y_3_2gf", "mobilenet_v3_large", "swin_t",
+]  # fmt: skip
+
 # The other view in which a condition is visible.
 SECOND_VIEW: Final = {
     Condition.CANAL: View.AXIAL_T2,
@@ -93,9 +99,11 @@ class CropConfig(Config):
 class ModelConfig(Config):
     """The network."""
 
+    backbone: Backbone = "resnet50"
+    """The trunk, by torchvision's name. Others than resnet50 are for experiments."""
     weights: str = "none"
-    """Starting weights of the trunk: "none", "imagenet" (torchvision downloads them) or the path of a ResNet50 state
-    dict."""
+    """Starting weights of the trunk: "none", "imagenet" (torchvision downloads them) or the path of a state dict of
+    that backbone."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the heads."""
     slices_as: Literal["channels", "attention"] = "channels"

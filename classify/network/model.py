@@ -1,6 +1,5 @@
-"""The network, a ResNet50 trunk with one linear head per condition family, and the metric's loss."""
+"""The network, a trunk (ResNet50) with one linear head per condition family, and the metric's loss."""
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -8,17 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import ResNet50_Weights, resnet50
 
-from classify.config import ModelConfig
+from classify.config import Backbone, ModelConfig
+from classify.network.trunk import load_trunk, make_trunk
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Level, Severity
-from shared.runtime.errors import InputError
 
 FAMILIES: Final = tuple(Condition)
 CANAL: Final = FAMILIES.index(Condition.CANAL)
-FEATURES: Final = 2048
-# What the names of the trunk's tensors begin with in a whole network.
-_TRUNK: Final = "trunk."
 
 
 class SeverityNet(nn.Module):
@@ -29,14 +24,14 @@ class SeverityNet(nn.Module):
     With `attention` the trunk sees one slice at a time, and `SliceAttention` pools the features.
     """
 
-    def __init__(self, *, slices: int, dropout: float, attention: bool = False) -> None:
+    def __init__(
+        self, *, slices: int, dropout: float, attention: bool = False, backbone: Backbone = "resnet50"
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.trunk = resnet50(weights=None, zero_init_residual=True)
-        self.trunk.fc = nn.Identity()
-        _adapt_input(self.trunk, 1 if attention else slices)
-        self.attention = SliceAttention(slices) if attention else None
+        self.trunk, features = make_trunk(backbone, 1 if attention else slices)
+        self.attention = SliceAttention(slices, features) if attention else None
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({c.short: nn.Linear(FEATURES, 3, bias=False) for c in FAMILIES})
+        self.heads = nn.ModuleDict({c.short: nn.Linear(features, 3, bias=False) for c in FAMILIES})
         for weight in self.heads.parameters():
             nn.init.normal_(weight, std=0.005)
         self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
@@ -69,9 +64,9 @@ class SliceAttention(nn.Module):
     A bias per family and slice position allows a preference for the localized slice. All weights start equal.
     """
 
-    def __init__(self, slices: int, hidden: int = 128) -> None:
+    def __init__(self, slices: int, features: int, hidden: int = 128) -> None:
         super().__init__()
-        self.hidden = nn.Linear(FEATURES, hidden)
+        self.hidden = nn.Linear(features, hidden)
         self.scores = nn.Linear(hidden, len(FAMILIES), bias=False)
         nn.init.zeros_(self.scores.weight)
         self.position_bias = nn.Parameter(torch.zeros(len(FAMILIES), slices))
@@ -85,7 +80,9 @@ class SliceAttention(nn.Module):
 
 def empty_model(config: ModelConfig, *, slices: int) -> SeverityNet:
     """A network of the configured shape, before its weights are loaded."""
-    return SeverityNet(slices=slices, dropout=config.dropout, attention=config.slices_as == "attention")
+    return SeverityNet(
+        slices=slices, dropout=config.dropout, attention=config.slices_as == "attention", backbone=config.backbone
+    )
 
 
 def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64]) -> SeverityNet:
@@ -99,7 +96,7 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
     """
     model = empty_model(config, slices=slices)
     if config.weights != "none":
-        load_trunk(model.trunk, config.weights)
+        load_trunk(model.trunk, config.weights, config.backbone)
     bias = torch.zeros_like(model.level_bias)
     for c, condition in enumerate(FAMILIES):
         for level in Level:
@@ -113,54 +110,7 @@ def build_model(config: ModelConfig, *, slices: int, prior: NDArray[np.float64])
 def check_starting_weights(config: ModelConfig) -> None:
     """Raises `InputError` unless training can start from the configured weights; downloads them if it must."""
     if config.weights != "none":
-        load_trunk(empty_model(config, slices=3).trunk, config.weights)
-
-
-def load_trunk(trunk: nn.Module, weights: str) -> None:
-    """Loads starting weights: "imagenet" downloads them, anything else is the path of a file.
-
-    Args:
-      trunk: a ResNet50 without its last layer.
-      weights: a state dict of torchvision's ResNet50, or model.safetensors of a fold of `lumbar classify train`.
-
-    Raises:
-      InputError: when the download fails or the file is neither.
-    """
-    try:
-        if weights == "imagenet":
-            state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
-        elif weights.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(Path(weights))
-        else:
-            state = torch.load(Path(weights), map_location="cpu", weights_only=True)
-        own = {k.removeprefix(_TRUNK): v for k, v in state.items() if k.startswith(_TRUNK)}
-        state = own or {k: v for k, v in state.items() if not k.startswith("fc.")}
-        kernel = trunk.get_parameter("conv1.weight")
-        state["conv1.weight"] = _spread(state["conv1.weight"], kernel.shape[1])
-        trunk.load_state_dict(state, strict=True)
-    except Exception as error:  # a foreign file or a failed download; the loaders share no base class of errors
-        raise InputError(
-            f"starting weights {weights!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
-            "expected --weights none, imagenet, or the path of a torchvision ResNet50 state dict or of a fold's "
-            "model.safetensors"
-        ) from error
-
-
-def _adapt_input(trunk: nn.Module, slices: int) -> None:
-    """Gives conv1 one input channel per slice."""
-    if slices != 3:
-        conv = nn.Conv2d(slices, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        trunk.conv1 = conv
-
-
-def _spread(kernel: Tensor, slices: int) -> Tensor:
-    """Adapts RGB kernels to another number of channels: each gets the mean, scaled to keep the response."""
-    if kernel.shape[1] == slices:
-        return kernel
-    return kernel.mean(1, keepdim=True).repeat(1, slices, 1, 1) * (kernel.shape[1] / slices)
+        load_trunk(empty_model(config, slices=3).trunk, config.weights, config.backbone)
 
 
 def row_weights(

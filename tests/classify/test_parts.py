@@ -28,10 +28,10 @@ from classify.network.model import (
     SeverityNet,
     build_model,
     check_starting_weights,
-    load_trunk,
     row_weights,
     weighted_loss,
 )
+from classify.network.trunk import load_trunk
 from classify.samples import Crops
 from classify.train.command import main
 from classify.train.held_out import predict_logits

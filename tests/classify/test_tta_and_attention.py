@@ -8,7 +8,7 @@ from classify.calibrate import IDENTITY
 from classify.config import ClassifyConfig, CropConfig, ModelConfig
 from classify.network.augment import center, standardise
 from classify.network.checkpoint import ModelCard
-from classify.network.model import FAMILIES, FEATURES, SliceAttention, build_model, empty_model
+from classify.network.model import FAMILIES, SliceAttention, build_model, empty_model
 from classify.network.tta import network_inputs
 from classify.occlusion import occlusion_map
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
@@ -34,8 +34,8 @@ def test_variants_surround_the_centre_and_mirror_the_canal_alone():
 
 
 def test_attention_starts_as_the_mean_and_learns_which_slice_counts():
-    pool = SliceAttention(3)
-    features = torch.randn(2, 3, FEATURES)
+    pool = SliceAttention(3, 16)
+    features = torch.randn(2, 3, 16)
     family = torch.tensor([FAMILIES.index(Condition.CANAL), FAMILIES.index(Condition.FORAMINAL)])
     assert torch.allclose(pool(features, family), features.mean(1), atol=1e-5)
     with torch.no_grad():
