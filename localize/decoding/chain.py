@@ -15,7 +15,7 @@ from localize.config import ChainConfig
 from localize.decoding.lift import LiftedDetection, evidence, find_places
 from localize.decoding.numbering import Places, weigh_shifts
 from localize.decoding.paths import Steps, best_path, log_weight, posterior
-from localize.decoding.prior import ChainPrior
+from localize.decoding.prior import ChainPrior, pose
 from shared.detections import Source
 from shared.geometry import FloatArray
 from shared.labels import Level, View
@@ -23,6 +23,7 @@ from shared.numbering import Numbering
 
 # Sizes and leans of the patient to try, in standard deviations.
 _POSE_SD: Final = (0.0, -1.0, 1.0, -2.0, 2.0)
+_TIE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +92,16 @@ def _fitting_pose(places: Places, prior: ChainPrior, config: ChainConfig) -> tup
     A larger patient's wider spread lowers the density at the mean gap by size squared per gap. `Steps` leaves that
     density out, so it is subtracted here.
     """
-    best, fitting = -np.inf, prior
-    for size in _POSE_SD if config.size_sd else (0.0,):
-        for lean in _POSE_SD if config.lean_sd_deg else (0.0,):
-            posed = prior.posed(float(np.exp(size * config.size_sd)), lean * config.lean_sd_deg)
-            steps = Steps(places.yz_mm, posed, config.gap_inflation)
-            weight = log_weight(places.unary, steps, config.missing_penalty) - (size**2 + lean**2) / 2
-            weight -= 2 * (len(Level) - 1) * size * config.size_sd
-            if weight > best + 1e-9:
-                best, fitting = weight, posed
-    return fitting, best
+    sizes = _POSE_SD if config.size_sd else (0.0,)
+    leans = _POSE_SD if config.lean_sd_deg else (0.0,)
+    tried = [(size, lean) for size in sizes for lean in leans]
+    poses = [(float(np.exp(size * config.size_sd)), lean * config.lean_sd_deg) for size, lean in tried]
+    steps = Steps(places.yz_mm, prior, config.gap_inflation, np.array([pose(*p) for p in poses]))
+    weight = log_weight(places.unary, steps, config.missing_penalty)
+    size_sd, lean_sd = np.array(tried).T
+    weight = weight - (size_sd**2 + lean_sd**2) / 2 - 2 * (len(Level) - 1) * size_sd * config.size_sd
+    best = int(np.argmax(weight > weight.max() - _TIE))  # of equal poses the one nearest to the mean
+    return prior.posed(*poses[best]), float(weight[best])
 
 
 def _weigh_places(usable: Sequence[LiftedDetection], yz_mm: FloatArray, config: ChainConfig) -> Places:

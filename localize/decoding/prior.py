@@ -55,9 +55,14 @@ class ChainPrior:
 
     def posed(self, size: float, lean_deg: float) -> "ChainPrior":
         """The prior of a patient who is `size` times as large and leans forward by `lean_deg`."""
-        lean = np.radians(lean_deg)
-        turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]]) * size
+        turn = pose(size, lean_deg)
         return replace(self, gap_mean=self.gap_mean @ turn.T, gap_cov=turn @ self.gap_cov @ turn.T)
+
+
+def pose(size: float, lean_deg: float) -> FloatArray:
+    """Takes (y, z) of the mean patient to one who is `size` times as large and leans forward by `lean_deg`. [2, 2]"""
+    lean = np.radians(lean_deg)
+    return np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]]) * size
 
 
 Truth = Mapping[Finding, Localization]
