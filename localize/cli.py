@@ -62,9 +62,7 @@ def add_parsers(commands: args.Commands) -> None:
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fold", action="append", type=int, metavar="K", help="use only this fold; may be repeated (default: all)"
-    )
+    args.add_folds(parser, "number of a trained fold to use, or all")
     args.add_overrides(
         parser,
         "override a [chain], [axial] or [slices] value of RUN's config, for example slices.focused=false; "
@@ -96,7 +94,11 @@ def run_predict(a: argparse.Namespace) -> int:
     started = time.time()
     run = run_or_shipped(a.run)
     request = PredictRequest(
-        run=run, source=open_source(a.data, a.part), folds=a.fold, overrides=a.overrides, device=a.device
+        run=run,
+        source=open_source(a.data, a.part),
+        folds=args.chosen_folds(a.fold),
+        overrides=a.overrides,
+        device=a.device,
     )
     output = ResumableOutput(path=a.out, command="localize predict")
     if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, run]):
@@ -123,7 +125,7 @@ def run_evaluate(a: argparse.Namespace) -> int:
 
     request = EvaluateRequest(
         data=a.data, run=a.run, truth=a.truth, manifest=a.manifest,
-        folds=a.fold, overrides=a.overrides, device=a.device,
+        folds=args.chosen_folds(a.fold), overrides=a.overrides, device=a.device,
     )  # fmt: skip
     sys.stdout.write(f"{evaluate_run(request, a.out, overwrite=a.overwrite)}\n")
     return 0

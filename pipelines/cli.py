@@ -23,20 +23,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    args.check_output_of(arguments)
-    code: int = arguments.func(arguments)
+    with args.begin(arguments):
+        code: int = arguments.func(arguments)
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> args.Parser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = args.Parser(
         prog="lumbar",
         description="Two-stage grading of degenerative lumbar spine MRI (RSNA 2024 format).",
         epilog=args.EPILOG,
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    commands = args.add_commands(parser)
     _add_demo(commands)
     _add_synth(commands)
     _add_series(commands)
@@ -45,9 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_splits(commands)
     localize = args.add_command(commands, "localize", "stage 1: find the five disc levels")
-    add_localize(localize.add_subparsers(required=True, metavar="COMMAND", title="commands"))
+    add_localize(args.add_commands(localize))
     classify = args.add_command(commands, "classify", "stage 2: grade the crops")
-    add_classify(classify.add_subparsers(required=True, metavar="COMMAND", title="commands"))
+    add_classify(args.add_commands(classify))
     _add_predict(commands)
     _add_evaluate(commands)
     _add_info(commands)
@@ -73,7 +73,7 @@ def _add_demo(commands: args.Commands) -> None:
     args.add_paths(p, out="folder to write to: data, models, reports and submission.csv")
     _add_synth_options(p, studies=240, test_studies=24)
     args.add_seed(p, "random seed of the data, the splits and the training")
-    p.add_argument("--fold", default="0", metavar="K|all", help=args.FOLD)
+    args.add_folds(p, args.FOLD, "0")
     args.add_device(p)
     args.add_workers(p)
     for stage in ("localize", "classify"):
@@ -86,17 +86,23 @@ def _demo(a: argparse.Namespace) -> int:
     from pipelines.demo import DemoOptions, demo
 
     options = DemoOptions(
-        studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, fold=a.fold, device=a.device,
-        workers=a.workers, localize_config=a.localize_config, classify_config=a.classify_config,
+        studies=a.studies, test_studies=a.test_studies, preset=a.preset, seed=a.seed, fold=",".join(a.fold or ["0"]),
+        device=a.device, workers=a.workers, localize_config=a.localize_config, classify_config=a.classify_config,
     )  # fmt: skip
     sys.stdout.write(demo(a.out, options, overwrite=a.overwrite, resume=a.resume) + "\n")
     return 0
 
 
 def _add_synth_options(p: argparse.ArgumentParser, *, studies: int, test_studies: int) -> None:
-    p.add_argument("--studies", type=int, default=studies, metavar="N", help="training studies (default: %(default)s)")
     p.add_argument(
-        "--test-studies", type=int, default=test_studies, metavar="N", help="unseen test studies (default: %(default)s)"
+        "--studies", type=args.whole(1), default=studies, metavar="N", help="training studies (default: %(default)s)"
+    )
+    p.add_argument(
+        "--test-studies",
+        type=args.whole(0),
+        default=test_studies,
+        metavar="N",
+        help="unseen test studies (default: %(default)s)",
     )
     p.add_argument(
         "--preset", choices=("demo", "full"), default="demo",
@@ -160,7 +166,7 @@ def _series(a: argparse.Namespace) -> int:
 
 def _add_choice(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--series", action="append", default=[], metavar="VIEW=UID",
+        "--series", action="append", default=[], metavar="VIEW=SERIES_ID",
         help="use this series for VIEW (sagittal_t1, sagittal_t2 or axial_t2) in the study that holds it, whatever "
         "speaks against it; for a folder of DICOM files; may be repeated",
     )  # fmt: skip
@@ -178,7 +184,7 @@ def _add_show(commands: args.Commands) -> None:
         "StudyInstanceUID for any other DICOM files",
     )  # fmt: skip
     p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
-    p.add_argument("--series", metavar="ID", help="draw only this series, larger")
+    p.add_argument("--series", metavar="SERIES_ID", help="draw only this series, larger")
     p.add_argument(
         "--level", metavar="LEVEL", help="draw only the slices at this level, for example L4/L5, cropped and enlarged"
     )
@@ -255,8 +261,8 @@ def _add_prepare(commands: args.Commands) -> None:
         help="also write STORE/png/<study>/<view>/*.png, the layout that the challenge's notebooks read",
     )
     p.add_argument(
-        "--png-size", type=int, metavar="PX", help="resize the PNGs to PX by PX pixels; implies --png (default: the "
-        "slices' own size, which keeps annotated coordinates valid)",
+        "--png-size", type=args.whole(1), metavar="PX", help="resize the PNGs to PX by PX pixels; implies --png "
+        "(default: the slices' own size, which keeps annotated coordinates valid)",
     )  # fmt: skip
     args.add_workers(p)
     args.add_output(p, "STORE", resume="decode only studies that are new or whose files changed")
@@ -279,7 +285,7 @@ def _add_splits(commands: args.Commands) -> None:
     p = args.add_command(commands, "splits", "draw the cross-validation folds that both stages use")
     args.add_paths(p, data=args.CHALLENGE)
     p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist yet")
-    p.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
+    p.add_argument("--folds", type=args.whole(2), default=5, metavar="N", help="number of folds (default: %(default)s)")
     args.add_seed(p, "random seed of the shuffle")
     p.set_defaults(func=_splits)
 

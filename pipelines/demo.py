@@ -40,7 +40,7 @@ DEMO_FOLD: Final = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """Size and seed of the demo, and the folds to train ("all" or a number); see `lumbar demo --help`."""
+    """Size and seed of the demo, and the folds to train: "all", "0" or "0,1"; see `lumbar demo --help`."""
 
     studies: int = 240
     test_studies: int = 24
@@ -61,7 +61,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     """
     if options.studies < 2 * FOLDS or options.test_studies < 2:
         raise InputError(f"the demo needs at least {2 * FOLDS} training and 2 test studies")
-    if options.fold not in ("all", *map(str, range(FOLDS))):
+    if not set(options.fold.split(",")) <= {"all", *map(str, range(FOLDS))}:
         raise InputError(f"--fold {options.fold!r}: expected all or a number from 0 to {FOLDS - 1}")
     started = time.time()
     facts = _checked_facts(options)  # before --overwrite deletes anything
@@ -202,7 +202,9 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
 
     config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
     prepare_output(run, resume=resume)
-    request = TrainRequest(data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold, splits)))
+    request = TrainRequest(
+        data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold.split(","), splits))
+    )
     train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))
 
 
@@ -217,7 +219,7 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     prepare_output(run, resume=resume)
     # Held-out studies are graded, and temperatures fitted, at points that stage 1 found without having seen them.
     request = TrainRequest(
-        data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold, splits)),
+        data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold.split(","), splits)),
         points=OutOfFold(run.parent / "localizer"),
     )  # fmt: skip
     train(request, run, TrainingResources(device=options.device, workers=options.workers, resume=resume))

@@ -105,14 +105,19 @@ def chosen_splits(data: Challenge, run: Path, given: Path | None, *, resume: boo
     return make_splits(data.study_ids, data.grades_of(data.study_ids))
 
 
-def parse_folds(text: str, splits: Splits) -> list[int]:
-    """The folds that `--fold` names; raises `InputError` unless it is `all` or one of them."""
+def parse_folds(given: str | Sequence[str] | None, splits: Splits) -> list[int]:
+    """The folds that one or several `--fold` name, all of them for None.
+
+    Raises:
+      InputError: unless each is `all` or one of the folds.
+    """
     count = len(splits.folds)
-    if text == "all":
-        return list(range(count))
-    if not text.isdigit() or int(text) >= count:
-        raise InputError(f"--fold {text!r}: expected all or a number from 0 to {count - 1}")
-    return [int(text)]
+    folds: set[int] = set()
+    for text in ["all"] if given is None else [given] if isinstance(given, str) else given:
+        if text != "all" and not (text.isdigit() and int(text) < count):
+            raise InputError(f"--fold {text!r}: expected all or a number from 0 to {count - 1}")
+        folds |= set(range(count)) if text == "all" else {int(text)}
+    return sorted(folds)
 
 
 def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> NDArray[np.intp]:

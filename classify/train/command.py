@@ -24,7 +24,7 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of training and its handler."""
     args.add_paths(parser, data=args.CHALLENGE, run="run folder to write to")
-    parser.add_argument("--fold", default="all", metavar="K|all", help=args.FOLD)
+    args.add_folds(parser, args.FOLD)
     args.add_path(
         parser, "--localizations", "CSV", "points to crop at: RUN/localizations.csv of `lumbar localize train` with "
         "the same splits, or OUT/localizations.csv of `lumbar localize predict DATA OUT --part train` with the "
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     args.add_config(parser, "train.epochs=3")
     args.add_splits(parser)
     parser.add_argument(
-        "--weights", metavar="none|imagenet|PATH",
-        help="starting weights; imagenet is downloaded (default: model.weights of the config)",
+        "--weights", metavar="WEIGHTS", help="starting weights: none, imagenet, which is downloaded, or a .pth, .pt or "
+        ".safetensors file (default: model.weights of the config)",
     )  # fmt: skip
     args.add_workers(parser)
     args.add_device(parser)
@@ -59,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
-    args.check_output_of(a)
     from classify.network.model import check_starting_weights
     from classify.noisy_labels import read_noisy
     from classify.train.processes import Processes
@@ -115,8 +114,14 @@ def _config(a: argparse.Namespace) -> "ClassifyConfig":
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `python -m classify.train` and returns its exit code."""
     let_threads_sleep()
-    parser = argparse.ArgumentParser(prog="python -m classify.train", description=DESCRIPTION)
+    parser = args.Parser(prog="python -m classify.train", description=DESCRIPTION)
+    parser.set_defaults(command=parser.prog)
     add_arguments(parser)
     a = parser.parse_args(argv)
     with outputs_released():
-        return exit_code(lambda: run(a), resumable=True)
+        return exit_code(lambda: _run(a), resumable=True)
+
+
+def _run(a: argparse.Namespace) -> int:
+    with args.begin(a):
+        return run(a)

@@ -20,7 +20,7 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of training and its handler."""
     args.add_paths(parser, data=args.CHALLENGE, run="run folder to write to")
-    parser.add_argument("--fold", default="all", metavar="K|all", help=args.FOLD)
+    args.add_folds(parser, args.FOLD)
     parser.add_argument(
         "--view", action="append", choices=[view.slug for view in View],
         help="train only this view's detector; may be repeated (default: all views)",
@@ -28,18 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     args.add_config(parser, "axial_t2.epochs=20")
     args.add_splits(parser)
     parser.add_argument(
-        "--weights", metavar="none|coco|imagenet|PATH",
-        help="starting weights; coco and imagenet are downloaded (default: model.weights of the config)",
+        "--weights", metavar="WEIGHTS", help="starting weights: none, coco or imagenet, which are downloaded, or a "
+        ".pt or .safetensors file (default: model.weights of the config)",
     )  # fmt: skip
     args.add_workers(parser, "number of worker processes; on a CPU also the number of detectors trained side by side")
-    args.add_device(parser, "; 0,1 trains on two GPUs")
+    args.add_device(parser, "; 0,1 trains on two GPUs", several=True)
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds or views to a finished one")
     parser.set_defaults(func=run)
 
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
-    args.check_output_of(a)
     from localize.config import LocalizeConfig
     from localize.detector.yolo.training import starting_weights
     from localize.train.request import TrainingResources, TrainRequest
@@ -72,8 +71,14 @@ def run(a: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `python -m localize.train` and returns its exit code."""
     let_threads_sleep()
-    parser = argparse.ArgumentParser(prog="python -m localize.train", description=DESCRIPTION)
+    parser = args.Parser(prog="python -m localize.train", description=DESCRIPTION)
+    parser.set_defaults(command=parser.prog)
     add_arguments(parser)
     a = parser.parse_args(argv)
     with outputs_released():
-        return exit_code(lambda: run(a), resumable=True)
+        return exit_code(lambda: _run(a), resumable=True)
+
+
+def _run(a: argparse.Namespace) -> int:
+    with args.begin(a):
+        return run(a)

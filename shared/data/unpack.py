@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, cast
 
 from shared.dicom.parsing import begins_like_dicom, is_dicomdir
+from shared.dicom.scan import converted_kind
 from shared.runtime.errors import InputError, show_as
 from shared.runtime.names import masked_path
 
@@ -113,6 +114,9 @@ def _unpacked(path: Path, named: Path, size: int) -> Input:
             raise
         if isinstance(error, OSError) and error.errno:  # a full disk, a name that is too long
             raise InputError(f"{named}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})") from error
+        kind = converted_kind(path)
+        if kind:
+            raise InputError(f"{named}: is a {kind}, not DICOM; {_EXPECTED}") from error
         raise InputError(f"{named}: is no complete zip or tar archive ({type(error).__name__}); {_EXPECTED}") from error
     top = _top(folder)
     return Input(folder=top, origin=path / top.relative_to(folder), archive=path)

@@ -20,6 +20,7 @@ from shared.dicom.views import DOUBTFUL, Verdict, judge, names_other_region
 from shared.geometry import ORIENTATION_TOLERANCE, PLANE_NAMES
 from shared.labels import View
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Study, number_uniquely, order_slices
 
@@ -106,6 +107,10 @@ class FoundStudy:
         return LoadedStudy(study=self.study, problems=self.problems)
 
 
+# What to do with files that DICOM was converted to.
+NOT_CONVERTED: Final = (
+    "sizes in mm and positions in the patient are only in DICOM files, so give those that the pictures were made of"
+)
 _ARCHIVES: Final = "archives inside the input, which are not opened: unpack them first"
 
 
@@ -163,6 +168,9 @@ def discover_studies(folder: Path, chosen: Mapping[str, View] = NO_CHOICE) -> Di
     readings = [*read_slice_headers(scan.dicom), *scan.closed]
     if scan.archives and not readings:
         raise InputError(f"{folder}: holds no DICOM image, but {scan.archives} {_ARCHIVES}")
+    if scan.converted and not readings:
+        held = " and ".join(counted(count, kind) for kind, count in sorted(scan.converted.items()))
+        raise InputError(f"{folder}: holds {held}, not DICOM files; {NOT_CONVERTED}")
     studies = group_studies(folder, readings, chosen)
     return Discovery(studies=tuple(studies), files=_count(studies, readings, scan))
 

@@ -1,11 +1,20 @@
-"""Command-line arguments that several commands share, so that one option reads the same everywhere. Light to import."""
+"""Command-line arguments that several commands share, so that one option reads the same everywhere. Light to import.
+
+Names of values are the same everywhere too: DATA, RUN, STORE, OUT, STUDY_ID, SERIES_ID, VIEW, FILE, DIR, CSV, JSON, N.
+"""
 
 import argparse
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
+from shared.runtime.errors import InputError, printable, quoted
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.hardware.device import HELP as DEVICE_HELP
+from shared.runtime.hardware.device import check_form
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
@@ -17,26 +26,110 @@ ANY_STUDIES: Final = (
 LOCALIZER: Final = "run folder of `lumbar localize train`"
 SHIPPED: Final = "default: the detectors that ship with the package"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
-FOLD: Final = "number of the fold to train, or all (default: %(default)s)"
+FOLD: Final = "number of the fold to train, or all"
 TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"
+
+
+# A word of a command line that argparse takes for a number or a text, not for an option.
+_NO_OPTION: Final = re.compile(r"-|-\d+|-\d*\.\d+|.* .*|[^-].*|", flags=re.DOTALL)
+# How alike two words must be for one to be taken for the other, mistyped.
+_ALIKE: Final = 0.6
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a mistyped command, option or value with the one that was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but a mistyped option is told before whatever else it makes look wrong."""
+        if args is not None:
+            self._check_options(list(args))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Writes a short usage and one line of error, and exits with 2."""
+        super().error(f"{printable(message)} (`{self.prog} --help` explains all)")
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in words:
+            if word == "--":
+                return
+            if _NO_OPTION.fullmatch(word):
+                if self._commands() is not None:  # the rest are words of that command
+                    return
+                continue
+            name = word.partition("=")[0]
+            if name in known or (name.startswith("--") and any(option.startswith(name) for option in known)):
+                continue
+            if not name.startswith("--") and name[:2] in known:  # letters of one word: -hv
+                continue
+            self.error(f"there is no option {name}{meant(name, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction):
+            below = [f"{name} {inner}" for name, inner in _inner_commands(action) if inner == value]
+            hint = f"; did you mean {' or '.join(below)}?" if below else meant(str(value), choices)
+            text = f"there is no command {quoted(value)}{hint or '; choose from ' + ', '.join(choices)}"
+            raise argparse.ArgumentError(None, text)
+        raise argparse.ArgumentError(action, f"{expected(choices, value)}{meant(str(value), choices)}")
+
+    def _commands(self) -> "argparse._SubParsersAction[Any] | None":
+        return next((a for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
+
+
+def _inner_commands(action: "argparse._SubParsersAction[Any]") -> Iterator[tuple[str, str]]:
+    for name, parser in action.choices.items():
+        inner = parser._commands() if isinstance(parser, Parser) else None
+        yield from ((name, command) for command in (inner.choices if inner is not None else ()))
+
+
+def expected(choices: Sequence[str], value: object) -> str:
+    """What was expected and what was given, for a message."""
+    return f"expected {', '.join(choices[:-1])}{' or ' if len(choices) > 1 else ''}{choices[-1]}, got {quoted(value)}"
+
+
+def meant(word: str, known: Collection[str]) -> str:
+    """The end of a message that names the known word which is most like a mistyped one, if any is."""
+    names = {name.lstrip("-"): name for name in known}  # all options are alike in their dashes
+    near = difflib.get_close_matches(word.lstrip("-").lower(), names, n=1, cutoff=_ALIKE)
+    if word == "gpu" and "cuda" in names:
+        near = ["cuda"]
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def add_commands(parser: argparse.ArgumentParser) -> Commands:
+    """Adds the room for the commands of a parser."""
+    return parser.add_subparsers(required=True, metavar="COMMAND", title="commands", parser_class=Parser)
 
 
 def add_command(commands: Commands, name: str, text: str, description: str = "") -> argparse.ArgumentParser:
     """Adds a command: `text` is its line in the list of commands, `description` opens its own help."""
-    return commands.add_parser(
+    parser = commands.add_parser(
         name, help=text, description=description or f"{text[:1].upper()}{text[1:]}.", epilog=EPILOG
     )
+    parser.set_defaults(command=parser.prog)
+    return parser
 
 
 def add_paths(parser: argparse.ArgumentParser, **helps: str) -> None:
     """Adds required paths in the given order; the help shows their names in capitals."""
     for name, text in helps.items():
         parser.add_argument(name, type=Path, metavar=name.upper(), help=text)
+        _explain(parser, name, f"{name.upper()}: {text}")
 
 
 def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str, *, required: bool = False) -> None:
     """Adds an option that names a file or folder."""
-    parser.add_argument(flag, type=Path, metavar=metavar, required=required, help=text)
+    added = parser.add_argument(flag, type=Path, metavar=metavar, required=required, help=text)
+    _explain(parser, added.dest, f"{flag} {metavar}: {text}")
+
+
+def _explain(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """Keeps what a path is, to be told where it is missing."""
+    parser.set_defaults(explained={**(parser.get_default("explained") or {}), name: text})
 
 
 def add_part(parser: argparse.ArgumentParser, default: str) -> None:
@@ -45,18 +138,55 @@ def add_part(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def add_device(parser: argparse.ArgumentParser, more: str = "") -> None:
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help=DEVICE_HELP + more)
+def add_device(parser: argparse.ArgumentParser, more: str = "", *, several: bool = False) -> None:
+    def device(text: str) -> str:
+        try:
+            check_form(text, several=several)
+        except InputError as error:
+            hint = meant(text, ("auto", "cpu", "mps", "cuda"))
+            raise argparse.ArgumentTypeError(f"{str(error).partition(': ')[2]}, got {quoted(text)}{hint}") from error
+        return text
+
+    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICE_HELP + more)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, and not a smaller one than `least`."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {quoted(text)}")
+        return int(text)
+
+    return number
 
 
 def add_workers(parser: argparse.ArgumentParser, what: str = "number of worker processes") -> None:
     parser.add_argument(
-        "--workers", type=int, default=usable_cores(), metavar="N", help=f"{what} (default: all usable cores)"
+        "--workers", type=whole(1), default=usable_cores(), metavar="N", help=f"{what} (default: all usable cores)"
     )
 
 
 def add_seed(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help=f"{text} (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help=f"{text} (default: %(default)s)")
+
+
+def add_folds(parser: argparse.ArgumentParser, text: str, default: str = "all") -> None:
+    """Adds `--fold`, whose values `shared.splits.parse_folds` reads."""
+
+    def fold(value: str) -> str:
+        if value != "all" and not re.fullmatch(r"\d{1,4}", value):
+            raise argparse.ArgumentTypeError(f"expected all or the number of a fold, got {quoted(value)}")
+        return value
+
+    parser.add_argument(
+        "--fold", type=fold, action="append", metavar="K|all", help=f"{text}; may be repeated (default: {default})"
+    )
+
+
+def chosen_folds(given: Sequence[str] | None) -> list[int] | None:
+    """The folds that `--fold` names; None for all."""
+    return None if given is None or "all" in given else [int(fold) for fold in given]
 
 
 def add_config(parser: argparse.ArgumentParser, example: str) -> None:
@@ -87,16 +217,34 @@ def add_output(parser: argparse.ArgumentParser, name: str = "OUT", *, resume: st
         group.add_argument("--resume", action="store_true", help=resume)
 
 
-def check_output_of(a: argparse.Namespace) -> None:
-    """Refuses the output folder of a command, if it has one, before anything is read.
+def begin(a: argparse.Namespace) -> AbstractContextManager[None]:
+    """Makes the checks that need no reading, then says that the command begins; nothing heavy is imported before.
 
-    No path that any argument names may lie in a folder that --overwrite empties.
+    Every file or folder that an argument names must exist. The output folder must be empty, or one that may be
+    emptied or resumed, and no input may lie in a folder that --overwrite empties.
+
+    Returns:
+      A block in which the command shows that it still works (`shared.runtime.progress.reported`).
 
     Raises:
-      InputError: as `shared.runtime.files.check_output` does.
+      InputError: as said, or as `shared.runtime.files.check_output` does.
     """
     from shared.runtime.files import check_output
+    from shared.runtime.progress import reported
 
+    output = getattr(a, "output", "out")
+    inputs = [(key, path) for key, value in vars(a).items() if key != output for path in _paths(value)]
+    for key, path in inputs:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder or file; expected {a.explained.get(key, key)}")
     if "output" in a:
-        inputs = [path for name, path in vars(a).items() if isinstance(path, Path) and name != a.output]
-        check_output(getattr(a, a.output), overwrite=a.overwrite, resume="resume" in a and a.resume, inputs=inputs)
+        given = [path for _, path in inputs]
+        check_output(getattr(a, output), overwrite=a.overwrite, resume="resume" in a and a.resume, inputs=given)
+    written = getattr(a, output, None)
+    places = [str(path) for key, path in inputs if key in a.explained][:1] + ([f"-> {written}"] if written else [])
+    return reported(": ".join(filter(None, [a.command, " ".join(places)])))
+
+
+def _paths(value: object) -> list[Path]:
+    """The paths of an argument, which may be given several times."""
+    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]

@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -13,6 +14,9 @@ from shared.runtime.errors import InputError, first_line, quoted
 from shared.runtime.files import write_text
 
 _MOST_TOLD: Final = 5
+_MOST_LISTED: Final = 20
+# How alike two names must be for one to be taken for the other, mistyped.
+_ALIKE: Final = 0.7
 
 
 class Config(BaseModel):
@@ -46,8 +50,7 @@ class Config(BaseModel):
             key = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
                 known = _keys(cls)
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
-                messages.append(f"unknown key {quoted(key)}{f', did you mean {near[0]!r}?' if near else ''}")
+                messages.append(f"unknown key {quoted(key)}{_meant(item['loc'], known)}")
             else:
                 messages.append(f"{key} = {kind_of(item['input'])}: {item['msg']}")
         if len(wrong) > _MOST_TOLD:
@@ -75,6 +78,23 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _meant(place: tuple[int | str, ...], known: Sequence[str]) -> str:
+    """Names the known key that was meant: the same name elsewhere, or one that was mistyped; else what there is.
+
+    Alike are the last names of two keys: whole keys of one section are alike in its name already.
+    """
+    *section, name = map(str, place)
+    prefix = "".join(f"{part}." for part in section)
+    here = [key.removeprefix(prefix) for key in known if key.startswith(prefix) and "." not in key[len(prefix) :]]
+    elsewhere = [key for key in known if key.rpartition(".")[2] == name]
+    near = difflib.get_close_matches(name, here, n=1, cutoff=_ALIKE)
+    if near:
+        return f", did you mean {prefix + near[0]!r}?"
+    if len(elsewhere) == 1:
+        return f", did you mean {elsewhere[0]!r}?"
+    return f"; {f'[{section[-1]}]' if section else 'this config'} has {', '.join(here[:_MOST_LISTED])}" if here else ""
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

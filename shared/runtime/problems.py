@@ -1,5 +1,6 @@
 """Messages on what of a study could not be used: a fault of many slices fills one line."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,5 +22,13 @@ def folded(where: str, errors: Sequence[object], what: str) -> list[str]:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 study", "2 studies"."""
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+    """A number with its noun: "1 study", "2 studies", "1 series", "0 boxes"."""
+    return f"{count} {noun if count == 1 else plural or _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("series"):
+        return noun
+    if re.search(r"[^aeiou]y$", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if re.search(r"(s|x|ch|sh)$", noun) else f"{noun}s"

@@ -8,6 +8,7 @@ RUN/run.json     version, git commit, data fingerprint, seeds, device, times; wr
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -80,6 +81,8 @@ class _LocalizePrediction(RunFacts):
 
 
 PREDICTED_POINTS: Final = "localize-prediction"
+# The kinds of all folders in which a command writes run.json.
+_KINDS: Final = ("localize", "classify", PREDICTED_POINTS, "classify-prediction", "predict", "demo")
 _SCHEMAS: Final[dict[str, type[RunFacts]]] = {
     "localize": _LocalizeRun, "classify": _ClassifyRun, PREDICTED_POINTS: _LocalizePrediction,
 }  # fmt: skip
@@ -161,19 +164,50 @@ def read_run(folder: Path, *, expected_kind: str, or_kind: str | None = None) ->
       InputError: when the folder is missing or empty, or the run is unfinished or of another kind.
     """
     path = folder / RUN_FILE
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder; train one with `lumbar {expected_kind} train`")
     if not path.is_file():
-        raise InputError(
-            f"{folder}: holds no {RUN_FILE}, so it is an empty folder or an unfinished run; continue it with --resume"
-        )
+        raise InputError(f"{folder}: {_no_run(folder, expected_kind)}")
     text = json_text(path, advice=_AGAIN)
     run: Mapping[str, Any] = parsed(path, text, advice=_AGAIN)
     kind = fitted(path, text, RunFacts, advice=_AGAIN).kind
     if kind not in (expected_kind, or_kind):
-        raise InputError(f"{folder}: expected a {expected_kind} run, got {quoted(kind)}")
+        raise InputError(f"{folder}: {_other_run(folder, expected_kind, kind)}")
     fitted(path, text, _SCHEMAS.get(kind, RunFacts), advice=_AGAIN)
     return run
+
+
+def _no_run(folder: Path, kind: str) -> str:
+    """What a path is that is no finished run, and what to give in its place."""
+    wanted = f"expected the run folder of a finished `lumbar {kind} train`"
+    if not folder.exists():
+        return f"no such run folder; {wanted}"
+    if not folder.is_dir():
+        beside = folder.parent if (folder.parent / RUN_FILE).is_file() else None
+        return f"is a file; {wanted}" + (f", perhaps {beside}" if beside else "")
+    if re.fullmatch(r"fold\d+", folder.name) and (folder.parent / STATE_FILE).is_file():
+        return f"is one fold of a run; give the run itself, {folder.parent}"
+    inner = _below(folder, kind)
+    if inner is not None:
+        return f"is no run; {wanted}, perhaps {inner}"
+    if (folder / "config.toml").is_file() and (folder / STATE_FILE).is_file():
+        return f"is an unfinished run; continue it with `lumbar {kind} train DATA {folder} --resume`"
+    return f"is {'an empty folder' if is_empty(folder) else f'no run (it holds no {RUN_FILE})'}; {wanted}"
+
+
+def _other_run(folder: Path, expected_kind: str, kind: str) -> str:
+    """What another command's folder is, and what to give in its place."""
+    made = {"localize": "localize train", "classify": "classify train", PREDICTED_POINTS: "localize predict",
+            "classify-prediction": "classify predict"}  # fmt: skip
+    what = f"is what `lumbar {made.get(kind, kind)}` wrote" if kind in _KINDS else f"is a run of kind {quoted(kind)}"
+    inner = _below(folder, expected_kind)
+    return f"{what}; expected the run folder of `lumbar {expected_kind} train`" + (
+        f", perhaps {inner}" if inner else ""
+    )
+
+
+def _below(folder: Path, kind: str) -> Path | None:
+    """Where a demo keeps the run of a stage."""
+    inner = folder / {"localize": "localizer", "classify": "classifier"}.get(kind, kind)
+    return inner if (inner / RUN_FILE).is_file() else None
 
 
 def trained_folds(run: Path, facts: Mapping[str, Any]) -> list[int]:

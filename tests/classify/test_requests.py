@@ -83,8 +83,8 @@ def test_a_request_is_checked_before_anything_is_deleted(
         arguments[3] = str(elsewhere)
         assert "expected RUN/localizations.csv of `lumbar localize train`" in refused()
     arguments[3] = str(csv)
-    arguments[6] = "gpu"
-    assert "--device gpu: expected auto" in refused()
+    arguments[6] = "99"
+    assert "--device 99: there is no such device" in refused()
     arguments[6] = "cpu"
     write_localizer(localizer, {s: x for s, x in points_of().items() if s in splits.held_out(1)})
     assert "fold 0: none of its 4 held-out studies has localizations" in refused()

@@ -205,7 +205,7 @@ def test_parsers_explain_every_flag() -> None:
     for name, sub in subparsers.choices.items():
         assert all(action.help for action in sub._actions), name
     args = parser.parse_args(["train", "DATA", "RUN", "--fold", "2", "--view", "axial_t2", "--set", "optim.lr=0.1"])
-    assert (args.fold, args.view, args.overrides) == ("2", ["axial_t2"], ["optim.lr=0.1"])
+    assert (args.fold, args.view, args.overrides) == (["2"], ["axial_t2"], ["optim.lr=0.1"])
 
 
 def test_importing_the_command_line_is_light() -> None:

@@ -185,10 +185,10 @@ def test_nothing_is_emptied_before_models_and_device_are_there(
 ) -> None:
     (tmp_path / "kept.txt").touch()
     arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
-    words = ["predict", str(tiny_demo / "data"), str(tmp_path), *arguments, "--overwrite", "--device", "gpu"]
+    words = ["predict", str(tiny_demo / "data"), str(tmp_path), *arguments, "--overwrite", "--device", "99"]
     assert main(words) == 1
     with pytest.raises(InputError, match="--device"):
-        demo(tmp_path, replace(tiny_options, device="gpu"), overwrite=True)
+        demo(tmp_path, replace(tiny_options, device="99"), overwrite=True)
     with pytest.raises(InputError, match="--fold '5': expected all or a number from 0 to 4"):
         demo(tmp_path, replace(tiny_options, fold="5"), overwrite=True)
     assert (tmp_path / "kept.txt").exists()

@@ -332,9 +332,9 @@ def test_wrong_calls_are_told_what_to_do(synthetic: Path, tmp_path: Path, capsys
     ]  # fmt: skip
     for arguments, expected in cases:
         assert main(["show", str(data), *arguments]) == 1, arguments
-        error = capsys.readouterr().err.strip()
+        *begun, error = capsys.readouterr().err.strip().splitlines()
         assert error.startswith("error: "), error
-        assert "\n" not in error
+        assert len(begun) <= 1
         assert all(text in error for text in expected), (arguments, error)
     assert not Path(out).exists()
     assert there.read_bytes() == b"kept"

@@ -136,10 +136,12 @@ def test_names_from_data_stay_inside(tmp_path: Path, name: str) -> None:
 def test_run_folder_rules(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         read_run(tmp_path / "nowhere", expected_kind="localize")
-    with pytest.raises(InputError, match="unfinished run"):
+    with pytest.raises(InputError, match="is an empty folder; expected the run folder"):
         read_run(tmp_path, expected_kind="localize")
     write_run(tmp_path, command="x", started=0.0, kind="classify", data_fingerprint="a", folds=[0])
-    with pytest.raises(InputError, match="expected a localize run"):
+    with pytest.raises(
+        InputError, match="is what `lumbar classify train` wrote; expected the run folder of `lumbar localize train`"
+    ):
         read_run(tmp_path, expected_kind="localize")
     assert read_run(tmp_path, expected_kind="classify")["command"] == "x"
 

@@ -227,7 +227,7 @@ def test_bad_archives_are_one_message(
     assert str(path) in str(caught.value)
     assert "lumbar-" not in str(caught.value)
     assert main(["series", str(path)]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err.count("error: ") == 1
     assert not (tmp_path / "a").exists()
     readable = "no readable" in message
     assert len([f for f in unpack._FOLDERS if Path(f.name).is_dir()]) == len(kept) + readable
