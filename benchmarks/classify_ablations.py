@@ -109,7 +109,7 @@ def _fitted_always(demo: Demo, folder: Path, card: ModelCard, condition: Conditi
     table = read_probabilities(folder / "probabilities.csv")
     columns = [f.index for f in findings_of(condition)]
     rows = table.from_model[:, columns]
-    logits = card.calibration[condition].undo(table.values[:, columns][rows])
+    logits = card.calibration[condition].undo(table.submission[:, columns][rows])
     label = demo.training.grades_of(table.study_ids)[:, columns][rows]
     return fit_calibration(logits, label)
 
@@ -261,7 +261,7 @@ def _displaced(study: Study, point: Localization, jitter: Jitter, rng: np.random
 
 
 def mean_score(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> float:
-    return float(np.mean([score(t.values, grades).score for t in tables]))
+    return float(np.mean([score(t.submission, grades).score for t in tables]))
 
 
 def gains(ours: Sequence[Answers], other: Sequence[Answers], grades: NDArray[np.int8]) -> dict[str, Any]:

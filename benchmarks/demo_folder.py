@@ -148,14 +148,14 @@ def demo_command(run: Mapping[str, Any]) -> str:
 
 def mean_losses(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> StudyLosses:
     """Losses whose metric is the mean of several networks' metrics: the networks share the studies' weights."""
-    each = [study_losses(t.values, grades) for t in tables]
+    each = [study_losses(t.submission, grades) for t in tables]
     return StudyLosses(losses=np.mean([x.losses for x in each], axis=0), weights=each[0].weights)
 
 
 def score_line(tables: Sequence[ProbabilityTable], grades: NDArray[np.int8]) -> dict[str, Any]:
     """Mean score of one or more networks with its 95% interval over studies, its terms and its calibration."""
     bounds = interval(bootstrap(mean_losses(tables, grades)))
-    results = [score(t.values, grades) for t in tables]
+    results = [score(t.submission, grades) for t in tables]
     conditions = [describe(t, grades)["conditions"] for t in tables]
 
     def mean_of(key: str) -> dict[str, float]:
@@ -176,9 +176,9 @@ def paired_gains(
     demo: Demo, tables: Mapping[str, ProbabilityTable], ours: str, *, resamples: int = 2000
 ) -> dict[str, dict[str, float]]:
     """How much lower `ours` scores than each other table: mean and 95% interval over the same resampled studies."""
-    losses = {name: study_losses(t.select(demo.study_ids).values, demo.grades) for name, t in tables.items()}
+    losses = {name: study_losses(t.select(demo.study_ids).submission, demo.grades) for name, t in tables.items()}
     samples = {name: bootstrap(item, resamples=resamples) for name, item in losses.items()}
-    values = {name: score(t.select(demo.study_ids).values, demo.grades).score for name, t in tables.items()}
+    values = {name: score(t.select(demo.study_ids).submission, demo.grades).score for name, t in tables.items()}
     gains = {}
     for name in tables:
         if name != ours:

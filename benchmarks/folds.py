@@ -57,7 +57,7 @@ def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
     return {
         ENSEMBLE: demo.end_to_end.select(demo.study_ids),
         **{_alone(k): table for k, table in alone.items()},
-        "no calibration": replace(alone[min(alone)], values=raw),
+        "no calibration": replace(alone[min(alone)], submission=raw),
         PRIOR: prior,
         ORACLE: demo.oracle,
     }
@@ -65,7 +65,7 @@ def unseen_answers(demo: Demo, device: str) -> dict[str, ProbabilityTable]:
 
 def uncalibrated(table: ProbabilityTable, card: ModelCard) -> NDArray[np.float64]:  # [n, 25, 3]
     """One fold's answers as they were before its calibration."""
-    values = table.values.copy()
+    values = table.submission.copy()
     for condition in Condition:
         columns = np.array([f.index for f in findings_of(condition)])
         study, place = np.nonzero(table.from_model[:, columns])
@@ -98,12 +98,12 @@ def out_of_fold(demo: Demo) -> tuple[dict[str, Any], tuple[float, NDArray[np.flo
     table = cross_calibrated(written, truth, demo.splits, calibrations)
     grades = dict(zip(demo.training.study_ids, demo.training.grades_of(demo.training.study_ids), strict=True))
     report = evaluate(table, grades, demo.splits, written=written)
-    oracle = read_oracle(demo.folder / "truth" / "oracle.csv").select(table.study_ids).values
-    prior = out_of_fold_baselines(table.study_ids, grades, demo.splits)[PRIOR].values
+    oracle = read_oracle(demo.folder / "truth" / "oracle.csv").select(table.study_ids).submission
+    prior = out_of_fold_baselines(table.study_ids, grades, demo.splits)[PRIOR].submission
     figures = {key: report[key] for key in ("studies", "graded_rows", "comparison", "folds", "fold_spread")}
     figures["oracle"] = score(oracle, truth).score
     figures["ece"] = {c: row["ece"] for c, row in report["conditions"].items()}
-    return figures, closed([table.values], prior, oracle, truth, seed=1)
+    return figures, closed([table.submission], prior, oracle, truth, seed=1)
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
     tables = unseen_answers(demo, options.device)
     lines = {name: score_line([table.select(demo.study_ids)], demo.grades) for name, table in tables.items()}
     held_out, (held_out_share, held_out_samples) = out_of_fold(demo)
-    values = {name: table.select(demo.study_ids).values for name, table in tables.items()}
+    values = {name: table.select(demo.study_ids).submission for name, table in tables.items()}
     prior, oracle = values[PRIOR], values[ORACLE]
     shares = {
         name: closed(chosen, prior, oracle, demo.grades, seed=0)

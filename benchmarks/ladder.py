@@ -75,7 +75,7 @@ def study_network_rungs(
         )
         values = predict_study_network(trained, unseen, device)
         answered = np.ones(values.shape[:2], bool)
-        tables[name] = ProbabilityTable(study_ids=demo.study_ids, values=values, from_model=answered)
+        tables[name] = ProbabilityTable(study_ids=demo.study_ids, submission=values, from_model=answered)
         facts[name] = asdict(network) | _history(trained)
     return tables, facts
 

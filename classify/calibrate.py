@@ -137,7 +137,7 @@ def cross_calibrated(
       splits: of the run.
       calibrations: of each fold in the table.
     """
-    values = table.values.copy()
+    values = table.submission.copy()
     fold = np.array([splits.fold_of(s) for s in table.study_ids])
     for k in np.unique(fold):
         for condition in Condition:
@@ -146,7 +146,7 @@ def cross_calibrated(
             if len(study):
                 rows = (study, columns[place])
                 values[rows] = cross_fitted(calibrations[int(k)][condition].undo(values[rows]), truth[rows], study)
-    return replace(table, values=floored(values))
+    return replace(table, submission=floored(values))
 
 
 def _refitted(

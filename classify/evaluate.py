@@ -123,6 +123,6 @@ def _per_fold(table: ProbabilityTable, truth: NDArray[np.int8], splits: Splits) 
     fold = np.array([splits.fold_of(s) for s in table.study_ids])
     rows = []
     for k in np.unique(fold):
-        result = score(table.values[fold == k], truth[fold == k])
+        result = score(table.submission[fold == k], truth[fold == k])
         rows.append({"fold": int(k), "studies": int((fold == k).sum()), "score": result.score, "terms": result.terms})
     return rows

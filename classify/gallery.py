@@ -20,7 +20,7 @@ from shared.detections import Localizations
 from shared.figures import plots
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity
 from shared.mirror.correct import as_shown
-from shared.probabilities import ProbabilityTable, unweighted
+from shared.probabilities import ProbabilityTable
 from shared.splits import Splits
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Gallery:
         """The localized slice of a crop, captioned with the true grade and the probabilities of the grades."""
         finding, true = FINDINGS[place[1]], int(self.truth[place])
         grade = Severity(true).display if true >= 0 else "not graded"
-        caption = f"true {grade}\n" + " / ".join(f"{v:.2f}" for v in unweighted(self.table.values[place]))
+        caption = f"true {grade}\n" + " / ".join(f"{v:.2f}" for v in self.table.probabilities[place])
         if drop is not None:
             caption += f"\nlargest drop {max(float(drop.max()), 0.0):.2f}"
         title = f"{finding.side or ''} {finding.level.display}\n{self.table.study_ids[place[0]]}".strip()
@@ -80,7 +80,7 @@ class Gallery:
     def worst_mistakes(self, condition: Condition, count: int) -> list[Place]:
         """The model's graded rows of a condition with the largest weighted log loss, worst first."""
         true = np.where(self.truth >= 0, self.truth, 0).astype(np.intp)
-        p_true = np.take_along_axis(self.table.values, true[..., None], axis=-1)[..., 0]
+        p_true = np.take_along_axis(self.table.submission, true[..., None], axis=-1)[..., 0]
         loss = np.asarray(SEVERITY_WEIGHTS)[true] * -np.log(np.clip(p_true, 1e-15, 1))
         loss[(self.truth < 0) | ~self._gradable(condition)] = -1
         order = np.argsort(-loss, axis=None, kind="stable")[:count]
@@ -89,7 +89,7 @@ class Gallery:
 
     def surest_severe(self, condition: Condition, count: int) -> list[Place]:
         """The rows of a condition with the largest predicted probability of Severe, one per study."""
-        severe = unweighted(self.table.values)[..., Severity.SEVERE].copy()
+        severe = self.table.probabilities[..., Severity.SEVERE].copy()
         severe[~self._gradable(condition)] = -1
         best = severe.argmax(1)
         order = np.argsort(-severe.max(1), kind="stable")[:count]

@@ -1,7 +1,7 @@
 """Grades that the held-out prediction finds very unlikely, to be read again or left out of training.
 
-A grade is flagged when its out-of-fold probability is below 1 - `THRESHOLD`. The probabilities carry the metric's class
-weights, so rare grades are flagged less often.
+A grade is flagged when the out-of-fold submission gives it less than 1 - `THRESHOLD`. A submission carries the metric's
+weights, so rare grades are flagged less often than by their probabilities.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from shared.data.challenge import Challenge
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
-from shared.probabilities import ProbabilityTable
+from shared.probabilities import PROBABILITY_COLUMNS, ProbabilityTable, unweighted
 from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_csv
-from shared.runtime.tables import read_csv
+from shared.runtime.tables import Kind, read_csv
 
 NOISY_FILE: Final = "noisy_labels.csv"
 THRESHOLD: Final = 0.8
@@ -27,22 +27,38 @@ Flags = frozenset[tuple[str, Finding]]
 def write_noisy(path: Path, table: ProbabilityTable, grades: NDArray[np.int8]) -> int:
     """Writes the flagged grades, least likely first, and returns their number.
 
-    Columns are study_id, finding, grade and the three out-of-fold probabilities. Prior rows are never flagged.
+    Columns are study_id, finding, grade, what the submission gives the grade, and the probabilities of all three. Prior
+    rows are never flagged.
 
     Args:
       grades: [studies, 25] grades of the table's studies, -1 where not graded.
     """
     true = grades.clip(min=0).astype(np.intp)
-    p_true = np.take_along_axis(table.values, true[..., None], axis=-1)[..., 0]
-    flagged = (grades >= 0) & table.from_model & (1 - p_true > THRESHOLD)
+    given = np.take_along_axis(table.submission, true[..., None], axis=-1)[..., 0]
+    flagged = (grades >= 0) & table.from_model & (1 - given > THRESHOLD)
     places = np.argwhere(flagged)
-    places = places[np.argsort(p_true[flagged], kind="stable")]
+    places = places[np.argsort(given[flagged], kind="stable")]
+    probabilities = table.probabilities
     rows = [
-        (table.study_ids[s], FINDINGS[f].column, Severity(int(grades[s, f])).column, *table.values[s, f])
+        (table.study_ids[s], FINDINGS[f].column, Severity(int(grades[s, f])).column, given[s, f], *probabilities[s, f])
         for s, f in places
     ]
-    write_csv(path, pd.DataFrame(rows, columns=["study_id", "finding", "grade", *SEVERITY_COLUMNS]))
+    write_csv(path, pd.DataFrame(rows, columns=["study_id", "finding", "grade", "submission", *PROBABILITY_COLUMNS]))
     return len(rows)
+
+
+def read_probabilities_of_noisy(path: Path) -> pd.DataFrame:
+    """The table of `write_noisy`, as it is shown: study_id, finding, grade and the probabilities of the three grades.
+
+    Files of earlier versions hold the submission of the three grades instead; it is turned into probabilities.
+    """
+    columns: dict[str, Kind] = {"study_id": "id", "finding": "string", "grade": "string"}
+    either: dict[str, Kind] = dict.fromkeys((*PROBABILITY_COLUMNS, *SEVERITY_COLUMNS), "float64")
+    table = read_csv(path, columns, optional=either)
+    older = table[list(PROBABILITY_COLUMNS)].isna().all(axis=None)
+    if older:
+        table[list(PROBABILITY_COLUMNS)] = unweighted(table[list(SEVERITY_COLUMNS)].to_numpy())
+    return table.drop(columns=list(SEVERITY_COLUMNS))
 
 
 def read_noisy(path: Path, data: Challenge) -> Flags:

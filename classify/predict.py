@@ -44,15 +44,15 @@ from shared.study import LoadedStudy, Study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyGrades:
-    """Probabilities of one study.
+    """The answer for one study.
 
     Attributes:
-      values: [25, 3].
+      submission: [25, 3], with the metric's weights.
       reasons: the findings that the training prior answers, each with the reason.
       problems: one message for each crop that could not be cut.
     """
 
-    values: NDArray[np.float64]
+    submission: NDArray[np.float64]
     reasons: PriorReasons
     problems: tuple[str, ...] = ()
 
@@ -116,12 +116,12 @@ class Classifier:
         """
         points = {f: point for f, point in localizations.items() if f.condition in self.families}
         cut = cut_crops(study, points, lambda f: CropSpec.cached(self._crop, f))
-        values = self.prior.copy()
+        submission = self.prior.copy()
         if cut.crops:
             findings = np.array([f.index for f in cut.crops], dtype=np.intp)
-            values[findings] = floored(self._predict(np.stack(list(cut.crops.values())), findings))
+            submission[findings] = floored(self._predict(np.stack(list(cut.crops.values())), findings))
         reasons = prior_reasons(study, localizations, cut.uncut, self.families)
-        return StudyGrades(values=values, reasons=reasons, problems=cut.problems)
+        return StudyGrades(submission=submission, reasons=reasons, problems=cut.problems)
 
     @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -217,13 +217,13 @@ class PredictRequest:
 class GradeRecord:
     """What is kept of a graded study while a command runs: the answer of `predict_studies`, in types that JSON has."""
 
-    values: tuple[tuple[float, float, float], ...]
+    submission: tuple[tuple[float, float, float], ...]
     reasons: tuple[tuple[Finding, PriorReason], ...]
     problems: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.values) != len(FINDINGS):
-            raise ValueError(f"expected {len(FINDINGS)} rows, got {len(self.values)}")
+        if len(self.submission) != len(FINDINGS):
+            raise ValueError(f"expected {len(FINDINGS)} rows, got {len(self.submission)}")
 
 
 def predict_studies(
@@ -246,7 +246,7 @@ def predict_studies(
     reasons = {s: dict(g.reasons) for s, g in zip(ids, graded, strict=True)}
     table = ProbabilityTable(
         study_ids=ids,
-        values=np.array([g.values for g in graded]).reshape(-1, len(FINDINGS), 3),
+        submission=np.array([g.submission for g in graded]).reshape(-1, len(FINDINGS), 3),
         from_model=np.array([is_from_model(r) for r in reasons.values()], dtype=bool).reshape(-1, len(FINDINGS)),
         reasons=reasons,
     )
@@ -260,7 +260,7 @@ def _graded(
     shown = as_shown(loaded.study, look=classifier.unmirror)
     result = classifier.grade(shown.study, points)
     return GradeRecord(
-        values=tuple((float(a), float(b), float(c)) for a, b, c in result.values),
+        submission=tuple((float(a), float(b), float(c)) for a, b, c in result.submission),
         reasons=tuple(result.reasons.items()),
         problems=(*loaded.problems, *shown.problems, *result.problems),
     )

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 from classify.calibrate import IDENTITY
 from classify.gallery import Gallery, crops_figure, occlusion_figure
-from classify.noisy_labels import NOISY_FILE, THRESHOLD
+from classify.noisy_labels import NOISY_FILE, THRESHOLD, read_probabilities_of_noisy
 from shared.figures.report import Report
 from shared.figures.score_report import add_agreement, add_scores
-from shared.labels import SEVERITY_COLUMNS, Condition, Severity
-from shared.runtime.tables import Kind, read_csv
+from shared.labels import Condition, Severity
 
 GALLERY: Final = 6
 OCCLUSIONS: Final = 4
@@ -92,12 +91,11 @@ def _noisy(report: Report, run: Path) -> None:
     path = run / NOISY_FILE
     if not path.is_file():
         return
-    columns: dict[str, Kind] = {"study_id": "id", "finding": "string", "grade": "string"}
-    table = read_csv(path, {**columns, **dict.fromkeys(SEVERITY_COLUMNS, "float64")})
+    table = read_probabilities_of_noisy(path)
     report.heading("Labels to review")
     report.text(
-        f"{len(table)} grades have an out-of-fold probability below {1 - THRESHOLD:.1f} (all are in {path.name}): "
-        "either the model or the label is wrong. The least probable ones:"
+        f"The out-of-fold submission gives {len(table)} grades less than {1 - THRESHOLD:.1f} (all are in {path.name}): "
+        "either the model or the label is wrong. The least likely ones, with the probabilities of the three grades:"
     )
     rows = [list(row) for row in table.head(_NOISY_ROWS).itertuples(index=False, name=None)]
     report.table(["study", "finding", "grade", *(s.display for s in Severity)], rows)
@@ -114,7 +112,7 @@ def _crops(report: Report, gallery: Gallery) -> None:
             report.figure(
                 figure,
                 f"{condition.display}: the rows with the largest weighted log loss. Middle slice as the network sees "
-                "it, with the probabilities of the three grades (class weights divided out).",
+                "it, with the probabilities of the three grades.",
             )
     report.heading("What the network looks at")
     report.text(

@@ -18,8 +18,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     result = load(arguments.localizer, arguments.classifier).predict(arguments.folder)
-    table = result.table().sort_values("severe", ascending=False)
-    print(table[["condition", "side", "level", "severe", "source"]].head(10).to_string(index=False))
+    table = result.table().sort_values("p_severe", ascending=False)
+    print(table[["condition", "side", "level", "p_severe", "source"]].head(10).to_string(index=False))
     for problem in result.problems:
         print(f"problem: {problem}")
     result.figure().savefig(arguments.out)

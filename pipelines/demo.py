@@ -255,7 +255,7 @@ def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> P
         graded.append(classifier.grade(study, annotated_localizations(study, points.get(study.study_id, ()))))
     return ProbabilityTable(
         study_ids=tuple(r.study_id for r in results),
-        values=np.stack([g.values for g in graded]),
+        submission=np.stack([g.submission for g in graded]),
         from_model=np.stack([g.from_model for g in graded]),
     )
 
@@ -289,7 +289,7 @@ def _score(results: Sequence[StudyResult], at_true_points: ProbabilityTable, dat
     ours = to_table(results)
     tables = baselines(study_ids, data.grades_of(data.study_ids)) | {OURS: ours, AT_TRUE_POINTS: at_true_points}
     comparison = compare(tables | {ORACLE: read_oracle(out / "truth" / "oracle.csv")}, study_ids, grades)
-    losses = study_losses(ours.select(study_ids).values, grades).losses.sum(1)
+    losses = study_losses(ours.select(study_ids).submission, grades).losses.sum(1)
     order = [study_ids[i] for i in np.argsort(-losses)]
     by_id = {r.study_id: r for r in results}
     # The study that cost most, the one in the middle and the one that cost least.

@@ -113,7 +113,7 @@ class Grader:
             answer = self._failed(loaded.study)
         problems += _gaps(loaded.study, localizations)
         return StudyResult(
-            study=loaded.study, values=answer.values, reasons=answer.reasons, localizations=localizations,
+            study=loaded.study, submission=answer.submission, reasons=answer.reasons, localizations=localizations,
             detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,
         )  # fmt: skip
 
@@ -124,7 +124,7 @@ class Grader:
         graded = self.classifier.grade(study, sure)
         certainty = np.array([sure[f].score if f in sure else 0.0 for f in FINDINGS])
         from_model = is_from_model(graded.reasons)
-        values = floored(shrunk(graded.values, prior, np.where(from_model, certainty, 0.0)))
+        submission = floored(shrunk(graded.submission, prior, np.where(from_model, certainty, 0.0)))
         # Where a doubtful point was found, slices are there: what is missing is the level.
         reasons = {
             f: PriorReason.LEVEL_NOT_SEEN if reason is PriorReason.NOT_COVERED and f in points else reason
@@ -143,21 +143,21 @@ class Grader:
             problems.append(
                 f"{name}: no lumbar level was surely seen, so its rows come from the prior; is this a lumbar spine?"
             )
-        values = np.where(from_model[:, None], values, prior)
-        return _Answer(values=values, reasons=reasons, problems=tuple(problems))
+        submission = np.where(from_model[:, None], submission, prior)
+        return _Answer(submission=submission, reasons=reasons, problems=tuple(problems))
 
     def _failed(self, study: Study) -> "_Answer":
         """The prior for the whole study, after a stage stopped with an error."""
         absent = absent_views(study)
         reasons = {f: absent.get(f.view, PriorReason.STAGE_FAILED) for f in FINDINGS}
-        return _Answer(values=self.classifier.prior.copy(), reasons=reasons)
+        return _Answer(submission=self.classifier.prior.copy(), reasons=reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """The probabilities of a study [25, 3], the reasons of its prior rows, and what could not be graded."""
+    """The submission of a study [25, 3], the reasons of its prior rows, and what could not be graded."""
 
-    values: NDArray[np.float64]
+    submission: NDArray[np.float64]
     reasons: PriorReasons
     problems: tuple[str, ...] = ()
 

@@ -202,7 +202,7 @@ def to_table(results: Sequence[StudyResult]) -> ProbabilityTable:
     """The probabilities of all studies in one table."""
     return ProbabilityTable(
         study_ids=tuple(r.study_id for r in results),
-        values=np.array([r.values for r in results]).reshape(-1, len(FINDINGS), 3),
+        submission=np.array([r.submission for r in results]).reshape(-1, len(FINDINGS), 3),
         from_model=np.array([r.from_model for r in results], dtype=bool).reshape(-1, len(FINDINGS)),
         reasons={r.study_id: r.reasons for r in results},
     )

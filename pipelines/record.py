@@ -17,7 +17,7 @@ from shared.study import Study
 class StudyRecord:
     """A `StudyResult` without its study, which is read from its files again where a picture of it is drawn."""
 
-    values: tuple[tuple[float, float, float], ...]
+    submission: tuple[tuple[float, float, float], ...]
     reasons: tuple[tuple[Finding, PriorReason], ...]
     localizations: tuple[Localization, ...]
     detections: tuple[Detection, ...]
@@ -26,14 +26,14 @@ class StudyRecord:
     turned: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.values) != len(FINDINGS):
-            raise ValueError(f"expected {len(FINDINGS)} rows, got {len(self.values)}")
+        if len(self.submission) != len(FINDINGS):
+            raise ValueError(f"expected {len(FINDINGS)} rows, got {len(self.submission)}")
 
     @classmethod
     def of(cls, result: StudyResult) -> Self:
         """The record of a result."""
         return cls(
-            values=tuple(tuple(row) for row in result.values.tolist()),
+            submission=tuple(tuple(row) for row in result.submission.tolist()),
             reasons=tuple(result.reasons.items()),
             localizations=tuple(result.localizations.values()),
             detections=result.detections,
@@ -45,7 +45,7 @@ class StudyRecord:
     def result(self, study: Study) -> StudyResult:
         """The result that this is a record of."""
         return StudyResult(
-            study=study, values=np.array(self.values), reasons=dict(self.reasons),
+            study=study, submission=np.array(self.submission), reasons=dict(self.reasons),
             localizations={x.finding: x for x in self.localizations}, detections=self.detections,
             problems=self.problems, numbering=self.numbering, turned=self.turned,
         )  # fmt: skip

@@ -28,7 +28,7 @@ def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
     report = Report(
         "Prediction",
         f"{counted(len(results), 'study', 'studies')}, {rows} rows, {prior_rows} of them from the training prior. Each "
-        "mark has the colour of the most probable grade and the submitted probability of Severe beside it.",
+        "mark has the colour of the most probable grade and that grade's probability beside it.",
         data={"studies": [r.to_json() for r in results]},
     )
     for result in results[:MAX_PICTURES]:
@@ -89,12 +89,12 @@ def evaluation_report(
     for result in pictures:
         report.heading(f"Study {result.study_id}")
         picture = result.picture(grades[table.study_ids.index(result.study_id)])
-        report.image(picture, "Submitted probability of Severe, the true grade in brackets.")
+        report.image(picture, "Each mark: the most probable grade with its probability, the true grade in brackets.")
     return report.save(out)
 
 
 def _costliest(report: Report, table: ProbabilityTable, grades: NDArray[np.int8]) -> None:
-    losses = study_losses(table.values, grades)
+    losses = study_losses(table.submission, grades)
     share = losses.losses / losses.weights.sum(0).clip(min=1e-9)
     order = np.argsort(-share.sum(1))[:_COSTLIEST]
     terms = max(int((losses.weights.sum(0) > 0).sum()), 1)  # a family without a grade has no term

@@ -14,10 +14,10 @@ from shared.figures.marks import Marks
 from shared.figures.page import figure_of
 from shared.figures.result_sheet import graded_sheet
 from shared.figures.sheet import draw_sheet
-from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
+from shared.labels import FINDINGS, Finding, Severity
 from shared.mirror.correct import with_turned
 from shared.numbering import Numbering
-from shared.probabilities import PriorReasons, ProbabilitySource, is_from_model
+from shared.probabilities import PROBABILITY_COLUMNS, PriorReasons, ProbabilitySource, is_from_model, unweighted
 from shared.study import Study
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class StudyResult:
 
     Attributes:
       study: the study as its headers describe it.
-      values: probabilities of each finding's three grades, in the order of `FINDINGS`. # [25, 3]
+      submission: what submission.csv holds of each finding's three grades, with the metric's weights, in the order of
+        `FINDINGS`. For people there is `probabilities`. # [25, 3]
       reasons: the findings that the training prior answers, each with the reason; the model answers all others.
       localizations: the point at which each finding was graded.
       detections: the boxes that the points were decoded from.
@@ -42,7 +43,7 @@ class StudyResult:
     """
 
     study: Study
-    values: NDArray[np.float64]
+    submission: NDArray[np.float64]
     reasons: PriorReasons
     localizations: Mapping[Finding, Localization]
     detections: tuple[Detection, ...]
@@ -60,13 +61,18 @@ class StudyResult:
         return self.study.study_id
 
     @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Calibrated probabilities of each finding's three grades, without the metric's weights. [25, 3]"""
+        return unweighted(self.submission)
+
+    @property
     def from_model(self) -> NDArray[np.bool_]:
         """False where the training prior stands in for the model. [25]"""
         return is_from_model(self.reasons)
 
     def table(self) -> pd.DataFrame:
         """One row per finding: condition, side, level, probabilities, source, reason, and the place of its point."""
-        rows = []
+        rows, probabilities = [], self.probabilities
         for finding in FINDINGS:
             place = self.localizations.get(finding)
             rows.append(
@@ -75,7 +81,7 @@ class StudyResult:
                     "condition": finding.condition.value,
                     "side": None if finding.side is None else finding.side.value,
                     "level": finding.level.display,
-                    **dict(zip(SEVERITY_COLUMNS, map(float, self.values[finding.index]), strict=True)),
+                    **dict(zip(PROBABILITY_COLUMNS, map(float, probabilities[finding.index]), strict=True)),
                     "source": self._source(finding).value,
                     "reason": self._reason(finding),
                     "series_id": None if place is None else place.series_id,
@@ -86,6 +92,11 @@ class StudyResult:
             )
         return pd.DataFrame(rows).astype({"instance_number": "Int64"})
 
+    def marks(self, grades: NDArray[np.int8] | None = None) -> Marks:
+        """What a picture shows of the findings: their points and probabilities, and true grades where given. [25]"""
+        points = tuple(self.localizations.values())
+        return Marks(localizations=points, probabilities=self.probabilities, grades=grades)
+
     def picture(self, grades: NDArray[np.int8] | None = None) -> NDArray[np.uint8]:
         """The graded slices with every finding marked, as RGB [height, width, 3].
 
@@ -95,15 +106,17 @@ class StudyResult:
         Args:
           grades: [25] true severity of each finding, -1 where unknown; written in brackets behind the predicted one.
         """
-        marks = Marks(localizations=tuple(self.localizations.values()), values=self.values, grades=grades)
-        return draw_sheet(graded_sheet(with_turned(self.study, self.turned), marks), slice_pixels)[0]
+        return draw_sheet(graded_sheet(with_turned(self.study, self.turned), self.marks(grades)), slice_pixels)[0]
 
     def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
         """The same picture as a matplotlib figure, to show in a notebook or save."""
         return figure_of(self.picture(grades))
 
     def to_json(self) -> dict[str, Any]:
-        """The content of studies/<id>.json: every finding with its probabilities and place, and all problems."""
+        """The content of studies/<id>.json: every finding with its probabilities and place, and all problems.
+
+        `probabilities` are what is believed of the grades; `submission` is the same row with the metric's weights.
+        """
         return {
             "study_id": self.study_id,
             "numbering": None if self.numbering is None else self.numbering.to_json(),
@@ -118,10 +131,11 @@ class StudyResult:
         return self.reasons[finding].value if finding in self.reasons else None
 
     def _finding_to_json(self, finding: Finding) -> dict[str, Any]:
-        place, probabilities = self.localizations.get(finding), self.values[finding.index]
+        place = self.localizations.get(finding)
         return {
             "finding": finding.column,
-            "probabilities": {s.column: float(probabilities[s]) for s in Severity},
+            "probabilities": _by_grade(self.probabilities[finding.index]),
+            "submission": _by_grade(self.submission[finding.index]),
             "source": self._source(finding).value,
             "reason": self._reason(finding),
             "localization": None
@@ -136,3 +150,7 @@ class StudyResult:
                 "score": place.score,
             },
         }
+
+
+def _by_grade(row: NDArray[np.float64]) -> dict[str, float]:
+    return {s.column: float(row[s]) for s in Severity}

@@ -124,15 +124,15 @@ def _with_prediction(marks: Marks, study_id: str, options: ShowOptions) -> Marks
     if folder is None:
         return marks
     points = _of_study(folder / "localizations.csv", study_id)
-    boxes_path, values_path = folder / "detections.csv", folder / "probabilities.csv"
+    boxes_path, table_path = folder / "detections.csv", folder / "probabilities.csv"
     boxes = [b for b in read_detections(boxes_path) if b.study_id == study_id] if boxes_path.is_file() else []
-    values = read_probabilities(values_path) if values_path.is_file() else None
-    known = values is not None and study_id in values.study_ids
+    table = read_probabilities(table_path) if table_path.is_file() else None
+    known = table is not None and study_id in table.study_ids
     return replace(
         marks,
         localizations=points,
         detections=tuple(boxes),
-        values=values.select([study_id]).values[0] if values is not None and known else None,
+        probabilities=table.select([study_id]).probabilities[0] if table is not None and known else None,
     )
 
 

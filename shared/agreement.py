@@ -1,7 +1,7 @@
 """How well probabilities agree with grades, per condition and level: log loss, AUC, kappa, confusion, calibration.
 
-The predicted grade is the most probable one, and calibration is measured, after the metric's class weights are divided
-out of the submitted probabilities.
+Log loss, AUC and average precision are those of the submission. The predicted grade is the most probable one, and
+calibration is measured on the probabilities, without the metric's weights.
 """
 
 from typing import Any, Final
@@ -39,17 +39,17 @@ def describe(table: ProbabilityTable, truth: Grades) -> dict[str, Any]:
 def _rows(
     table: ProbabilityTable, truth: Grades, condition: Condition, level: Level | None = None
 ) -> tuple[Probabilities, Grades]:
-    """Probabilities [n, 3] and grades [n] of a condition's graded rows, both sides pooled."""
+    """Submission [n, 3] and grades [n] of a condition's graded rows, both sides pooled."""
     columns = [f.index for f in findings_of(condition) if level is None or f.level is level]
     graded = truth[:, columns] >= 0
-    return table.values[:, columns][graded], truth[:, columns][graded]
+    return table.submission[:, columns][graded], truth[:, columns][graded]
 
 
-def row_measures(probabilities: Probabilities, grades: Grades) -> dict[str, Any]:
+def row_measures(submission: Probabilities, grades: Grades) -> dict[str, Any]:
     """Measures of graded rows; None where one is not defined because only one class occurs.
 
     Args:
-      probabilities: [n, 3] as submitted.
+      submission: [n, 3], with the metric's weights.
       grades: [n] severity values.
     """
     n = len(grades)
@@ -57,15 +57,15 @@ def row_measures(probabilities: Probabilities, grades: Grades) -> dict[str, Any]
         return {"n": 0}
     severe = grades == Severity.SEVERE
     one_class = severe.all() or not severe.any()
-    plain = unweighted(probabilities)
+    plain = unweighted(submission)
     predicted = plain.argmax(-1).astype(np.int8)
     constant = len(np.unique(np.concatenate([grades, predicted]))) < 2
     return {
         "n": n,
         "prevalence": [float((grades == s).mean()) for s in Severity],
-        "weighted_log_loss": weighted_log_loss(probabilities, grades),
-        "auc_severe": None if one_class else float(roc_auc_score(severe, probabilities[:, Severity.SEVERE])),
-        "ap_severe": None if one_class else float(average_precision_score(severe, probabilities[:, Severity.SEVERE])),
+        "weighted_log_loss": weighted_log_loss(submission, grades),
+        "auc_severe": None if one_class else float(roc_auc_score(severe, submission[:, Severity.SEVERE])),
+        "ap_severe": None if one_class else float(average_precision_score(severe, submission[:, Severity.SEVERE])),
         "kappa_quadratic": None
         if constant
         else float(cohen_kappa_score(grades, predicted, weights="quadratic", labels=[0, 1, 2])),
@@ -77,10 +77,10 @@ def row_measures(probabilities: Probabilities, grades: Grades) -> dict[str, Any]
 
 def _condition_measures(table: ProbabilityTable, truth: Grades, condition: Condition) -> dict[str, Any]:
     """`row_measures` of a whole condition, its reliability curves, and its accuracy by confidence."""
-    probabilities, grades = _rows(table, truth, condition)
-    plain = unweighted(probabilities)
+    submission, grades = _rows(table, truth, condition)
+    plain = unweighted(submission)
     return {
-        **row_measures(probabilities, grades),
+        **row_measures(submission, grades),
         "reliability": {s.column: _bins(plain[:, s], grades == s) for s in Severity},
         "by_confidence": by_confidence(plain, grades),
     }
@@ -93,7 +93,7 @@ def by_confidence(probabilities: Probabilities, grades: Grades) -> list[dict[str
     that are called Normal/Mild, None without any.
 
     Args:
-      probabilities: [n, 3] with the class weights divided out.
+      probabilities: [n, 3], without the metric's weights.
       grades: [n] severity values.
     """
     order = np.argsort(-probabilities.max(1), kind="stable")

@@ -1,4 +1,10 @@
-"""What stage 2 produces: severity probabilities of every finding, their CSV file, the prior and the submission."""
+"""What stage 2 produces: severity probabilities of every finding, their CSV file, the prior and the submission.
+
+Two kinds of numbers have three values per finding. Probabilities are what is believed of the grades. A submission is
+what scores best under the metric: each probability times the weight of its grade, renormalised. Computing works with
+submissions, because losses and temperatures are defined on them. Whatever a person reads holds probabilities; only
+files with the columns of submission.csv hold submissions (docs/adr/0026-probabilities-for-people.md).
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +21,12 @@ from numpy.typing import NDArray
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Finding, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
+from shared.runtime.progress import log
 from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv, to_numbers
 
 SUM_TOLERANCE: Final = 1e-6
+# Probabilities have names of their own in every table, so that they cannot be taken for the columns of a submission.
+PROBABILITY_COLUMNS: Final = tuple(f"p_{column}" for column in SEVERITY_COLUMNS)
 # No submitted probability is below this: a confident miss then costs 13.8, where a zero would cost 36.
 FLOOR: Final = 1e-6
 # With one decimal alone, a sum of .9 may be rounding or a mistake.
@@ -72,39 +81,44 @@ def is_from_model(reasons: PriorReasons) -> NDArray[np.bool_]:  # [25]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbabilityTable:
-    """Probabilities of all 25 findings of some studies.
+    """The answers for all 25 findings of some studies.
 
     Attributes:
-      study_ids: one per row of `values`.
-      values: [n, 25, 3], `FINDINGS` x `Severity`; finite, non-negative, summing to 1.
+      study_ids: one per row of `submission`.
+      submission: [n, 25, 3], `FINDINGS` x `Severity`, with the metric's weights; finite, non-negative, summing to 1.
       from_model: [n, 25]; False where the training prior stands in.
       reasons: study id -> why it does, for every prior row; without the studies whose reasons are not known.
     """
 
     study_ids: tuple[str, ...]
-    values: NDArray[np.float64]
+    submission: NDArray[np.float64]
     from_model: NDArray[np.bool_]
     reasons: Mapping[str, PriorReasons] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (len(self.study_ids), len(FINDINGS), 3)
-        if self.values.shape != expected or self.from_model.shape != expected[:2]:
+        if self.submission.shape != expected or self.from_model.shape != expected[:2]:
             raise ValueError(
-                f"expected {expected} and {expected[:2]}, got {self.values.shape} and {self.from_model.shape}"
+                f"expected {expected} and {expected[:2]}, got {self.submission.shape} and {self.from_model.shape}"
             )
         if len(set(self.study_ids)) != len(self.study_ids):
             raise ValueError("a study is listed twice")
-        bad = ~(np.isfinite(self.values).all(-1) & (self.values >= 0).all(-1))
-        bad |= np.abs(self.values.sum(-1) - 1) > SUM_TOLERANCE
+        bad = ~(np.isfinite(self.submission).all(-1) & (self.submission >= 0).all(-1))
+        bad |= np.abs(self.submission.sum(-1) - 1) > SUM_TOLERANCE
         if bad.any():
             study, finding = np.argwhere(bad)[0]
             raise ValueError(
-                f"study {self.study_ids[study]}, {FINDINGS[finding].column}: {self.values[study, finding]} "
+                f"study {self.study_ids[study]}, {FINDINGS[finding].column}: {self.submission[study, finding]} "
                 "are not probabilities (finite, not negative, summing to 1)"
             )
         for study_id, from_model in zip(self.study_ids, self.from_model, strict=True):
             if study_id in self.reasons and not np.array_equal(is_from_model(self.reasons[study_id]), from_model):
                 raise ValueError(f"study {study_id}: expected a reason for each prior row and for no other")
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """What is believed of the grades: the submission without the metric's weights. [n, 25, 3]"""
+        return unweighted(self.submission)
 
     @property
     def prior_rows(self) -> int:
@@ -132,7 +146,7 @@ class ProbabilityTable:
             )
         rows = [index[s] for s in study_ids]
         return ProbabilityTable(
-            study_ids=tuple(study_ids), values=self.values[rows], from_model=self.from_model[rows],
+            study_ids=tuple(study_ids), submission=self.submission[rows], from_model=self.from_model[rows],
             reasons={s: self.reasons[s] for s in study_ids if s in self.reasons},
         )  # fmt: skip
 
@@ -147,30 +161,30 @@ def weighted_prior(grades: NDArray[np.int8], *, smoothing: float = 1.0) -> NDArr
     return weighted / weighted.sum(-1, keepdims=True)
 
 
-def class_weighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """True probabilities -> the submission that the weighted metric rewards most: p * w, renormalised. [..., 3]"""
-    weighted = values * np.asarray(SEVERITY_WEIGHTS)
+def class_weighted(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities -> the submission that the weighted metric rewards most: p * w, renormalised. [..., 3]"""
+    weighted = probabilities * np.asarray(SEVERITY_WEIGHTS)
     return weighted / weighted.sum(-1, keepdims=True)
 
 
-def unweighted(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A submission -> probabilities of the grades: p / w, renormalised; the inverse of `class_weighted`. [..., 3]"""
-    plain = values / np.asarray(SEVERITY_WEIGHTS)
+def unweighted(submission: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A submission -> probabilities of the grades: s / w, renormalised; the inverse of `class_weighted`. [..., 3]"""
+    plain = submission / np.asarray(SEVERITY_WEIGHTS)
     return plain / plain.sum(-1, keepdims=True)
 
 
 def shrunk(
-    values: NDArray[np.float64], prior: NDArray[np.float64], certainty: NDArray[np.float64]
+    submission: NDArray[np.float64], prior: NDArray[np.float64], certainty: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Submissions that are right only with some certainty: mixtures of true probabilities with the prior's.
+    """Submissions that are right only with some certainty: mixtures of the probabilities with the prior's.
 
     Args:
-      values: submissions, which carry the metric's weights. # [..., 3]
+      submission: with the metric's weights. # [..., 3]
       prior: the submission where nothing is known. # [..., 3]
-      certainty: probability that `values` is about the right place. # [...]
+      certainty: probability that `submission` is about the right place. # [...]
     """
     share = certainty[..., None]
-    return class_weighted(share * unweighted(values) + (1 - share) * unweighted(prior))
+    return class_weighted(share * unweighted(submission) + (1 - share) * unweighted(prior))
 
 
 def floored(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -180,10 +194,10 @@ def floored(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> ProbabilityTable:
-    """The same [25, 3] probabilities for every study, marked as prior."""
+    """The same submission [25, 3] for every study, marked as prior."""
     return ProbabilityTable(
         study_ids=tuple(study_ids),
-        values=np.broadcast_to(prior, (len(study_ids), *prior.shape)).copy(),
+        submission=np.broadcast_to(prior, (len(study_ids), *prior.shape)).copy(),
         from_model=np.zeros((len(study_ids), len(FINDINGS)), bool),
     )
 
@@ -191,31 +205,34 @@ def constant_table(study_ids: Sequence[str], prior: NDArray[np.float64]) -> Prob
 def write_probabilities(path: Path, table: ProbabilityTable) -> None:
     """Writes probabilities.csv, with each study in `FINDINGS` order.
 
-    Its columns are study_id, finding, three probabilities, source and the reason of each prior row.
+    Its columns are study_id, finding, `PROBABILITY_COLUMNS` (without the metric's weights), source and the reason of
+    each prior row.
     """
-    rows = _rows(table)
-    columns = ["study_id", "finding", *SEVERITY_COLUMNS, "source", "reason"]
+    rows = _rows(table, PROBABILITY_COLUMNS, table.probabilities)
+    columns = ["study_id", "finding", *PROBABILITY_COLUMNS, "source", "reason"]
     write_csv(path, rows[columns])
 
 
 def read_probabilities(path: Path) -> ProbabilityTable:
-    """Reads probabilities.csv. Files of versions before 0.2.0 have no reasons.
+    """Reads probabilities.csv.
+
+    Files of earlier versions hold submissions, in columns with the names of a submission's, and the earliest have no
+    reasons. They are read as what they are, and standard error says so.
 
     Raises:
       InputError: unless every study has its 25 findings exactly once with valid probabilities, and either no reasons or
         one for each prior row.
     """
-    columns: dict[str, Kind] = {
-        "study_id": "id", "finding": "string", **dict.fromkeys(SEVERITY_COLUMNS, "float64"), "source": "string",
-    }  # fmt: skip
-    rows = read_csv(path, columns, optional={"reason": "string"})
+    columns: dict[str, Kind] = {"study_id": "id", "finding": "string", "source": "string"}
+    either: dict[str, Kind] = dict.fromkeys((*PROBABILITY_COLUMNS, *SEVERITY_COLUMNS), "float64")
+    rows = read_csv(path, columns, optional=either | {"reason": "string"})
     sources = [source.value for source in ProbabilitySource]
     unknown = rows.index[~rows["source"].isin(sources)]
     if len(unknown):
         raise cell_error(path, unknown[0], "source", rows["source"].fillna("")[unknown[0]], f"one of {sources}")
     row_ids = rows["study_id"] + "_" + rows["finding"].fillna("")
     from_model = (rows["source"] == ProbabilitySource.MODEL.value).to_numpy()
-    table = _table(path, row_ids, rows[list(SEVERITY_COLUMNS)].to_numpy(), from_model)
+    table = _table(path, row_ids, _submission(path, rows), from_model)
     reasons: dict[str, dict[Finding, PriorReason]] = {}
     try:
         for study_id, finding, reason in rows.loc[rows["reason"].notna(), ["study_id", "finding", "reason"]].to_numpy():
@@ -225,13 +242,33 @@ def read_probabilities(path: Path) -> ProbabilityTable:
         raise InputError(f"{path}: {error}") from error
 
 
+def _submission(path: Path, rows: pd.DataFrame) -> NDArray[np.float64]:  # [n, 3]
+    """The submission of the rows of a probabilities.csv, whichever version wrote it."""
+    absent = [c for c in PROBABILITY_COLUMNS if rows[c].isna().all()]
+    older = rows[list(SEVERITY_COLUMNS)].notna().any(axis=None)
+    if len(absent) == len(PROBABILITY_COLUMNS) and older:
+        log(
+            f"{path}: columns {', '.join(SEVERITY_COLUMNS)} were written by an earlier version and carry the metric's "
+            f"weights; they are read so. Newer files hold probabilities, as {', '.join(PROBABILITY_COLUMNS)}"
+        )
+        return rows[list(SEVERITY_COLUMNS)].to_numpy()
+    if absent and len(rows):
+        raise InputError(
+            f"{path}: column {absent[0]!r} is missing or empty; expected {list(PROBABILITY_COLUMNS)}, as "
+            "`lumbar predict` and `lumbar classify train` write them"
+        )
+    return class_weighted(rows[list(PROBABILITY_COLUMNS)].to_numpy())
+
+
 def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:
-    """Writes submission.csv in the order of `row_ids`, followed by all other rows sorted by row_id.
+    """Writes submission.csv, with the metric's weights.
+
+    Rows are in the order of `row_ids`, followed by all others, sorted by row_id.
 
     Raises:
       InputError: when `row_ids` repeat or name a row that the table does not have.
     """
-    rows = _rows(table).set_index("row_id")[list(SEVERITY_COLUMNS)]
+    rows = _rows(table, SEVERITY_COLUMNS, table.submission).set_index("row_id")[list(SEVERITY_COLUMNS)]
     # Rounding must not push a row's sum off 1: the largest column takes the remainder.
     rounded = np.round(floored(rows.to_numpy()), 7)
     rounded[np.arange(len(rounded)), rounded.argmax(1)] += 1 - rounded.sum(1)
@@ -251,7 +288,7 @@ class Submission:
     """A submission as it was read.
 
     Attributes:
-      table: its probabilities; every row sums to 1.
+      table: its rows; each sums to 1.
       note: one sentence about rows that were normalised, because they summed to 1 only within the rounding of the
         decimals written; empty when there were none.
     """
@@ -310,12 +347,12 @@ def _decimals(text: str) -> int:
     return max(-int(exponent), 0)
 
 
-def _rows(table: ProbabilityTable) -> pd.DataFrame:
+def _rows(table: ProbabilityTable, columns: Sequence[str], values: NDArray[np.float64]) -> pd.DataFrame:
     names = [
         (study_id, finding.column, finding.row_id(study_id)) for study_id in table.study_ids for finding in FINDINGS
     ]
     rows = pd.DataFrame(names, columns=["study_id", "finding", "row_id"])
-    rows[list(SEVERITY_COLUMNS)] = table.values.reshape(-1, 3)
+    rows[list(columns)] = values.reshape(-1, 3)
     rows["source"] = np.where(table.from_model.ravel(), ProbabilitySource.MODEL.value, ProbabilitySource.PRIOR.value)
     rows["reason"] = [table.reasons.get(s, {}).get(f, "") for s in table.study_ids for f in FINDINGS]
     return rows
@@ -346,7 +383,7 @@ def _table(path: Path, row_ids: pd.Series, values: NDArray[np.float64], model: N
         index = tuple(np.array(list(positions)).T)
         out[index], source[index] = values, model
     try:
-        return ProbabilityTable(study_ids=tuple(studies), values=out, from_model=source)
+        return ProbabilityTable(study_ids=tuple(studies), submission=out, from_model=source)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -359,7 +396,7 @@ def prior_to_json(prior: NDArray[np.float64]) -> dict[str, list[float]]:
 
 
 def prior_from_json(path: Path, prior: PriorTable) -> NDArray[np.float64]:
-    """The prior [25, 3] stored in a file; raises `InputError` unless it holds probabilities for all 25 findings."""
+    """The prior [25, 3], a submission, stored in a file; raises `InputError` unless it is complete."""
     for finding in FINDINGS:
         values = prior.get(finding.column, ())
         if len(values) != 3 or not (min(values) >= 0 and abs(sum(values) - 1) <= SUM_TOLERANCE):

@@ -77,7 +77,7 @@ def out_of_fold_baselines(
     priors = {k: weighted_prior(np.stack([grades[s] for s in splits.training(k)])) for k in sorted(set(folds))}
     uniform = _uniform(study_ids)
     values = np.stack([priors[k] for k in folds])
-    prior = ProbabilityTable(study_ids=uniform.study_ids, values=values, from_model=uniform.from_model)
+    prior = ProbabilityTable(study_ids=uniform.study_ids, submission=values, from_model=uniform.from_model)
     return {UNIFORM: uniform, PRIOR: prior}
 
 
@@ -86,9 +86,11 @@ def _uniform(study_ids: Sequence[str]) -> ProbabilityTable:
 
 
 def read_oracle(path: Path) -> ProbabilityTable:
-    """Reads true probabilities and turns them into the best submission: each times its class weight, renormalised."""
+    """Reads probabilities in the columns of a submission, and turns them into the best submission."""
     table = read_submission(path).table
-    return ProbabilityTable(study_ids=table.study_ids, values=class_weighted(table.values), from_model=table.from_model)
+    return ProbabilityTable(
+        study_ids=table.study_ids, submission=class_weighted(table.submission), from_model=table.from_model
+    )
 
 
 def compare(
@@ -106,8 +108,8 @@ def compare(
       InputError: when a submission lacks one of the studies.
     """
     tables = {n: t.select(study_ids) for n, t in submissions.items()}
-    scores = {n: score(t.values, grades) for n, t in tables.items()}
-    samples = {n: bootstrap(study_losses(t.values, grades), resamples=RESAMPLES) for n, t in tables.items()}
+    scores = {n: score(t.submission, grades) for n, t in tables.items()}
+    samples = {n: bootstrap(study_losses(t.submission, grades), resamples=RESAMPLES) for n, t in tables.items()}
     prior, oracle = scores.get(PRIOR), scores.get(ORACLE)
     lines = []
     for name, table in tables.items():

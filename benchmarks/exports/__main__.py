@@ -33,7 +33,7 @@ def measure(localizer: Path, classifier: Path, studies: Sequence[Path], device: 
         for name, copy in COPIES.items():
             with tempfile.TemporaryDirectory() as folder:
                 copied = grader.predict(copy(study, Path(folder)))
-            differences[name] = float(np.abs(copied.values - answer.values).max())
+            differences[name] = float(np.abs(copied.submission - answer.submission).max())
             log(f"study {n}, {name}: {differences[name]:.6f}")
         each[f"study {n}"] = differences
     largest = {name: max(of[name] for of in each.values()) for name in COPIES}

@@ -33,7 +33,7 @@ def measure(data: Challenge, answers: Mapping[str, Path]) -> dict[str, Any]:
     grades = _foraminal(data.grades_of(studies))
     prior = weighted_prior(_foraminal(data.grades_of([s for s in data.study_ids if s not in held_out])))
     values = {"weighted prior": np.repeat(prior[None], len(studies), axis=0)}
-    values |= {name: table.select(studies).values for name, table in tables.items()}
+    values |= {name: table.select(studies).submission for name, table in tables.items()}
     losses = {name: _term(study_losses(of, grades)) for name, of in values.items()}
     first = bootstrap(losses[next(iter(tables))])
     return {

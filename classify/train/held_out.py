@@ -71,10 +71,10 @@ def held_out_table(
       rows: [studies] value of `crops.study` for each of `study_ids`.
     """
     table = constant_table(study_ids, prior)
-    values, from_model = table.values.copy(), table.from_model.copy()
+    values, from_model = table.submission.copy(), table.from_model.copy()
     position = {int(row): i for i, row in enumerate(rows)}
     for i, (study, finding) in enumerate(zip(crops.study, crops.finding, strict=True)):
         place = (position[int(study)], int(finding))
         values[place] = calibration[FINDINGS[finding].condition](logits[i])
         from_model[place] = True
-    return ProbabilityTable(study_ids=table.study_ids, values=floored(values), from_model=from_model)
+    return ProbabilityTable(study_ids=table.study_ids, submission=floored(values), from_model=from_model)

@@ -125,6 +125,6 @@ def pool_folds(folder: RunFolder, splits: Splits, folds: Sequence[int]) -> Proba
         tables.append(table)
     return ProbabilityTable(
         study_ids=tuple(s for t in tables for s in t.study_ids),
-        values=np.concatenate([t.values for t in tables]),
+        submission=np.concatenate([t.submission for t in tables]),
         from_model=np.concatenate([t.from_model for t in tables]),
     )

@@ -11,7 +11,6 @@ from shared.data.challenge import MISSING, Point
 from shared.detections import Detection, Localization
 from shared.figures.tiles import image_left
 from shared.labels import Finding, Level, Severity, View
-from shared.probabilities import unweighted
 from shared.study import Series, Slice
 
 # Colour-blind safe on grey images: blue, yellow, vermilion.
@@ -64,14 +63,14 @@ class Marks:
       grades: [25] severity values in `FINDINGS` order, -1 where not graded.
       localizations: predicted points.
       detections: predicted boxes.
-      values: [25, 3] submitted probabilities in `FINDINGS` order.
+      probabilities: [25, 3] of the grades in `FINDINGS` order, without the metric's weights.
     """
 
     points: tuple[Point, ...] = ()
     grades: NDArray[np.int8] | None = None
     localizations: tuple[Localization, ...] = ()
     detections: tuple[Detection, ...] = ()
-    values: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
 
     def grade(self, finding: Finding) -> Severity | None:
         value = MISSING if self.grades is None else int(self.grades[finding.index])
@@ -79,15 +78,15 @@ class Marks:
 
 
 def likely_grade(probabilities: NDArray[np.float64]) -> Severity:
-    """The most probable grade of a submitted row [3], once the metric's class weights are divided out."""
-    return Severity(int(np.argmax(unweighted(probabilities))))
+    """The most probable grade of a row of `Marks.probabilities`. [3]"""
+    return Severity(int(np.argmax(probabilities)))
 
 
 def point_marks(series: Series, item: Slice, marks: Marks, level: Level | None = None) -> tuple[PointMark, ...]:
     """The points on a slice, at one level when given: annotated ones first, then predicted ones.
 
-    A point has the colour of its grade. A predicted point shows the submitted probability of Severe and, where nothing
-    is annotated at it, its name and the true grade in brackets.
+    A point has the colour of its grade. A predicted point has the colour of its most probable grade and shows that
+    grade's probability and, where nothing is annotated at it, its name and the true grade in brackets.
     """
 
     def here(points: Iterable[Point | Localization]) -> list[Point | Localization]:
@@ -113,10 +112,10 @@ def point_marks(series: Series, item: Slice, marks: Marks, level: Level | None =
     named = {p.finding for p in annotated}
     result = [mark(p, _grade_color(marks.grade(p.finding)), _name(p.finding, series.view)) for p in annotated]
     for point in here(marks.localizations):
-        row = None if marks.values is None else marks.values[point.finding.index]
+        row = None if marks.probabilities is None else marks.probabilities[point.finding.index]
         texts = [] if point.finding in named else [_name(point.finding, series.view)]
         if row is not None:
-            texts.append(f"{row[Severity.SEVERE]:.2f}")
+            texts.append(f"{row.max():.2f}")
         grade = None if point.finding in named else marks.grade(point.finding)
         label = " ".join(texts) + (f"\n({grade.display})" if grade is not None else "")
         color = PREDICTED if row is None else SEVERITY_COLORS[likely_grade(row)]
@@ -150,15 +149,15 @@ def box_marks(series: Series, item: Slice, marks: Marks, level: Level | None = N
 def legend(marks: Marks) -> tuple[LegendEntry, ...]:
     """The entries that these marks need."""
     entries = []
-    if (marks.points and marks.grades is not None) or marks.values is not None:
+    if (marks.points and marks.grades is not None) or marks.probabilities is not None:
         kind: Literal["ring", "diamond"] = "ring" if marks.points else "diamond"
         entries += [LegendEntry(kind=kind, color=c, label=s.display) for s, c in SEVERITY_COLORS.items()]
     if any(marks.grade(p.finding) is None for p in marks.points):
         entries.append(LegendEntry(kind="ring", color=NO_GRADE, label="annotated, no grade"))
-    if marks.localizations and marks.values is None:
+    if marks.localizations and marks.probabilities is None:
         entries.append(LegendEntry(kind="diamond", color=PREDICTED, label="predicted"))
     elif marks.localizations:
-        text = "predicted: colour of the most probable grade, submitted P(Severe)"
+        text = "predicted: colour of the most probable grade, and its probability"
         text += "" if marks.grades is None else ", (true grade)"
         entries.append(LegendEntry(kind="diamond", color=NO_GRADE, label=text))
     if marks.detections:

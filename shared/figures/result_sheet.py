@@ -28,7 +28,7 @@ def graded_sheet(study: Study, marks: Marks) -> Sheet:
     """One sagittal slice per condition and side, and one axial slice per level, with all predicted findings on them.
 
     A slice is the middle one of those that its findings were localized on; they are projected onto it. `marks` needs
-    localizations and submitted probabilities; with grades the true grade stands in brackets.
+    localizations and probabilities; with grades the true grade stands in brackets.
     """
     sagittal = {Condition.CANAL.display: findings_of(Condition.CANAL)}
     for side in ("right", "left"):

@@ -101,7 +101,7 @@ def test_prediction_grades_the_study_as_shown(mirrored: Challenge, unmirror: boo
         def grade(self, study: Study, points: dict) -> predict_module.StudyGrades:
             self.studies.append(study)
             return predict_module.StudyGrades(
-                values=np.full((25, 3), 1 / 3), reasons=dict.fromkeys(FINDINGS, PriorReason.NOT_TRAINED)
+                submission=np.full((25, 3), 1 / 3), reasons=dict.fromkeys(FINDINGS, PriorReason.NOT_TRAINED)
             )
 
     classifier: Any = Seen()

@@ -24,11 +24,11 @@ from shared.splits import Splits, read_splits, write_splits
 def test_grades_that_the_held_out_fold_contradicts_are_listed_and_can_be_left_out(run, challenge, splits, tmp_path):
     table = read_probabilities(run / "out_of_fold.csv")
     grades = challenge.grades_of(table.study_ids)
-    values = np.full_like(table.values, 1 / 3)
+    values = np.full_like(table.submission, 1 / 3)
     values[0, 0] = np.roll([0.9, 0.05, 0.05], (int(grades[0, 0]) + 1) % 3)  # the true grade gets 0.05
     values[1, 4] = np.roll([0.5, 0.25, 0.25], (int(grades[1, 4]) + 1) % 3)
     path = tmp_path / "noisy_labels.csv"
-    assert write_noisy(path, replace(table, values=values), grades) == 1
+    assert write_noisy(path, replace(table, submission=values), grades) == 1
     flags = read_noisy(path, challenge)
     assert flags == {(table.study_ids[0], FINDINGS[0])}
     assert write_noisy(tmp_path / "none.csv", replace(table, from_model=np.zeros_like(table.from_model)), grades) == 0

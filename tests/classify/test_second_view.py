@@ -203,6 +203,6 @@ def test_training_and_prediction_see_the_same_two_views(challenge, tiny_config, 
     request = PredictRequest(data=challenge, run=run, points=OutOfFold(localizer), device="cpu")
     table, problems = predict_studies(request.models(), challenge, request.study_ids, request.localizations)
     assert problems == ()
-    assert table.values.shape[1] == len(FINDINGS)
+    assert table.submission.shape[1] == len(FINDINGS)
     written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
-    assert np.allclose(table.values, written.values, atol=1e-6)
+    assert np.allclose(table.submission, written.submission, atol=1e-6)

@@ -170,7 +170,7 @@ def test_no_held_out_probability_is_below_the_floor():
         np.array([[40.0, 0.0, -40.0]]), crops, dict.fromkeys(Condition, IDENTITY), np.full((25, 3), 1 / 3),
         study_ids=["1"], rows=np.array([0]),
     )  # fmt: skip
-    assert table.values.min() == pytest.approx(FLOOR, rel=1e-3)
+    assert table.submission.min() == pytest.approx(FLOOR, rel=1e-3)
 
 
 def test_evaluate_empties_nothing_for_a_run_of_other_data(challenge, localizer, tmp_path):
@@ -264,18 +264,18 @@ def test_prediction_equals_the_held_out_probabilities(run, challenge, localizer)
     table, problems = predict_studies(request.models(), challenge, request.study_ids, request.localizations)
     assert problems == ()
     written = read_probabilities(run / "out_of_fold.csv").select(table.study_ids)
-    assert np.allclose(table.values, written.values, atol=1e-6)
+    assert np.allclose(table.submission, written.submission, atol=1e-6)
 
 
 def test_fold_ensemble_is_the_mean(run, challenge):
     study = challenge.load_study(challenge.study_ids[0]).study
     points = annotated_localizations(study, challenge.points[study.study_id])
     one, two, both = (Classifier.load(run, folds=f, device="cpu").grade(study, points) for f in ([0], [1], None))
-    assert np.allclose((one.values + two.values) / 2, both.values)
+    assert np.allclose((one.submission + two.submission) / 2, both.submission)
     averaged = Classifier.load(run, folds=[0], device="cpu", tta=True).grade(study, points)
     assert averaged.from_model.all()
-    assert averaged.values.sum(1) == pytest.approx(np.ones(25))
-    assert not np.allclose(averaged.values, one.values, atol=1e-4)
+    assert averaged.submission.sum(1) == pytest.approx(np.ones(25))
+    assert not np.allclose(averaged.submission, one.submission, atol=1e-4)
     with pytest.raises(InputError, match="fold 2 is not trained"):
         Classifier.load(run, folds=[2])
 
@@ -294,7 +294,7 @@ def test_missing_or_unreadable_findings_get_the_prior(run, challenge, points_of,
     assert not table.from_model[0, [0, 20]].any()
     expected = {FINDINGS[0]: PriorReason.NOT_COVERED, FINDINGS[20]: PriorReason.SLICE_DAMAGED}
     assert expected.items() <= table.reasons[study_id].items()
-    assert np.allclose(table.values[0, 0], classifier.prior[0])
+    assert np.allclose(table.submission[0, 0], classifier.prior[0])
     assert table.from_model[1].all()
     assert problems
     assert all(study_id in p for p in problems)

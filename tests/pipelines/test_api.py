@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipelines.api import load, score
-from shared.labels import FINDINGS, SEVERITY_COLUMNS
-from shared.probabilities import read_probabilities
+from shared.labels import FINDINGS
+from shared.probabilities import PROBABILITY_COLUMNS, read_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 
@@ -20,12 +20,13 @@ def test_a_folder_of_one_study_becomes_a_table_a_figure_and_json(tiny_demo: Path
     result = grader.predict(images / study_id)
     table = result.table()
     assert list(table["finding"]) == [f.column for f in FINDINGS]
-    np.testing.assert_allclose(table[list(SEVERITY_COLUMNS)].sum(axis=1), 1)
+    np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)], result.probabilities)
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1)
     assert set(table["source"]) <= {"model", "prior"}
     assert table["series_id"].notna().equals(table["x_px"].notna())
     # The command gave the same study the same answer.
     written = read_probabilities(tiny_demo / "prediction" / "probabilities.csv").select([study_id])
-    np.testing.assert_allclose(result.values, written.values[0], atol=1e-7)
+    np.testing.assert_allclose(result.submission, written.submission[0], atol=1e-7)
     record = json.loads(json.dumps(result.to_json()))
     stored = read_json(tiny_demo / "prediction" / "studies" / f"{study_id}.json")
     assert [f["source"] for f in record["findings"]] == [f["source"] for f in stored["findings"]]

@@ -64,7 +64,9 @@ def test_scores_stand_beside_their_baselines(tiny_demo: Path) -> None:
     truth = read_grades(tiny_demo / "truth" / "test.csv")
     table = read_submission(tiny_demo / "submission.csv").table.select(list(truth))
     ours = next(line for line in scores["lines"] if line["name"] == "this pipeline")
-    assert ours["score"]["score"] == pytest.approx(score(table.values, np.stack(list(truth.values()))).score, abs=1e-5)
+    assert ours["score"]["score"] == pytest.approx(
+        score(table.submission, np.stack(list(truth.values()))).score, abs=1e-5
+    )
     assert ours["interval"]["low"] <= ours["score"]["score"] <= ours["interval"]["high"]
 
 
@@ -133,7 +135,7 @@ def test_a_tampered_model_file_is_refused(tiny_demo: Path, tmp_path: Path, capsy
 def test_a_real_study_is_graded(tiny_demo: Path, real_data: Path, tmp_path: Path) -> None:
     arguments = ["--localizer", str(tiny_demo / "localizer"), "--classifier", str(tiny_demo / "classifier")]
     assert main(["predict", str(real_data / "lumbar_study"), str(tmp_path / "out"), *arguments, "--device", "cpu"]) == 0
-    assert read_submission(tmp_path / "out" / "submission.csv").table.values.shape == (1, 25, 3)
+    assert read_submission(tmp_path / "out" / "submission.csv").table.submission.shape == (1, 25, 3)
     assert len(read_json(tmp_path / "out" / "run.json")["problems"]) >= 3
 
 
@@ -151,8 +153,8 @@ def test_training_studies_are_predicted_by_the_fold_that_held_them_out(tiny_demo
     points = read_localizations(out / "localizations.csv")
     scores = np.array([[points[s][f].score if f in points.get(s, {}) else 0.0 for f in FINDINGS] for s in held_out])
     prior = load_card(tiny_demo / "classifier" / "fold0").prior
-    expected = shrunk(trained.values, prior, np.where(scores >= LEAST_SCORE, scores, 0.0))
-    np.testing.assert_allclose(ours.values, expected, atol=2e-3)
+    expected = shrunk(trained.submission, prior, np.where(scores >= LEAST_SCORE, scores, 0.0))
+    np.testing.assert_allclose(ours.submission, expected, atol=2e-3)
 
 
 def test_no_patient_data_in_any_output(tiny_demo: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(values: np.ndarray) -> ProbabilityTable:
-    return ProbabilityTable(study_ids=tuple(STUDIES), values=values, from_model=np.ones(values.shape[:2], bool))
+    return ProbabilityTable(study_ids=tuple(STUDIES), submission=values, from_model=np.ones(values.shape[:2], bool))
 
 
 def test_the_ladder_of_baselines() -> None:
@@ -71,7 +71,7 @@ def test_files_in_report_out(tmp_path: Path) -> None:
     notes = json.loads((tmp_path / "out" / "report.json").read_text())["comparison"]["notes"]
     assert notes == ["submission: 1 of its studies have no grade here and are not scored."]
     assert notes[0] in text
-    assert read_oracle(tmp_path / "oracle.csv").values.shape == (60, 25, 3)
+    assert read_oracle(tmp_path / "oracle.csv").submission.shape == (60, 25, 3)
     with pytest.raises(InputError, match="not empty"):
         evaluate(submission, data, tmp_path / "out")
 
@@ -88,7 +88,7 @@ def test_rounded_rows_are_normalised_with_a_word(tmp_path: Path, decimals: int, 
     write_submission(path, table(values))
     rewrite(path, lambda t: t.round(decimals))
     read = read_submission(path)
-    np.testing.assert_allclose(read.table.select(STUDIES).values, values, atol=2 * 10.0**-decimals)
+    np.testing.assert_allclose(read.table.select(STUDIES).submission, values, atol=2 * 10.0**-decimals)
     assert f"the rounding of {decimals} decimals" in read.note
     rewrite(path, lambda t: t.assign(severe=t["severe"] + 2 * 10.0**-decimals))
     with pytest.raises(InputError, match=r"s\.csv line \d+: .*(sum to|is '1\.)"):
@@ -106,7 +106,7 @@ def test_a_submission_of_three_decimals_scores_as_the_official_metric_does(tmp_p
     assert any("3 decimals" in note and note in text for note in comparison.notes)
     grades = np.stack([read_grades(data / "test.csv")[s] for s in STUDIES[1:]])
     ours = comparison.line("submission").score
-    assert ours.score == pytest.approx(score(exact.values, grades).score, abs=2e-3)
+    assert ours.score == pytest.approx(score(exact.submission, grades).score, abs=2e-3)
     rows = pd.read_csv(submission).set_index("row_id")
     for condition in Condition:
         cells = [(s, f) for s in STUDIES[1:] for f in findings_of(condition)]
@@ -123,7 +123,7 @@ def test_certain_probabilities_are_read(tmp_path: Path) -> None:
     rows.insert(0, "row_id", [f.row_id(s) for s in STUDIES for f in FINDINGS])
     rows.to_csv(tmp_path / "s.csv", index=False)
     read = read_submission(tmp_path / "s.csv")
-    np.testing.assert_array_equal(read.table.values, values)
+    np.testing.assert_array_equal(read.table.submission, values)
     assert read.note == ""
 
 

@@ -48,7 +48,7 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     }  # fmt: skip
     table = read_submission(out / "submission.csv").table
     assert set(table.study_ids) == {"5", "6", "7"}
-    np.testing.assert_allclose(table.select(["6"]).values[0], PRIOR)
+    np.testing.assert_allclose(table.select(["6"]).submission[0], PRIOR)
     run = read_json(out / "run.json")
     assert run["rows"] == 75
     assert run["prior_rows"] == 20 + 25 + 20
@@ -84,7 +84,7 @@ def test_a_study_that_only_the_sample_names_gets_prior_rows(tmp_path: Path) -> N
     sample.to_csv(tmp_path / "sample_submission.csv", index=False)
     predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
     np.testing.assert_allclose(
-        read_submission(tmp_path / "out/submission.csv").table.select(["8"]).values[0], PRIOR, atol=1e-6
+        read_submission(tmp_path / "out/submission.csv").table.select(["8"]).submission[0], PRIOR, atol=1e-6
     )
 
 
@@ -132,7 +132,7 @@ def test_an_uncertain_numbering_is_in_the_studys_record() -> None:
     parts = {"as_named": 0.6, "one_higher": 0.3, "one_lower": 0.1, "disc_above": 0.4, "disc_below": 0.0}
     numbering = Numbering(**parts, missing=dict.fromkeys(Level, 0.0))
     prediction = StudyResult(
-        study=Study(study_id="5", series=()), values=PRIOR, localizations={},
+        study=Study(study_id="5", series=()), submission=PRIOR, localizations={},
         reasons=dict.fromkeys(FINDINGS, PriorReason.NO_SERIES),
         detections=(), problems=(),
         numbering=numbering,
@@ -185,10 +185,10 @@ def test_answers_shrink_to_the_prior_by_the_doubt_of_their_place(tmp_path: Path)
     sure, doubtful, lost = (
         grader_of(CanalLocalizer(score=score), ConstantClassifier()).predict(loaded) for score in (1.0, 0.5, 0.04)
     )
-    np.testing.assert_allclose(sure.values[0], (0.1, 0.2, 0.7), atol=1e-6)
-    assert PRIOR[0, 2] < doubtful.values[0, 2] < 0.7
+    np.testing.assert_allclose(sure.submission[0], (0.1, 0.2, 0.7), atol=1e-6)
+    assert PRIOR[0, 2] < doubtful.submission[0, 2] < 0.7
     assert doubtful.from_model.sum() == 5
-    np.testing.assert_array_equal(lost.values, PRIOR)
+    np.testing.assert_array_equal(lost.submission, PRIOR)
     assert not lost.from_model.any()
     assert any("is this a lumbar spine?" in text for text in lost.problems)
     assert not any("lumbar spine?" in text for text in doubtful.problems)

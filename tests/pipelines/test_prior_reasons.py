@@ -111,7 +111,7 @@ def test_a_study_that_is_no_lumbar_spine_has_one_reason(shelf: Mapping[tuple[str
         Study(study_id="1", series=(shelf["sound", View.SAGITTAL_T2],))
     )
     assert set(result.reasons.values()) == {PriorReason.NOT_LUMBAR}
-    np.testing.assert_array_equal(result.values, PRIOR)
+    np.testing.assert_array_equal(result.submission, PRIOR)
     assert any("no lumbar spine was seen" in text and "14 mm apart" in text for text in result.problems)
 
 
@@ -140,7 +140,7 @@ def test_rows_of_the_model_and_reasons_make_25(
     result = grader_of(ScriptedLocalizer(scores, not_lumbar), ConstantClassifier(families)).predict(study)
     assert result.from_model.sum() + len(result.reasons) == 25
     for finding in FINDINGS:
-        row = result.values[finding.index]
+        row = result.submission[finding.index]
         if finding in result.reasons:
             np.testing.assert_array_equal(row, PRIOR[finding.index])
         else:
@@ -157,7 +157,7 @@ def test_rows_of_the_model_and_reasons_make_25(
 def test_a_row_of_the_model_needs_a_point() -> None:
     with pytest.raises(ValueError, match="neither a point nor a reason"):
         StudyResult(
-            study=Study(study_id="5", series=()), values=PRIOR, localizations={}, detections=(), problems=(),
+            study=Study(study_id="5", series=()), submission=PRIOR, localizations={}, detections=(), problems=(),
             reasons=dict.fromkeys(FINDINGS[1:], PriorReason.NO_SERIES),
         )  # fmt: skip
 

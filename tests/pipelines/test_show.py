@@ -25,7 +25,7 @@ from shared.figures.study_sheet import LEVEL_FIELD_MM, level_sheet, overview_she
 from shared.figures.tiles import Window, image_left
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Severity, Side, View
-from shared.probabilities import ProbabilityTable, write_probabilities
+from shared.probabilities import ProbabilityTable, class_weighted, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.names import masked
 from shared.study import Series, Slice, Study
@@ -201,8 +201,8 @@ def test_predictions_are_drawn(data: Path, train: Challenge, tmp_path: Path) -> 
         for k, score in enumerate((0.9, 0.4, 0.1))
     ]  # fmt: skip
     values = np.full((1, 25, 3), 1 / 3)
-    values[0, point.finding.index] = 0.01, 0.01, 0.98
-    table = ProbabilityTable(study_ids=(study_id,), values=values, from_model=np.ones((1, 25), bool))
+    values[0, point.finding.index] = class_weighted(np.array([0.01, 0.01, 0.98]))
+    table = ProbabilityTable(study_ids=(study_id,), submission=values, from_model=np.ones((1, 25), bool))
     folder = tmp_path / "prediction"
     write_localizations(folder / "localizations.csv", {study_id: {point.finding: found}})
     write_detections(folder / "detections.csv", boxes)
@@ -211,7 +211,8 @@ def test_predictions_are_drawn(data: Path, train: Challenge, tmp_path: Path) -> 
     arguments = ["show", str(data), study_id, str(out), "--series", point.series_id]
     assert main([*arguments, "--prediction", str(folder)]) == 0
     marks = replace(
-        marks_of(train, study_id), localizations=(found,), detections=tuple(boxes), values=values[0]
+        marks_of(train, study_id), localizations=(found,), detections=tuple(boxes),
+        probabilities=table.probabilities[0],
     )  # fmt: skip
     sheet = overview_sheet(study, marks, point.series_id)
     x, y = on_page(sheet, point.series_id, point.instance_number, (found.x_px, found.y_px))

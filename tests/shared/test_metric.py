@@ -106,7 +106,7 @@ def test_the_weighted_prior_is_the_best_constant(seed: int, step: float) -> None
     other[family] = (best[family] + step) / (1 + 3 * step)
 
     def loss(prior: np.ndarray) -> float:
-        parts = study_losses(constant_table(studies, prior).values, grades)
+        parts = study_losses(constant_table(studies, prior).submission, grades)
         return float(parts.losses[:, 1].sum())
 
     assert loss(best) <= loss(other) + 1e-9

@@ -95,7 +95,7 @@ def random_table(seed: int, studies: int = 3) -> ProbabilityTable:
     study_ids, from_model = tuple(str(100 + i) for i in range(studies)), rng.random((studies, 25)) < 0.8
     from_model[:, -1] = False
     return ProbabilityTable(
-        study_ids=study_ids, values=rng.dirichlet([0.3, 0.3, 0.3], size=(studies, 25)), from_model=from_model,
+        study_ids=study_ids, submission=rng.dirichlet([0.3, 0.3, 0.3], size=(studies, 25)), from_model=from_model,
         reasons={
             s: {f: PriorReason(rng.choice(list(PriorReason))) for f in FINDINGS if not row[f.index]}
             for s, row in zip(study_ids, from_model, strict=True)
@@ -109,7 +109,7 @@ def test_probabilities_and_submission_round_trip(tmp_path: Path, seed: int) -> N
     table = random_table(seed)
     write_probabilities(tmp_path / "p.csv", table)
     again = read_probabilities(tmp_path / "p.csv")
-    np.testing.assert_allclose(again.values, table.values, atol=1e-8)
+    np.testing.assert_allclose(again.submission, table.submission, atol=1e-8)
     np.testing.assert_array_equal(again.from_model, table.from_model)
     assert again.reasons == table.reasons
     assert again.select(table.study_ids[:1]).reasons.keys() == {table.study_ids[0]}
@@ -120,7 +120,7 @@ def test_probabilities_and_submission_round_trip(tmp_path: Path, seed: int) -> N
     assert (rows[["normal_mild", "moderate", "severe"]].sum(axis=1) - 1).abs().max() < 2e-9
     assert (rows[["normal_mild", "moderate", "severe"]] >= 0).all().all()
     again = read_submission(tmp_path / "s.csv").table.select(table.study_ids)
-    np.testing.assert_allclose(again.values, table.values, atol=3e-6)
+    np.testing.assert_allclose(again.submission, table.submission, atol=3e-6)
 
 
 def test_submission_follows_the_sample_and_refuses_a_wrong_one(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_submission_follows_the_sample_and_refuses_a_wrong_one(tmp_path: Path) -
 
 def test_no_submitted_probability_is_zero(tmp_path: Path) -> None:
     values = np.tile([1.0, 0.0, 0.0], (1, 25, 1))
-    table = ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
+    table = ProbabilityTable(study_ids=("1",), submission=values, from_model=np.ones((1, 25), bool))
     write_submission(tmp_path / "s.csv", table)
-    assert read_submission(tmp_path / "s.csv").table.values.min() >= 9e-7
+    assert read_submission(tmp_path / "s.csv").table.submission.min() >= 9e-7
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_broken_submissions(tmp_path: Path, old: str, new: str, message: str) ->
 def test_probabilities_that_are_none() -> None:
     values = np.full((1, 25, 3), 0.5)
     with pytest.raises(ValueError, match="not probabilities"):
-        ProbabilityTable(study_ids=("1",), values=values, from_model=np.ones((1, 25), bool))
+        ProbabilityTable(study_ids=("1",), submission=values, from_model=np.ones((1, 25), bool))
     with pytest.raises(InputError, match="study 9 has no"):
         random_table(0).select(["9"])
 

@@ -81,7 +81,7 @@ def scene(turns: dict[View, Orientation]) -> tuple[Study, Marks]:
         box = (*np.min(corners, axis=0).tolist(), *np.max(corners, axis=0).tolist())
         boxes.append(Detection(**where, view=home.view, level=finding.level, box_xyxy_px=box, score=0.9))
     values = np.tile([0.2, 0.3, 0.5], (25, 1))
-    return study, Marks(points=tuple(points), localizations=tuple(found), detections=tuple(boxes), values=values)
+    return study, Marks(points=tuple(points), localizations=tuple(found), detections=tuple(boxes), probabilities=values)
 
 
 def truth(study: Study, marks: Marks) -> list[Localization]:

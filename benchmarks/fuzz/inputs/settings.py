@@ -54,7 +54,7 @@ def _record() -> StudyRecord:
     sure = Numbering(as_named=0.9, one_higher=0.05, one_lower=0.05, disc_above=0.1, disc_below=0.1,
                      missing=dict.fromkeys(Level, 0.1))  # fmt: skip
     return StudyRecord(
-        values=((0.7, 0.2, 0.1),) * len(FINDINGS), reasons=(), localizations=(point(STUDIES[0], FINDINGS[0]),),
+        submission=((0.7, 0.2, 0.1),) * len(FINDINGS), reasons=(), localizations=(point(STUDIES[0], FINDINGS[0]),),
         detections=(), problems=("a problem",), numbering=sure, turned=(),
     )  # fmt: skip
 

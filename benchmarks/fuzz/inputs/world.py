@@ -21,7 +21,7 @@ from shared.detections import Detection, Localization, Source, write_detections,
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Severity, View
 from shared.numbering import Numbering, write_numbering
-from shared.probabilities import ProbabilityTable, write_probabilities, write_submission
+from shared.probabilities import PROBABILITY_COLUMNS, ProbabilityTable, write_probabilities, write_submission
 from shared.runtime.files import write_csv, write_json
 from shared.runtime.run_folder import sha256_of, write_run
 from shared.splits import Splits, make_splits, write_splits
@@ -79,7 +79,7 @@ def _write(root: Path) -> None:
     challenge = Challenge.open(data)
     splits = make_splits(challenge.study_ids, challenge.grades_of(challenge.study_ids), folds=2)
     values = rng.dirichlet((4, 2, 1), (len(STUDIES), len(FINDINGS)))
-    table = ProbabilityTable(study_ids=STUDIES, values=values, from_model=np.ones(values.shape[:2], bool))
+    table = ProbabilityTable(study_ids=STUDIES, submission=values, from_model=np.ones(values.shape[:2], bool))
     write_submission(data / "sample_submission.csv", table)
     write_submission(data / "oracle.csv", table)
     write_json(data / "manifest.json", {"traps": [{"trap": "mirrored", "study_id": s} for s in STUDIES[:2]]})
@@ -156,11 +156,11 @@ def _write_classifier(run: Path, data: Challenge, splits: Splits, table: Probabi
     write_probabilities(run / "out_of_fold.csv", table)
     grades = data.grades_of(STUDIES)
     flagged = [
-        (s, f.column, Severity(int(grades[n, f.index])).column, 0.9, 0.06, 0.04)
+        (s, f.column, Severity(int(grades[n, f.index])).column, 0.1, 0.9, 0.06, 0.04)
         for n, s in enumerate(STUDIES)
         for f in FINDINGS[:3]
     ]
-    names = ["study_id", "finding", "grade", "normal_mild", "moderate", "severe"]
+    names = ["study_id", "finding", "grade", "submission", *PROBABILITY_COLUMNS]
     write_csv(run / "noisy_labels.csv", pd.DataFrame(flagged, columns=names))
     _write_run(
         run, "classify", data_fingerprint=data.fingerprint, seed=0,
