@@ -152,7 +152,8 @@ def main() -> None:
     values[new_study, new_finding] = answer(x[graded], y[graded], study[graded], new)
     from_model = np.zeros((len(held_out_ids), len(FINDINGS)), bool)
     from_model[new_study, new_finding] = True
-    write_probabilities(a.out, ProbabilityTable(study_ids=tuple(held_out_ids), values=values, from_model=from_model))
+    table = ProbabilityTable(study_ids=tuple(held_out_ids), submission=values, from_model=from_model)
+    write_probabilities(a.out, table)
 
 
 if __name__ == "__main__":
