@@ -11,6 +11,8 @@ from shared.labels import FINDINGS, Condition, Level, Severity, View
 from shared.runtime.run_folder import git_commit, package_version
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "pydicom", "opencv-python", "numpy", "pandas", "scikit-learn")
+# OpenCV comes as one of several packages that hold the same module.
+_SAME = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
 
 
 def collect() -> dict[str, Any]:
@@ -23,6 +25,7 @@ def collect() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "gpus": _gpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
+        "unmet": unmet_requirements(),
         "views": [view.value for view in View],
         "conditions": [condition.value for condition in Condition],
         "levels": [level.display for level in Level],
@@ -38,6 +41,7 @@ def as_text(info: dict[str, Any]) -> str:
         f"Python {info['python']} on {info['platform']}, {info['cpus']} CPUs",
         f"GPUs: {', '.join(info['gpus']) or 'none'}",
         *(f"  {name} {version or 'not installed'}" for name, version in info["packages"].items()),
+        *(f"  unmet: {text}" for text in info["unmet"]),
         f"views: {', '.join(info['views'])}",
         f"levels: {', '.join(info['levels'])}",
         f"severities and weights: {', '.join(f'{k} {v:g}' for k, v in info['severities'].items())}",
@@ -46,11 +50,32 @@ def as_text(info: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _version(package: str) -> str | None:
+def unmet_requirements() -> list[str]:
+    """What the installed package needs and this environment lacks or has too old; nothing without an install.
+
+    pip sees to that unless it is told not to, as where an environment with its own torch must stay as it is.
+    """
+    from packaging.requirements import Requirement
+
     try:
-        return metadata.version(package)
+        needed = [Requirement(text) for text in metadata.requires("lumbar-severity") or ()]
     except metadata.PackageNotFoundError:
-        return None
+        return []
+    unmet = []
+    for need in needed:
+        found = _version(need.name)
+        if "extra" not in str(need.marker or "") and not (found and need.specifier.contains(found, prereleases=True)):
+            unmet.append(f"{need.name}{need.specifier}, found {found or 'none'}")
+    return unmet
+
+
+def _version(package: str) -> str | None:
+    for name in (package, *_SAME.get(package, ())):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def _gpus() -> list[str]:

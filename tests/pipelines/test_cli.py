@@ -88,6 +88,17 @@ def test_info_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> Non
     assert "25 findings" in capsys.readouterr().out
 
 
+def test_info_names_what_the_package_needs_and_does_not_find(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ["numpy>=1.0", "numpy>=99", "no-such-package>=1; extra == 'dev'", "no-such-package>=2"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: needed)
+    assert main(["info"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "unmet" in line]
+    assert told[0].startswith("  unmet: numpy>=99, found ")
+    assert told[1:] == ["  unmet: no-such-package>=2, found none"]
+
+
 def test_info_imports_no_torch() -> None:
     code = "import sys; from pipelines.cli import main; main(['info']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -67,6 +67,11 @@ def test_rle_of_every_depth_is_read(dtype: type) -> None:
     np.testing.assert_array_equal(decode_rle(rle_frame(pixels), SHAPE, pixels.itemsize), pixels)
 
 
+def test_rle_is_read_without_the_wheel_that_decodes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.dicom.decoding.rle.decode_segment", None)
+    np.testing.assert_array_equal(decode_rle(RLE, SHAPE, 2), PIXELS)
+
+
 @given(st.lists(st.tuples(st.integers(0, len(RLE) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(RLE)))
 def test_damaged_rle_never_panics(changes: list[tuple[int, int]], end: int) -> None:
     frame = bytearray(RLE)

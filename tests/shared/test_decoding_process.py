@@ -50,6 +50,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("say(1, 2**60)", "ended unexpectedly"),
         ("say(1, 5, b'12345')", "gave 5 bytes, expected 4800"),
         ("say(2, 4, b'a b ')", "unknown error"),
+        ("say(2, 19, b'ModuleNotFoundError')", "decoder is not installed; pip install pyjpegls"),
         ("say(3, 0)", "needed over 128 MiB"),
     ],
 )

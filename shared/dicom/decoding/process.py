@@ -26,6 +26,12 @@ _BASE_MIB, _BYTES_PER_PIXEL = 128, 32
 _LONGEST_TEXT: Final = 64
 _KILLED: Final = -9
 _PACKAGES: Final = ("numpy", "openjpeg", "jpeg_ls", "gdcm")
+_NOT_INSTALLED: Final = (ImportError.__name__, ModuleNotFoundError.__name__)
+# What a user installs to get a decoder.
+_WHEELS: Final = {
+    decoder.OPENJPEG: "pylibjpeg-openjpeg", decoder.CHARLS: "pyjpegls", decoder.GDCM_LOSSLESS: "python-gdcm",
+    decoder.GDCM_LOSSY: "python-gdcm", decoder.GDCM_JPEG_LS: "python-gdcm",
+}  # fmt: skip
 
 
 class _KilledError(DicomFaultError):
@@ -186,6 +192,8 @@ def decode_apart(frame: bytes, name: int, shape: tuple[int, int], *, bits: tuple
         raise DicomFaultError(f"the decoder needed over {most_mib} MiB")
     if outcome != decoder.DECODED:
         text = content.decode("ascii", "replace")
+        if text in _NOT_INSTALLED:
+            raise DicomFaultError(f"their decoder is not installed; pip install {_WHEELS[name]}")
         raise DicomFaultError(f"the decoder refused them: {text if text.isidentifier() else 'unknown error'}")
     return content
 

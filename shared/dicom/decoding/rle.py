@@ -1,7 +1,8 @@
 """RLE Lossless (PS3.5, annex G), the challenge's encoding: decoded in this process, because it must be fast.
 
 The decoder is written in Rust, so hostile bytes cannot break memory, but they can make it panic or fill memory. Each
-segment is therefore checked against the header before it is decoded, and decoded by itself.
+segment is therefore checked against the header before it is decoded, and decoded by itself. Where its wheel is not
+installed, Python decodes the same bytes.
 """
 
 import struct
@@ -11,9 +12,13 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rle.rle import decode_segment  # type: ignore[import-not-found]  # compiled, without stubs
 
 from shared.dicom.tags import DicomFaultError
+
+try:
+    from rle.rle import decode_segment  # type: ignore[import-not-found]  # compiled, without stubs
+except ImportError:
+    decode_segment = None
 
 _HEADER_BYTES: Final = 64
 _LONGEST_RUN: Final = 128
@@ -61,7 +66,7 @@ def _decoded(segment: bytes, count: int) -> bytes:
     """At least `count` bytes. Up to one run more is taken for padding, as some encoders write it."""
     if len(segment) > _LARGEST_SHARE * count + _LONGEST_RUN:
         raise DicomFaultError(f"an RLE segment of {len(segment)} bytes for {count} pixels")
-    if len(segment) * _MAX_GROWTH > _HARMLESS_BYTES + count:
+    if decode_segment is None or len(segment) * _MAX_GROWTH > _HARMLESS_BYTES + count:
         return _decoded_slowly(segment, count)
     try:
         decoded: bytes = decode_segment(segment)
