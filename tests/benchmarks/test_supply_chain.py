@@ -27,8 +27,8 @@ def test_every_package_has_one_version_and_digests_and_meets_our_requirements(pi
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("pydicom==3.0.2 \\", "pydicom==2.0.0 \\", "pydicom==3.0.2: is locked as 2.0.0"),
-        ("pydicom==3.0.2 \\", "pydicm==3.0.2 \\", "pydicom==3.0.2: is locked as None"),
+        ("pydicom==3.0.2 \\", "pydicom==2.0.0 \\", "pydicom>=3.0.1: is locked as 2.0.0"),
+        ("pydicom==3.0.2 \\", "pydicm==3.0.2 \\", "pydicom>=3.0.1: is locked as None"),
         ("pydicom==3.0.2 \\", "pydicom>=3.0.2 \\", "line"),
         ("pydicom==3.0.2 \\", "pydicom @ git+ssh://elsewhere/pydicom \\", "line"),
     ],
