@@ -325,9 +325,25 @@ def _add_predict(commands: args.Commands) -> None:
         "--strict", action="store_true", help="exit with code 1, after all files are written, if any row comes from "
         "the training prior",
     )  # fmt: skip
+    _add_clinic(p)
     args.add_device(p)
     args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_predict)
+
+
+def _add_clinic(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--dicom", action="store_true", help="also write OUT/dicom/<study>/: a DICOM structured report and a picture "
+        "for the PACS. They carry the patient's name, as the study's files do. Needs the extra `dicom`",
+    )  # fmt: skip
+    p.add_argument(
+        "--watch", action="store_true", help="watch the folder DATA: answer each study that arrives in it, into "
+        "OUT/answers/<study>/, until Ctrl-C",
+    )  # fmt: skip
+    p.add_argument(
+        "--still", type=float, metavar="SECONDS", help="with --watch: how long all files of a study must be unchanged "
+        "before it is answered (default: 30)",
+    )  # fmt: skip
 
 
 def _predict(a: argparse.Namespace) -> int:
@@ -338,17 +354,36 @@ def _predict(a: argparse.Namespace) -> int:
         listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0
+    _check_watch(a)
     from localize.localizer import run_or_shipped
     from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
         data=a.data, localizer=run_or_shipped(a.localizer), classifier=a.classifier, part=a.part, device=a.device,
-        tta=a.tta, chosen=chosen,
+        tta=a.tta, chosen=chosen, dicom=a.dicom,
     )  # fmt: skip
+    if a.watch:
+        from pipelines.clinic.watch import STILL_S, watch
+
+        still_s = STILL_S if a.still is None else a.still
+        watch(request, a.out, still_s=still_s, overwrite=a.overwrite, resume=a.resume)
+        return 0
     table = predict(request, a.out, overwrite=a.overwrite, resume=a.resume)
     if a.strict and table.prior_rows:
         raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")
     return 0
+
+
+def _check_watch(a: argparse.Namespace) -> None:
+    """Refuses options that have no meaning for studies which nobody knows yet, and --still for those that are known."""
+    if not a.watch:
+        if a.still is not None:
+            raise InputError("--still: only with --watch; without it all studies are answered at once")
+        return
+    unfit = {"--part": a.part, "--series": a.series, "--strict": a.strict}
+    given = [name for name, value in unfit.items() if value]
+    if given:
+        raise InputError(f"{given[0]}: not with --watch, which answers whatever study arrives; leave it out")
 
 
 def _add_evaluate(commands: args.Commands) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pipelines.result import StudyResult
 from shared.data.challenge import Part
 from shared.data.identity import study_key
 from shared.data.source import StudySource, open_source
+from shared.data.store import Store
 from shared.detections import write_detections, write_localizations
 from shared.labels import FINDINGS, View
 from shared.out_of_fold import FoldModels, fold_by_study
@@ -31,8 +32,12 @@ from shared.runtime.unfinished import ResumableOutput, digest_of
 from shared.splits import read_splits
 from shared.study import LoadedStudy
 
+if TYPE_CHECKING:
+    from pipelines.clinic.export import DicomExport
+
 PROBABILITIES_FILE: Final = "probabilities.csv"
 
+DICOM_EXTRA: Final = "install the extra `dicom`: pip install 'lumbar-severity[dicom]', or highdicom itself"
 _LISTED_PROBLEMS = 20
 _LISTED_STUDIES = 5
 
@@ -48,6 +53,7 @@ class PredictRequest:
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
       chosen: series id -> the view that the user wants it for, in a folder of DICOM files.
+      dicom: whether to write OUT/dicom/, the results as DICOM objects.
     """
 
     data: Path
@@ -57,6 +63,7 @@ class PredictRequest:
     device: str = "auto"
     tta: bool = False
     chosen: Mapping[str, View] = field(default_factory=dict)
+    dicom: bool = False
 
 
 def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False) -> ProbabilityTable:
@@ -96,23 +103,32 @@ def predict_unfinished(
     """
     started = time.time()
     source, fold_of = _source_and_folds(request)
-    grader_for = FoldModels(partial(_load, request), fold_of)
+    export = exporter(request, source)
+    models = FoldModels(partial(load_grader, request), fold_of)
     # The models load after the cheap checks, so that a wrong path fails at once, and before OUT is emptied, so that a
     # missing model or device costs nothing.
     finished = output_of(out).begin(
         _state(request, source), overwrite=overwrite, resume=resume,
         inputs=[request.data, request.localizer, request.classifier],
-        ready=lambda: [grader_for(study_id) for study_id in source.study_ids[:1]],
+        ready=lambda: [models(study_id) for study_id in source.study_ids[:1]],
     )  # fmt: skip
     if finished:
         return None
     if source.files is not None:
         log(f"{request.data}: {source.files}")
-    results = predict_source(source, grader_for, out)
+    return write_prediction(request, source, models, out, started=started, export=export)
+
+
+def write_prediction(
+    request: PredictRequest, source: StudySource, models: FoldModels[Grader], out: Path, *, started: float,
+    export: "DicomExport | None" = None,
+) -> list[StudyResult]:  # fmt: skip
+    """Predicts the studies of an opened source into a folder that has begun; otherwise as `predict_unfinished`."""
+    results = predict_source(source, models, out, export)
     prediction_report(results, out)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
-        out_of_fold=fold_of is not None, localizer=sha256_of(request.localizer / "run.json"),
+        out_of_fold=models.out_of_fold, localizer=sha256_of(request.localizer / "run.json"),
         shipped_localizer=is_shipped(request.localizer), classifier=sha256_of(request.classifier / "run.json"),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
@@ -121,7 +137,8 @@ def predict_unfinished(
     return results
 
 
-def _load(request: PredictRequest, folds: Sequence[int] | None) -> Grader:
+def load_grader(request: PredictRequest, folds: Sequence[int] | None = None) -> Grader:
+    """Loads the models of a request; without `folds` those of all trained folds."""
     return Grader.load(
         request.localizer, request.classifier, folds=folds, device=request.device, tta=request.tta
     )  # fmt: skip
@@ -129,16 +146,46 @@ def _load(request: PredictRequest, folds: Sequence[int] | None) -> Grader:
 
 def _state(request: PredictRequest, source: StudySource) -> dict[str, Any]:
     """What a resumed call must agree with. The files of each study are compared one by one."""
+    return {
+        "data": digest_of(source.kind, source.study_ids, source.fingerprint, source.row_ids),
+        **models_of(request),
+    }
+
+
+def models_of(request: PredictRequest) -> dict[str, Any]:
+    """What an answer depends on beside its study, as JSON-ready values."""
     from classify.device import pick_device
 
     return {
-        "data": digest_of(source.kind, source.study_ids, source.fingerprint, source.row_ids),
         "localizer": trained_digest(request.localizer),
         "classifier": trained_digest(request.classifier),
         "device": str(pick_device(request.device)),
         "tta": request.tta,
         "series": {uid: view.slug for uid, view in request.chosen.items()},
+        "dicom": request.dicom,
     }
+
+
+def exporter(request: PredictRequest, source: StudySource | None = None) -> "DicomExport | None":
+    """What writes the DICOM objects; None where none are asked for.
+
+    Raises:
+      InputError: when the extra `dicom` is not installed, or the source is a prepared store, which has no headers.
+    """
+    if not request.dicom:
+        return None
+    try:
+        from pipelines.clinic.export import DicomExport
+    except ModuleNotFoundError as error:
+        if error.name != "highdicom":
+            raise
+        raise InputError(f"--dicom: highdicom is not installed; {DICOM_EXTRA}") from error
+    if source is not None and Store.find(source.given.folder) is not None:
+        raise InputError(
+            f"{request.data}: is a prepared store, which keeps no patient and study of a DICOM header; give --dicom "
+            "the DICOM files themselves"
+        )
+    return DicomExport.of_runs([request.localizer], [request.classifier], options=["tta"] if request.tta else [])
 
 
 def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, int] | None]:
@@ -166,11 +213,14 @@ def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, i
     return replace(source, study_ids=tuple(fold_of), row_ids=None), fold_of
 
 
-def predict_source(source: StudySource, grader_for: Callable[[str], Grader], out: Path) -> list[StudyResult]:
+def predict_source(
+    source: StudySource, grader_for: Callable[[str], Grader], out: Path, export: "DicomExport | None" = None
+) -> list[StudyResult]:
     """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
 
     Args:
       grader_for: gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
+      export: writes each result as DICOM objects.
 
     Returns:
       As `predict_unfinished`.
@@ -182,10 +232,14 @@ def predict_source(source: StudySource, grader_for: Callable[[str], Grader], out
         record = records.fetch(
             study_id, study_key(loaded, source.given), partial(_record, grader_for, loaded)
         )  # fmt: skip
+        result = record.result(loaded.study)
+        if export is not None:
+            result = export.write(result, out)
+        write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
         # The slices of very many studies would fill the memory.
-        study = loaded.study if len(results) < MAX_PICTURES else replace(loaded.study, series=())
-        results.append(record.result(study))
-        write_json(inside(out / "studies", f"{study_id}.json"), results[-1].to_json())
+        results.append(
+            result if len(results) < MAX_PICTURES else replace(result, study=replace(loaded.study, series=()))
+        )
     table = to_table(results)
     write_probabilities(out / PROBABILITIES_FILE, table)
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])

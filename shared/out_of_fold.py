@@ -158,6 +158,11 @@ class FoldModels(Generic[M]):
         self._load, self._fold_of = load, fold_of
         self._loaded: tuple[int | None, M] | None = None
 
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether each study is answered only by the models of one fold."""
+        return self._fold_of is not None
+
     def __call__(self, study_id: str) -> M:
         fold = None if self._fold_of is None else self._fold_of[study_id]
         if self._loaded is None or self._loaded[0] != fold:

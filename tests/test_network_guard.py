@@ -23,3 +23,17 @@ def test_attempts_are_refused_and_recorded(tmp_path: Path, monkeypatch: pytest.M
     assert "create_connection" in text
     assert "127.0.0.1" in text
     assert "getaddrinfo" in text
+
+
+def test_only_the_port_of_a_tests_own_server_is_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "attempts.txt"
+    monkeypatch.setenv("LUMBAR_NETWORK_LOG", str(record))
+    with socket.socket() as server, socket.socket() as client, socket.socket() as other:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        port = server.getsockname()[1]
+        monkeypatch.setenv("LUMBAR_LOOPBACK_PORT", str(port))
+        client.connect(("127.0.0.1", port))
+        assert not record.exists()
+        with pytest.raises(OSError, match="network attempt"):
+            other.connect(("127.0.0.1", port + 1))

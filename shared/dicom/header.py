@@ -19,7 +19,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from shared.dicom.tags import decimal_numbers, tag_value, whole_number
+from shared.dicom.tags import DicomFaultError, decimal_numbers, tag_value, whole_number
 from shared.dicom.views import COLOURED, IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, Acquisition
 from shared.dicom.vocabulary import Term, terms_in
 from shared.geometry import ORIENTATION_TOLERANCE, Plane
@@ -35,6 +35,9 @@ MAX_ORIGIN_MM: Final = 5000.0
 # Scanners write directions with about six decimals, some exporters with two. Up to here they are made orthonormal.
 DIRECTION_TOLERANCE: Final = 0.02
 
+# ManufacturerModelName of the objects that this project makes (pipelines.clinic).
+OUR_MODEL_NAME: Final = "lumbar-severity"
+
 _UID = re.compile(r"[0-9.]{1,64}")
 _TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2}(?:\.[0-9]{1,6})?)?")
 # All slices of a series have the same words.
@@ -47,6 +50,7 @@ _MODALITIES: Final = """
 HEADER_TAGS: Final = [
     "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "ManufacturerModelName",
 ]  # fmt: skip
 # What tells the series of a plain folder apart; a challenge's tables say it.
 DESCRIBING_TAGS: Final = [
@@ -115,7 +119,7 @@ class NoPlaneError(InputError):
 
 
 class NoImageError(InputError):
-    """The file is a DICOM object of a kind without pixels: DICOMDIR, report, presentation state, PDF."""
+    """The file is no slice: DICOMDIR, report, presentation state, PDF, or a picture that this project made."""
 
 
 def slice_name(path: Path, frame: int | None = None) -> str:
@@ -251,9 +255,22 @@ def _digest(text: str, digits: int) -> str:
 
 
 def _may_be_image(dataset: pydicom.Dataset) -> bool:
-    """False for an object without rows whose SOP class is not an image. A truncated image still has an image class."""
+    """False for an object without rows whose SOP class is not an image, and for one of ours.
+
+    A truncated image still has an image class.
+    """
+    if is_ours(dataset):
+        return False
     kind = dataset.file_meta.get("MediaStorageSOPClassUID")
     return not kind or "Image" in UID(kind).name or bool(tag_value(dataset, "Rows"))
+
+
+def is_ours(dataset: pydicom.Dataset) -> bool:
+    """Whether a data set is an object that this project made, which comes back with its study when that is fetched."""
+    try:
+        return bool(tag_value(dataset, "ManufacturerModelName") == OUR_MODEL_NAME)
+    except DicomFaultError:
+        return False
 
 
 def bounded_shape(name: str, dataset: pydicom.Dataset) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from shared.runtime.errors import InputError
 
 _PIXELS: Final = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
-READER_VERSION: Final = 9
+READER_VERSION: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

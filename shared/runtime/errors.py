@@ -180,11 +180,16 @@ def _told(error: OSError, kept: str) -> str:
     """The message of an error of the system. A write to a full disk does not say which file it was for."""
     place = error.filename if error.filename is not None else next(iter(_SHOWN_OUTPUT), "system")
     text = f"{printable(shown(os.fsdecode(place) if isinstance(place, bytes) else str(place)))}: "
-    # Libraries raise errors of their own from those of the system, with their words.
-    full = [os.strerror(n) for n in _FULL if error.errno == n or os.strerror(n) in str(error)]
+    full = disk_full(error)
     if not full:
         return text + (error.strerror or first_line(error))
-    return f"{text}{full[0]}; free some space, or choose a folder on another disk{kept}"
+    return f"{text}{full}; free some space, or choose a folder on another disk{kept}"
+
+
+def disk_full(error: OSError) -> str:
+    """The system's words for a disk that takes no more; empty for any other error."""
+    # Libraries raise errors of their own from those of the system, with their words.
+    return next((os.strerror(n) for n in _FULL if error.errno == n or os.strerror(n) in str(error)), "")
 
 
 def _lacks_memory(error: BaseException) -> bool:

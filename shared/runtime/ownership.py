@@ -36,7 +36,7 @@ _OUR_NAMES: Final = re.compile(
     r"|(run|state|store|report|errors|splits|demo|steps)\.json|report\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv"
-    r"|studies|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished",
+    r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished",
     re.DOTALL,
 )
 # What commands of ours write within their own folders, by its path from the output folder. The names of those folders
@@ -44,7 +44,7 @@ _OUR_NAMES: Final = re.compile(
 _OUR_PATHS: Final = re.compile(
     r"((localizer|classifier|prediction|reports/(localize|classify|evaluation))/)?("
     rf"({_OUR_NAMES.pattern})"
-    r"|studies/([a-z]+/)?[^/]+\.(json|u8)"
+    r"|studies/([a-z]+/)?[^/]+\.(json|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
     r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/[^/]+\.json"
     r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
     r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+"

@@ -69,6 +69,16 @@ def reported(begins: str) -> Iterator[None]:
         reminder.join()
 
 
+@contextmanager
+def at_rest() -> Iterator[None]:
+    """Says nothing while the block waits for something outside: a command without work owes no sign of life."""
+    _VOICE.resting = True
+    try:
+        yield
+    finally:
+        _VOICE.resting = False
+
+
 def longest_silence(elapsed_seconds: float) -> float:
     """How many seconds a command that has run for so long may say nothing."""
     return min(_MOST_SECONDS, max(_FIRST_SECONDS, _SHARE * elapsed_seconds))
@@ -84,6 +94,7 @@ class _Voice:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.started = self._said = self._since = _clock()
+        self.resting = False
         self._now = ""
         self._telling: list[Callable[[], str]] = []
 
@@ -113,6 +124,9 @@ class _Voice:
         with self.lock:
             now = _clock()
             if now < self.due():
+                return
+            if self.resting:
+                self._said = now
                 return
             bars = [bar for bar in getattr(tqdm, "_instances", ()) if not bar.disable]
             if bars:  # their clocks go on

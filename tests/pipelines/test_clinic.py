@@ -1,0 +1,201 @@
+"""Results as DICOM objects: they belong to the patient's study, are legal, and read back as what was graded."""
+
+import copy
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
+
+from pipelines.clinic.export import DicomExport
+from pipelines.clinic.maker import Maker
+from pipelines.clinic.reading import Report, differences, read_report
+from pipelines.result import StudyResult
+from shared.labels import FINDINGS, Condition
+from shared.probabilities import ProbabilitySource
+from shared.runtime.errors import InputError
+from tests.dicom_files import write_multiframe
+from tests.pipelines.clinic_case import IDENTITY, ROOT, STUDY_UID, result_of, write_runs, write_study
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    localizer, classifier = write_runs(tmp_path_factory.mktemp("runs"))
+    return Maker.of_runs([localizer], [classifier])
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    return result_of(write_study(tmp_path_factory.mktemp("study")))
+
+
+@pytest.fixture(scope="module")
+def objects(graded: StudyResult, maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the report and the picture of the study."""
+    out = tmp_path_factory.mktemp("out")
+    assert DicomExport(maker=maker).write(graded, out).problems == graded.problems
+    return out / "dicom" / graded.study_id
+
+
+@pytest.fixture(scope="module")
+def report(objects: Path) -> Report:
+    return read_report(objects / "report.dcm")
+
+
+def test_a_report_reads_back_as_the_findings_that_were_graded(report: Report, graded: StudyResult) -> None:
+    assert report.study_uid == STUDY_UID
+    assert tuple(f.finding for f in report.findings) == FINDINGS
+    assert differences(report, graded.to_json()) == []
+    for found in report.findings:
+        if found.finding.condition is Condition.CANAL:
+            assert found.source is ProbabilitySource.MODEL
+            assert found.grade == np.argmax(graded.probabilities[found.finding.index])
+            assert found.sop_uid == f"{STUDY_UID}.1.1"
+            assert found.point_mm == pytest.approx((0, 0, 0))
+            assert found.frame_of_reference == f"{STUDY_UID}.9"
+        else:
+            assert found.source is ProbabilitySource.PRIOR
+            assert found.grade is None
+            assert found.sop_uid is None
+            assert found.reason is graded.reasons[found.finding]
+
+
+@pytest.mark.parametrize("what", ["probabilities", "source", "reason", "score", "point"])
+def test_a_difference_from_the_json_is_named(report: Report, graded: StudyResult, what: str) -> None:
+    answer = copy.deepcopy(graded.to_json())
+    told = answer["findings"][2]
+    changes: dict[str, Any] = {
+        "probabilities": lambda: told["probabilities"].update(severe=0.9),
+        "source": lambda: told.update(source="prior"),
+        "reason": lambda: told.update(reason="no_series"),
+        "score": lambda: told["localization"].update(score=0.5),
+        "point": lambda: told["localization"].update(point_mm=[0, 0, 1]),
+    }
+    changes[what]()
+    assert differences(report, answer) == [f"{FINDINGS[2].column}: {what}"]
+
+
+@pytest.mark.parametrize("name", ["report.dcm", "picture.dcm"])
+def test_the_objects_belong_to_the_patients_study(objects: Path, name: str) -> None:
+    dataset = pydicom.dcmread(objects / name)
+    assert {tag: str(dataset[tag].value) for tag in IDENTITY} == IDENTITY
+    assert dataset.StudyInstanceUID == STUDY_UID
+    assert dataset.SeriesInstanceUID not in (f"{STUDY_UID}.1", f"{STUDY_UID}.2")
+    assert dataset.ContentQualification == "RESEARCH"
+    assert (dataset.ContentDate, dataset.ContentTime[:6]) == ("20260503", "101112")  # the study is newer than the runs
+    if name == "report.dcm":
+        assert (dataset.CompletionFlag, dataset.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+        assert dataset.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99LUMBAR"
+        written = (objects / name).read_bytes()
+        assert b"Not a medical device" in written
+        assert b"Device Observer UID" in written
+        assert b"Person Observer" not in written
+    else:
+        assert dataset.pixel_array.shape == (dataset.Rows, dataset.Columns, 3)
+        assert "Not a medical device" in dataset.ImageComments
+
+
+def test_a_repeated_run_writes_the_same_bytes_and_other_models_other_objects(
+    objects: Path, graded: StudyResult, maker: Maker, tmp_path: Path
+) -> None:
+    other = replace(maker, models=(("classifier", "0" * 64),))
+    for made, same in ((maker, True), (other, False)):
+        DicomExport(maker=made).write(graded, tmp_path / str(same))
+        for name in ("report.dcm", "picture.dcm"):
+            again = tmp_path / str(same) / "dicom" / graded.study_id / name
+            assert (again.read_bytes() == (objects / name).read_bytes()) is same
+            uids = [pydicom.dcmread(path).SOPInstanceUID for path in (again, objects / name)]
+            assert (uids[0] == uids[1]) is same
+
+
+def enhanced(root: Path) -> Path:
+    """One sagittal T2 series as a single file with five frames."""
+    frames = [{"ImagePositionPatient": [4 * k, 0, 0], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1],
+               "PixelSpacing": [8, 8], "EchoTime": 100, "RepetitionTime": 3000} for k in range(5)]  # fmt: skip
+    uids = {"StudyInstanceUID": STUDY_UID, "SeriesInstanceUID": f"{STUDY_UID}.1", "SOPInstanceUID": f"{STUDY_UID}.1.1",
+            "FrameOfReferenceUID": f"{STUDY_UID}.9", "Modality": "MR"}  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 900, (5, 24, 24)).astype(np.uint16)
+    write_multiframe(root / "series.dcm", frames, pixels, **(IDENTITY | uids))
+    return root
+
+
+NAMELESS: dict[str, Any] = dict.fromkeys([*IDENTITY, "Modality"]) | {"PatientID": "1234"}
+STUDIES: dict[str, Callable[[Path], Path]] = {
+    "a study": write_study,
+    "as the challenge has them": lambda root: write_study(root, **NAMELESS),
+    "illegal values": lambda root: write_study(root, PatientSex="0000", StudyTime="10:11"),
+    "enhanced": enhanced,
+}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+@pytest.mark.parametrize("kind", STUDIES)
+def test_dciodvfy_finds_no_error(kind: str, maker: Maker, tmp_path: Path) -> None:
+    result = result_of(STUDIES[kind](tmp_path / "study"))
+    written = DicomExport(maker=maker).write(result, tmp_path)
+    folder = tmp_path / "dicom" / result.study_id
+    for name in ("report.dcm", "picture.dcm"):
+        told = subprocess.run(["dciodvfy", "-new", folder / name], capture_output=True, text=True, check=False)
+        lines = (told.stdout + told.stderr).splitlines()
+        assert any(line in ("Comprehensive3DSR", "SCImage") for line in lines)
+        assert [line for line in lines if line.startswith("Error")] == []
+    report = read_report(folder / "report.dcm")
+    assert differences(report, result.to_json()) == []
+    assert report.findings[0].frame == (1 if kind == "enhanced" else None)
+    emptied = [p for p in written.problems if "is left empty" in p]
+    assert [p.split()[2] for p in emptied] == (["PatientSex", "StudyTime"] if kind == "illegal values" else [])
+
+
+@pytest.mark.parametrize("terms", ["ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 13\\ISO 2022 IR 87", "ISO_IR 144"])
+def test_names_in_any_character_set_arrive(terms: str, maker: Maker, tmp_path: Path) -> None:
+    name = {"ISO_IR 100": "Müller^Jörg", "ISO_IR 192": "Ελένη^Ω", "ISO_IR 144": "Люкceмбypг"}.get(
+        terms, "Yamada^Tarou=山田^太郎"
+    )
+    write_study(tmp_path / "study", SpecificCharacterSet=terms.split("\\"), PatientName=name)
+    result = result_of(tmp_path / "study")
+    DicomExport(maker=maker).write(result, tmp_path)
+    for path in (tmp_path / "dicom").rglob("*.dcm"):
+        assert str(pydicom.dcmread(path).PatientName) == name
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "no study": ({"StudyInstanceUID": "not.a.uid"}, "have no valid StudyInstanceUID"),
+    "no images": ({"SOPInstanceUID": None}, "cannot refer to it"),
+    "one UID for all": ({"SOPInstanceUID": f"{ROOT}.5"}, "cannot refer to it"),
+    "characters": ({"SpecificCharacterSet": "EBCDIC"}, "SpecificCharacterSet of its files is not one of DICOM"),
+}
+
+
+@pytest.mark.parametrize("what", [*BROKEN, "two patients", "two studies"])
+def test_a_study_of_doubtful_identity_gets_no_objects(what: str, maker: Maker, tmp_path: Path) -> None:
+    tags, message = BROKEN.get(what) or ({}, f"its files name 2 {what.removeprefix('two ')}")
+    other: dict[str, Any] = {"PatientID": "B-2"} if what == "two patients" else {}
+    result = result_of(write_study(tmp_path / "study", **tags))
+    if what.startswith("two"):
+        write_study(tmp_path / "study", files=2, **other)
+        if what == "two studies":
+            for path in (tmp_path / "study").glob("1-2-*"):
+                dataset = pydicom.dcmread(path)
+                dataset.StudyInstanceUID = f"{ROOT}.77"
+                dataset.save_as(path)
+    written = DicomExport(maker=maker).write(result, tmp_path)
+    assert message in written.problems[-1]
+    assert not (tmp_path / "dicom").exists()
+    assert not any(value in str(written.problems) for value in [*IDENTITY.values(), "Quisquilia", "Ottilie"])
+
+
+def test_other_files_are_no_reports(objects: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is no Comprehensive 3D SR"):
+        read_report(objects / "picture.dcm")
+    dataset = pydicom.dcmread(objects / "report.dcm")
+    del dataset.ContentSequence[-3:]
+    dataset.save_as(tmp_path / "cut.dcm")
+    with pytest.raises(InputError, match=r"with 25 findings"):
+        read_report(tmp_path / "cut.dcm")
