@@ -17,6 +17,7 @@ import pipelines
 import shared
 from classify.device import pick_device
 from classify.predict import Classifier, predict_studies
+from pipelines.ensembles.members import Members
 from pipelines.predict import PredictRequest, predict
 from pipelines.synthetic import SynthOptions, generate
 from shared.agreement import describe
@@ -112,8 +113,8 @@ def _further_studies(folder: Path, studies: int, device: str) -> Path:
     stamp, stamp_file = demo_stamp(folder, device), scored / "prediction" / "stamp.json"
     if not stamp_file.is_file() or read_json(stamp_file) != stamp:
         request = PredictRequest(
-            data=scored / "data", localizer=folder / "localizer", classifier=folder / "classifier", part="test",
-            device=device,
+            data=scored / "data", part="test", device=device,
+            members=Members(localizers=(folder / "localizer",), classifiers=(folder / "classifier",)),
         )  # fmt: skip
         predict(request, scored / "prediction", overwrite=True)
         write_json(stamp_file, stamp)

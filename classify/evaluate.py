@@ -56,16 +56,12 @@ class EvaluateRequest:
 def evaluate_run(request: EvaluateRequest, out: Path) -> str:
     """Scores a run's out-of-fold probabilities, writes OUT/report.{html,json} and returns a one-line summary."""
     data, run = request.data, request.run
-    written = read_probabilities(run / "out_of_fold.csv")
+    table, written = held_out_table(request)
     splits = read_splits(run / "splits.json")
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
-    truth = data.grades_of(written.study_ids)
-    localized = request.points == "localized"
+    truth = data.grades_of(table.study_ids)
     cards = {k: load_card(run / f"fold{k}") for k in run_folder(run).finished_folds()}
-    table = written
-    if localized:
-        table = cross_calibrated(written, truth, splits, {k: card.calibration for k, card in cards.items()})
-    measures = evaluate(table, grades, splits, written=written if localized else None)
+    measures = evaluate(table, grades, splits, written=written)
     measures["folds_trained"] = list(cards)
     measures["points"] = request.points
     measures["calibration"] = {
@@ -80,6 +76,21 @@ def evaluate_run(request: EvaluateRequest, out: Path) -> str:
         f"[{model['interval']['low']:.4f}, {model['interval']['high']:.4f}], "
         f"weighted prior {prior['score']['score']:.4f} -> {out / 'report.html'}"
     )
+
+
+def held_out_table(request: EvaluateRequest) -> tuple[ProbabilityTable, ProbabilityTable | None]:
+    """A run's out-of-fold probabilities with a calibration that the studies' own grades had no part in.
+
+    Returns:
+      That table, and the table as it was written; None in place of that where both are the same.
+    """
+    run = request.run
+    written = read_probabilities(run / "out_of_fold.csv")
+    if request.points != "localized":
+        return written, None
+    truth, splits = request.data.grades_of(written.study_ids), read_splits(run / "splits.json")
+    calibrations = {k: load_card(run / f"fold{k}").calibration for k in run_folder(run).finished_folds()}
+    return cross_calibrated(written, truth, splits, calibrations), written
 
 
 def evaluate(

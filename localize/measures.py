@@ -19,8 +19,10 @@ from shared.detections import Localization, Localizations, Source
 from shared.geometry import FloatArray
 from shared.jitter import Jitter
 from shared.labels import Condition, Finding, Level, View
+from shared.metric import interval
 from shared.numbering import CERTAIN, Numbering
 from shared.runtime.documents import Document, OpenDocument, read_document
+from shared.runtime.run_folder import RunScore
 from shared.study import Series, Study
 
 RADII_MM: Final = (5.0, 8.0, 10.0)
@@ -29,6 +31,7 @@ _AGAIN: Final = "restore the file or train the fold again"
 REFITTED: Final = "refitted without each study; the written scores were calibrated on these same studies"
 # Beyond this a localization is lost rather than inexact, and tells nothing about the usual error.
 _LOST_MM: Final = 20.0
+_RESAMPLES: Final = 2000
 
 
 class _LevelPrecision(Document):
@@ -91,6 +94,22 @@ class FindingError:
         return (
             self.distance_mm is not None and self.distance_mm <= RIGHT_MM and self.nearest_level is self.finding.level
         )
+
+
+def run_score(errors: Sequence[FindingError]) -> RunScore | None:
+    """What a training records of its out-of-fold points: the share of findings that is right; None without any."""
+    studies = sorted({error.study_id for error in errors})
+    if not studies:
+        return None
+    place = np.searchsorted(studies, [error.study_id for error in errors])
+    right = np.bincount(place, [error.right for error in errors], minlength=len(studies))
+    expected = np.bincount(place, minlength=len(studies))
+    draws = np.random.default_rng(0).multinomial(len(studies), np.full(len(studies), 1 / len(studies)), size=_RESAMPLES)
+    bounds = interval((draws @ right) / (draws @ expected))
+    return RunScore(
+        of=f"share of points within {RIGHT_MM:g} mm and on the right level, out of fold", lower_is_better=False,
+        value=float(right.sum() / expected.sum()), low=bounds.low, high=bounds.high, studies=len(studies),
+    )  # fmt: skip
 
 
 def study_errors(

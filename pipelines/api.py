@@ -11,8 +11,11 @@ print(score("prediction/submission.csv", "DATA").line("submission").score)
 ```
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from localize.localizer import run_or_shipped
+from pipelines.ensembles.members import Members
 from pipelines.evaluate import EvaluateOptions, score_files
 from pipelines.grader import Grader
 from pipelines.result import StudyResult
@@ -22,23 +25,37 @@ from shared.scores import Comparison
 __all__ = ["Comparison", "Grader", "StudyResult", "load", "score"]
 
 
-def load(localizer: str | Path | None, classifier: str | Path, *, device: str = "auto", tta: bool = False) -> Grader:
+Run = str | Path
+
+
+def load(
+    localizer: Run | Sequence[Run | None] | None, classifier: Run | Sequence[Run], *, device: str = "auto",
+    tta: bool = False, mixed_data: bool = False, weights: Run | None = None,
+) -> Grader:  # fmt: skip
     """Loads the runs of both stages, all trained folds of each.
 
+    Several runs of a stage answer together: their points are averaged where they agree, and their probabilities always.
+
     Args:
-      localizer: run folder of `lumbar localize train`; None for the detectors that ship with the package.
-      classifier: run folder of `lumbar classify train`.
+      localizer: run folder of `lumbar localize train`, or several; None for the detectors that ship with the package.
+      classifier: run folder of `lumbar classify train`, or several.
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether to average over shifted, turned and scaled copies of each crop, which is ten times slower.
+      mixed_data: allows runs that were trained on different data.
+      weights: weights.json of `lumbar combine` for these classifiers; without it all count alike.
 
     Raises:
-      InputError: when a run is missing, unfinished or changed, the device is not there, or the two runs do not belong
+      InputError: when a run is missing, unfinished or changed, the device is not there, or the runs do not belong
         together.
     """
     let_threads_sleep()
-    return Grader.load(
-        None if localizer is None else Path(localizer), Path(classifier), device=device, tta=tta
+    given = [localizer] if localizer is None or isinstance(localizer, str | Path) else localizer
+    members = Members(
+        localizers=tuple(run_or_shipped(None if run is None else Path(run)) for run in given),
+        classifiers=tuple(map(Path, [classifier] if isinstance(classifier, str | Path) else classifier)),
+        mixed_data=mixed_data, weights=None if weights is None else Path(weights),
     )  # fmt: skip
+    return Grader.load(members, device=device, tta=tta)
 
 
 def score(submission: str | Path, data: str | Path) -> Comparison:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
+from pipelines.ensembles.cli import add_members, members_of
+from pipelines.ensembles.cli import add_parsers as add_ensembles
+from pipelines.experiments.cli import add_parsers as add_experiments
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
@@ -50,6 +53,8 @@ def build_parser() -> args.Parser:
     add_classify(args.add_commands(classify))
     _add_predict(commands)
     _add_evaluate(commands)
+    add_ensembles(commands)
+    add_experiments(commands)
     _add_info(commands)
     return parser
 
@@ -306,14 +311,13 @@ def _splits(a: argparse.Namespace) -> int:
 def _add_predict(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "predict", "grade studies end to end: DICOM in, 25 rows per study out",
-        "Grades studies with both stages. A study that the runs were trained on is graded by the fold that held it "
+        "Grades studies with both stages. A study that a run was trained on is graded by the fold that held it "
         "out, any other study by the average of all folds. The detectors that ship with the package go with any "
-        "classifier. Writes OUT/submission.csv, probabilities.csv, "
+        "classifier. Several runs of a stage answer together. Writes OUT/submission.csv, probabilities.csv, "
         "localizations.csv, detections.csv, report.html, report.json, run.json and studies/<id>.json.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
-    args.add_path(p, "--localizer", "RUN", f"{args.LOCALIZER} ({args.SHIPPED})")
-    args.add_path(p, "--classifier", "RUN", args.CLASSIFIER, required=True)
+    add_members(p)
     args.add_part(p, "test if there is one, otherwise train")
     _add_choice(p)
     p.add_argument(
@@ -355,12 +359,10 @@ def _predict(a: argparse.Namespace) -> int:
         sys.stdout.write(series_table(listed) + "\n")
         return 0
     _check_watch(a)
-    from localize.localizer import run_or_shipped
     from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
-        data=a.data, localizer=run_or_shipped(a.localizer), classifier=a.classifier, part=a.part, device=a.device,
-        tta=a.tta, chosen=chosen, dicom=a.dicom,
+        data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom
     )  # fmt: skip
     if a.watch:
         from pipelines.clinic.watch import STILL_S, watch

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from pipelines.ensembles.members import Members
 from pipelines.predict import PredictRequest, output_of, predict_unfinished, to_table
 from pipelines.report import evaluation_report
 from pipelines.result import StudyResult
@@ -228,8 +229,8 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
 def grade_unseen(out: Path, options: DemoOptions) -> list[StudyResult]:
     """Grades the unseen studies, and keeps those that an interrupted demo has graded with the same models."""
     request = PredictRequest(
-        data=out / "data", part="test", localizer=out / "localizer", classifier=out / "classifier",
-        device=options.device,
+        data=out / "data", part="test", device=options.device,
+        members=Members(localizers=(out / "localizer",), classifiers=(out / "classifier",)),
     )  # fmt: skip
     folder = out / "prediction"
     try:

@@ -1,14 +1,17 @@
 """Runs both stages on a study and returns the probabilities of its 25 findings with the evidence for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classify.reasons import absent_views
+from pipelines.ensembles.classifiers import ClassifierEnsemble, Grades
+from pipelines.ensembles.localizers import LocalizerEnsemble, Localizes
+from pipelines.ensembles.members import Members, Team
 from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Detection, Localization
@@ -17,12 +20,10 @@ from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
 from shared.probabilities import PriorReason, PriorReasons, floored, is_from_model, shrunk
 from shared.runtime.errors import InputError
-from shared.runtime.run_folder import read_run
 from shared.study import LoadedStudy, Study, gaps_mm
 
 if TYPE_CHECKING:
-    from classify.predict import Classifier
-    from localize.localizer import Localizer, StudyLocalization
+    from localize.localizer import StudyLocalization
 
 # A point that is more surely wrong than this is not graded.
 LEAST_SCORE: Final = 0.1
@@ -33,51 +34,52 @@ _MOST_GAPS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grader:
-    """A localizer and a classifier, ready to grade studies."""
+    """A localizer and a classifier, or ensembles of them, ready to grade studies."""
 
-    localizer: "Localizer"
-    classifier: "Classifier"
+    localizer: Localizes
+    classifier: Grades
 
     @classmethod
     def load(
-        cls,
-        localizer: Path | None,
-        classifier: Path,
-        *,
-        folds: Sequence[int] | None = None,
-        device: str = "auto",
-        tta: bool = False,
-    ) -> "Grader":
-        """Loads the runs of both stages.
+        cls, members: Members, *, team: Team | None = None, device: str = "auto", tta: bool = False
+    ) -> "Grader":  # fmt: skip
+        """Loads the runs of both stages. Several runs of a stage answer together (`pipelines.ensembles`).
 
         Args:
-          localizer: run folder of `lumbar localize train`; None for the detectors that ship with the package.
-          classifier: run folder of `lumbar classify train`.
-          folds: folds whose outputs are averaged; None for all that were trained. The detectors that ship have folds of
-            their own, of which all answer.
+          team: the fold of each run that answers; None for all trained folds of all runs.
           device: auto, cpu, mps, cuda, cuda:N or N.
           tta: whether to average over shifted, turned and scaled copies of each crop.
 
         Raises:
-          InputError: when a run is missing, unfinished or changed, a fold or the device is not there, or the two were
-            trained on different data or read mirrored series differently.
+          InputError: when a run was changed, a fold or the device is not there, or the runs read mirrored series
+            differently.
         """
         from classify.predict import Classifier
-        from localize.localizer import Localizer, is_shipped, run_or_shipped
+        from localize.localizer import Localizer
 
-        localizer = run_or_shipped(localizer)
-        check_same_data(localizer, classifier)
-        own_folds = None if is_shipped(localizer) else folds
-        grader = cls(
-            localizer=Localizer.load(localizer, folds=own_folds, device=device),
-            classifier=Classifier.load(classifier, folds=folds, device=device, tta=tta),
-        )
-        if grader.localizer.unmirror != grader.classifier.unmirror:
+        folds = [None if fold is None else [fold] for fold in team or (None,) * len(members.runs)]
+        count = len(members.localizers)
+        localizers = [
+            Localizer.load(run, folds=own, device=device)
+            for run, own in zip(members.localizers, folds[:count], strict=True)
+        ]
+        classifiers = [
+            Classifier.load(run, folds=own, device=device, tta=tta)
+            for run, own in zip(members.classifiers, folds[count:], strict=True)
+        ]
+        unmirror = [*(x.unmirror for x in localizers), *(x.unmirror for x in classifiers)]
+        other = next((n for n, value in enumerate(unmirror) if value != unmirror[0]), None)
+        if other is not None:
             raise InputError(
-                f"{localizer} reads mirrored series with unmirror = {grader.localizer.unmirror}, {classifier} with "
-                f"{grader.classifier.unmirror}; train the classifier on the points of this localizer"
+                f"{members.runs[0]} reads mirrored series with unmirror = {unmirror[0]}, {members.runs[other]} with "
+                f"{unmirror[other]}; train the classifier on the points of this localizer"
             )
-        return grader
+        return cls(
+            localizer=localizers[0] if count == 1 else LocalizerEnsemble(localizers),
+            classifier=classifiers[0]
+            if len(classifiers) == 1
+            else ClassifierEnsemble(classifiers, members.per_finding()),
+        )
 
     def predict(self, study: str | Path | Study | LoadedStudy) -> StudyResult:
         """Localizes and grades one study. Bad data becomes prior rows and a problem, never an exception.
@@ -209,21 +211,3 @@ def _only_study(folder: Path) -> LoadedStudy:
             "or use `lumbar predict`"
         )
     return source.load(source.study_ids[0])
-
-
-def check_same_data(localizer: Path, classifier: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Returns run.json of both stages. The detectors that ship need not have seen the classifier's data.
-
-    Raises:
-      InputError: when a run is missing or unfinished, or the two were trained on different data.
-    """
-    from localize.localizer import is_shipped
-
-    facts = read_run(localizer, expected_kind="localize"), read_run(classifier, expected_kind="classify")
-    first, second = (str(f.get("data_fingerprint")) for f in facts)
-    if first != second and not is_shipped(localizer):
-        raise InputError(
-            f"{localizer} and {classifier} were trained on different data (fingerprints {first[:12]} and "
-            f"{second[:12]}); train both stages on one data set"
-        )
-    return facts

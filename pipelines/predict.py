@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from localize.localizer import is_shipped
-from pipelines.grader import Grader, check_same_data
+from pipelines.ensembles.members import Members, Team
+from pipelines.grader import Grader
 from pipelines.record import StudyRecord
 from pipelines.report import MAX_PICTURES, prediction_report
 from pipelines.result import StudyResult
@@ -21,15 +21,14 @@ from shared.data.source import StudySource, open_source
 from shared.data.store import Store
 from shared.detections import write_detections, write_localizations
 from shared.labels import FINDINGS, View
-from shared.out_of_fold import FoldModels, fold_by_study
+from shared.out_of_fold import FoldModels
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, write_json
 from shared.runtime.problems import counted
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import sha256_of, trained_digest, trained_folds, write_run
+from shared.runtime.run_folder import write_run
 from shared.runtime.unfinished import ResumableOutput, digest_of
-from shared.splits import read_splits
 from shared.study import LoadedStudy
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class PredictRequest:
 
     Attributes:
       data: challenge directory, prepared store, or DICOM files: any folder, archive, DICOMDIR or single file.
-      localizer, classifier: run folders of both stages, trained on the same data; or the localizer that ships.
+      members: the runs of both stages.
       part: of a challenge directory; without it the test part where there is one.
       device: auto, cpu, mps, cuda, cuda:N or N.
       tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
@@ -57,8 +56,7 @@ class PredictRequest:
     """
 
     data: Path
-    localizer: Path
-    classifier: Path
+    members: Members
     part: Part | None = None
     device: str = "auto"
     tta: bool = False
@@ -69,9 +67,9 @@ class PredictRequest:
 def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False) -> ProbabilityTable:
     """Predicts every study into OUT (see docs/output.md) and returns the probabilities.
 
-    Studies that the runs were trained on are predicted out of fold: each by the detector and the classifier of the
-    fold that held it out. Any other study is predicted by all trained folds together. The detectors that ship have seen
-    none of the studies, so they answer all of them.
+    Studies that a run was trained on are predicted out of fold: by the run's fold that held the study out. Any other
+    study is predicted by all trained folds together. The detectors that ship have seen none of the studies, so they
+    answer all of them.
 
     Args:
       resume: keeps the studies that an interrupted call has finished.
@@ -102,14 +100,13 @@ def predict_unfinished(
       where OUT was finished already.
     """
     started = time.time()
-    source, fold_of = _source_and_folds(request)
+    source, models = source_and_models(request)
     export = exporter(request, source)
-    models = FoldModels(partial(load_grader, request), fold_of)
     # The models load after the cheap checks, so that a wrong path fails at once, and before OUT is emptied, so that a
     # missing model or device costs nothing.
     finished = output_of(out).begin(
         _state(request, source), overwrite=overwrite, resume=resume,
-        inputs=[request.data, request.localizer, request.classifier],
+        inputs=[request.data, *request.members.runs, request.members.weights],
         ready=lambda: [models(study_id) for study_id in source.study_ids[:1]],
     )  # fmt: skip
     if finished:
@@ -128,8 +125,7 @@ def write_prediction(
     prediction_report(results, out)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
-        out_of_fold=models.out_of_fold, localizer=sha256_of(request.localizer / "run.json"),
-        shipped_localizer=is_shipped(request.localizer), classifier=sha256_of(request.classifier / "run.json"),
+        out_of_fold=models.out_of_fold, **request.members.to_json(),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
     )  # fmt: skip
@@ -137,11 +133,9 @@ def write_prediction(
     return results
 
 
-def load_grader(request: PredictRequest, folds: Sequence[int] | None = None) -> Grader:
-    """Loads the models of a request; without `folds` those of all trained folds."""
-    return Grader.load(
-        request.localizer, request.classifier, folds=folds, device=request.device, tta=request.tta
-    )  # fmt: skip
+def load_grader(request: PredictRequest, team: Team | None = None) -> Grader:
+    """Loads the models of a request: those of a team, or of all trained folds."""
+    return Grader.load(request.members, team=team, device=request.device, tta=request.tta)
 
 
 def _state(request: PredictRequest, source: StudySource) -> dict[str, Any]:
@@ -157,8 +151,7 @@ def models_of(request: PredictRequest) -> dict[str, Any]:
     from classify.device import pick_device
 
     return {
-        "localizer": trained_digest(request.localizer),
-        "classifier": trained_digest(request.classifier),
+        **request.members.state,
         "device": str(pick_device(request.device)),
         "tta": request.tta,
         "series": {uid: view.slug for uid, view in request.chosen.items()},
@@ -185,32 +178,29 @@ def exporter(request: PredictRequest, source: StudySource | None = None) -> "Dic
             f"{request.data}: is a prepared store, which keeps no patient and study of a DICOM header; give --dicom "
             "the DICOM files themselves"
         )
-    return DicomExport.of_runs([request.localizer], [request.classifier], options=["tta"] if request.tta else [])
+    members = request.members
+    options = [*(["tta"] if request.tta else []), *([f"blend {members.blend_digest}"] if members.weights else [])]
+    return DicomExport.of_runs(members.localizers, members.classifiers, options=options)
 
 
-def _source_and_folds(request: PredictRequest) -> tuple[StudySource, dict[str, int] | None]:
-    """The studies to predict, and the fold of each where they are what the runs were trained on, else None.
+def source_and_models(request: PredictRequest) -> tuple[StudySource, FoldModels[Grader]]:
+    """The studies to predict, and the models that may predict each of them.
 
     Raises:
-      InputError: when the runs do not fit each other: other data, other splits or no trained fold in common.
+      InputError: for an unusable data folder, or when no study was held out by every run.
     """
-    localizer, classifier = check_same_data(request.localizer, request.classifier)
-    source = open_source(request.data, request.part, request.chosen)
-    if source.fingerprint is None or source.fingerprint != classifier["data_fingerprint"]:
-        return source, None
-    splits, trained = read_splits(request.classifier / "splits.json"), trained_folds(request.classifier, classifier)
-    if not is_shipped(request.localizer):
-        if splits.folds != read_splits(request.localizer / "splits.json").folds:
-            raise InputError(
-                f"{request.localizer} and {request.classifier} have different splits; train both with one --splits file"
-            )
-        trained = sorted(set(trained) & set(trained_folds(request.localizer, localizer)))
-        if not trained:
-            raise InputError(f"{request.localizer} and {request.classifier} have no trained fold in common")
-    fold_of = fold_by_study(splits, trained)
-    left_out = len(source.study_ids) - len(fold_of)
+    given = open_source(request.data, request.part, request.chosen)
+    source, team_of = request.members.teams(given)
+    if team_of is None:
+        return source, FoldModels(lambda _: load_grader(request))
+    left_out = len(given.study_ids) - len(source.study_ids)
     log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")
-    return replace(source, study_ids=tuple(fold_of), row_ids=None), fold_of
+    teams = list(dict.fromkeys(team_of.values()))
+
+    def load(chosen: Sequence[int] | None) -> Grader:
+        return load_grader(request, None if chosen is None else teams[chosen[0]])
+
+    return source, FoldModels(load, {study_id: teams.index(team) for study_id, team in team_of.items()})
 
 
 def predict_source(

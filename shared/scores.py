@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.metric import TERMS, Interval, Score, bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, class_weighted, constant_table, read_submission, weighted_prior
 from shared.runtime.problems import counted
+from shared.runtime.run_folder import RunScore
 from shared.splits import Splits
 
 UNIFORM: Final = "uniform"
@@ -131,6 +132,22 @@ def compare(
             )
         )
     return Comparison(studies=len(study_ids), graded_rows=int((grades >= 0).sum()), reference=PRIOR, lines=tuple(lines))
+
+
+def run_score(submission: NDArray[np.float64], grades: NDArray[np.int8]) -> RunScore | None:
+    """What a training records of its out-of-fold answers, as they were written; None where nothing is graded.
+
+    Args:
+      submission: [n, 25, 3].
+      grades: [n, 25], -1 where not graded.
+    """
+    if not (grades >= 0).any():
+        return None
+    bounds = interval(bootstrap(study_losses(submission, grades), resamples=RESAMPLES))
+    return RunScore(
+        of="competition metric, out of fold", lower_is_better=True, value=score(submission, grades).score,
+        low=bounds.low, high=bounds.high, studies=len(grades),
+    )  # fmt: skip
 
 
 def as_text(comparison: Comparison) -> str:

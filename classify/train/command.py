@@ -11,6 +11,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
+from shared.tracking.tracker import add_tracking
 
 if TYPE_CHECKING:
     from classify.config import ClassifyConfig
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-cache", action="store_true", help="keep the cached crops for a later call with --resume"
     )
+    add_tracking(parser)
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds to a finished one")
     parser.set_defaults(func=run)
 
@@ -69,6 +71,7 @@ def run(a: argparse.Namespace) -> int:
     from shared.out_of_fold import OutOfFold
     from shared.runtime.files import prepare_output
     from shared.splits import chosen_splits, parse_folds
+    from shared.tracking.tracker import Tracking
 
     config = _config(a)
     data = Challenge.open(a.data)
@@ -84,8 +87,9 @@ def run(a: argparse.Namespace) -> int:
     processes = Processes.of_environment()
     processes.check(request.folds)
     resources = TrainingResources(
-        device=a.device, workers=a.workers, resume=a.resume, keep_cache=a.keep_cache, processes=processes
-    )
+        device=a.device, workers=a.workers, resume=a.resume, keep_cache=a.keep_cache, processes=processes,
+        tracking=Tracking(kinds=tuple(a.track), run=a.run),
+    )  # fmt: skip
     if not a.resume:
         check_starting_weights(config.model)
     first = processes.rank == 0  # this process prepares the folder for the others

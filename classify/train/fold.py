@@ -23,12 +23,15 @@ from shared.labels import Condition
 from shared.probabilities import weighted_prior, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
+from shared.tracking.tracker import Tracking
 
 PROBABILITIES_FILE: Final = "probabilities.csv"
 _PROGRESS: Final = "progress"
 
 
-def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, device: torch.device) -> None:
+def train_fold(
+    request: TrainRequest, k: int, cache: CropCache, folder: Path, device: torch.device, tracking: Tracking
+) -> None:  # fmt: skip
     """Trains fold `k` into `folder`, continuing from an earlier, interrupted call.
 
     Raises:
@@ -50,7 +53,10 @@ def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, de
         return predict_logits(network, held_out, config.crop, device=device, bf16=bf16, augmenter=jitter)
 
     trainer = Trainer(model, training, config, augmenter, fold=k, device=device)
-    network, history = fit(trainer, lambda net: family_mean_loss(logits_of(net), held_out), folder / _PROGRESS)
+    with tracking.curves(folder.name, config.model_dump(mode="json")) as curves:
+        network, history = fit(
+            trainer, lambda net: family_mean_loss(logits_of(net), held_out), folder / _PROGRESS, curves
+        )
     logits = logits_of(network)
     # Prediction has no true points, so the calibration is fitted at points with stage 1's error.
     off_center = logits if localized else logits_of(network, augmenter.only_jitter())

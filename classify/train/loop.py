@@ -23,6 +23,7 @@ from classify.train.batches import canal_groups, plain_batches, prefetched, step
 from shared.labels import SEVERITY_WEIGHTS
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
+from shared.tracking.tracker import Log
 
 # Longer epochs are also saved on the way, so that a kill loses no more work than this.
 SAVE_EVERY_SECONDS: Final = 600.0
@@ -44,6 +45,13 @@ class EpochResult:
     learning_rate: float
     seconds: float
 
+    @property
+    def curves(self) -> dict[str, float]:
+        """The values by the names of their curves."""
+        return {
+            "loss/training": self.train_loss, "loss/held_out": self.held_out_loss, "learning_rate": self.learning_rate,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialEpoch:
@@ -58,7 +66,9 @@ class PartialEpoch:
 Evaluate = Callable[[SeverityNet], float]
 
 
-def fit(trainer: "Trainer", evaluate: Evaluate, progress: Path) -> tuple[SeverityNet, list[EpochResult]]:
+def fit(
+    trainer: "Trainer", evaluate: Evaluate, progress: Path, curves: Log | None = None
+) -> tuple[SeverityNet, list[EpochResult]]:  # fmt: skip
     """Trains a network, continuing from `progress` if a state is saved there.
 
     A run that was killed and continued, even within an epoch, gives the same weights as one that was not, on one device
@@ -67,6 +77,7 @@ def fit(trainer: "Trainer", evaluate: Evaluate, progress: Path) -> tuple[Severit
     Args:
       evaluate: returns the held-out loss of a network.
       progress: folder for the state of an unfinished run. It is left in place, to be deleted once the network is saved.
+      curves: takes the results of each epoch.
 
     Returns:
       The network to keep, and the log.
@@ -93,6 +104,8 @@ def fit(trainer: "Trainer", evaluate: Evaluate, progress: Path) -> tuple[Severit
             seconds=time.monotonic() - started,
         )  # fmt: skip
         history.append(result)
+        if curves is not None:
+            curves(result.epoch, result.curves)
         trainer.remember_best(history)
         log(
             f"fold {fold} epoch {result.epoch}/{config.epochs}: loss {train_loss:.4f}, "

@@ -13,6 +13,7 @@ from shared.labels import Condition
 from shared.out_of_fold import OutOfFold
 from shared.runtime.errors import InputError
 from shared.splits import Splits
+from shared.tracking.tracker import UNTRACKED, Tracking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ class TrainingResources:
       resume: continue a run of the same request and keep its finished folds.
       keep_cache: leave the cached crops in the run folder for another call.
       processes: all processes that train this run together; this one trains its share of the folds.
+      tracking: where curves go, beside the log of each fold.
 
     Raises:
       InputError: for a device that is not there.
@@ -102,6 +104,7 @@ class TrainingResources:
     resume: bool = False
     keep_cache: bool = False
     processes: Processes = ALONE
+    tracking: Tracking = UNTRACKED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(pick_device(self.processes.device(self.device))))

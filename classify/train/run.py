@@ -25,6 +25,7 @@ from shared.probabilities import ProbabilityTable, read_probabilities, write_pro
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log
 from shared.runtime.run_folder import RUN_FILE, STATE_FILE, RunFolder
+from shared.scores import run_score
 from shared.splits import Splits, write_splits
 
 OUT_OF_FOLD_FILE: Final = "out_of_fold.csv"
@@ -57,7 +58,7 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
             problems += [text for text in cache.problems if text not in problems]
             for k in (k for k in folds if k not in finished):
                 folder.claim_fold(k)
-                train_fold(request, k, cache, folder.fold(k), device)
+                train_fold(request, k, cache, folder.fold(k), device, how.tracking)
     if finished:
         log(f"fold {', '.join(map(str, finished))}: already finished, kept")
     for k in finished:  # an interruption between the model card and this may have left it behind
@@ -101,12 +102,13 @@ def _finish(folder: RunFolder, request: TrainRequest, *, started: float, device:
         trained = folder.finished_folds()
         table = pool_folds(folder, request.splits, trained)
         write_probabilities(folder.path / OUT_OF_FOLD_FILE, table)
-        noisy = write_noisy(folder.path / NOISY_FILE, table, request.data.grades_of(table.study_ids))
+        grades = request.data.grades_of(table.study_ids)
+        noisy, score = write_noisy(folder.path / NOISY_FILE, table, grades), run_score(table.submission, grades)
         folder.record(
             started=started, data_fingerprint=request.data.fingerprint, seed=request.config.train.seed, device=device,
             folds=trained, families=[c.short for c in request.conditions], points=request.held_out_points,
             unmirror=request.unmirror, noisy_labels=noisy, left_out_labels=len(request.without),
-            problems=list(problems),
+            problems=list(problems), score=None if score is None else score.model_dump(),
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
+from shared.tracking.tracker import add_tracking
 
 DESCRIPTION = (
     "Trains one YOLO detector per view on the annotated points of DATA, fits the level chain, and localizes the "
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     args.add_workers(parser, "number of worker processes; on a CPU also the number of detectors trained side by side")
     args.add_device(parser, "; 0,1 trains on two GPUs", several=True)
+    add_tracking(parser)
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds or views to a finished one")
     parser.set_defaults(func=run)
 
@@ -46,6 +48,7 @@ def run(a: argparse.Namespace) -> int:
     from shared.data.challenge import Challenge
     from shared.runtime.files import prepare_output
     from shared.splits import chosen_splits, parse_folds
+    from shared.tracking.tracker import Tracking
 
     overrides = list(a.overrides)
     if a.weights is not None:
@@ -58,7 +61,9 @@ def run(a: argparse.Namespace) -> int:
         data=data, config=config, splits=splits, folds=tuple(parse_folds(a.fold, splits)),
         views=tuple(View.from_slug(v) for v in a.view) if a.view else tuple(View),
     )  # fmt: skip
-    resources = TrainingResources(device=a.device, workers=a.workers, resume=a.resume)
+    resources = TrainingResources(
+        device=a.device, workers=a.workers, resume=a.resume, tracking=Tracking(kinds=tuple(a.track), run=a.run)
+    )
     if not a.resume:
         starting_weights(config.model)
     weights = Path(config.model.weights)

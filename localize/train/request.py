@@ -8,6 +8,7 @@ from shared.data.challenge import Challenge
 from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.splits import Splits
+from shared.tracking.tracker import UNTRACKED, Tracking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class TrainingResources:
       device: any form of `--device`, kept under torch's name; several GPUs (`0,1`) train each detector together.
       workers: processes that read data; on a CPU also the number of detectors that train side by side.
       resume: continue the run in the folder, or add folds or views to it.
+      tracking: where curves go.
 
     Raises:
       InputError: for a device that is not there.
@@ -58,6 +60,7 @@ class TrainingResources:
     device: str = "auto"
     workers: int = 1
     resume: bool = False
+    tracking: Tracking = UNTRACKED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", torch_device(self.device, several=True))

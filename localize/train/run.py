@@ -28,7 +28,7 @@ from localize.detector.export import ExportRequest, export_view
 from localize.detector.yolo.inference import measure_map
 from localize.detector.yolo.training import TrainJob, starting_weights, train_detector
 from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer, check_format, detector_file
-from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps
+from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps, run_score
 from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
 from shared.annotations import annotated_localizations
@@ -179,6 +179,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     detector = TrainJob(
         data_yaml=work / "dataset" / "data.yaml", folder=work, name=name, view=request.config.of_view(view),
         config=request.config, device=resources.device, workers=resources.workers, resume=resources.resume,
+        tracking=resources.tracking,
     )  # fmt: skip
     train_detector(detector, target)
     measured = measure_map(target, detector.data_yaml, detector.view, first_device(resources.device))
@@ -226,12 +227,13 @@ def _finish(training: _TrainingRun, started: float) -> None:
     request, run = training.request, training.folder
     pooled: dict[str, Any] | None = None
     while pooled != (folds := _trained_folds(run)):
-        _pool(training, [int(fold) for fold in folds])
+        score = run_score(_pool(training, [int(fold) for fold in folds]))
         run.record(
             started=started, data_fingerprint=request.data.fingerprint,
             seeds={"splits": request.splits.seed, "training": request.config.optim.seed},
             device=training.resources.device, unmirror=request.config.axial.unmirror,
             localizations_sha256=sha256_of(run.path / LOCALIZATIONS_FILE), folds=folds,
+            score=None if score is None else score.model_dump(),
         )  # fmt: skip
         pooled = folds
     with suppress(OSError):  # not empty while another fold trains
@@ -247,8 +249,8 @@ def _trained_folds(run: RunFolder) -> dict[str, Any]:
     return {str(fold): {"models": models(run.fold(fold))} for fold in run.finished_folds()}
 
 
-def _pool(training: _TrainingRun, folds: Sequence[int]) -> None:
-    """Writes the out-of-fold localizations of the folds and their measured error."""
+def _pool(training: _TrainingRun, folds: Sequence[int]) -> Sequence[FindingError]:
+    """Writes the out-of-fold localizations of the folds and their measured error; returns the errors one by one."""
     splits, run = training.request.splits, training.folder
     pooled: dict[str, dict[Finding, Localization]] = {}
     for fold in folds:
@@ -262,4 +264,6 @@ def _pool(training: _TrainingRun, folds: Sequence[int]) -> None:
         pooled |= of_fold
     write_localizations(run.path / LOCALIZATIONS_FILE, pooled)
     measured = training.measured([s for fold in folds for s in splits.held_out(fold)])
-    write_jitter(run.path / ERRORS_FILE, measure_jitter(collect(measured, pooled).errors))
+    errors = collect(measured, pooled).errors
+    write_jitter(run.path / ERRORS_FILE, measure_jitter(errors))
+    return errors

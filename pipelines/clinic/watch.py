@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -87,7 +86,7 @@ def watch(
       InputError: for a folder that cannot be watched, or as `pipelines.predict.predict` does for models and OUT.
     """
     export = exporter(request)
-    models = FoldModels(partial(load_grader, request))
+    models = FoldModels(lambda _: load_grader(request))
     _begin(request, out, models, still_s, overwrite=overwrite, resume=resume)
     with ending_between_studies() as clock:
         log(
@@ -115,7 +114,7 @@ def _begin(
     output = ResumableOutput(path=out, command="predict --watch")
     output.begin(
         models_of(request), overwrite=overwrite, resume=resume,
-        inputs=[request.data, request.localizer, request.classifier], ready=lambda: models(""),
+        inputs=[request.data, *request.members.runs, request.members.weights], ready=lambda: models(""),
     )  # fmt: skip
     hide_names(folder)
 

@@ -121,6 +121,12 @@ def add_paths(parser: argparse.ArgumentParser, **helps: str) -> None:
         _explain(parser, name, f"{name.upper()}: {text}")
 
 
+def add_several_paths(parser: argparse.ArgumentParser, name: str, metavar: str, text: str) -> None:
+    """Adds a list of required paths, one or more."""
+    parser.add_argument(name, type=Path, nargs="+", metavar=metavar, help=text)
+    _explain(parser, name, f"{metavar}: {text}")
+
+
 def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str, *, required: bool = False) -> None:
     """Adds an option that names a file or folder."""
     added = parser.add_argument(flag, type=Path, metavar=metavar, required=required, help=text)

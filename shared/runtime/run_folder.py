@@ -42,6 +42,17 @@ class RunFacts(OpenDocument):
     earlier_seconds: NonNegative = 0.0
 
 
+class RunScore(Document):
+    """How well a training did on the studies that its folds held out, with a 95% interval over studies."""
+
+    of: str
+    lower_is_better: bool
+    value: float
+    low: float
+    high: float
+    studies: int
+
+
 class _TrainedRun(RunFacts):
     """What both stages record; runs of 0.1.0 do not name `unmirror`."""
 
@@ -49,6 +60,7 @@ class _TrainedRun(RunFacts):
     unmirror: bool = True
     device: str = ""
     problems: list[str] = Field(default_factory=list)
+    score: RunScore | None = None
 
 
 class _FoldModels(Document):

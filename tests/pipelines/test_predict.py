@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from classify.predict import StudyGrades
-from pipelines.grader import check_same_data
 from pipelines.predict import predict_source, to_table, write_prediction_run
 from pipelines.result import StudyResult
 from shared.data.source import open_source
@@ -21,7 +20,6 @@ from shared.numbering import Numbering
 from shared.probabilities import PriorReason, read_probabilities, read_submission
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
-from shared.runtime.run_folder import write_run
 from shared.study import Study
 from tests.dicom_files import write_dicom
 from tests.pipelines.stand_ins import (
@@ -111,21 +109,6 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "train_images").mkdir()
     with pytest.raises(InputError, match="series_descriptions"):
         open_source(tmp_path)
-
-
-def test_stages_trained_on_different_data_are_refused(tmp_path: Path) -> None:
-    for name, kind, fingerprint in (("a", "localize", "1"), ("b", "classify", "1"), ("c", "classify", "2")):
-        (tmp_path / name).mkdir()
-        folds = {"0": {"models": {}}} if kind == "localize" else [0]
-        write_run(tmp_path / name, command="train", started=0.0, kind=kind, data_fingerprint=fingerprint, folds=folds)
-    check_same_data(tmp_path / "a", tmp_path / "b")
-    with pytest.raises(InputError, match="different data"):
-        check_same_data(tmp_path / "a", tmp_path / "c")
-    with pytest.raises(InputError, match="expected a localize run"):
-        check_same_data(tmp_path / "b", tmp_path / "b")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="unfinished"):
-        check_same_data(tmp_path / "empty", tmp_path / "b")
 
 
 def test_an_uncertain_numbering_is_in_the_studys_record() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classify.predict import Classifier
 from localize.localizer import SHIPPED_RUN
 from pipelines.api import load
 from pipelines.cli import main
-from pipelines.grader import Grader
 from shared.probabilities import read_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
@@ -43,8 +43,8 @@ def test_the_classifiers_own_studies_are_graded_by_the_fold_that_held_them_out(
     tiny_demo: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Any] = []
-    real = Grader.load
-    monkeypatch.setattr(Grader, "load", lambda *a, **k: loaded.append(k["folds"]) or real(*a, **k))
+    real = Classifier.load
+    monkeypatch.setattr(Classifier, "load", lambda *a, **k: loaded.append(k["folds"]) or real(*a, **k))
     words = ("predict", tiny_demo / "data", tmp_path / "out", "--classifier", tiny_demo / "classifier")
     assert run(*words, "--part", "train", *CPU) == 0
     held_out = read_json(tiny_demo / "splits.json")["folds"][0]

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from pipelines.clinic import watch as watch_module
 from pipelines.clinic.inbox import Inbox
 from pipelines.clinic.watch import Watcher, ending_between_studies, watch, watch_with
+from pipelines.ensembles.members import Members
 from pipelines.grader import Grader
 from pipelines.predict import PredictRequest
 from pipelines.result import StudyResult
@@ -73,7 +75,9 @@ def watcher(inbox: Path, tmp_path: Path) -> Callable[..., tuple[Watcher, Countin
 
     def make(look: Callable[[str], object] = lambda study_id: None) -> tuple[Watcher, CountingGrader]:
         grader: Any = CountingGrader(look)
-        request = PredictRequest(data=inbox, localizer=localizer, classifier=classifier, device="cpu")
+        request = PredictRequest(
+            data=inbox, members=Members(localizers=(localizer,), classifiers=(classifier,)), device="cpu"
+        )
         models: FoldModels[Grader] = FoldModels(lambda folds: grader)
         return Watcher(request=request, out=tmp_path / "out", models=models), grader
 
@@ -238,7 +242,7 @@ def test_folders_that_cannot_be_watched(
     (tmp_path / "challenge").mkdir()
     (tmp_path / "challenge" / "test_series_descriptions.csv").touch()
     made = watcher()[0].request
-    request = PredictRequest(data=tmp_path / data, localizer=made.localizer, classifier=made.classifier, device="cpu")
+    request = replace(made, data=tmp_path / data)
     with pytest.raises(InputError, match=message):
         watch(request, tmp_path / out)
 

@@ -19,6 +19,7 @@ from localize.detector.yolo.library import closed, threads, ultralytics
 from localize.detector.yolo.network import architecture_yaml, load_donor
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log
+from shared.tracking.tracker import UNTRACKED, Log, Tracking
 
 _PRETRAINED: Final = ("coco", "imagenet")
 _LOG_EVERY_SECONDS: Final = 15.0
@@ -37,6 +38,7 @@ class TrainJob:
     device: str = "cpu"
     workers: int = 0
     resume: bool = False
+    tracking: Tracking = UNTRACKED
 
     @property
     def state(self) -> Path:
@@ -61,8 +63,9 @@ def train_detector(job: TrainJob, target: Path) -> None:
         else:
             shutil.rmtree(job.folder / "yolo", ignore_errors=True)
         weights = None if done else starting_weights(job.config.model)
-        with threads(_TRAINING_THREADS):
-            _trainer_class(job, weights, state)(overrides=_overrides(job)).train()
+        name, settings = f"{job.folder.parent.name}/{job.folder.name}", job.config.model_dump(mode="json")
+        with threads(_TRAINING_THREADS), job.tracking.curves(name, settings) as curves:
+            _trainer_class(job, weights, state, curves)(overrides=_overrides(job)).train()
         state = load_state(job.state)
     if state is None:
         raise InputError(f"{job.state}: the trained state is gone; train again with --resume")
@@ -144,7 +147,7 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
             level[-1].bias.fill_(-math.log(rows * columns / stride**2))
 
 
-def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | None) -> Any:
+def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | None, curves: Log) -> Any:
     """A detection trainer with our augmentation instead of the library's, and an occasional line of progress.
 
     It reads the weights that it starts from as data, and continues from a state of ours: the library rounds its own.
@@ -197,6 +200,7 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
             super().save_metrics(metrics)  # type: ignore[no-untyped-call]
             done, now = self.epoch + 1, time.monotonic()
+            curves(done, {key: float(value) for key, value in metrics.items()})
             if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
                 self.log_time = now
                 running: dict[str, Any] = dict(self.tloss or {})

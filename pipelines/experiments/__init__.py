@@ -1,0 +1,1 @@
+"""What was trained so far, with which settings and which result."""
