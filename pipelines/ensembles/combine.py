@@ -55,6 +55,10 @@ class CombineRequest:
             raise InputError("there is nothing to combine: give two or more runs of `lumbar classify train`")
         if len({run.resolve() for run in self.runs}) < len(self.runs):
             raise InputError("a run is given twice; give each run once")
+        digests = [trained_digest(run) for run in self.runs]
+        same = next((n for n, digest in enumerate(digests) if digest in digests[:n]), None)
+        if same is not None:
+            raise InputError(f"{self.runs[same]}: holds the same models as {self.runs[digests.index(digests[same])]}")
         object.__setattr__(self, "_checked", tuple(EvaluateRequest(data=self.data, run=run) for run in self.runs))
 
     @property

@@ -203,11 +203,13 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
             curves(done, {key: float(value) for key, value in metrics.items()})
             if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
                 self.log_time = now
-                running: dict[str, Any] = dict(self.tloss or {})
-                losses = " ".join(f"{key.split('/')[-1]} {float(value):.3f}" for key, value in running.items())
-                log(f"{name}: epoch {done}/{self.epochs} {losses}")
+                log(f"{name}: epoch {done}/{self.epochs} {_losses(self.tloss or {})}")
 
     return MrTrainer
+
+
+def _losses(running: Mapping[str, Any]) -> str:
+    return " ".join(f"{key.split('/')[-1]} {float(value):.3f}" for key, value in running.items())
 
 
 class _Augment:
