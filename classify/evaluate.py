@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from classify.calibrate import cross_calibrated
 from classify.gallery import Gallery
 from classify.network.checkpoint import load_card, run_folder
-from classify.report import write_report
+from classify.report import SUBJECT, write_report
 from shared.agreement import describe
 from shared.data.challenge import Challenge
 from shared.detections import Localizations
@@ -21,7 +21,7 @@ from shared.runtime.errors import InputError
 from shared.scores import PRIOR, compare, out_of_fold_baselines
 from shared.splits import Splits, read_splits
 
-OURS: Final = "model"
+OURS: Final = SUBJECT
 AS_WRITTEN: Final = "model, calibration fitted on these studies"
 
 

@@ -9,9 +9,11 @@ from classify.calibrate import IDENTITY
 from classify.gallery import Gallery, crops_figure, occlusion_figure
 from classify.noisy_labels import NOISY_FILE, THRESHOLD, read_probabilities_of_noisy
 from shared.figures.report import Report
-from shared.figures.score_report import add_agreement, add_scores
+from shared.figures.score_report import add_agreement, add_scores, add_verdict
+from shared.figures.training import add_training, read_curves
 from shared.labels import Condition, Severity
 
+SUBJECT: Final = "model"  # the line of the score table that the page is about
 GALLERY: Final = 6
 OCCLUSIONS: Final = 4
 _NOISY_ROWS: Final = 12
@@ -29,8 +31,16 @@ def write_report(out: Path, measures: dict[str, Any], gallery: Gallery) -> None:
         f"training prior. Crops are centred on {measures['points']} points.",
         data=measures,
     )
+    add_verdict(report, measures["comparison"], SUBJECT)
     add_scores(report, measures["comparison"])
     _folds(report, measures)
+    add_training(
+        report,
+        read_curves({k: gallery.run / f"fold{k}" for k in folds}),
+        names={"": "all conditions"},
+        about="The training loss counts augmented crops with the loss's own weights; the held-out loss is the metric's "
+        "mean over the condition families. Compare their courses, not their heights.",
+    )
     add_agreement(
         report,
         measures,

@@ -17,6 +17,7 @@ from localize.report import Evaluation, write_report
 from shared.data.challenge import Challenge, read_points
 from shared.data.source import challenge_source
 from shared.detections import read_detections, read_localizations
+from shared.figures.training import read_curves
 from shared.labels import View
 from shared.numbering import read_numbering
 from shared.out_of_fold import LOCALIZATIONS_FILE, fold_by_study
@@ -106,6 +107,7 @@ def _training_part(request: EvaluateRequest) -> Evaluation:
         how="Held-out training studies, out of fold",
         numbering={s: n for f in folders.values() for s, n in read_numbering(f / NUMBERING_FILE).items()},
         own_calibration=True,
+        curves=read_curves(folders),
     )
 
 
@@ -130,6 +132,7 @@ def _evaluate_test_part(request: PredictRequest, data: Challenge, out: Path) -> 
         maps=measure_maps(data, request.run, folds=request.folds, device=request.device),
         how="Test studies",
         numbering=predictions.numbering,
+        curves=read_curves({k: request.run / f"fold{k}" for k in chosen_folds(request.run, request.folds)}),
     )
 
 

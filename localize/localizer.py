@@ -42,6 +42,7 @@ KIND: Final = "localize"
 CONFIG_FILE: Final = "config.toml"
 PRIOR_FILE: Final = "chain.json"
 CALIBRATION_FILE: Final = "calibration.json"
+LOG_FILE: Final = "log.csv"
 # A finished run whose detectors ship with the package. Without splits and points: it has nothing to say of its studies.
 SHIPPED_RUN: Path = Path(__file__).parent / "weights"
 # Sections of the config that prediction alone reads.

@@ -16,23 +16,18 @@ from localize.measures import (
     numbering_measures,
     trap_groups,
 )
-from shared.annotations import annotated_localizations
+from localize.pictures import add_examples, add_worst_cases
+from localize.verdict import by_study, verdict
 from shared.data.challenge import Challenge
 from shared.detections import Detection, Localizations
-from shared.dicom.pixels import slice_pixels
-from shared.figures import plots
-from shared.figures.marks import Marks
+from shared.figures import measure_plots, plots
 from shared.figures.report import Report
-from shared.figures.result_sheet import Miss, example_sheet, misses_sheet
-from shared.figures.sheet import draw_sheet
+from shared.figures.training import Curve, add_training
 from shared.labels import Condition, Level, View
 from shared.numbering import Numbering
 from shared.runtime.problems import counted
 
-_EXAMPLES = 2
-_WORST = 10
-_WORST_PER_STUDY = 3
-_LISTED = 20
+_LISTED: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +43,7 @@ class Evaluation:
       numbering: how certain the levels' names are, per study.
       traps: the studies that carry each planted trap; empty without a manifest.
       own_calibration: whether the scores were calibrated on these same studies.
+      curves: losses of the detectors by epoch.
     """
 
     data: Challenge
@@ -58,6 +54,7 @@ class Evaluation:
     numbering: Mapping[str, Numbering] = field(default_factory=dict)
     traps: Mapping[str, Collection[str]] = field(default_factory=dict)
     own_calibration: bool = False
+    curves: Sequence[Curve] = ()
 
 
 def write_report(folder: Path, evaluation: Evaluation) -> Path:
@@ -69,20 +66,26 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     if evaluation.traps:
         measures["by_trap"] = by_study_group(errors, trap_groups(list(evaluation.data.points), evaluation.traps))
     measures["numbering"] = numbering_measures(errors, evaluation.numbering)
-    overall = measures["overall"]
+    measures["by_study"] = by_study(errors, evaluation.numbering)
     studies = counted(measures["studies"], "study", "studies")
-    summary = f"{evaluation.how}: {overall['expected']} findings with a true point in {studies}."
-    if overall["expected"]:
-        summary += f" {overall['within_8_mm']:.1%} are localized within 8 mm in 3-D."
+    summary = f"{evaluation.how}: {measures['overall']['expected']:,} findings with a true point in {studies}."
     report = Report(title="Localizer", summary=summary, data={**measures, "map": evaluation.maps})
+    report.verdict(*verdict(measures))
     _coverage(report, measures)
     _detectors(report, evaluation.maps)
+    add_training(
+        report,
+        evaluation.curves,
+        names={view.slug: view.value for view in View},
+        about="The loss of boxes and levels. Training slices are augmented, held-out ones are not. The held-out loss "
+        "is measured in at most ten epochs, and selects nothing.",
+    )
     _errors(report, errors, measures["level_confusion_by_view"])
     _groups(report, measures)
     _confidence(report, measures["reliability"])
     _numbering(report, measures["numbering"])
-    _examples(report, evaluation)
-    _worst_cases(report, evaluation, errors)
+    add_examples(report, evaluation.data, evaluation.localizations, evaluation.detections)
+    add_worst_cases(report, evaluation.data, evaluation.localizations, errors)
     return report.save(folder)
 
 
@@ -157,11 +160,12 @@ def _errors(report: Report, errors: Sequence[FindingError], confusion: Mapping[s
         "In-plane error and slice error by view; the outermost bars hold everything beyond.",
     )
     report.figure(
-        plots.confusion_matrices(
+        measure_plots.confusion_matrices(
             {View.from_slug(view).value: counts for view, counts in confusion.items()},
-            [level.display for level in Level], xlabel="level of the nearest true point", ylabel="level of the finding",
+            [level.display for level in Level], xlabel="level of the nearest true point",
+            ylabel="level of the finding (rows)", share="share of the row",
         ),
-        "Level confusion by view: counts, shaded by the share of each row.",
+        "Level confusion by view. Cells hold numbers of findings, shaded by their share of the row.",
     )  # fmt: skip
 
 
@@ -205,22 +209,39 @@ def _confidence(report: Report, measured: Mapping[str, Any]) -> None:
         f"A score should be the probability that a point is right: {measured['target']}. The calibration was "
         f"{measured['calibration']}.",
     )
-    curves = {
-        name: plots.Curve(
-            predicted=[b["mean_score"] for b in measured[key]["bins"]],
-            observed=[b["right"] for b in measured[key]["bins"]],
-            count=[b["count"] for b in measured[key]["bins"]],
-        )
-        for name, key in _STAGES.items()
-    }
-    lowest = min((v for c in curves.values() for v in (*c.predicted, *c.observed)), default=0.0)
+    curves = {name: _curve(measured[key]["bins"]) for name, key in _STAGES.items()}
+    if not any(curve.count for curve in curves.values()):
+        return
+    lowest = min(v for c in curves.values() for v in (*c.predicted, *(at.low for at in c.interval)))
     report.figure(
-        plots.reliability_curves(
-            {name: {name: curve} for name, curve in curves.items()},
-            xlabel="mean score", ylabel="share right", low=max(0.0, 0.9 * lowest - 0.05),
+        measure_plots.reliability_row(
+            curves, xlabel="mean score", ylabel="share right", low=max(0.0, np.floor(10 * lowest) / 10)
         ),
-        "Reliability curves; each dot shows its number of findings.",
+        "Reliability: how often a point was right, by its score; on the dashed line they agree. Bars are 95% "
+        f"intervals. Hollow dots stand for bins with fewer than {measure_plots.FEW_CASES} findings, which show little.",
+    )
+    report.table(
+        ["score", "from", "to", "findings", "mean score", "share right", "95% interval", ""],
+        [
+            [name, f"{low:.2f}", f"{high:.2f}", n, predicted, observed, f"{at.low:.3f} to {at.high:.3f}",
+             "few findings" if few else ""]
+            for name, c in curves.items()
+            for low, high, n, predicted, observed, at, few in zip(
+                c.low, c.high, c.count, c.predicted, c.observed, c.interval, c.few, strict=True
+            )
+        ],
+        "The same, by bin.",
     )  # fmt: skip
+
+
+def _curve(bins: Sequence[Mapping[str, Any]]) -> measure_plots.Curve:
+    return measure_plots.Curve(
+        low=[b["score_from"] for b in bins],
+        high=[b["score_to"] for b in bins],
+        predicted=[b["mean_score"] for b in bins],
+        observed=[b["right"] for b in bins],
+        count=[b["count"] for b in bins],
+    )
 
 
 def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
@@ -240,56 +261,3 @@ def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
             ["study", "true levels", *(p.replace("_", " ") for p in parts)],
             [[row["study_id"], row["true_levels"], *(row[p] for p in parts)] for row in measures["listed"][:_LISTED]],
         )
-
-
-def _examples(report: Report, evaluation: Evaluation) -> None:
-    report.heading("Examples")
-    for study_id in sorted(evaluation.data.points)[:_EXAMPLES]:
-        study, points = evaluation.data.load_study(study_id).study, evaluation.data.points[study_id]
-        marks = Marks(
-            points=tuple(points),
-            localizations=tuple(evaluation.localizations.get(study_id, {}).values()),
-            detections=tuple(d for d in evaluation.detections if d.study_id == study_id),
-        )
-        sheet = example_sheet(study, marks, list(annotated_localizations(study, points).values()))
-        report.image(draw_sheet(sheet, slice_pixels)[0], "Annotated and localized points, and detector boxes.")
-
-
-def _worst_cases(report: Report, evaluation: Evaluation, errors: Sequence[FindingError]) -> None:
-    report.heading("Worst cases")
-    misses = [_miss(evaluation, error) for error in _worst(errors)]
-    if misses:
-        report.image(
-            draw_sheet(misses_sheet(misses), slice_pixels)[0],
-            f"The largest 3-D errors, at most {_WORST_PER_STUDY} per study.",
-        )
-    lost = [e for e in errors if not e.found]
-    if lost:
-        report.table(
-            ["not localized", "finding"],
-            [[e.study_id, e.finding.column] for e in lost[:_LISTED]],
-            f"{len(lost)} findings with a true point were not localized; at most {_LISTED} are listed.",
-        )
-
-
-def _worst(errors: Sequence[FindingError]) -> list[FindingError]:
-    """The largest errors, few per study: one misread study must not fill the page."""
-    far: list[FindingError] = []
-    for error in sorted((e for e in errors if e.distance_mm is not None), key=lambda e: -(e.distance_mm or 0.0)):
-        if len(far) < _WORST and sum(e.study_id == error.study_id for e in far) < _WORST_PER_STUDY:
-            far.append(error)
-    return far
-
-
-def _miss(evaluation: Evaluation, error: FindingError) -> Miss:
-    study, finding = evaluation.data.load_study(error.study_id).study, error.finding
-    found = evaluation.localizations[error.study_id][finding]
-    side = "" if finding.side is None else f"{finding.side.value} "
-    return Miss(
-        study=study,
-        true=annotated_localizations(study, evaluation.data.points[error.study_id])[finding],
-        found=found,
-        true_text=f"{error.study_id}\n{finding.condition.short}, {side}{finding.level.display}",
-        found_text=f"{error.distance_mm:.1f} mm off, {error.slices:+d} slices\n{found.source.value}, "
-        f"score {found.score:.2f}",
-    )

@@ -12,12 +12,13 @@ import numpy as np
 
 from pipelines.ensembles.members import Members
 from pipelines.predict import PredictRequest, output_of, predict_unfinished, to_table
-from pipelines.report import evaluation_report
+from pipelines.report import demo_index, evaluation_report
 from pipelines.result import StudyResult
 from pipelines.synthetic import Preset, SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import read_localizations
+from shared.figures.training import read_curves
 from shared.metric import study_losses
 from shared.mirror.correct import with_turned
 from shared.out_of_fold import OutOfFold
@@ -100,6 +101,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     seconds = steps.finish()
     text = as_text(comparison)
     write_json(out / "reports" / "scores.json", comparison.to_json())
+    index = demo_index(out / "reports", comparison.to_json(), OURS)
     device = read_run(out / "classifier", expected_kind="classify")["device"]  # what `auto` came to
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
@@ -108,7 +110,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
         classify_config=_config_name("classify", options.classify_config),
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
-    log(f"done in {(time.time() - started) / 60:.1f} minutes; open {out / 'reports' / 'evaluation' / 'report.html'}")
+    log(f"done in {(time.time() - started) / 60:.1f} minutes; open {index}")
     return text
 
 
@@ -265,6 +267,7 @@ def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], d
     """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
     from classify.evaluate import EvaluateRequest, evaluate_run
     from localize.evaluate import measure_maps
+    from localize.localizer import chosen_folds
     from localize.report import Evaluation, write_report
 
     points = read_points(out / "truth" / "test_label_coordinates.csv")
@@ -276,6 +279,7 @@ def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], d
         maps=measure_maps(unseen, out / "localizer", device=device),
         how="Unseen studies",
         numbering={r.study_id: r.numbering for r in results if r.numbering is not None},
+        curves=read_curves({k: out / "localizer" / f"fold{k}" for k in chosen_folds(out / "localizer")}),
     )
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), evaluation)
     found = read_localizations(out / "localizer" / "localizations.csv")

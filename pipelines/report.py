@@ -1,19 +1,21 @@
 """The pages of the whole pipeline: what was predicted for each study, and scores beside the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.result import StudyResult
 from shared.agreement import describe
-from shared.figures.report import Report
-from shared.figures.score_report import add_agreement, add_scores
+from shared.figures.report import Link, Report
+from shared.figures.score_report import add_agreement, add_scores, add_verdict, verdict
 from shared.labels import Condition, findings_of
 from shared.metric import TERMS, study_losses
 from shared.probabilities import PriorReason, ProbabilityTable
+from shared.runtime.documents import read_document
+from shared.runtime.files import write_text
 from shared.runtime.problems import counted
 from shared.scores import Comparison
 
@@ -83,6 +85,7 @@ def evaluation_report(
         f"Everything below the score table describes: {name}.",
         data={"comparison": scores, "detail_of": name, "details": details},
     )
+    add_verdict(report, scores, name)
     add_scores(report, scores)
     add_agreement(report, details)
     _costliest(report, table, grades)
@@ -104,3 +107,38 @@ def _costliest(report: Report, table: ProbabilityTable, grades: NDArray[np.int8]
         [[table.study_ids[i], float(share[i].sum() / terms), *(float(v) / terms for v in share[i])] for i in order],
         "What each study contributes to the score, in total and by term.",
     )
+
+
+def demo_index(reports: Path, scores: Mapping[str, Any], name: str) -> Path:
+    """Writes REPORTS/index.html: what the demo's pages show and what each comes to in one line.
+
+    Args:
+      reports: the folder of the demo's reports, beside the folder of its prediction.
+      scores: of `shared.scores.Comparison.to_json`.
+      name: of the pipeline's own submission among them.
+    """
+    from classify.report import SUBJECT
+    from localize.verdict import verdict as verdict_on_points
+
+    lines, tone = verdict(scores, name)
+    report = Report("Demo", "Both stages trained on synthetic studies, and tried on studies that they have not seen.")
+    report.verdict(lines, tone)
+    points = read_document(reports / "localize" / "report.json", dict[str, Any])
+    grader = read_document(reports / "classify" / "report.json", dict[str, Any])
+    pages = [reports.parent / "prediction" / name for name in ("index.html", "report.html")]
+    prediction = next(f"../prediction/{page.name}" for page in pages if page.is_file())
+    report.table(
+        ["report", "what it shows", "in short"],
+        [
+            [Link(text="Evaluation", href="evaluation/report.html"), "both stages on unseen studies", lines[0]],
+            [Link(text="Localizer", href="localize/report.html"), "stage 1 on unseen studies",
+             verdict_on_points(points)[0][0]],
+            [Link(text="Classifier", href="classify/report.html"), "stage 2 on the studies that its fold held out",
+             verdict(grader["comparison"], SUBJECT)[0][0]],
+            [Link(text="Prediction", href=prediction), "the unseen studies, finding by finding",
+             counted(scores["studies"], "study", "studies")],
+        ],
+    )  # fmt: skip
+    path = reports / "index.html"
+    write_text(path, report.page())
+    return path

@@ -15,6 +15,7 @@ This module also defines what the challenge's own code leaves open:
 - A family without graded rows has no term; the score is the mean of the existing terms.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ from shared.probabilities import SUM_TOLERANCE
 from shared.runtime.errors import InputError
 
 TERMS: Final = (*(c.short for c in Condition), "any_severe")
+_NORMAL_95: Final = 1.959964  # 97.5th percentile of the standard normal distribution
 _EPS: Final = float(np.finfo(np.float64).eps)
 _SLICES: Final = {c: [f.index for f in findings_of(c)] for c in Condition}
 
@@ -40,7 +42,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A percentile interval of the bootstrap distribution."""
+    """The lower and upper end of an interval."""
 
     low: float
     high: float
@@ -122,6 +124,16 @@ def interval(samples: NDArray[np.float64], level: float = 0.95) -> Interval:
     """Percentile interval of bootstrap samples."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high))
+
+
+def share_interval(hits: int, cases: int) -> Interval:
+    """The 95% interval of a share of cases that are independent of each other (Wilson 1927); 0 to 1 without any."""
+    if cases == 0:
+        return Interval(low=0.0, high=1.0)
+    share, z2 = hits / cases, _NORMAL_95**2
+    middle = (share + z2 / (2 * cases)) / (1 + z2 / cases)
+    half = _NORMAL_95 / (1 + z2 / cases) * math.sqrt(share * (1 - share) / cases + z2 / (4 * cases**2))
+    return Interval(low=max(middle - half, 0.0), high=min(middle + half, 1.0))
 
 
 def _clip(p: NDArray[np.float64]) -> NDArray[np.float64]:

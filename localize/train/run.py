@@ -3,6 +3,7 @@
 RUN/config.toml  splits.json  state.json         what a resumed run must agree with
 RUN/run.json                                     written last: a run without it is unfinished
 RUN/fold<K>/{sagittal_t1,sagittal_t2,axial_t2}.safetensors  chain.json  calibration.json  metrics.json
+RUN/fold<K>/log.csv                              loss of each detector by epoch
 RUN/fold<K>/{detections,localizations,numbering}.csv  of the held-out studies
 RUN/localizations.csv                            out-of-fold points, pooled over the trained folds
 RUN/errors.json                                  their measured error, from which stage 2 draws its jitter
@@ -25,9 +26,19 @@ from typing import Any
 from localize.calibrate import IDENTITY, Calibration, fit_calibration, write_calibration
 from localize.decoding.prior import fit_prior, read_prior, write_prior
 from localize.detector.export import ExportRequest, export_view
+from localize.detector.yolo.curve import curve_file, write_log
 from localize.detector.yolo.inference import measure_map
 from localize.detector.yolo.training import TrainJob, starting_weights, train_detector
-from localize.localizer import CALIBRATION_FILE, KIND, PRIOR_FILE, FoldFiles, Localizer, check_format, detector_file
+from localize.localizer import (
+    CALIBRATION_FILE,
+    KIND,
+    LOG_FILE,
+    PRIOR_FILE,
+    FoldFiles,
+    Localizer,
+    check_format,
+    detector_file,
+)
 from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps, run_score
 from localize.predict import predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
@@ -207,6 +218,7 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     predictions = predictions.calibrated(calibration)
     write_predictions(folder, predictions)
     measures = evaluate(collect(measured, predictions.localizations).errors, own_calibration=True)
+    write_log(folder / LOG_FILE, {v.slug: curve_file(training.work(fold) / v.slug) for v in views})
     ordered = {view.slug: maps[view.slug] for view in views}
     write_json(folder / _METRICS_FILE, {"map": ordered, **measures, "problems": list(predictions.problems)})
     overall = measures["overall"]

@@ -50,7 +50,7 @@ def correlation_figure(spearman: Sequence[Sequence[float | None]]) -> "Figure":
     """All 25 findings against each other."""
     values = [[np.nan if v is None else v for v in row] for row in spearman]
     names = [column_title(*column) for column in COLUMNS]
-    return plots.correlation(values, names, label="Spearman's correlation of the grades")
+    return plots.correlation(values, names, LEVEL_NAMES, label="Spearman's correlation of the grades")
 
 
 def image_figure(images: Json) -> "Figure":
@@ -59,7 +59,7 @@ def image_figure(images: Json) -> "Figure":
     for key in ("slices", "gap_mm", "spacing_mm", "field_height_mm"):
         values = [np.asarray(images[view.slug]["values"][key], dtype=float) for view in View]
         edges = _edges(np.concatenate(values), whole=key == "slices")
-        row.append(plots.Histogram(values=values, edges=edges, xlabel=IMAGE_MEASURES[key]))
+        row.append(plots.Histogram(values=values, edges=edges, xlabel=IMAGE_MEASURES[key], whole=key == "slices"))
     return plots.histograms([row], ylabel="series", names=[view.value for view in View])
 
 

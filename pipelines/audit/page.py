@@ -14,13 +14,14 @@ from pipelines.audit.explore import (
     study_count,
 )
 from pipelines.audit.issues import LEGEND, Category, Code, Issue, count_categories
-from shared.figures.report import Report
+from shared.figures.report import Report, Tone
 from shared.labels import FINDINGS, Condition, Level, View
+from shared.runtime.problems import counted
 
 Json = Mapping[str, Any]
 
 MAX_LISTED: Final = 200
-_PLURAL: Final = {Category.ERROR: "errors", Category.WARNING: "warnings", Category.NOTE: "notes"}
+_FIRST: Final = 3  # codes that the verdict explains
 
 
 def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about: dict[str, Any]) -> Path:
@@ -28,8 +29,8 @@ def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about:
     counts = count_categories(issues)
     report = Report(
         "Data audit",
-        f"{study_count(facts):,} studies: "
-        + ", ".join(f"{counts[g]:,} {_PLURAL[g] if counts[g] != 1 else g.value}" for g in Category)
+        f"{counted(study_count(facts), 'study', 'studies')}: "
+        + ", ".join(counted(counts[g], g.value) for g in Category)
         + f". {about['scope']}",
         data={
             "about": about,
@@ -38,9 +39,10 @@ def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about:
             "exploration": _without_values(facts),
         },
     )
+    report.verdict(*verdict(issues, study_count(facts)))
     _issues(report, issues)
     _counts(report, facts)
-    if facts["counts"]["graded_studies"]:
+    if any(of["graded"] for of in facts["grades"]["findings"].values()):
         _grades(report, facts)
         _co_occurrence(report, facts["co_occurrence"])
     if facts["counts"]["series_read"]:
@@ -50,6 +52,30 @@ def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about:
     if any(level["n"] for of in facts["points"].values() for level in of.values()):
         _points(report, facts["points"])
     return report.save(out)
+
+
+def verdict(issues: Sequence[Issue], studies: int) -> tuple[list[str], Tone]:
+    """Whether the data can be used as they are, and what to look at first."""
+    of = {g: [i for i in issues if i.code.category is g] for g in Category}
+    errors, warnings = of[Category.ERROR], of[Category.WARNING]
+    whole = counted(studies, "study", "studies")
+    if errors:
+        lines = [f"{counted(len(errors), 'error')} {_where(errors, whole)}: correct or leave out what they name."]
+    else:
+        lines = [f"No errors in {whole}: the data can be used as they are."]
+    if warnings:
+        lines.append(
+            f"{counted(len(warnings), 'warning')} {_where(warnings, whole)}: suspicious or incomplete, look at them."
+        )
+    first = Counter(i.code for i in errors) or Counter(i.code for i in warnings)
+    for code, count in sorted(first.items(), key=lambda item: (-item[1], item[0].slug))[:_FIRST]:
+        lines.append(f"{code.slug} ({count:,}): {code.meaning} {code.advice}")
+    return lines, "poor" if errors else "open" if warnings else "good"
+
+
+def _where(issues: Sequence[Issue], whole: str) -> str:
+    studies = len({i.study_id for i in issues if i.study_id})
+    return f"in {studies:,} of {whole}" if studies else "in the tables"
 
 
 def _codes(issues: Sequence[Issue]) -> dict[str, Any]:
@@ -102,8 +128,8 @@ def _issues(report: Report, issues: Sequence[Issue]) -> None:
     )  # fmt: skip
 
 
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f}%"
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
 
 
 def _counts(report: Report, facts: Json) -> None:
@@ -175,7 +201,8 @@ def _co_occurrence(report: Report, co: Json) -> None:
     report.table(["", "here", "challenge, training part"], rows)
     report.figure(
         figures.correlation_figure(co["spearman"]),
-        "Every finding against every other; L1/L2 to L5/S1 within each block. Grey: too few grades, or all are equal.",
+        "Spearman's rank correlation of the grades of every two findings, over the studies in which both are graded. "
+        "Grey: too few grades, or all are equal.",
     )
 
 
@@ -190,10 +217,9 @@ def _images(report: Report, facts: Json) -> None:
         of = facts["images"][view.slug]
         for key, name in figures.IMAGE_MEASURES.items():
             if of[key] is not None:
-                digits = 0 if key == "slices" or key.startswith("field") else 2
-                rows.append(
-                    [view.value, name, *(f"{of[key][k]:.{digits}f}" for k in ("min", "p5", "median", "p95", "max"))]
-                )
+                whole = key == "slices" or key.startswith("field")
+                values = [of[key][k] for k in ("min", "p5", "median", "p95", "max")]
+                rows.append([view.value, name, *(round(v) if whole else f"{v:.2f}" for v in values)])
     report.table(["view", "", "min", "5%", "median", "95%", "max"], rows)
     report.table(
         ["view", "rows x columns (series)"],

@@ -19,6 +19,8 @@ SOFT: Final = "#a9b4be"
 _GROUND: Final = 0x10
 # Lengths of scale bars; the longest that fits is drawn.
 _BARS_MM: Final = (5, 10, 20, 50, 100)
+WEBP_PX: Final = 16383  # the longest side that a WebP can have
+_WEBP_QUALITY: Final = 90
 
 
 class Page:
@@ -95,4 +97,10 @@ def figure_of(image: NDArray[np.uint8]) -> "Figure":
 def png_bytes(image: NDArray[np.uint8], compression: int = 4) -> bytes:
     """An RGB image [height, width, 3] as PNG; the same image gives the same bytes."""
     _, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    return bytes(content.tobytes())
+
+
+def webp_bytes(image: NDArray[np.uint8]) -> bytes:
+    """An RGB image [height, width, 3] as lossy WebP, for looking at; the same image gives the same bytes."""
+    _, content = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
     return bytes(content.tobytes())

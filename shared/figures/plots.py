@@ -1,4 +1,4 @@
-"""Plots of plain arrays: histograms, bars, scatter, density, confusion matrices, reliability curves, score intervals.
+"""Plots of plain data: histograms, bars, correlations, scatter, density and crops.
 
 Each function returns a matplotlib figure of panels side by side; most take their panels as a mapping from title to
 values. Text that comes from data (names of submissions, study ids) is never read as markup.
@@ -19,8 +19,8 @@ BLUE: Final = "#4a7ba6"
 NAVY: Final = "#12364f"
 RUST: Final = "#c2703d"
 CYCLE: Final = (BLUE, NAVY, RUST)
-# Dark enough on white, from mild to severe.
-GRADES: Final = ("#3b7dd8", "#d89a2b", "#c23b4b")
+# Lines and dots of grades on white, from mild to severe: blue, amber and vermilion, apart in hue and in lightness.
+GRADES: Final = ("#1f77b4", "#c79a00", "#b83a0b")
 LEVELS: Final = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d9b90c")
 
 
@@ -45,12 +45,14 @@ class Histogram:
 
     Attributes:
       edges: of the bins; values beyond the outer ones count in the outermost bins.
+      whole: whether the values are counts.
     """
 
     values: Sequence[ArrayLike]
     edges: ArrayLike
     xlabel: str
     title: str = ""
+    whole: bool = False
 
 
 def histograms(rows: Sequence[Sequence[Histogram]], *, ylabel: str, names: Sequence[str] = ()) -> "Figure":
@@ -64,6 +66,8 @@ def histograms(rows: Sequence[Sequence[Histogram]], *, ylabel: str, names: Seque
         ax.hist(values, bins=edges, stacked=True, color=CYCLE[: len(values)], rwidth=0.92)
         ax.set(title=histogram.title, xlabel=histogram.xlabel)
         ax.yaxis.get_major_locator().set_params(integer=True)
+        if histogram.whole:
+            ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes[:, 0]:
         ax.set_ylabel(ylabel)
     if names:
@@ -104,80 +108,9 @@ def stacked_bars(
     return figure
 
 
-def confusion_matrices(counts: Mapping[str, ArrayLike], names: Sequence[str], *, xlabel: str, ylabel: str) -> "Figure":
-    """One [k, k] matrix of counts per panel, shaded by the share of each row."""
-    figure, axes = panels(1, len(counts), (3.6 * len(counts), 3.4))
-    at = range(len(names))
-    for ax, (title, values) in zip(axes[0], counts.items(), strict=True):
-        table = np.asarray(values)
-        share = table / np.maximum(table.sum(1, keepdims=True), 1)
-        ax.imshow(share, vmin=0, vmax=1, cmap="Blues")
-        for (row, column), count in np.ndenumerate(table):
-            color = "white" if share[row, column] > 0.5 else "black"
-            ax.text(column, row, f"{int(count)}", ha="center", va="center", color=color, fontsize=9)
-        ax.set(title=title, xlabel=xlabel)
-        ax.set_xticks(at, names)
-        ax.set_yticks(at, names if ax is axes[0, 0] else [""] * len(names))
-    axes[0, 0].set_ylabel(ylabel)
-    return figure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """A reliability curve: mean prediction, observed share and number of cases of each bin, all [n]."""
-
-    predicted: Sequence[float]
-    observed: Sequence[float]
-    count: Sequence[int]
-
-
-def reliability_curves(
-    curves: Mapping[str, Mapping[str, Curve]], *, xlabel: str, ylabel: str, low: float = 0.0
-) -> "Figure":
-    """Observed share against prediction, by panel and name; the diagonal is perfect calibration.
-
-    The area of a dot grows with its number of cases, written beside it where a panel has one curve. Axes run from `low`
-    to 1.
-    """
-    figure, axes = panels(1, len(curves), (3.6 * len(curves), 3.4), sharey=True)
-    for ax, (title, named) in zip(axes[0], curves.items(), strict=True):
-        ax.plot([low, 1], [low, 1], color="0.7", lw=1)
-        for (name, curve), color in zip(named.items(), GRADES if len(named) > 1 else (BLUE,), strict=True):
-            ax.plot(curve.predicted, curve.observed, color=color, lw=1, label=name)
-            sizes = 4 + 3 * np.sqrt(np.asarray(curve.count, dtype=float))
-            ax.scatter(curve.predicted, curve.observed, s=sizes, color=color, clip_on=False, zorder=3)
-            for x, y, n in zip(curve.predicted, curve.observed, curve.count, strict=True):
-                if len(named) == 1:
-                    above = y < (1 + low) / 2
-                    ax.annotate(f"{n}", (x, y), (5, 6) if above else (-6, -16), textcoords="offset points", fontsize=7)
-        ax.set(title=title, xlabel=xlabel, xlim=(low, 1), ylim=(low, 1))
-    axes[0, 0].set_ylabel(ylabel)
-    if any(len(named) > 1 for named in curves.values()):
-        axes[0, 0].legend(fontsize=8)
-    return figure
-
-
-def score_intervals(
-    scores: Mapping[str, tuple[float, float, float]], *, xlabel: str, reference: float | None = None
-) -> "Figure":
-    """Score, low and high end of the interval by name, top to bottom; a dotted line at the reference."""
-    figure, axes = panels(1, 1, (8, 0.5 * len(scores) + 0.9))
-    ax = axes[0, 0]
-    at = np.arange(len(scores))[::-1]
-    for y, (score, low, high) in zip(at, scores.values(), strict=True):
-        ax.plot([low, high], [y, y], color=BLUE, lw=3, solid_capstyle="round")
-        ax.plot(score, y, "o", color=NAVY)
-        ax.annotate(f"{score:.3f}", (score, y), (0, 7), textcoords="offset points", ha="center", fontsize=9)
-    ax.set_yticks(at, list(scores), parse_math=False)
-    ax.set(xlabel=xlabel, ylim=(-0.6, len(scores) - 0.3))
-    if reference is not None:
-        ax.axvline(reference, color="#999", lw=1, ls=":")
-    return figure
-
-
-def correlation(values: ArrayLike, names: Sequence[str], *, label: str) -> "Figure":
-    """An [n, n] matrix from -1 to 1 in equal blocks, one per name; NaN is grey."""
-    figure, axes = panels(1, 1, (7.6, 6.6))
+def correlation(values: ArrayLike, names: Sequence[str], within: Sequence[str], *, label: str) -> "Figure":
+    """An [n, n] matrix from -1 to 1 in equal blocks, one per name, each of rows named in `within`; NaN is grey."""
+    figure, axes = panels(1, 1, (8.4, 7.4))
     ax, table = axes[0, 0], np.asarray(values, dtype=float)
     image = ax.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r")
     ax.set_facecolor("#dddddd")
@@ -187,9 +120,12 @@ def correlation(values: ArrayLike, names: Sequence[str], *, label: str) -> "Figu
         ax.axvline(edge - 0.5, color="white", lw=1.5)
     middles = [k * block + (block - 1) / 2 for k in range(len(names))]
     broken = [name.replace(", ", ",\n") for name in names]
+    ax.set_xticks(range(len(table)), list(within) * len(names), rotation=90, minor=True)
+    ax.set_yticks(range(len(table)), list(within) * len(names), minor=True)
     ax.set_xticks(middles, broken)
     ax.set_yticks(middles, broken)
-    ax.tick_params(length=0)
+    ax.tick_params(which="minor", length=0, labelsize=5.5)
+    ax.tick_params(which="major", length=0, pad=26)
     figure.colorbar(image, ax=ax, shrink=0.75, label=label)
     return figure
 
@@ -214,11 +150,14 @@ def scatter(
 
 
 def density(points: Mapping[str, Points]) -> "Figure":
-    """Density of points (x, y) in the unit square, y downwards, by panel."""
-    figure, axes = panels(1, len(points), (9, 3.2), sharey=True)
+    """Density of points (x, y) in the unit square, y downwards, by panel, each with the scale of its shades."""
+    figure, axes = panels(1, len(points), (11, 3.2), sharey=True)
     for ax, (title, (x, y)) in zip(axes[0], points.items(), strict=True):
         counts, _, _ = np.histogram2d(y, x, bins=40, range=[[0, 1], [0, 1]])
-        ax.imshow(counts, extent=(0, 1, 1, 0), cmap="magma")
+        image = ax.imshow(counts, extent=(0, 1, 1, 0), cmap="magma", vmin=0, vmax=max(counts.max(), 1))
+        bar = figure.colorbar(image, ax=ax, shrink=0.8, label="points per cell")
+        bar.ax.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # of MaxNLocator
+        bar.ax.tick_params(labelsize=7)
         _unit_square(ax, f"{title} (n = {len(x):,})")
     axes[0, 0].set_ylabel("y / height", fontsize=8)
     return figure

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from shared.figures import plots
-from shared.figures.report import Report
+from shared.agreement import CALIBRATION_BINS
+from shared.figures import measure_plots, plots
+from shared.figures.report import Report, Tone
 from shared.labels import Severity
 from shared.metric import TERMS
 from shared.runtime.problems import counted
@@ -15,6 +16,55 @@ _MEASURES: Final = {
     "weighted log loss": "weighted_log_loss", "AUC severe": "auc_severe", "AP severe": "ap_severe",
     "kappa": "kappa_quadratic", "ECE": "ece", "ECE by chance": "ece_if_calibrated",
 }  # fmt: skip
+# With fewer studies a bootstrap interval is itself uncertain.
+_FEW_STUDIES: Final = 30
+
+
+def add_verdict(report: Report, comparison: Mapping[str, Any], name: str) -> None:
+    """States whether the submission of that name is better than the prior, by how much, and how sure that is."""
+    lines, tone = verdict(comparison, name)
+    report.verdict(lines, tone)
+
+
+def verdict(comparison: Mapping[str, Any], name: str) -> tuple[list[str], Tone]:
+    """The verdict on one submission in plain words, from `shared.scores.Comparison.to_json`.
+
+    Better or worse than the prior means that the 95% interval of the gain lies on one side of zero.
+    """
+    found = {line["name"]: line for line in comparison["lines"]}
+    line, prior = found[name], found.get(comparison["reference"])
+    score, gain, bounds = line["score"]["score"], line["gain"], line["gain_interval"]
+    tone: Tone = "open"
+    if prior is None or gain is None:
+        texts = [f"Score {score:.3f}, 95% interval {_range(line['interval'])}; lower is better."]
+    else:
+        against = f"score {score:.3f} against {prior['score']['score']:.3f}, lower is better"
+        size = f"by {abs(gain):.3f} (95% interval of the gain {_range(bounds, '+.3f')})"
+        if bounds["low"] > 0:
+            tone, words = "good", f"Better than the prior {size}: {against}."
+        elif bounds["high"] < 0:
+            tone, words = "poor", f"Worse than the prior {size}: {against}."
+        else:
+            chance = f"the gain of {gain:+.3f} may be chance (95% interval {_range(bounds, '+.3f')})"
+            words = f"Not shown to differ from the prior: {against}; {chance}."
+        texts = [words, _by_term(line["score"]["terms"], prior["score"]["terms"])]
+    if line["gap_closed"] is not None:
+        texts.append(f"That closes {line['gap_closed']:.0%} of the gap between the prior and the best possible score.")
+    if comparison["studies"] < _FEW_STUDIES:
+        texts.append(f"Only {counted(comparison['studies'], 'study', 'studies')}: the interval itself is rough.")
+    texts.append("The prior gives every study the same probabilities, from how often each grade occurs in training.")
+    return texts, tone
+
+
+def _by_term(ours: Mapping[str, float | None], prior: Mapping[str, float | None]) -> str:
+    """In which parts of the metric a submission is better than the prior, and in which not."""
+    parts: dict[bool, list[str]] = {True: [], False: []}
+    for term in TERMS:
+        own, other = ours[term], prior[term]
+        if own is not None and other is not None:
+            parts[own < other].append(f"{term.replace('_', ' ')} ({own:.3f} against {other:.3f})")
+    named = [f"{word} in {', '.join(of)}" for word, of in (("better", parts[True]), ("not better", parts[False])) if of]
+    return f"By part of the metric: {'; '.join(named)}."
 
 
 def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
@@ -46,7 +96,7 @@ def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
     scores = {li["name"]: (li["score"]["score"], li["interval"]["low"], li["interval"]["high"]) for li in lines}
     at = scores[reference][0] if reference in scores else None
     report.figure(
-        plots.score_intervals(scores, xlabel="competition metric", reference=at),
+        measure_plots.score_intervals(scores, xlabel="competition metric (lower is better)", reference=at),
         f"Scores with 95% intervals; the dotted line marks the {reference}.",
     )
 
@@ -70,23 +120,19 @@ def add_agreement(report: Report, measures: Mapping[str, Any], *, remark: str = 
     )
     report.heading("Confusion and calibration")
     report.text(
-        "The metric's class weights are divided out: the predicted grade is the most probable one, and calibration "
-        f"compares these probabilities with observed frequencies. {remark}".strip()
+        "The predicted grade is the most probable one. Calibration compares probabilities, without the metric's "
+        f"weights, with observed frequencies. {remark}".strip()
     )
     report.figure(
-        plots.confusion_matrices(
+        measure_plots.confusion_matrices(
             {name: row.get("confusion", np.zeros((3, 3))) for name, row in conditions.items()},
-            [s.display for s in Severity], xlabel="predicted grade", ylabel="true grade",
+            [s.display for s in Severity], xlabel="predicted grade", ylabel="true grade (rows)",
+            share="share of the true grade",
         ),
-        "Confusion matrices by condition: counts, shaded by the share of each true grade.",
+        "Confusion matrices by condition. Cells hold numbers of rows, shaded by their share of the true grade.",
     )  # fmt: skip
-    report.figure(
-        plots.reliability_curves(
-            {name: {s.display: _curve(row, s) for s in Severity} for name, row in conditions.items()},
-            xlabel="predicted probability", ylabel="observed frequency",
-        ),
-        "Reliability curves by condition; larger dots hold more rows.",
-    )  # fmt: skip
+    if any(row.get("reliability") for row in conditions.values()):
+        _reliability(report, conditions)
     report.table(
         ["condition", "most confident", "n", "confidence at least", "accuracy", "severe called normal/mild"],
         [
@@ -104,9 +150,24 @@ def _row(condition: str, level: str, row: Mapping[str, Any]) -> list[object]:
     return [condition, level, row["n"], *shares, *(row.get(key) for key in _MEASURES.values())]
 
 
-def _curve(row: Mapping[str, Any], severity: Severity) -> plots.Curve:
+def _reliability(report: Report, conditions: Mapping[str, Any]) -> None:
+    grid = {name: {s.display: _curve(row, s) for s in Severity} for name, row in conditions.items()}
+    curves = [curve for named in grid.values() for curve in named.values()]
+    few, bins = sum(sum(curve.few) for curve in curves), sum(len(curve.count) for curve in curves)
+    report.figure(
+        measure_plots.reliability_grid(grid, plots.GRADES),
+        "Reliability: how often each grade was true, by its predicted probability; on the dashed line they agree. Bars "
+        "are 95% intervals, taking rows as independent. The grey band gives the number of rows in each bin. Hollow "
+        f"dots stand for bins with fewer than {measure_plots.FEW_CASES} rows ({few} of {bins}), which show little.",
+    )
+
+
+def _curve(row: Mapping[str, Any], severity: Severity) -> measure_plots.Curve:
     points = row.get("reliability", {}).get(severity.column, ())
-    return plots.Curve(
+    bins = [min(int(p["predicted"] * CALIBRATION_BINS), CALIBRATION_BINS - 1) for p in points]
+    return measure_plots.Curve(
+        low=[b / CALIBRATION_BINS for b in bins],
+        high=[(b + 1) / CALIBRATION_BINS for b in bins],
         predicted=[p["predicted"] for p in points],
         observed=[p["observed"] for p in points],
         count=[p["n"] for p in points],

@@ -3,7 +3,8 @@
 Templates extend `page.html.j2`, may import the macros of `parts.html.j2`, and are rendered by `render`. `page.css` has
 the looks: light and dark mode, narrow screens, print on A4, and these classes and variables:
 
-- `verdict` (with `good` or `poor`), `contents`, `table` (`wide` above eight columns), `number`, `text`, `id`, `low`;
+- `verdict` (with `good` or `poor`), `contents`, `table` (`wide` above eight columns, `words` with sentences),
+  and of its cells `number`, `text` and `id`;
 - `figure.plot` for dark ink on white, `figure.picture` for slices; `screen-only` for what is not printed;
 - `normal_mild`, `moderate` and `severe` for cells of that grade, from `--normal-mild`, `--moderate` and `--severe`.
 """

@@ -46,7 +46,7 @@ _OUR_PATHS: Final = re.compile(
     r"((localizer|classifier|prediction|reports/(localize|classify|evaluation))/)?("
     rf"({_OUR_NAMES.pattern})"
     r"|studies/([a-z]+/)?[^/]+\.(json|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
-    r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/[^/]+\.json"
+    r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/([^/]+\.json|index\.html)"
     r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
     r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+|tracking/(tensorboard|mlflow)/.+"
     r")",

@@ -21,6 +21,7 @@ from localize.measures import (
     study_errors,
     trap_groups,
 )
+from localize.verdict import by_study, verdict
 from shared.data.challenge import Challenge
 from shared.detections import Localization, Source, read_localizations, write_localizations
 from shared.labels import Condition, Finding, Level, View
@@ -129,3 +130,22 @@ def test_overrides_of_prediction_may_not_touch_training(run: Path) -> None:
     for bad in ("optim.lr=1", "sagittal_t1.mm_per_px=3", "slices"):
         with pytest.raises(InputError):
             Localizer.load(run, overrides=[bad], device="cpu")
+
+
+def test_the_verdict_agrees_with_the_measures() -> None:
+    right, shifted = study_errors(STUDY, TRUTH, TRUTH), study_errors(STUDY, TRUTH, moved_down(1))
+    without_a_level = {f: point for f, point in TRUTH.items() if f.level is not Level.L1_L2}
+    lost = [replace(e, study_id="102") for e in study_errors(STUDY, TRUTH, without_a_level)]
+    errors = [*right, *(replace(e, study_id="101") for e in shifted), *lost]
+    numbering = {"100": SURE, "101": replace(SURE, as_named=0.4, one_higher=0.6)}
+    measures = {**evaluate(errors), "by_study": by_study(errors, numbering)}
+    counts = measures["by_study"]
+    assert (counts["studies"], counts["all_levels_right"]) == (3, 1)
+    assert (counts["judged"], counts["sure"], counts["sure_and_right"]) == (2, 1, 1)
+    lines, tone = verdict(measures)
+    assert lines[0].startswith("All levels are right in 1 of 3 studies (33%")
+    assert f"{measures['overall']['within_8_mm']:.1%} of 75 points" in lines[1]
+    assert "5 were not found" in lines[1]
+    assert "sure of its numbering in 1 study" in lines[2]
+    assert tone == "poor"
+    assert verdict({**evaluate([]), "by_study": by_study([], {})})[1] == "open"

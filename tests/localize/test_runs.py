@@ -23,6 +23,7 @@ from localize.train.run import train
 from shared.data.challenge import Challenge
 from shared.data.source import challenge_source
 from shared.detections import write_localizations
+from shared.figures.training import read_curves
 from shared.labels import View
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
@@ -64,7 +65,7 @@ def test_a_view_added_later_is_trained_and_the_fold_measured_with_all(
     write_json(copy / "fold0" / "metrics.json", {**metrics, "overall": {}})
     request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,), views=(View.AXIAL_T2,))
     train(request, copy, AGAIN)
-    for name in ("metrics.json", "localizations.csv", *(f"{view.slug}.safetensors" for view in View)):
+    for name in ("metrics.json", "localizations.csv", "log.csv", *(f"{view.slug}.safetensors" for view in View)):
         assert (copy / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
     assert read_json(copy / "run.json")["folds"] == read_json(run / "run.json")["folds"]
 
@@ -89,6 +90,10 @@ def test_an_interrupted_detector_continues_to_the_same_bytes(
     train(request, tmp_path, AGAIN)
     assert detector_file(tmp_path / "fold0", view).read_bytes() == detector_file(run / "fold0", view).read_bytes()
     assert not (tmp_path / "work").exists()
+    (own,) = read_curves({0: tmp_path / "fold0"})
+    assert own in read_curves({0: run / "fold0"})
+    assert own.losses.epoch == [1, 2]
+    assert all(loss is not None and loss > 0 for loss in (*own.losses.train, *own.losses.held_out))
 
 
 def test_resume_keeps_the_splits_of_the_run(copy: Path, challenge: Challenge) -> None:

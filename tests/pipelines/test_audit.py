@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.audit import AuditOptions, audit, inspect, run, summary
 from pipelines.audit import pixels as audit_pixels
-from pipelines.audit.issues import Category, Code
+from pipelines.audit.issues import Category, Code, Issue
+from pipelines.audit.page import verdict
 from pipelines.audit.pixels import Pixels
 from pipelines.audit.points import place_points
 from pipelines.cli import main
@@ -191,7 +192,7 @@ def test_output_is_exactly_these_files_that_name_no_one(case: Path, tmp_path: Pa
     assert "<script" not in page
     assert "&lt;script" in page
     assert 'src="http' not in page
-    assert "href=" not in page
+    assert 'href="' not in page.replace('href="#', "")
     for path in out.iterdir():
         text = path.read_text()
         assert "Doe" not in text, path.name
@@ -264,3 +265,16 @@ def test_points_are_shares_of_the_upright_image() -> None:
     point = Point(study_id="1", series_id="9", instance_number=1, finding=FINDINGS[0], x_px=26.0, y_px=19.0)
     (placed,) = place_points(Study(study_id="1", series=(series,)), [point]).placed
     assert placed.relative == (3 / 30, 20 / 40)
+
+
+def test_the_audits_verdict_counts_what_the_report_counts() -> None:
+    wrong = Issue(code=Code.VIEW_WRONG, reason="r", study_id="7")
+    odd = [Issue(code=Code.LOSSY, reason="r", study_id=s) for s in ("7", "8", "8")]
+    note = Issue(code=Code.FEET_FIRST, reason="r", study_id="9")
+    lines, tone = verdict([wrong, *odd, note], 9)
+    assert lines[0].startswith("1 error in 1 of 9 studies: ")
+    assert lines[1].startswith("3 warnings in 2 of 9 studies: ")
+    assert lines[2].endswith(Code.VIEW_WRONG.advice)
+    assert tone == "poor"
+    assert verdict(odd, 9)[1] == "open"
+    assert verdict([note], 9) == (["No errors in 9 studies: the data can be used as they are."], "good")

@@ -29,7 +29,15 @@ def tree(folder: Path) -> set[str]:
 def test_the_exact_output_tree(tiny_demo: Path) -> None:
     studies = {p.name for p in (tiny_demo / "data" / "test_images").iterdir()}
     views = ("sagittal_t1", "sagittal_t2", "axial_t2")
-    expected = {"demo.json", "steps.json", "splits.json", "submission.csv", "run.json", "reports/scores.json"}
+    expected = {
+        "demo.json",
+        "steps.json",
+        "splits.json",
+        "submission.csv",
+        "run.json",
+        "reports/scores.json",
+        "reports/index.html",
+    }
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
     expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "state.json", "report.html", "report.json")}

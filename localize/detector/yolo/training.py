@@ -15,6 +15,7 @@ from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConf
 from localize.detector.augment import augment
 from localize.detector.weights_file import write_detector
 from localize.detector.yolo.continuation import averaged_weights, begin_epoch, load_state, restore, save_state
+from localize.detector.yolo.curve import curve_file, record_epoch
 from localize.detector.yolo.library import closed, threads, ultralytics
 from localize.detector.yolo.network import architecture_yaml, load_donor
 from shared.runtime.errors import InputError
@@ -163,7 +164,9 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
             dataset = super().build_dataset(img_path, mode, batch)
             if mode == "train":
                 steps = [_Augment(options), dataset.transforms.transforms[-1]]
-                dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
+            else:  # held-out slices have the size of the training's, without a border
+                steps = [dataset.transforms.transforms[-1]]
+            dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
             return dataset
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
@@ -199,6 +202,7 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
 
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
             super().save_metrics(metrics)  # type: ignore[no-untyped-call]
+            record_epoch(self, curve_file(job.folder))
             done, now = self.epoch + 1, time.monotonic()
             curves(done, {key: float(value) for key, value in metrics.items()})
             if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
