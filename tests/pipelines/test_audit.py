@@ -1,6 +1,7 @@
 """The audit on hand-made data: one fault each, and nothing but that fault found."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,7 +195,7 @@ def test_output_is_exactly_these_files_that_name_no_one(case: Path, tmp_path: Pa
     assert 'src="http' not in page
     assert 'href="' not in page.replace('href="#', "")
     for path in out.iterdir():
-        text = path.read_text()
+        text = re.sub(r"base64,[^\"]+", "", path.read_text())  # of figures, where any three letters occur
         assert "Doe" not in text, path.name
         assert str(tmp_path) not in text, path.name
     report = json.loads((out / "report.json").read_text())
