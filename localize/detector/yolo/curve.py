@@ -31,18 +31,23 @@ def read_curve(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns=list(_COLUMNS))
 
 
-def record_epoch(trainer: Any, path: Path) -> None:
-    """Adds a trainer's finished epoch; an epoch that a resumed training repeats replaces the earlier line."""
+def record_epoch(trainer: Any, path: Path) -> float:
+    """Adds a trainer's finished epoch and returns its held-out loss, NaN where that is not measured.
+
+    An epoch that a resumed training repeats replaces the earlier line.
+    """
     done = trainer.epoch + 1
     measured = done == trainer.epochs or done % -(-trainer.epochs // _MEASUREMENTS) == 0
+    held_out = held_out_loss(trainer) if measured else math.nan
     row = {
         "epoch": done,
         "train_loss": _total(trainer.tloss or {}),
-        "held_out_loss": held_out_loss(trainer) if measured else math.nan,
+        "held_out_loss": held_out,
         "learning_rate": float(trainer.optimizer.param_groups[0]["lr"]),
     }
     earlier = [line for line in read_curve(path).to_dict("records") if line["epoch"] < done]
     write_csv(path, pd.DataFrame([*earlier, row], columns=list(_COLUMNS)))
+    return held_out
 
 
 @torch.no_grad()

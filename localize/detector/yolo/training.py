@@ -202,9 +202,9 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
 
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
             super().save_metrics(metrics)  # type: ignore[no-untyped-call]
-            record_epoch(self, curve_file(job.folder))
+            held_out = record_epoch(self, curve_file(job.folder))
             done, now = self.epoch + 1, time.monotonic()
-            curves(done, {key: float(value) for key, value in metrics.items()})
+            curves(done, {key: float(value) for key, value in {**metrics, "held_out/loss": held_out}.items()})
             if done in (1, self.epochs) or now - self.log_time > _LOG_EVERY_SECONDS:
                 self.log_time = now
                 log(f"{name}: epoch {done}/{self.epochs} {_losses(self.tloss or {})}")
