@@ -162,10 +162,8 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
     class MrTrainer(DetectionTrainer):
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
             dataset = super().build_dataset(img_path, mode, batch)
-            if mode == "train":
-                steps = [_Augment(options), dataset.transforms.transforms[-1]]
-            else:  # held-out slices have the size of the training's, without a border
-                steps = [dataset.transforms.transforms[-1]]
+            # Held-out slices keep the size of the training's: the library would give them a border.
+            steps = [*([_Augment(options)] if mode == "train" else []), dataset.transforms.transforms[-1]]
             dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
             return dataset
 
