@@ -15,7 +15,7 @@ def add_parsers(commands: args.Commands) -> None:
     predict = args.add_command(
         commands, "predict", "grade studies at given localizations",
         "Grades studies. A training study is graded by the fold that held it out, a test study by the average of all "
-        "folds. Writes OUT/probabilities.csv and submission.csv.",
+        "folds. Writes OUT/probabilities.csv, submission.csv, failures.csv and run.json.",
     )  # fmt: skip
     args.add_paths(predict, data=args.CHALLENGE, run=args.CLASSIFIER, out="folder to write to")
     args.add_path(
@@ -47,7 +47,7 @@ def run_predict(a: argparse.Namespace) -> int:
     from shared.data.challenge import Challenge
     from shared.detections import read_localizations
     from shared.out_of_fold import OutOfFold
-    from shared.runtime.problems import counted
+    from shared.runtime.problems import code_of, counted
     from shared.runtime.progress import log
     from shared.runtime.unfinished import ResumableOutput
 
@@ -64,7 +64,7 @@ def run_predict(a: argparse.Namespace) -> int:
         ready=lambda: models(request.study_ids[0]),
     )  # fmt: skip
     if finished:
-        return 0
+        return code_of(a.out)
     kept = output.results(GradeRecord)
     table, problems = predict_studies(models, request.data, request.study_ids, request.localizations, kept)
     write_predictions(request, a.out, table, problems, started=started)
@@ -75,7 +75,7 @@ def run_predict(a: argparse.Namespace) -> int:
         f"{counted(len(table.study_ids), 'study', 'studies')}, {table.from_model.size} rows -> {a.out}\n"
         f"{table.prior_summary}\n"
     )
-    return 0
+    return code_of(a.out)
 
 
 def run_evaluate(a: argparse.Namespace) -> int:

@@ -29,12 +29,14 @@ from shared.probabilities import (
     PriorReason,
     PriorReasons,
     ProbabilityTable,
+    error_behind,
     floored,
     is_from_model,
     write_probabilities,
     write_submission,
 )
 from shared.runtime.errors import InputError
+from shared.runtime.problems import unreadable, write_failures
 from shared.runtime.progress import track
 from shared.runtime.run_folder import trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
@@ -269,8 +271,9 @@ def _graded(
 def write_predictions(
     request: PredictRequest, out: Path, table: ProbabilityTable, problems: Sequence[str], *, started: float
 ) -> None:
-    """Writes OUT/{probabilities.csv, submission.csv, run.json}."""
+    """Writes OUT/{probabilities.csv, submission.csv, failures.csv, run.json}."""
     write_probabilities(out / "probabilities.csv", table)
+    write_failures(out, [unreadable(s) for s, reasons in table.reasons.items() if error_behind(reasons) is not None])
     write_submission(
         out / "submission.csv", table, request.data.submission_row_ids if request.fold_of is None else None
     )

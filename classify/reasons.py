@@ -3,10 +3,9 @@
 from collections.abc import Collection, Mapping
 
 from shared.detections import Localization
-from shared.dicom.pixels import slice_pixels
+from shared.dicom.pixels import has_readable_slice
 from shared.labels import FINDINGS, Condition, Finding, View
 from shared.probabilities import PriorReason
-from shared.runtime.errors import InputError
 from shared.study import Study
 
 
@@ -29,7 +28,7 @@ def prior_reasons(
     seen = {finding.level for finding in localizations}
     without_crop = [f for f in FINDINGS if f in uncut or f not in localizations or f.condition not in families]
     # A view is read only when something of it is missing.
-    unreadable = {v for v in {f.view for f in without_crop} - absent.keys() if not _has_readable_slice(study, v)}
+    unreadable = {v for v in {f.view for f in without_crop} - absent.keys() if not has_readable_slice(study, v)}
 
     def reason(finding: Finding) -> PriorReason:
         if finding.condition not in families:
@@ -52,13 +51,3 @@ def absent_views(study: Study) -> dict[View, PriorReason]:
         for view in View
         if not study.of_view(view)
     }
-
-
-def _has_readable_slice(study: Study, view: View) -> bool:
-    for item in (item for series in study.of_view(view) for item in series.slices):
-        try:
-            slice_pixels(item)
-        except InputError:
-            continue
-        return True
-    return False

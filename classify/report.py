@@ -29,7 +29,7 @@ def write_report(out: Path, measures: dict[str, Any], gallery: Gallery) -> None:
         summary=f"{measures['studies']} held-out studies of fold{'s' * (len(folds) > 1)} "
         f"{', '.join(map(str, folds))}, {measures['graded_rows']} graded rows, {measures['prior_rows']} rows from the "
         f"training prior. Crops are centred on {measures['points']} points.",
-        data=measures,
+        data={"schema": "classifier-report-1", **measures},
     )
     add_verdict(report, measures["comparison"], SUBJECT)
     add_scores(report, measures["comparison"])

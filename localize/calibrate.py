@@ -167,7 +167,9 @@ def mean_calibration(calibrations: Iterable[Calibration]) -> Calibration:
     )
 
 
-class _CalibrationFile(Document):
+class CalibrationFile(Document):
+    """calibration.json of a fold: scores become probabilities by logistic(slope * logit(score) + intercept)."""
+
     version: Literal[1]
     method: str
     target: str
@@ -193,7 +195,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 def read_calibration(path: Path) -> Calibration:
     """Reads a fold's calibration; raises `InputError` for a file that `write_calibration` did not write."""
-    file = read_document(path, _CalibrationFile, advice=_AGAIN)
+    file = read_document(path, CalibrationFile, advice=_AGAIN)
     try:
         return Calibration(
             slope=file.slope, intercept=file.intercept, samples=file.samples, failures=file.failures,

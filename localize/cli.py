@@ -20,8 +20,8 @@ def add_parsers(commands: args.Commands) -> None:
         commands, "predict", "localize the findings of studies",
         "Detects the levels and decodes a point for each finding, without RUN with the detectors that ship with the "
         "package. A study that RUN was trained on is localized by the fold that held it out, any other study by the "
-        "average of all folds. Writes OUT/detections.csv, localizations.csv, numbering.csv and run.json, and for "
-        "annotated studies errors.json.",
+        "average of all folds. Writes OUT/detections.csv, localizations.csv, numbering.csv, failures.csv and "
+        "run.json, and for annotated studies errors.json.",
     )  # fmt: skip
     args.add_paths(predict, data=args.ANY_STUDIES)
     predict.add_argument("run", type=Path, nargs="?", metavar="RUN", help=f"{args.LOCALIZER} ({args.SHIPPED})")
@@ -87,7 +87,7 @@ def run_predict(a: argparse.Namespace) -> int:
     from localize.localizer import run_or_shipped
     from localize.predict import PredictRequest, StudyPrediction, predict, write_prediction_run, write_predictions
     from shared.data.source import open_source
-    from shared.runtime.problems import counted
+    from shared.runtime.problems import code_of, counted
     from shared.runtime.progress import log
     from shared.runtime.unfinished import ResumableOutput
 
@@ -102,7 +102,7 @@ def run_predict(a: argparse.Namespace) -> int:
     )
     output = ResumableOutput(path=a.out, command="localize predict")
     if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, run]):
-        return 0
+        return code_of(a.out)
     if request.source.files is not None:
         log(f"{a.data}: {request.source.files}")
     predictions = predict(request, output.results(StudyPrediction))
@@ -116,7 +116,7 @@ def run_predict(a: argparse.Namespace) -> int:
     count = sum(len(found) for found in predictions.localizations.values())
     studies = counted(len(predictions.localizations), "study", "studies")
     sys.stdout.write(f"{count} findings localized in {studies}: {a.out / 'localizations.csv'}\n")
-    return 0
+    return code_of(a.out)
 
 
 def run_evaluate(a: argparse.Namespace) -> int:

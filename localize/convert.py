@@ -42,7 +42,7 @@ def convert(run: Path, out: Path, *, overwrite: bool = False) -> None:
             load_network(detector_file(target, view))
         folds[str(fold)] = {"models": {view.slug: sha256_of(detector_file(target, view)) for view in of_views}}
     _copy(run, out, _OF_RUN)
-    write_json(out / RUN_FILE, {**manifest, "folds": folds})
+    write_json(out / RUN_FILE, {"schema": "run-localize-1", **manifest, "folds": folds})
 
 
 def _detectors(run: Path, digests: dict[str, str], fold: int) -> dict[View, Checkpoint]:

@@ -2,6 +2,7 @@
 
 OUT/detections.csv  localizations.csv  numbering.csv
 OUT/errors.json     their measured error, from which stage 2 draws its jitter; only for data with annotated points
+OUT/failures.csv    studies that could not be read, or at which the stage stopped
 OUT/run.json        which detectors found which data's points, and all problems
 """
 
@@ -18,17 +19,19 @@ from localize.measures import collect, measure_jitter
 from shared.data.identity import study_key
 from shared.data.source import StudySource
 from shared.detections import Detection, Localization, write_detections, write_localizations
+from shared.dicom.pixels import unreadable_views
 from shared.jitter import write_jitter
 from shared.labels import Finding
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
+from shared.runtime.problems import Failure, Stage, stopped, unreadable, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import PREDICTED_POINTS, RUN_FILE, read_run, sha256_of, trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
-from shared.study import LoadedStudy
+from shared.study import LoadedStudy, Study
 
 DETECTIONS_FILE: Final = "detections.csv"
 NUMBERING_FILE: Final = "numbering.csv"
@@ -43,6 +46,7 @@ class Predictions:
     numbering: dict[str, Numbering]
     problems: tuple[str, ...]
     slices: int = 0
+    failures: tuple[Failure, ...] = ()
 
     @property
     def uncertain(self) -> list[str]:
@@ -67,6 +71,7 @@ class StudyPrediction:
     numbering: Numbering | None = None
     problems: tuple[str, ...] = ()
     slices: int = 0
+    failure: Failure | None = None
 
 
 def predict_studies(
@@ -100,6 +105,7 @@ def predict_studies(
         numbering={study_id: p.numbering for study_id, p in found.items() if p.numbering is not None},
         problems=tuple(text for p in found.values() for text in p.problems),
         slices=sum(p.slices for p in found.values()),
+        failures=tuple(p.failure for p in found.values() if p.failure is not None),
     )
 
 
@@ -111,7 +117,8 @@ def _localized(localizer_of: Callable[[str], Localizer], loaded: LoadedStudy) ->
     try:
         result = localizer.localize(shown.study)
     except InputError as error:
-        return StudyPrediction(problems=(*problems, f"study {study_id}: {error}"))
+        message = f"study {study_id}: {error}"
+        return StudyPrediction(problems=(*problems, message), failure=stopped(study_id, Stage.LOCALIZE, message))
     problems += result.problems
     if result.not_lumbar:
         problems.append(f"study {study_id}: no lumbar spine was seen: {result.not_lumbar}")
@@ -121,7 +128,13 @@ def _localized(localizer_of: Callable[[str], Localizer], loaded: LoadedStudy) ->
         numbering=result.numbering,
         problems=tuple(problems),
         slices=result.slices,
+        failure=None if result.localizations or result.not_lumbar else _why_nothing(loaded.study),
     )
+
+
+def _why_nothing(study: Study) -> Failure | None:
+    """Why a study has no point, if files that cannot be read are the reason."""
+    return unreadable(study.study_id) if unreadable_views(study) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +224,8 @@ def predict(request: PredictRequest, kept: Results[StudyPrediction] | None = Non
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
-    """Writes detections.csv, localizations.csv and numbering.csv."""
+    """Writes detections.csv, localizations.csv, numbering.csv and failures.csv."""
+    write_failures(folder, predictions.failures)
     write_detections(folder / DETECTIONS_FILE, predictions.detections)
     write_numbering(folder / NUMBERING_FILE, predictions.numbering)
     write_localizations(folder / LOCALIZATIONS_FILE, predictions.localizations)

@@ -69,7 +69,8 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     measures["by_study"] = by_study(errors, evaluation.numbering)
     studies = counted(measures["studies"], "study", "studies")
     summary = f"{evaluation.how}: {measures['overall']['expected']:,} findings with a true point in {studies}."
-    report = Report(title="Localizer", summary=summary, data={**measures, "map": evaluation.maps})
+    content = {"schema": "localizer-report-1", **measures, "map": evaluation.maps}
+    report = Report(title="Localizer", summary=summary, data=content)
     report.verdict(*verdict(measures))
     _coverage(report, measures)
     _detectors(report, evaluation.maps)

@@ -15,6 +15,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
+from shared.runtime.problems import code_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,8 +225,8 @@ def _show(a: argparse.Namespace) -> int:
 def _add_audit(commands: args.Commands) -> None:
     p = args.add_command(
         commands, "audit", "report what a data set holds and what is wrong with it",
-        "Reads every DICOM header, and decodes slices as --pixels says. Writes OUT/report.html, report.json and "
-        "findings.csv. docs/audit.md explains every code in them.",
+        "Reads every DICOM header, and decodes slices as --pixels says. Writes OUT/report.html, report.json, "
+        "findings.csv and failures.csv. docs/audit.md explains every code in them.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
     p.add_argument("--strict", action="store_true", help="exit with code 1 if any issue is an error")
@@ -249,7 +250,7 @@ def _audit(a: argparse.Namespace) -> int:
     sys.stdout.write(summary(result, a.out) + "\n")
     if a.strict and result.errors:
         raise InputError(f"{a.data}: {result.errors} errors were found; see {a.out / 'findings.csv'}")
-    return 0
+    return code_of(a.out)
 
 
 def _add_prepare(commands: args.Commands) -> None:
@@ -283,7 +284,7 @@ def _prepare(a: argparse.Namespace) -> int:
 
     options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)
     sys.stdout.write(prepare(a.data, a.store, options, overwrite=a.overwrite, resume=a.resume) + "\n")
-    return 0
+    return code_of(a.store)
 
 
 def _add_splits(commands: args.Commands) -> None:
@@ -314,7 +315,7 @@ def _add_predict(commands: args.Commands) -> None:
         "Grades studies with both stages. A study that a run was trained on is graded by the fold that held it "
         "out, any other study by the average of all folds. The detectors that ship with the package go with any "
         "classifier. Several runs of a stage answer together. Writes OUT/submission.csv, probabilities.csv, "
-        "localizations.csv, detections.csv, report.html, report.json, run.json and studies/<id>.json.",
+        "localizations.csv, detections.csv, failures.csv, report.html, report.json, run.json and studies/<id>.json.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
     add_members(p)
@@ -373,7 +374,7 @@ def _predict(a: argparse.Namespace) -> int:
     table = predict(request, a.out, overwrite=a.overwrite, resume=a.resume)
     if a.strict and table.prior_rows:
         raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")
-    return 0
+    return code_of(a.out)
 
 
 def _check_watch(a: argparse.Namespace) -> None:

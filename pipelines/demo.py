@@ -100,7 +100,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
     output_of(out / "prediction").finish()  # until here, a resumed demo grades no study again
     seconds = steps.finish()
     text = as_text(comparison)
-    write_json(out / "reports" / "scores.json", comparison.to_json())
+    write_json(out / "reports" / "scores.json", {"schema": "scores-1", **comparison.to_json()})
     index = demo_index(out / "reports", comparison.to_json(), OURS)
     device = read_run(out / "classifier", expected_kind="classify")["device"]  # what `auto` came to
     write_run(

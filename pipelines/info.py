@@ -18,6 +18,7 @@ _SAME = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "o
 def collect() -> dict[str, Any]:
     """Everything `lumbar info` prints, as one JSON-ready dictionary."""
     return {
+        "schema": "info-1",
         "version": package_version(),
         "git_commit": git_commit(),
         "python": platform.python_version(),

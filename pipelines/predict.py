@@ -25,7 +25,7 @@ from shared.out_of_fold import FoldModels
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, write_json
-from shared.runtime.problems import counted
+from shared.runtime.problems import counted, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.unfinished import ResumableOutput, digest_of
@@ -235,6 +235,7 @@ def predict_source(
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])
     write_localizations(out / "localizations.csv", {r.study_id: r.localizations for r in results})
     write_submission(out / "submission.csv", table, source.row_ids)
+    write_failures(out, [r.failure for r in results if r.failure is not None])
     return results
 
 

@@ -31,7 +31,7 @@ def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
         "Prediction",
         f"{counted(len(results), 'study', 'studies')}, {rows} rows, {prior_rows} of them from the training prior. Each "
         "mark has the colour of the most probable grade and that grade's probability beside it.",
-        data={"studies": [r.to_json() for r in results]},
+        data={"schema": "prediction-report-1", "studies": [r.to_json() for r in results]},
     )
     for result in results[:MAX_PICTURES]:
         report.heading(f"Study {result.study_id}")
@@ -83,7 +83,7 @@ def evaluation_report(
         f"Competition metric on {counted(comparison.studies, 'study', 'studies')} ({comparison.graded_rows} graded "
         "rows), lower is better. "
         f"Everything below the score table describes: {name}.",
-        data={"comparison": scores, "detail_of": name, "details": details},
+        data={"schema": "evaluation-report-1", "comparison": scores, "detail_of": name, "details": details},
     )
     add_verdict(report, scores, name)
     add_scores(report, scores)

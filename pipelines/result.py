@@ -17,7 +17,16 @@ from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, Finding, Severity
 from shared.mirror.correct import with_turned
 from shared.numbering import Numbering
-from shared.probabilities import PROBABILITY_COLUMNS, PriorReasons, ProbabilitySource, is_from_model, unweighted
+from shared.probabilities import (
+    PROBABILITY_COLUMNS,
+    PriorReason,
+    PriorReasons,
+    ProbabilitySource,
+    error_behind,
+    is_from_model,
+    unweighted,
+)
+from shared.runtime.problems import Failure, Stage, stopped, unreadable
 from shared.study import Study
 
 if TYPE_CHECKING:
@@ -70,6 +79,16 @@ class StudyResult:
         """False where the training prior stands in for the model. [25]"""
         return is_from_model(self.reasons)
 
+    @property
+    def failure(self) -> Failure | None:
+        """Why the model answers nothing of the study, where an error is the reason."""
+        error = error_behind(self.reasons)
+        if error is not PriorReason.STAGE_FAILED:
+            return None if error is None else unreadable(self.study_id)
+        # The points are there where the second stage is the one that stopped.
+        stage = Stage.CLASSIFY if self.localizations else Stage.LOCALIZE
+        return stopped(self.study_id, stage, self.problems[-1] if self.problems else "it stopped with an error")
+
     def table(self) -> pd.DataFrame:
         """One row per finding: condition, side, level, probabilities, source, reason, and the place of its point."""
         rows, probabilities = [], self.probabilities
@@ -118,6 +137,7 @@ class StudyResult:
         `probabilities` are what is believed of the grades; `submission` is the same row with the metric's weights.
         """
         return {
+            "schema": "study-1",
             "study_id": self.study_id,
             "numbering": None if self.numbering is None else self.numbering.to_json(),
             "findings": [self._finding_to_json(finding) for finding in FINDINGS],

@@ -140,7 +140,7 @@ def _to_json(sources: Sequence[StudySource]) -> dict[str, Any]:
             studies += [_found_to_json(found) for found in source.found]
         else:
             studies += [_listed_to_json(source, study_id) for study_id in source.study_ids]
-    return {"studies": studies} | ({} if files is None else {"files": asdict(files)})
+    return {"schema": "series-1", "studies": studies} | ({} if files is None else {"files": asdict(files)})
 
 
 def _found_to_json(found: FoundStudy) -> dict[str, Any]:

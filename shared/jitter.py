@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -47,9 +47,10 @@ class _JitterFile(Document):
     slice_offsets: dict[Annotated[int, Field(ge=-100, le=100)], float]
 
 
-class _ErrorsFile(Document):
-    """errors.json: a condition that no held-out study shows is absent."""
+class ErrorsFile(Document):
+    """errors.json: the usual error of points. A condition that no held-out study shows is absent."""
 
+    schema_: Literal["point-errors-1"] | None = Field(default=None, alias="schema")  # earlier versions wrote none
     canal: _JitterFile | None = None
     foraminal: _JitterFile | None = None
     subarticular: _JitterFile | None = None
@@ -58,7 +59,8 @@ class _ErrorsFile(Document):
 def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
     write_json(
         path,
-        {
+        {"schema": "point-errors-1"}
+        | {
             condition.short: {
                 "in_plane_sd_mm": item.in_plane_sd_mm,
                 "slice_offsets": {str(k): v for k, v in sorted(item.slice_offsets.items())},
@@ -70,7 +72,7 @@ def write_jitter(path: Path, jitter: Mapping[Condition, Jitter]) -> None:
 
 def read_jitter(path: Path) -> dict[Condition, Jitter]:
     """Raises `InputError` for a file that `write_jitter` did not write."""
-    file = read_document(path, _ErrorsFile, advice=_EXPECTED)
+    file = read_document(path, ErrorsFile, advice=_EXPECTED)
     found = {c: item for c in Condition if (item := getattr(file, c.short)) is not None}
     try:
         return {c: Jitter(in_plane_sd_mm=x.in_plane_sd_mm, slice_offsets=x.slice_offsets) for c, x in found.items()}

@@ -55,6 +55,11 @@ class PriorReason(StrEnum):
     SLICE_DAMAGED = "slice_damaged"
 
     @property
+    def is_error(self) -> bool:
+        """Whether something is broken; all other reasons say that something is not there or was not seen."""
+        return self in (PriorReason.STAGE_FAILED, PriorReason.SERIES_UNREADABLE, PriorReason.SLICE_DAMAGED)
+
+    @property
     def text(self) -> str:
         """The reason as the end of a sentence."""
         return _REASON_TEXTS[self]
@@ -77,6 +82,13 @@ PriorReasons = Mapping[Finding, PriorReason]  # of one study: the findings that 
 def is_from_model(reasons: PriorReasons) -> NDArray[np.bool_]:  # [25]
     """Which findings the model answers: those that the prior has no reason to answer."""
     return np.array([finding not in reasons for finding in FINDINGS])
+
+
+def error_behind(reasons: PriorReasons) -> PriorReason | None:
+    """The error for which a study has no row of the model; None where it has one, or where nothing was broken."""
+    if len(reasons) < len(FINDINGS):
+        return None
+    return next((r for r in PriorReason if r.is_error and r in reasons.values()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

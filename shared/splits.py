@@ -127,7 +127,9 @@ def _merged(stratum: NDArray[np.intp], wider: NDArray[np.intp], folds: int) -> N
     return np.where(too_small, wider, stratum)
 
 
-class _SplitsFile(Document):
+class SplitsFile(Document):
+    """splits.json: the ids of the studies that each fold holds out."""
+
     version: Literal[1]
     seed: int
     folds: list[list[str | int | float]]  # a float is refused as an id, in the words that say how it came about
@@ -139,7 +141,7 @@ def write_splits(path: Path, splits: Splits) -> None:
 
 def read_splits(path: Path) -> Splits:
     """Raises `InputError` for a file that is not a valid splits.json."""
-    file = read_document(path, _SplitsFile, advice=_AGAIN)
+    file = read_document(path, SplitsFile, advice=_AGAIN)
     try:
         folds = [
             tuple(check_identifier(f"{path}: fold {k}: study id", s) for s in fold) for k, fold in enumerate(file.folds)

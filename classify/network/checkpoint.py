@@ -66,8 +66,11 @@ class _CalibrationFile(Document):
     temperature: Annotated[float, Field(gt=0, le=1000)]
 
 
-class _CardFile(Document):
-    """model.json of this version; `config` bounds the size of the network that is built from it."""
+class CardFile(Document):
+    """model.json of this version; `config` bounds the size of the network that is built from it.
+
+    `prior` is a submission: it carries the metric's weights.
+    """
 
     version: Literal[3]
     preprocessing: dict[str, str | int]
@@ -121,7 +124,7 @@ def load_card(folder: Path) -> ModelCard:
         raise InputError(
             f"{path}: expected version {VERSION} and its preprocessing, got {kind_of(value.get('version'))}; {_AGAIN}"
         )
-    file = fitted(path, json.dumps(value), _CardFile, advice=_AGAIN)
+    file = fitted(path, json.dumps(value), CardFile, advice=_AGAIN)
     by_name = {c.short: c for c in Condition}
     missing = [name for name in file.families if name not in file.calibration]
     if missing:

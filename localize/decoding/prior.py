@@ -137,7 +137,9 @@ _Matrix = tuple[tuple[_Variance, _Variance], tuple[_Variance, _Variance]]
 _Gap = tuple[_Place, _Place]
 
 
-class _PriorFile(Document):
+class PriorFile(Document):
+    """chain.json of a fold: gaps between neighbouring levels, and where the sided findings lie beside their discs."""
+
     version: Literal[1]
     studies: Annotated[int, Field(ge=0)]
     gap_mean_yz_mm: tuple[_Gap, _Gap, _Gap, _Gap]
@@ -162,7 +164,7 @@ def write_prior(path: Path, prior: ChainPrior) -> None:
 
 def read_prior(path: Path) -> ChainPrior:
     """Raises `InputError` for a file that `write_prior` did not write."""
-    file = read_document(path, _PriorFile, advice=_AGAIN)
+    file = read_document(path, PriorFile, advice=_AGAIN)
     for name, offsets in (("offset_mean_xyz_mm", file.offset_mean_xyz_mm), ("offset_sd_xyz_mm", file.offset_sd_xyz_mm)):
         if offsets.keys() != {f.column for f in _SIDED}:
             raise InputError(f"{path}: {name}: expected the {len(_SIDED)} findings that have a side; {_AGAIN}")

@@ -220,7 +220,8 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     measures = evaluate(collect(measured, predictions.localizations).errors, own_calibration=True)
     write_log(folder / LOG_FILE, {v.slug: curve_file(training.work(fold) / v.slug) for v in views})
     ordered = {view.slug: maps[view.slug] for view in views}
-    write_json(folder / _METRICS_FILE, {"map": ordered, **measures, "problems": list(predictions.problems)})
+    metrics = {"map": ordered, **measures, "problems": list(predictions.problems)}
+    write_json(folder / _METRICS_FILE, {"schema": "localizer-metrics-1", **metrics})
     overall = measures["overall"]
     if overall["expected"]:
         log(f"fold {fold}: {overall['within_10_mm']:.1%} of {overall['expected']} findings within 10 mm")

@@ -33,6 +33,7 @@ def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about:
         + ", ".join(counted(counts[g], g.value) for g in Category)
         + f". {about['scope']}",
         data={
+            "schema": "audit-report-1",
             "about": about,
             "findings": {g.value: counts[g] for g in Category},
             "codes": _codes(issues),

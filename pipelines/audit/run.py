@@ -21,12 +21,14 @@ from shared.runtime.errors import InputError, shown
 from shared.runtime.files import check_output, write_csv
 from shared.runtime.names import hide_names, name_of
 from shared.runtime.pool import processes
-from shared.runtime.problems import counted
+from shared.runtime.problems import Failure, counted, unreadable, write_failures
 from shared.runtime.progress import track
 from shared.runtime.run_folder import package_version
 from shared.runtime.unfinished import ResumableOutput, digest_of
 
 _FINDINGS_FILE: Final = "findings.csv"
+# What leaves a study without a slice because something is broken.
+_UNREAD: Final = (Code.IMAGES_MISSING, Code.SERIES_EMPTY, Code.FILE_UNREADABLE, Code.NO_PLANE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,14 @@ class AuditOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditResult:
-    """`issues` are sorted, errors first; `facts` are the statistics of the exploratory report."""
+    """`issues` are sorted, errors first; `facts` are the statistics of the exploratory report.
+
+    `failures` are the studies of which no slice could be read.
+    """
 
     issues: tuple[Issue, ...]
     facts: dict[str, Any]
+    failures: tuple[Failure, ...] = ()
 
     @property
     def studies(self) -> int:
@@ -66,7 +72,7 @@ class AuditResult:
 def audit(
     data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False, resume: bool = False
 ) -> AuditResult:
-    """Audits a challenge directory or a folder of DICOM files; writes report.html, report.json and findings.csv.
+    """Audits a challenge directory or a folder of DICOM files; writes its report and tables.
 
     Args:
       resume: keeps the studies that an interrupted call has read.
@@ -92,6 +98,7 @@ def audit(
         return _read_finished(out)
     result = _carry_out(plan, options, KeptAudit(given=given, results=output.results(StudyAudit)))
     write_csv(out / _FINDINGS_FILE, to_table(result.issues))
+    write_failures(out, result.failures)
     about = {
         "version": package_version(),
         "part": options.part,
@@ -174,7 +181,12 @@ def _carry_out(plan: _Plan, options: AuditOptions, audit_one: Callable[[Job], St
     issues = [*plan.issues, *(i for r in results for i in r.issues)]
     issues += check_absent_tags([s for r in results for s in r.series])
     issues = _common_to_all(issues, len(jobs))
-    return AuditResult(issues=tuple(sort_issues(issues)), facts=explore(plan.tables, results))
+    without_slices = {job.study_id for job, r in zip(jobs, results, strict=True) if job.images and not r.series}
+    lost = {i.study_id for i in issues if i.study_id in without_slices and i.code in _UNREAD}
+    return AuditResult(
+        issues=tuple(sort_issues(issues)), facts=explore(plan.tables, results),
+        failures=tuple(unreadable(s, "no slice of it can be read; findings.csv lists why") for s in sorted(lost)),
+    )  # fmt: skip
 
 
 def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:

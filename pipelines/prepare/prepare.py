@@ -18,11 +18,13 @@ from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_f
 from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
 from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies
+from shared.dicom.pixels import is_unreadable
 from shared.dicom.scan import scan_folder
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import prepare_output, sweep_temporary, written_beside
 from shared.runtime.ownership import is_empty, outputs_released
 from shared.runtime.pool import Spread, processes
+from shared.runtime.problems import unreadable, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.tables import only_columns
@@ -76,7 +78,11 @@ def prepare(
         removed = _sweep(store, plan, outcomes)
         problems = [shown(text) for outcome in outcomes for text in outcome.problems]
         if store.kind == "folder":
-            group_studies(store.data, store.folder_readings())  # raises if nothing could be read
+            found = group_studies(store.data, store.folder_readings())  # raises if nothing could be read
+            lost = [s.study.study_id for s in found if is_unreadable(s.study)]
+        else:
+            lost = [job.unit.name for job, o in zip(jobs, outcomes, strict=True) if job.unit.series and not o.slices]
+        write_failures(out, [unreadable(study_id) for study_id in lost])
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)

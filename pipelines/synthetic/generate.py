@@ -135,6 +135,7 @@ def _jobs(labels: Labels, folder: Path, options: SynthOptions) -> list[StudyJob]
 
 def _write_manifest(truth: Path, records: Sequence[StudyRecord], options: SynthOptions) -> None:
     manifest: dict[str, Any] = {
+        "schema": "synth-manifest-1",
         "version": GENERATOR_VERSION,
         "seed": options.seed,
         "preset": options.preset,

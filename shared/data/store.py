@@ -43,7 +43,7 @@ _ANEW: Final = "make it anew with `lumbar prepare` and --overwrite"
 Kind = Literal["challenge", "folder"]
 
 
-class _IndexFile(Document):
+class IndexFile(Document):
     """store.json."""
 
     checksum: str
@@ -151,7 +151,7 @@ class Store:
             raise InputError(f"{path}: expected a prepared store of format {FORMAT}, got {kind_of(found)}; {_ANEW}")
         if index.pop("checksum", None) != _checksum(index):
             raise InputError(f"{path}: is damaged or was changed by hand; {_ANEW}")
-        file = fitted(path, text, _IndexFile, advice=_ANEW)
+        file = fitted(path, text, IndexFile, advice=_ANEW)
         if file.reader != READER_VERSION and not any_reader:
             raise InputError(
                 f"{path}: its slices were read by version {file.reader} of the DICOM reader, this is version "

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.dicom.reader import read_pixels
+from shared.labels import View
 from shared.runtime.errors import InputError
-from shared.study import Slice, StoredPixels
+from shared.study import Slice, StoredPixels, Study
 
 
 def slice_pixels(item: Slice) -> NDArray[np.uint8]:  # [rows, columns]
@@ -20,6 +21,29 @@ def slice_pixels(item: Slice) -> NDArray[np.uint8]:  # [rows, columns]
         read_pixels(item.path, item.frame) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
     )
     return item.orientation.turn(pixels)
+
+
+def has_readable_slice(study: Study, view: View) -> bool:
+    """Whether the pixels of at least one slice of a view can be read; decodes slices until one can."""
+    for item in (item for series in study.of_view(view) for item in series.slices):
+        try:
+            slice_pixels(item)
+        except InputError:
+            continue
+        return True
+    return False
+
+
+def unreadable_views(study: Study) -> frozenset[View]:
+    """The views that have a series, but no slice whose pixels can be read."""
+    given = {series.view for series in study.series}
+    return study.unreadable | {view for view in given if not has_readable_slice(study, view)}
+
+
+def is_unreadable(study: Study) -> bool:
+    """Whether a study has series, and none of them has a slice whose pixels can be read."""
+    lost = unreadable_views(study)
+    return bool(lost) and all(series.view in lost for series in study.series)
 
 
 def _stored_pixels(stored: StoredPixels, shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -18,7 +18,10 @@ from shared.runtime.hardware.device import check_form
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
-EPILOG: Final = "Exit codes: 0 done, 1 bad input or data, 2 bad usage. Research software, not a medical device."
+EPILOG: Final = (
+    "Exit codes: 0 done, 1 bad input or data, 2 bad usage, 3 done, but nothing could be done for the studies that "
+    "OUT/failures.csv lists. Research software, not a medical device."
+)
 CHALLENGE: Final = "challenge directory (with train.csv and train_images/), or a prepared store of one"
 ANY_STUDIES: Final = (
     "challenge directory, prepared store, or DICOM files: any folder, zip or tar archive, DICOMDIR or single file"

@@ -34,7 +34,7 @@ _LEFT_BEHIND: Final = re.compile(
 _OUR_NAMES: Final = re.compile(
     rf"{_LEFT_BEHIND.pattern}"
     r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|report\.html|config\.toml"
-    r"|(submission|probabilities|localizations|detections|numbering|findings|noisy_labels|out_of_fold|log)\.csv"
+    r"|(submission|probabilities|localizations|detections|numbering|findings|failures|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv"
     r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished"
     r"|tracking",

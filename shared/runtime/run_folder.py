@@ -150,10 +150,14 @@ def _utc(seconds: float) -> str:
 
 
 def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> None:
-    """Writes run.json: command, version, commit, Python, machine type, times, and the given facts."""
+    """Writes run.json: command, version, commit, Python, machine type, times, and the given facts.
+
+    Its schema is named after the kind of the run, which is among the facts.
+    """
     write_json(
         folder / RUN_FILE,
         {
+            "schema": f"run-{facts['kind']}-1",
             "command": command,
             "version": package_version(),
             "git_commit": git_commit(),

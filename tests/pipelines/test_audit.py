@@ -188,7 +188,9 @@ def test_output_is_exactly_these_files_that_name_no_one(case: Path, tmp_path: Pa
     set_points("Canal", "L1/L2", condition=hostile)(case)
     out = tmp_path / "out"
     assert main(["audit", str(case), str(out), "--workers", "1"]) == 0
-    assert {p.name for p in out.iterdir()} == {".lumbar", "report.html", "report.json", "findings.csv", "state.json"}
+    assert {p.name for p in out.iterdir()} == {
+        ".lumbar", "report.html", "report.json", "findings.csv", "failures.csv", "state.json",
+    }  # fmt: skip
     page = (out / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script" in page

@@ -40,7 +40,8 @@ def test_the_exact_output_tree(tiny_demo: Path) -> None:
     }
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
-    expected |= {f"prediction/{n}" for n in ("detections.csv", "run.json", "state.json", "report.html", "report.json")}
+    expected |= {f"prediction/{n}" for n in ("detections.csv", "failures.csv", "run.json", "state.json")}
+    expected |= {f"prediction/{n}" for n in ("report.html", "report.json")}
     expected |= {f"prediction/studies/{s}.json" for s in studies}
     folders = ("", "prediction/", "reports/localize/", "reports/classify/", "reports/evaluation/")
     expected |= {f"{folder}.lumbar" for folder in folders}

@@ -41,7 +41,7 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     assert sum(p.is_file() for p in (out / "unfinished").rglob("*")) == 3
     written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "unfinished" not in p.parts}
     assert written == {
-        "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "run.json",
+        "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "failures.csv", "run.json",
         "studies/5.json", "studies/6.json", "studies/7.json",
     }  # fmt: skip
     table = read_submission(out / "submission.csv").table

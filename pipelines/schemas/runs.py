@@ -1,0 +1,156 @@
+"""run.json: what a command did, with which version, data and models, and in how long."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.schemas.base import Count, Digest, Part, of_schema
+from pipelines.schemas.scores import Family
+from shared.dicom.discover import FileCounts
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Run(Part):
+    """What every run.json holds."""
+
+    command: str
+    version: str
+    """Of the package."""
+    git_commit: str | None
+    python: str
+    machine: str
+    started: str
+    """UTC, as 2026-11-25T12:34:56Z."""
+    seconds: Seconds
+
+
+class PredictRun(Run):
+    """run.json of `lumbar predict`."""
+
+    schema_: Literal["run-predict-1"] = of_schema("run-predict-1")
+    kind: Literal["predict"]
+    studies: Count
+    rows: Count
+    prior_rows: Count
+    prior_reasons: dict[str, Count]
+    """Reason -> number of prior rows; docs/output.md explains the reasons."""
+    localization_sources: dict[str, Count]
+    numbering_uncertain: list[str]
+    """Studies whose levels may all be one disc off."""
+    problems: list[str]
+    input: Literal["challenge", "folder"]
+    device: str
+    tta: bool
+    out_of_fold: bool
+    """Whether the studies are training studies, each answered by the fold that held it out."""
+    localizer: Digest
+    shipped_localizer: bool
+    classifier: Digest
+    files: FileCounts | None = None
+    """What became of the files of a folder."""
+    chosen_series: dict[str, str] | None = None
+    """Series -> the view that --series gave it."""
+
+
+class LocalizePredictRun(Run):
+    """run.json of `lumbar localize predict`."""
+
+    schema_: Literal["run-localize-prediction-1"] = of_schema("run-localize-prediction-1")
+    kind: Literal["localize-prediction"]
+    studies: Count
+    data_fingerprint: str
+    """Of the tables; empty for DICOM files without tables."""
+    localizer: Digest
+    shipped: bool
+    trained_on: str
+    """Fingerprint of the data that the localizer was trained on."""
+    out_of_fold: bool
+    unmirror: bool
+    device: str
+    localizations_sha256: Digest
+    numbering_uncertain: list[str]
+    problems: list[str]
+
+
+class ClassifyPredictRun(Run):
+    """run.json of `lumbar classify predict`."""
+
+    schema_: Literal["run-classify-prediction-1"] = of_schema("run-classify-prediction-1")
+    kind: Literal["classify-prediction"]
+    studies: Count
+    prior_rows: Count
+    prior_reasons: dict[str, Count]
+    problems: list[str]
+    classifier: str
+
+
+class FoldModels(Part):
+    """SHA-256 of a fold's detectors, by view."""
+
+    models: dict[str, Digest]
+
+
+class LocalizeRun(Run):
+    """run.json of `lumbar localize train`, written when a fold is finished."""
+
+    schema_: Literal["run-localize-1"] = of_schema("run-localize-1")
+    kind: Literal["localize"]
+    earlier_seconds: Seconds
+    """Of earlier calls that trained other folds."""
+    data_fingerprint: str
+    seeds: dict[Literal["splits", "training"], int]
+    device: str
+    unmirror: bool
+    localizations_sha256: Digest
+    folds: dict[str, FoldModels]
+
+
+class ClassifyRun(Run):
+    """run.json of `lumbar classify train`, written when a fold is finished."""
+
+    schema_: Literal["run-classify-1"] = of_schema("run-classify-1")
+    kind: Literal["classify"]
+    earlier_seconds: Seconds
+    data_fingerprint: str
+    seed: int
+    device: str
+    folds: list[Count]
+    families: list[Family]
+    points: Literal["localized", "annotated"]
+    unmirror: bool
+    noisy_labels: Count
+    left_out_labels: Count
+    problems: list[str]
+
+
+class PrepareRun(Run):
+    """run.json of `lumbar prepare`."""
+
+    schema_: Literal["run-prepare-1"] = of_schema("run-prepare-1")
+    kind: Literal["prepare"]
+    input: Literal["challenge", "folder"]
+    parts: list[str]
+    decoded: Count
+    unchanged: Count
+    removed: Count
+    slices: Count
+    pixel_bytes: Count
+    problems: list[str]
+
+
+class DemoRun(Run):
+    """run.json of `lumbar demo`."""
+
+    schema_: Literal["run-demo-1"] = of_schema("run-demo-1")
+    kind: Literal["demo"]
+    studies: Count
+    test_studies: Count
+    preset: Literal["demo", "full"]
+    seed: int
+    fold: str
+    device: str
+    step_seconds: dict[str, Seconds]
+    localize_config: str
+    classify_config: str
+    submission_sha256: Digest
