@@ -25,7 +25,7 @@ from shared.out_of_fold import FoldModels
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, write_json
-from shared.runtime.problems import counted, write_failures
+from shared.runtime.problems import Failure, counted, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.unfinished import ResumableOutput, digest_of
@@ -217,12 +217,14 @@ def predict_source(
     """
     records = output_of(out).results(StudyRecord)
     results: list[StudyResult] = []
+    failures: list[Failure] = []
     for study_id in track(source.study_ids, "predict"):
         loaded = source.load(study_id)
         record = records.fetch(
             study_id, study_key(loaded, source.given), partial(_record, grader_for, loaded)
         )  # fmt: skip
         result = record.result(loaded.study)
+        failures += [] if result.failure is None else [result.failure]
         if export is not None:
             result = export.write(result, out)
         write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
@@ -235,7 +237,7 @@ def predict_source(
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])
     write_localizations(out / "localizations.csv", {r.study_id: r.localizations for r in results})
     write_submission(out / "submission.csv", table, source.row_ids)
-    write_failures(out, [r.failure for r in results if r.failure is not None])
+    write_failures(out, failures)
     return results
 
 

@@ -81,7 +81,10 @@ class StudyResult:
 
     @property
     def failure(self) -> Failure | None:
-        """Why the model answers nothing of the study, where an error is the reason."""
+        """Why the model answers nothing of the study, where an error is the reason.
+
+        What a stage says when it stops is the last problem of a result as `pipelines.grader` makes it.
+        """
         error = error_behind(self.reasons)
         if error is not PriorReason.STAGE_FAILED:
             return None if error is None else unreadable(self.study_id)
