@@ -121,7 +121,8 @@ def combine_runs(request: CombineRequest, out: Path, *, overwrite: bool = False)
     write_probabilities(out / "out_of_fold.csv", ours[BLEND])
     write_weights(out / WEIGHTS_FILE, weights, studies=len(study_ids), data_fingerprint=data.fingerprint)
     gain = _gain(plain, blended, grades)
-    write_json(out / "report.json", {"comparison": comparison.to_json(), "gain_over_the_mean": gain})
+    report = {"comparison": comparison.to_json(), "gain_over_the_mean": gain}
+    write_json(out / "report.json", {"schema": "combine-report-1", **report})
     write_run(
         out, command="combine", started=started, kind="combine", studies=len(study_ids),
         members={m.name: m.digest for m in weights.members},

@@ -209,7 +209,8 @@ def _pairs(settings: Mapping[str, Any]) -> str:
 
 def as_json(runs: Sequence[Run], problems: Sequence[str]) -> str:
     """The same for programs, with all settings of each run."""
-    return json.dumps({"version": VERSION, "runs": [r.to_json() for r in runs], "problems": list(problems)}, indent=2)
+    listed = {"schema": "runs-1", "version": VERSION, "runs": [r.to_json() for r in runs], "problems": list(problems)}
+    return json.dumps(listed, indent=2)
 
 
 def write_table(path: Path, runs: Sequence[Run], *, overwrite: bool = False) -> None:

@@ -189,6 +189,8 @@ class Info(Part):
     cpus: int | None
     gpus: list[str]
     packages: dict[str, str | None]
+    unmet: list[str]
+    """Requirements of the package that this environment does not meet."""
     views: list[str]
     conditions: list[str]
     levels: list[str]

@@ -12,6 +12,7 @@ from typing import Any, Final
 from classify.network.checkpoint import CardFile
 from localize.calibrate import CalibrationFile
 from localize.decoding.prior import PriorFile
+from pipelines.ensembles.weights import WeightsFile
 from pipelines.schemas import data, localizer, runs, scores, study
 from shared.data.store import IndexFile
 from shared.jitter import ErrorsFile
@@ -23,6 +24,8 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "chain-1": PriorFile,
     "classifier-model-3": CardFile,
     "classifier-report-1": scores.ClassifierReport,
+    "combine-report-1": scores.CombineReport,
+    "combine-weights-1": WeightsFile,
     "evaluation-report-1": scores.EvaluationReport,
     "info-1": data.Info,
     "localizer-calibration-1": CalibrationFile,
@@ -32,11 +35,13 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "prediction-report-1": study.PredictionReport,
     "run-classify-1": runs.ClassifyRun,
     "run-classify-prediction-1": runs.ClassifyPredictRun,
+    "run-combine-1": runs.CombineRun,
     "run-demo-1": runs.DemoRun,
     "run-localize-1": runs.LocalizeRun,
     "run-localize-prediction-1": runs.LocalizePredictRun,
     "run-predict-1": runs.PredictRun,
     "run-prepare-1": runs.PrepareRun,
+    "runs-1": runs.RunList,
     "scores-1": scores.Scores,
     "series-1": data.SeriesTable,
     "splits-1": SplitsFile,
@@ -46,7 +51,7 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
 }
 # Files that trained runs and stores hold and programs of ours read back: they name no schema, but a version or format.
 UNNAMED: Final = {
-    "chain-1": "fold<K>/chain.json", "classifier-model-3": "fold<K>/model.json",
+    "chain-1": "fold<K>/chain.json", "classifier-model-3": "fold<K>/model.json", "combine-weights-1": "weights.json",
     "localizer-calibration-1": "fold<K>/calibration.json", "splits-1": "splits.json", "store-index-1": "store.json",
 }  # fmt: skip
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

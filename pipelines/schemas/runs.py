@@ -1,12 +1,13 @@
 """run.json: what a command did, with which version, data and models, and in how long."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipelines.schemas.base import Count, Digest, Part, of_schema
 from pipelines.schemas.scores import Family
 from shared.dicom.discover import FileCounts
+from shared.runtime.run_folder import RunScore
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -23,6 +24,16 @@ class Run(Part):
     started: str
     """UTC, as 2026-11-25T12:34:56Z."""
     seconds: Seconds
+
+
+class Member(Part):
+    """One run that answered."""
+
+    run_sha256: Digest
+    """Of its run.json."""
+    models_sha256: Digest
+    """Of its models, config and splits together."""
+    shipped: bool
 
 
 class PredictRun(Run):
@@ -44,9 +55,14 @@ class PredictRun(Run):
     tta: bool
     out_of_fold: bool
     """Whether the studies are training studies, each answered by the fold that held it out."""
-    localizer: Digest
+    localizers: list[Member]
+    classifiers: list[Member]
     shipped_localizer: bool
-    classifier: Digest
+    """Whether only the detectors that ship with the package were used."""
+    mixed_data: bool
+    """Whether runs of different training data were allowed."""
+    blend: str | None
+    """Digest of the weights of the classifiers; null for a plain mean."""
     files: FileCounts | None = None
     """What became of the files of a folder."""
     chosen_series: dict[str, str] | None = None
@@ -104,6 +120,8 @@ class LocalizeRun(Run):
     unmirror: bool
     localizations_sha256: Digest
     folds: dict[str, FoldModels]
+    score: RunScore | None
+    """Of the held-out studies; null where none has points."""
 
 
 class ClassifyRun(Run):
@@ -122,6 +140,8 @@ class ClassifyRun(Run):
     noisy_labels: Count
     left_out_labels: Count
     problems: list[str]
+    score: RunScore | None
+    """Of the held-out studies; null where none has grades."""
 
 
 class PrepareRun(Run):
@@ -154,3 +174,41 @@ class DemoRun(Run):
     localize_config: str
     classify_config: str
     submission_sha256: Digest
+
+
+class CombineRun(Run):
+    """run.json of `lumbar combine`."""
+
+    schema_: Literal["run-combine-1"] = of_schema("run-combine-1")
+    kind: Literal["combine"]
+    studies: Count
+    members: dict[str, Digest]
+    """Name -> digest of the run's models."""
+
+
+class ListedRun(Part):
+    """One run of a training."""
+
+    path: str
+    """From the folder that was searched."""
+    stage: Literal["localize", "classify"]
+    finished: bool
+    folds: Count
+    of_folds: int | None
+    seed: int | None
+    score: RunScore | None
+    hours: float | None
+    started: str
+    version: str
+    commit: str
+    settings: dict[str, Any]
+    """What its config changes of the default, by dotted key."""
+
+
+class RunList(Part):
+    """What `lumbar runs --json` prints."""
+
+    schema_: Literal["runs-1"] = of_schema("runs-1")
+    version: int
+    runs: list[ListedRun]
+    problems: list[str]

@@ -89,6 +89,22 @@ class EvaluationReport(Part):
     details: Agreement
 
 
+class Gain(Part):
+    """Score of the mean minus that of the blend, paired, with its interval; positive is better."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class CombineReport(Part):
+    """report.json of `lumbar combine`: out-of-fold scores of the runs, their mean and their blend."""
+
+    schema_: Literal["combine-report-1"] = of_schema("combine-report-1")
+    comparison: Comparison
+    gain_over_the_mean: Gain
+
+
 class FoldScore(Part):
     """The score of one fold's held-out studies."""
 

@@ -111,7 +111,7 @@ def test_predict_grades_nothing_without_its_studies(challenge, run, localizer, w
     words = ["predict", challenge.root, run, out, "--part", "train", "--device", "cpu"]
     words += ["--localizations", localizer / "localizations.csv"]
     assert command(*words) == 0
-    files = ["probabilities.csv", "run.json", "state.json", "submission.csv"]
+    files = ["failures.csv", "probabilities.csv", "run.json", "state.json", "submission.csv"]
     assert sorted(p.name for p in out.iterdir()) == [".lumbar", *files]
     write_localizer(localizer, {})
     assert command(*words, "--overwrite") == 1

@@ -10,6 +10,7 @@ from pipelines.api import load
 from pipelines.cli import main
 from shared.probabilities import read_probabilities
 from shared.runtime.documents import read_json
+from tests.schemas import assert_documented
 
 
 def another(run: Path, place: Path) -> Path:
@@ -38,6 +39,7 @@ def test_weights_are_fitted_used_and_compared_on_resume(
 ) -> None:
     data, runs = str(tiny_demo / "data"), [str(run) for run in twins["classifier"]]
     assert main(["combine", data, *runs, str(tmp_path / "blend")]) == 0
+    assert assert_documented(tmp_path / "blend") == {"run-combine-1", "combine-report-1", "combine-weights-1"}
     assert {p.name for p in (tmp_path / "blend").iterdir()} == {
         ".lumbar", "weights.json", "out_of_fold.csv", "report.json", "run.json"
     }  # fmt: skip

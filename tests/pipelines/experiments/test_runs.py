@@ -18,6 +18,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 from shared.runtime.run_folder import write_run
 from shared.splits import Splits, write_splits
+from tests.schemas import assert_fits
 
 
 def classify_run(folder: Path, score: float | None = 0.5, *overrides: str, finished: bool = True) -> Path:
@@ -98,7 +99,9 @@ def test_the_table_names_shared_settings_once(runs: Path, capsys: pytest.Capture
 def test_csv_and_json_hold_all_settings(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "table.csv"
     assert main(["runs", str(runs), "--csv", str(out), "--json"]) == 0
-    whole = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert_fits("runs-1", printed)
+    whole = json.loads(printed)
     assert whole["version"] == 1
     assert whole["runs"][2]["settings"] == {"crop.slices": 3, "train.epochs": 7}
     table = pd.read_csv(out)
