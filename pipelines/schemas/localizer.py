@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipelines.schemas.base import Count, Part, Share, of_schema
 from pipelines.schemas.study import LevelNumbering
+from shared.metric import Interval
 
 Confusion = list[list[Count]]
 Millimetres = Annotated[float, Field(ge=0)]
@@ -116,6 +117,21 @@ class NumberingMeasures(Part):
     listed: list[ListedStudy]
 
 
+class StudyCounts(Part):
+    """Studies as wholes; a study is right when each of its levels with a true point was found and named rightly."""
+
+    studies: Count
+    all_levels_right: Count
+    all_levels_right_interval: Interval
+    """Of the share, 95%."""
+    judged: Count
+    """Studies whose numbering is known."""
+    sure: Count
+    sure_and_right: Count
+    within_8_mm_interval: Interval | None
+    """Of the share of points, 95%, resampled over studies; null without studies."""
+
+
 class FoldMetrics(Measures):
     """metrics.json of a trained fold."""
 
@@ -135,3 +151,4 @@ class LocalizerReport(Measures):
     by_trap: dict[str, GroupMeasures] | None = None
     """Planted fault -> the studies that carry it; only with a manifest."""
     numbering: NumberingMeasures
+    by_study: StudyCounts
