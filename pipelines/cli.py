@@ -315,7 +315,8 @@ def _add_predict(commands: args.Commands) -> None:
         "Grades studies with both stages. A study that a run was trained on is graded by the fold that held it "
         "out, any other study by the average of all folds. The detectors that ship with the package go with any "
         "classifier. Several runs of a stage answer together. Writes OUT/submission.csv, probabilities.csv, "
-        "localizations.csv, detections.csv, failures.csv, report.html, report.json, run.json and studies/<id>.json.",
+        "localizations.csv, detections.csv, failures.csv, run.json, studies/<id>.json, and for people index.html "
+        "and a page per study, studies/<id>.html.",
     )  # fmt: skip
     args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
     add_members(p)
@@ -330,6 +331,7 @@ def _add_predict(commands: args.Commands) -> None:
         "--strict", action="store_true", help="exit with code 1, after all files are written, if any row comes from "
         "the training prior",
     )  # fmt: skip
+    p.add_argument("--no-pages", action="store_true", help="write no HTML pages, for bulk work that nobody looks at")
     _add_clinic(p)
     args.add_device(p)
     args.add_output(p, resume=args.KEPT)
@@ -363,7 +365,8 @@ def _predict(a: argparse.Namespace) -> int:
     from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
-        data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom
+        data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom,
+        pages=not a.no_pages,
     )  # fmt: skip
     if a.watch:
         from pipelines.clinic.watch import STILL_S, watch

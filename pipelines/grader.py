@@ -117,6 +117,7 @@ class Grader:
         return StudyResult(
             study=loaded.study, submission=answer.submission, reasons=answer.reasons, localizations=localizations,
             detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,
+            listed=loaded.listed,
         )  # fmt: skip
 
     def _answer(self, study: Study, located: "StudyLocalization") -> "_Answer":

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,14 +11,15 @@ import numpy as np
 
 from pipelines.ensembles.members import Members, Team
 from pipelines.grader import Grader
+from pipelines.pages.folder import PageFolder
 from pipelines.record import StudyRecord
-from pipelines.report import MAX_PICTURES, prediction_report
 from pipelines.result import StudyResult
 from shared.data.challenge import Part
 from shared.data.identity import study_key
 from shared.data.source import StudySource, open_source
 from shared.data.store import Store
 from shared.detections import write_detections, write_localizations
+from shared.dicom.pixels import kept_pixels
 from shared.labels import FINDINGS, View
 from shared.out_of_fold import FoldModels
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
@@ -53,6 +53,7 @@ class PredictRequest:
       tta: whether the classifier averages over shifted, turned and scaled copies of each crop.
       chosen: series id -> the view that the user wants it for, in a folder of DICOM files.
       dicom: whether to write OUT/dicom/, the results as DICOM objects.
+      pages: whether to write a page per study and their index.
     """
 
     data: Path
@@ -62,6 +63,7 @@ class PredictRequest:
     tta: bool = False
     chosen: Mapping[str, View] = field(default_factory=dict)
     dicom: bool = False
+    pages: bool = True
 
 
 def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resume: bool = False) -> ProbabilityTable:
@@ -96,8 +98,8 @@ def predict_unfinished(
     """Does all that `predict` does, but keeps what a resumed call needs, for callers that need the results for longer.
 
     Returns:
-      The results, of which only the first ones have the slices of their study (`pipelines.report.MAX_PICTURES`); None
-      where OUT was finished already.
+      The results, whose studies have no slices, since those of very many studies would fill the memory; None where OUT
+      was finished already.
     """
     started = time.time()
     source, models = source_and_models(request)
@@ -121,8 +123,7 @@ def write_prediction(
     export: "DicomExport | None" = None,
 ) -> list[StudyResult]:  # fmt: skip
     """Predicts the studies of an opened source into a folder that has begun; otherwise as `predict_unfinished`."""
-    results = predict_source(source, models, out, export)
-    prediction_report(results, out)
+    results = predict_source(source, models, out, export, pages=request.pages)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
         out_of_fold=models.out_of_fold, **request.members.to_json(),
@@ -143,6 +144,7 @@ def _state(request: PredictRequest, source: StudySource) -> dict[str, Any]:
     return {
         "data": digest_of(source.kind, source.study_ids, source.fingerprint, source.row_ids),
         **models_of(request),
+        "pages": request.pages,
     }
 
 
@@ -204,34 +206,44 @@ def source_and_models(request: PredictRequest) -> tuple[StudySource, FoldModels[
 
 
 def predict_source(
-    source: StudySource, grader_for: Callable[[str], Grader], out: Path, export: "DicomExport | None" = None
+    source: StudySource,
+    grader_for: Callable[[str], Grader],
+    out: Path,
+    export: "DicomExport | None" = None,
+    *,
+    pages: bool = True,
 ) -> list[StudyResult]:
     """Predicts every study and writes OUT's evidence, study by study, then the tables over all of them.
 
     Args:
       grader_for: gives the models that may see a study: all folds for a new one, the held-out fold for a training one.
       export: writes each result as DICOM objects.
+      pages: whether to write a page per study and their index.
 
     Returns:
       As `predict_unfinished`.
     """
-    records = output_of(out).results(StudyRecord)
+    records, folder = output_of(out).results(StudyRecord), PageFolder(out, wanted=pages)
     results: list[StudyResult] = []
     failures: list[Failure] = []
     for study_id in track(source.study_ids, "predict"):
         loaded = source.load(study_id)
-        record = records.fetch(
-            study_id, study_key(loaded, source.given), partial(_record, grader_for, loaded)
-        )  # fmt: skip
-        result = record.result(loaded.study)
-        failures += [] if result.failure is None else [result.failure]
-        if export is not None:
-            result = export.write(result, out)
-        write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
+
+        def predicted(loaded: LoadedStudy = loaded) -> StudyRecord:
+            folder.forget(loaded.study.study_id)
+            return StudyRecord.of(grader_for(loaded.study.study_id).predict(loaded))
+
+        with kept_pixels():
+            record = records.fetch(study_id, study_key(loaded, source.given), predicted)
+            result = record.result(loaded)
+            failures += [] if result.failure is None else [result.failure]
+            if export is not None:
+                result = export.write(result, out)
+            write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
+            folder.add(result)
         # The slices of very many studies would fill the memory.
-        results.append(
-            result if len(results) < MAX_PICTURES else replace(result, study=replace(loaded.study, series=()))
-        )
+        results.append(replace(result, study=replace(loaded.study, series=())))
+    folder.finish()
     table = to_table(results)
     write_probabilities(out / PROBABILITIES_FILE, table)
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])
@@ -239,10 +251,6 @@ def predict_source(
     write_submission(out / "submission.csv", table, source.row_ids)
     write_failures(out, failures)
     return results
-
-
-def _record(grader_for: Callable[[str], Grader], loaded: LoadedStudy) -> StudyRecord:
-    return StudyRecord.of(grader_for(loaded.study.study_id).predict(loaded))
 
 
 def to_table(results: Sequence[StudyResult]) -> ProbabilityTable:

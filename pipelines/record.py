@@ -10,7 +10,7 @@ from shared.detections import Detection, Localization
 from shared.labels import FINDINGS, Finding
 from shared.numbering import Numbering
 from shared.probabilities import PriorReason
-from shared.study import Study
+from shared.study import LoadedStudy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class StudyRecord:
             turned=result.turned,
         )
 
-    def result(self, study: Study) -> StudyResult:
+    def result(self, loaded: LoadedStudy) -> StudyResult:
         """The result that this is a record of."""
         return StudyResult(
-            study=study, submission=np.array(self.submission), reasons=dict(self.reasons),
+            study=loaded.study, listed=loaded.listed, submission=np.array(self.submission), reasons=dict(self.reasons),
             localizations={x.finding: x for x in self.localizations}, detections=self.detections,
             problems=self.problems, numbering=self.numbering, turned=self.turned,
         )  # fmt: skip

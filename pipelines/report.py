@@ -1,4 +1,4 @@
-"""The pages of the whole pipeline: what was predicted for each study, and scores beside the baselines."""
+"""The report of `lumbar evaluate`, and the list of the reports of a demo."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,53 +11,14 @@ from pipelines.result import StudyResult
 from shared.agreement import describe
 from shared.figures.report import Link, Report
 from shared.figures.score_report import add_agreement, add_scores, add_verdict, verdict
-from shared.labels import Condition, findings_of
 from shared.metric import TERMS, study_losses
-from shared.probabilities import PriorReason, ProbabilityTable
+from shared.probabilities import ProbabilityTable
 from shared.runtime.documents import read_document
 from shared.runtime.files import write_text
 from shared.runtime.problems import counted
 from shared.scores import Comparison
 
-MAX_PICTURES: Final = 8
 _COSTLIEST: Final = 5
-
-
-def prediction_report(results: Sequence[StudyResult], out: Path) -> Path:
-    """Writes OUT/report.html: pictures of the first studies, and what could not be graded in each."""
-    rows = sum(r.from_model.size for r in results)
-    prior_rows = sum(len(r.reasons) for r in results)
-    report = Report(
-        "Prediction",
-        f"{counted(len(results), 'study', 'studies')}, {rows} rows, {prior_rows} of them from the training prior. Each "
-        "mark has the colour of the most probable grade and that grade's probability beside it.",
-        data={"schema": "prediction-report-1", "studies": [r.to_json() for r in results]},
-    )
-    for result in results[:MAX_PICTURES]:
-        report.heading(f"Study {result.study_id}")
-        report.image(result.picture(), "The patient's right is on the left of axial slices.")
-        numbering = result.numbering
-        if numbering is not None and not numbering.certain:
-            report.text(
-                f"The numbering of the levels is uncertain: as named {numbering.as_named:.0%}, all one disc higher "
-                f"{numbering.one_higher:.0%}, all one disc lower {numbering.one_lower:.0%}."
-            )
-        for text in (*_prior_texts(result), *result.problems):
-            report.text(text)
-    if len(results) > MAX_PICTURES:
-        report.text(f"{len(results) - MAX_PICTURES} more studies are in studies/ and probabilities.csv.")
-    return report.save(out)
-
-
-def _prior_texts(result: StudyResult) -> list[str]:
-    """For each reason, one sentence on the findings that the prior answers."""
-    texts = []
-    for reason in PriorReason:
-        counts = {c: [result.reasons.get(f) for f in findings_of(c)].count(reason) for c in Condition}
-        named = ", ".join(f"{n} of {c.value}" for c, n in counts.items() if n)
-        if named:
-            texts.append(f"From the training prior, because {reason.text}: {named}.")
-    return texts
 
 
 def evaluation_report(
@@ -125,8 +86,6 @@ def demo_index(reports: Path, scores: Mapping[str, Any], name: str) -> Path:
     report.verdict(lines, tone)
     points = read_document(reports / "localize" / "report.json", dict[str, Any])
     grader = read_document(reports / "classify" / "report.json", dict[str, Any])
-    pages = [reports.parent / "prediction" / name for name in ("index.html", "report.html")]
-    prediction = next(f"../prediction/{page.name}" for page in pages if page.is_file())
     report.table(
         ["report", "what it shows", "in short"],
         [
@@ -135,7 +94,7 @@ def demo_index(reports: Path, scores: Mapping[str, Any], name: str) -> Path:
              verdict_on_points(points)[0][0]],
             [Link(text="Classifier", href="classify/report.html"), "stage 2 on the studies that its fold held out",
              verdict(grader["comparison"], SUBJECT)[0][0]],
-            [Link(text="Prediction", href=prediction), "the unseen studies, finding by finding",
+            [Link(text="Prediction", href="../prediction/index.html"), "the unseen studies, finding by finding",
              counted(scores["studies"], "study", "studies")],
         ],
     )  # fmt: skip

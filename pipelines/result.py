@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from shared.probabilities import (
     is_from_model,
     unweighted,
 )
+from shared.runtime.files import write_text
 from shared.runtime.problems import Failure, Stage, stopped, unreadable
-from shared.study import Study
+from shared.study import ListedSeries, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +51,7 @@ class StudyResult:
       problems: what could not be read or graded, one message each.
       numbering: how certain the numbering of the levels is; None where nothing was localized.
       turned: ids of axial series that are mirrored against their headers and were read as their pictures show them.
+      listed: every series that lay among the study's files, used or not; empty where tables say which there are.
     """
 
     study: Study
@@ -59,6 +62,7 @@ class StudyResult:
     problems: tuple[str, ...]
     numbering: Numbering | None = None
     turned: tuple[str, ...] = ()
+    listed: tuple[ListedSeries, ...] = ()
 
     def __post_init__(self) -> None:
         unexplained = [f.column for f in FINDINGS if f not in self.reasons and f not in self.localizations]
@@ -133,6 +137,19 @@ class StudyResult:
     def figure(self, grades: NDArray[np.int8] | None = None) -> "Figure":
         """The same picture as a matplotlib figure, to show in a notebook or save."""
         return figure_of(self.picture(grades))
+
+    def page(self) -> str:
+        """The HTML page of the study: grades, pictures, every slice with its marks, and what could not be read.
+
+        It is one file that loads nothing. Slices that cannot be decoded are left black.
+        """
+        from pipelines.pages.study_page import study_page
+
+        return study_page(self)
+
+    def save_page(self, path: str | Path) -> None:
+        """Writes the page to an .html file."""
+        write_text(Path(path), self.page())
 
     def to_json(self) -> dict[str, Any]:
         """The content of studies/<id>.json: every finding with its probabilities and place, and all problems.

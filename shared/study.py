@@ -140,11 +140,33 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSeries:
+    """A series that lay among the files of a study, used or not.
+
+    Attributes:
+      view: what it shows; None where that is no view that is graded.
+      state: in words, for example "used" or "not needed".
+      reasons: why it is what it is, and why it is used or not.
+    """
+
+    series_id: str
+    view: View | None
+    slices: int
+    state: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
-    """A study, and one message for each file or series that could not be read."""
+    """A study, and one message for each file or series that could not be read.
+
+    Attributes:
+      listed: every series that was found; empty where tables, not headers, say which series there are.
+    """
 
     study: Study
     problems: tuple[str, ...] = ()
+    listed: tuple[ListedSeries, ...] = ()
 
 
 def gaps_mm(stack: Sequence[Slice]) -> FloatArray:

@@ -32,7 +32,6 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "localizer-metrics-1": localizer.FoldMetrics,
     "localizer-report-1": localizer.LocalizerReport,
     "point-errors-1": ErrorsFile,
-    "prediction-report-1": study.PredictionReport,
     "run-classify-1": runs.ClassifyRun,
     "run-classify-prediction-1": runs.ClassifyPredictRun,
     "run-combine-1": runs.CombineRun,

@@ -75,10 +75,3 @@ class StudyFile(Part):
     findings: Annotated[list[Answer], Field(min_length=len(FINDINGS), max_length=len(FINDINGS))]
     problems: list[str]
     """What could not be read or graded, one message each."""
-
-
-class PredictionReport(Part):
-    """report.json of `lumbar predict`: all studies in one file."""
-
-    schema_: Literal["prediction-report-1"] = of_schema("prediction-report-1")
-    studies: list[StudyFile]

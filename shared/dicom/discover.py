@@ -22,7 +22,7 @@ from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.runtime.progress import log
-from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Study, number_uniquely, order_slices
+from shared.study import REPEATED_NUMBERS, ListedSeries, LoadedStudy, Series, Study, number_uniquely, order_slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,14 @@ class FoundStudy:
 
     @property
     def loaded(self) -> LoadedStudy:
-        return LoadedStudy(study=self.study, problems=self.problems)
+        listed = tuple(
+            ListedSeries(
+                series_id=s.series_id, view=s.verdict.view, slices=s.slices, state=s.state,
+                reasons=(*s.reasons, *s.remarks),
+            )
+            for s in self.series
+        )  # fmt: skip
+        return LoadedStudy(study=self.study, problems=self.problems, listed=listed)
 
 
 # What to do with files that DICOM was converted to.

@@ -1,6 +1,10 @@
 """The pixels of a slice, from its DICOM file or from a prepared store."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +14,23 @@ from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.study import Slice, StoredPixels, Study
 
+# Of one study: some 400 slices of 512 x 512. What comes after that is decoded again.
+_MOST_KEPT_BYTES: Final = 100 << 20
+# File and frame -> decoded pixels, while a `kept_pixels` lasts.
+_KEPT: dict[tuple[Path, int], NDArray[np.uint8]] = {}
+_KEEPING: list[bool] = []
+
+
+@contextmanager
+def kept_pixels() -> Iterator[None]:
+    """Within this block, each slice of a file is decoded once: both stages and the page of a study read the same."""
+    _KEEPING.append(True)
+    try:
+        yield
+    finally:
+        _KEEPING.pop()
+        _KEPT.clear()
+
 
 def slice_pixels(item: Slice) -> NDArray[np.uint8]:  # [rows, columns]
     """The slice's pixels in 8 bit, the same bytes from file and store.
@@ -17,9 +38,7 @@ def slice_pixels(item: Slice) -> NDArray[np.uint8]:  # [rows, columns]
     Raises:
       InputError: when the file cannot be decoded (now, or when the store was made), or the store is damaged.
     """
-    pixels = (
-        read_pixels(item.path, item.frame) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
-    )
+    pixels = _file_pixels(item) if item.stored is None else _stored_pixels(item.stored, item.stored_shape)
     return item.orientation.turn(pixels)
 
 
@@ -44,6 +63,19 @@ def is_unreadable(study: Study) -> bool:
     """Whether a study has series, and none of them has a slice whose pixels can be read."""
     lost = unreadable_views(study)
     return bool(lost) and all(series.view in lost for series in study.series)
+
+
+def _file_pixels(item: Slice) -> NDArray[np.uint8]:
+    if not _KEEPING:
+        return read_pixels(item.path, item.frame)
+    key = (item.path, item.frame)
+    pixels = _KEPT.get(key)
+    if pixels is None:
+        pixels = read_pixels(*key)
+        if sum(kept.nbytes for kept in _KEPT.values()) + pixels.nbytes > _MOST_KEPT_BYTES:
+            return pixels
+        _KEPT[key] = pixels
+    return pixels.copy()  # callers may write to theirs
 
 
 def _stored_pixels(stored: StoredPixels, shape: tuple[int, int]) -> NDArray[np.uint8]:

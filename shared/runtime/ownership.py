@@ -33,7 +33,7 @@ _LEFT_BEHIND: Final = re.compile(
 # somebody, and is never deleted. DOTALL, because a file's name may hold newlines.
 _OUR_NAMES: Final = re.compile(
     rf"{_LEFT_BEHIND.pattern}"
-    r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|report\.html|config\.toml"
+    r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|(report|index)\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|failures|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv"
     r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished"
@@ -45,7 +45,7 @@ _OUR_NAMES: Final = re.compile(
 _OUR_PATHS: Final = re.compile(
     r"((localizer|classifier|prediction|reports/(localize|classify|evaluation))/)?("
     rf"({_OUR_NAMES.pattern})"
-    r"|studies/([a-z]+/)?[^/]+\.(json|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
+    r"|studies/([a-z]+/)?[^/]+\.(json|html|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
     r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/([^/]+\.json|index\.html)"
     r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
     r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+|tracking/(tensorboard|mlflow)/.+"

@@ -44,9 +44,12 @@ def predicted(ids: tuple[Path, dict[str, str]], runs: list[str]) -> Path:
 
 def test_every_broken_study_is_answered_and_named(predicted: Path, ids: tuple[Path, dict[str, str]]) -> None:
     assert len(ids[1]) >= 50
-    assert assert_documented(predicted) == {"study-1", "prediction-report-1", "run-predict-1"}
+    assert assert_documented(predicted) == {"study-1", "run-predict-1"}
     assert {name: v for name, v in verdicts(predicted, ids[1]).items() if not v.kept} == {}
-    assert (predicted / "report.html").stat().st_size > 10_000
+    names = {path.stem for path in (predicted / "studies").glob("*.html")}
+    assert names == {path.stem for path in (predicted / "studies").glob("*.json")}
+    listed = (predicted / "index.html").read_text()
+    assert all(f'href="studies/{name}.html"' in listed for name in names)
     # A damaged series is one line or two, not one for each file and finding.
     assert len(json.loads((predicted / "run.json").read_text())["problems"]) < 6 * len(ids[1])
 

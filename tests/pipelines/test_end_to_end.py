@@ -40,9 +40,8 @@ def test_the_exact_output_tree(tiny_demo: Path) -> None:
     }
     expected |= {f"reports/{r}/report.{s}" for r in ("localize", "classify", "evaluation") for s in ("html", "json")}
     expected |= {f"prediction/{n}" for n in ("submission.csv", "probabilities.csv", "localizations.csv")}
-    expected |= {f"prediction/{n}" for n in ("detections.csv", "failures.csv", "run.json", "state.json")}
-    expected |= {f"prediction/{n}" for n in ("report.html", "report.json")}
-    expected |= {f"prediction/studies/{s}.json" for s in studies}
+    expected |= {f"prediction/{n}" for n in ("detections.csv", "failures.csv", "run.json", "state.json", "index.html")}
+    expected |= {f"prediction/studies/{s}.{kind}" for s in studies for kind in ("html", "json")}
     folders = ("", "prediction/", "reports/localize/", "reports/classify/", "reports/evaluation/")
     expected |= {f"{folder}.lumbar" for folder in folders}
     found = {n for n in tree(tiny_demo) if not n.startswith(("data/", "truth/", "localizer/", "classifier/"))}

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from pipelines.cli import main
 from pipelines.predict import to_table
-from pipelines.report import prediction_report
 from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Localization, Source
@@ -178,13 +177,8 @@ def test_strict_refuses_rows_from_the_prior(
     assert main([*words, "--strict"]) == 0
 
 
-def test_the_report_says_in_words_why_rows_are_the_priors(
-    shelf: Mapping[tuple[str, View], Series], tmp_path: Path
-) -> None:
+def test_the_page_says_in_words_why_findings_were_not_read(shelf: Mapping[tuple[str, View], Series]) -> None:
     study = Study(study_id="1", series=(shelf["sound", View.SAGITTAL_T2],))
-    result = grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study)
-    page = prediction_report([result], tmp_path).read_text()
-    assert (
-        "From the training prior, because the study has no usable series of their view: 10 of "
-        "neural_foraminal_narrowing, 10 of subarticular_stenosis." in page
-    )
+    page = grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study).page()
+    named = "Neural foramen, all levels (10 findings); Subarticular, all levels (10 findings)"
+    assert f"<li>{named}: the study has no usable series of their view.</li>" in page

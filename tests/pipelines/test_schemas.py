@@ -37,7 +37,7 @@ def test_a_schema_says_what_it_is_of_and_how_a_reader_can_tell(name: str) -> Non
 def test_every_json_file_of_a_demo_fits(tiny_demo: Path) -> None:
     names = assert_documented(tiny_demo)
     assert names >= {
-        "study-1", "prediction-report-1", "evaluation-report-1", "classifier-report-1", "localizer-report-1",
+        "study-1", "evaluation-report-1", "classifier-report-1", "localizer-report-1",
         "localizer-metrics-1", "run-demo-1", "run-predict-1", "run-localize-1", "run-classify-1", "scores-1",
         "splits-1", "chain-1", "localizer-calibration-1", "classifier-model-3", "point-errors-1", "synth-manifest-1",
     }  # fmt: skip

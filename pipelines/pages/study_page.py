@@ -1,0 +1,73 @@
+"""The page of one study: 25 grades in a table, the findings to look at first, and the pictures behind them."""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+from pipelines.pages.listing import listing_of, not_read
+from pipelines.pages.readings import Reading, missing_levels, percent, readings_of, worth_a_look
+from pipelines.pages.scene import Scene
+from shared.figures.web import render, shortened
+from shared.labels import Condition, Level, Severity, Side
+from shared.runtime.problems import counted
+
+if TYPE_CHECKING:
+    from pipelines.result import StudyResult
+
+PACKAGE: Final = "pipelines.pages"
+# As a slice is drawn: the patient's right is on the left.
+COLUMNS: Final = tuple(
+    (condition, side)
+    for condition in Condition
+    for side in ((None,) if condition is Condition.CANAL else (Side.RIGHT, Side.LEFT))
+)
+_FIRST: Final = 12
+
+
+def study_page(result: "StudyResult", *, index: str = "") -> str:
+    """The HTML page of a study, which loads nothing.
+
+    Args:
+      index: address of the list of all studies, if there is one.
+    """
+    readings = readings_of(result)
+    scene, first = Scene.of(result, readings), worth_a_look(readings)
+    by_place = {(r.finding.condition, r.finding.side, r.finding.level): r for r in readings}
+    return render(
+        "study.html.j2", package=PACKAGE, style=asset("pages.css"), script=asset("study.js"),
+        title=f"Study {shortened(result.study_id)}", study_id=result.study_id, index=index,
+        summary=summary_of(result, readings), numbering=result.numbering, missing=missing_levels(result),
+        levels=list(Level), conditions=list(Condition), columns=COLUMNS, by_place=by_place,
+        unread=sum(r.grade is None for r in readings),
+        first=first[:_FIRST], more=len(first) - _FIRST, spine=scene.spine(),
+        close=[(level, scene.of_level(level)) for level in Level], viewers=scene.viewers(),
+        pictures=[p for s in scene.series for p in s.pictures if p.jpeg],
+        not_read=not_read(result.reasons), listing=listing_of(result), percent=percent, counted=counted,
+    )  # fmt: skip
+
+
+def summary_of(result: "StudyResult", readings: Sequence[Reading]) -> list[str]:
+    """What matters most, one sentence each; the first is about the grades."""
+    read = [r for r in readings if r.grade is not None]
+    if not read:
+        return [
+            "Nothing was graded: all 25 findings have only the training prior, which says nothing about this patient."
+        ]
+    counts = {s: sum(r.grade is s for r in read) for s in Severity}
+    lines = [
+        f"{counts[Severity.SEVERE] or 'No'} severe and {counts[Severity.MODERATE] or 'no'} moderate findings among "
+        f"the {len(read)} that were graded."
+    ]
+    doubtful = sum(bool(r.doubts) for r in read)
+    if doubtful:
+        lines.append(f"{counted(doubtful, 'grade')} {'is' if doubtful == 1 else 'are'} doubtful.")
+    if len(read) < len(readings):
+        lines.append(f"{len(readings) - len(read)} of {len(readings)} findings were not read.")
+    if result.numbering is not None and not result.numbering.certain:
+        lines.append("The numbering of the levels is uncertain: count the vertebrae.")
+    return lines
+
+
+def asset(name: str) -> str:
+    """The text of a file of this package."""
+    return resources.files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
