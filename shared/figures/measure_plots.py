@@ -136,10 +136,10 @@ def score_intervals(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Losses by epoch, [n] each; `held_out` is None for epochs in which it was not measured."""
+    """Losses by epoch, [n] each; None for an epoch in which a loss was not measured, or was no number."""
 
     epoch: Sequence[int]
-    train: Sequence[float]
+    train: Sequence[float | None]
     held_out: Sequence[float | None]
 
 
@@ -149,7 +149,7 @@ def training_curves(named: Mapping[str, Sequence[Losses]]) -> "Figure":
     for ax, (title, curves) in zip(axes[0], named.items(), strict=True):
         for i, curve in enumerate(curves):
             known = [(e, v) for e, v in zip(curve.epoch, curve.held_out, strict=True) if v is not None]
-            ax.plot(curve.epoch, curve.train, "--", color=BLUE, lw=1.3, marker="." if len(curve.epoch) < 30 else None,
+            ax.plot(curve.epoch, np.array(curve.train, float), "--", color=BLUE, lw=1.3, marker="." if len(curve.epoch) < 30 else None,
                     label=None if i else "training")  # fmt: skip
             if known:
                 ax.plot(*zip(*known, strict=True), "-o", ms=3.5, color=RUST, lw=1.5, label=None if i else "held out")

@@ -48,8 +48,8 @@ def read_curves(folders: Mapping[int, Path]) -> list[Curve]:
             continue
         table = read_csv(path, _COLUMNS, optional={"view": "string"}, hint="restore it or train the fold again")
         for name, rows in table.groupby(table["view"].fillna(""), sort=False):
-            held_out = [None if v != v else float(v) for v in rows["held_out_loss"]]
-            losses = Losses(epoch=rows["epoch"].tolist(), train=rows["train_loss"].tolist(), held_out=held_out)
+            train, held_out = ([None if v != v else float(v) for v in rows[f"{k}_loss"]] for k in ("train", "held_out"))
+            losses = Losses(epoch=rows["epoch"].tolist(), train=train, held_out=held_out)
             curves.append(Curve(fold=fold, network=str(name), losses=losses))
     return curves
 

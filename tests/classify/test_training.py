@@ -323,7 +323,7 @@ def test_trained_on_localizations(challenge, one_fold, splits, points_of, write_
     evaluate_run(EvaluateRequest(data=challenge, run=run), tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Not shown" in page
-    assert page.count("<img") == 3
+    assert page.count("<img") == 4
 
 
 def test_cache_is_continued_not_repeated(challenge, tiny_config, run, tmp_path, monkeypatch):
@@ -354,7 +354,7 @@ def test_evaluate_and_report(run, challenge, tmp_path, monkeypatch):
     summary = evaluate_run(EvaluateRequest(data=challenge, run=run), tmp_path)
     assert "out of fold, 8 studies" in summary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
-    assert (tmp_path / "report.html").read_text().count("<img") == 9
+    assert (tmp_path / "report.html").read_text().count("<img") == 10
     written = json.loads((tmp_path / "report.json").read_text())["calibration"]
     assert sorted(written) == ["0", "1"]
     assert written["1"]["canal"]["temperature"] == load_card(run / "fold1").calibration[Condition.CANAL].temperature
