@@ -89,8 +89,8 @@ def _condition_measures(table: ProbabilityTable, truth: Grades, condition: Condi
 def by_confidence(probabilities: Probabilities, grades: Grades) -> list[dict[str, Any]]:
     """Accuracy of the most confident rows: of a quarter, half, three quarters and all of them.
 
-    Confidence is the probability of the most probable grade. `severe_as_normal` is the share of severe rows among them
-    that are called Normal/Mild, None without any.
+    Confidence is the probability of the most probable grade. `severe` counts the severe rows among them, and
+    `severe_as_normal` is the share of these that are called Normal/Mild, None without any.
 
     Args:
       probabilities: [n, 3], without the metric's weights.
@@ -108,6 +108,7 @@ def by_confidence(probabilities: Probabilities, grades: Grades) -> list[dict[str
                 "n": len(kept),
                 "least_confidence": float(probabilities[kept].max(1).min()),
                 "right": float((predicted == true).mean()),
+                "severe": int(severe.sum()),
                 "severe_as_normal": float((predicted[severe] == Severity.NORMAL_MILD).mean()) if severe.any() else None,
             }
         )

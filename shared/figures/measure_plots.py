@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Bins with fewer cases are drawn hollow: their observed share may be far off by chance.
 FEW_CASES: Final = 20
+_MANY_EPOCHS: Final = 30  # from here on, dots would touch each other
 _DARK: Final = 0.55  # share from which white text is easier to read on a cell
 
 
@@ -149,8 +150,8 @@ def training_curves(named: Mapping[str, Sequence[Losses]]) -> "Figure":
     for ax, (title, curves) in zip(axes[0], named.items(), strict=True):
         for i, curve in enumerate(curves):
             known = [(e, v) for e, v in zip(curve.epoch, curve.held_out, strict=True) if v is not None]
-            ax.plot(curve.epoch, np.array(curve.train, float), "--", color=BLUE, lw=1.3, marker="." if len(curve.epoch) < 30 else None,
-                    label=None if i else "training")  # fmt: skip
+            train, dots = np.array(curve.train, float), "." if len(curve.epoch) < _MANY_EPOCHS else None
+            ax.plot(curve.epoch, train, "--", marker=dots, color=BLUE, lw=1.3, label=None if i else "training")
             if known:
                 ax.plot(*zip(*known, strict=True), "-o", ms=3.5, color=RUST, lw=1.5, label=None if i else "held out")
         ax.set(title=title, xlabel="epoch")

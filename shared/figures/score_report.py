@@ -134,9 +134,22 @@ def add_agreement(report: Report, measures: Mapping[str, Any], *, remark: str = 
     if any(row.get("reliability") for row in conditions.values()):
         _reliability(report, conditions)
     report.table(
-        ["condition", "most confident", "n", "confidence at least", "accuracy", "severe called normal/mild"],
         [
-            [name, f"{p['coverage']:.0%}", p["n"], p["least_confidence"], p["right"], p["severe_as_normal"]]
+            "condition",
+            "most confident",
+            "n",
+            "confidence at least",
+            "accuracy",
+            "severe",
+            "of these called normal/mild",
+        ],
+        [
+            [
+                name,
+                f"{p['coverage']:.0%}",
+                p["n"],
+                *(p[key] for key in ("least_confidence", "right", "severe", "severe_as_normal")),
+            ]
             for name, row in conditions.items()
             for p in row["by_confidence"]
         ],

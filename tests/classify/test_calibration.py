@@ -99,5 +99,5 @@ def test_surest_rows_by_hand():
     quarter, half, _, every = by_confidence(p, np.array([0, 2, 1, 2], np.int8))
     assert (quarter["n"], quarter["right"], quarter["severe_as_normal"]) == (1, 1.0, None)
     assert (half["right"], half["severe_as_normal"], half["least_confidence"]) == (0.5, 1.0, 0.8)
-    assert (every["right"], every["severe_as_normal"]) == (0.75, 0.5)
+    assert (every["right"], every["severe"], every["severe_as_normal"]) == (0.75, 2, 0.5)
     assert by_confidence(np.zeros((0, 3)), np.zeros(0, np.int8)) == []
