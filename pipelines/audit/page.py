@@ -63,7 +63,7 @@ def verdict(issues: Sequence[Issue], studies: int) -> tuple[list[str], Tone]:
     if errors:
         lines = [f"{counted(len(errors), 'error')} {_where(errors, whole)}: correct or leave out what they name."]
     else:
-        lines = [f"No errors in {whole}: the data can be used as they are."]
+        lines = [f"No errors in {whole}: nothing is known to be wrong or unusable."]
     if warnings:
         lines.append(
             f"{counted(len(warnings), 'warning')} {_where(warnings, whole)}: suspicious or incomplete, look at them."

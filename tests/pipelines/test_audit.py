@@ -280,4 +280,4 @@ def test_the_audits_verdict_counts_what_the_report_counts() -> None:
     assert lines[2].endswith(Code.VIEW_WRONG.advice)
     assert tone == "poor"
     assert verdict(odd, 9)[1] == "open"
-    assert verdict([note], 9) == (["No errors in 9 studies: the data can be used as they are."], "good")
+    assert verdict([note], 9) == (["No errors in 9 studies: nothing is known to be wrong or unusable."], "good")
