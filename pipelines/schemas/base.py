@@ -25,6 +25,17 @@ class Part(Document):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+class TrainingCurve(Part):
+    """The losses of one network by epoch, all [n]; null where a loss was not measured."""
+
+    fold: Count
+    network: str
+    """The view of a detector; empty for the grader."""
+    epoch: list[Count]
+    train_loss: list[float | None]
+    held_out_loss: list[float | None]
+
+
 def of_schema(name: str) -> Any:
     """The field of a file that names its schema."""
     return Field(alias="schema", description=f"Names this schema: docs/schemas/{name}.json.")

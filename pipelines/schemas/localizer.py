@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.schemas.base import Count, Part, Share, of_schema
+from pipelines.schemas.base import Count, Part, Share, TrainingCurve, of_schema
 from pipelines.schemas.study import LevelNumbering
 from shared.metric import Interval
 
@@ -152,3 +152,5 @@ class LocalizerReport(Measures):
     """Planted fault -> the studies that carry it; only with a manifest."""
     numbering: NumberingMeasures
     by_study: StudyCounts
+    training: list[TrainingCurve]
+    """Empty for a run of an earlier version, which recorded none."""

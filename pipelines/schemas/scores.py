@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.schemas.base import Count, Part, Share, of_schema
+from pipelines.schemas.base import Count, Part, Share, TrainingCurve, of_schema
 from shared.scores import Comparison, Line
 
 Family = Literal["canal", "foraminal", "subarticular"]
@@ -51,7 +51,10 @@ class Confidence(Part):
     n: Count
     least_confidence: Share
     right: Share
+    severe: Count
+    """Severe rows among these."""
     severe_as_normal: Share | None
+    """Share of the severe rows that are called Normal/Mild; null without any."""
 
 
 class ConditionMeasures(RowMeasures):
@@ -135,3 +138,4 @@ class ClassifierReport(Agreement):
     points: Literal["localized", "annotated"]
     calibration: dict[str, dict[Family, Temperature]]
     """Fold -> family -> temperature."""
+    training: list[TrainingCurve]
