@@ -20,6 +20,7 @@ from shared.detections import Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
 from shared.probabilities import PriorReason, ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.errors import InputError
+from shared.runtime.problems import Failure
 from shared.study import Series, Study
 from tests.dicom_files import write_dicom
 from tests.pipelines.stand_ins import PRIOR, ConstantClassifier, Located, grader_of
@@ -122,6 +123,31 @@ def test_a_stage_that_fails_is_the_reason(shelf: Mapping[tuple[str, View], Serie
     found = reasons_on(shelf, {View.SAGITTAL_T2: "sound"}, Failing(ALL))
     assert found[CANAL] == {"stage_failed": 5}
     assert found[SUBARTICULAR] == {"no_series": 10}
+    failure = failure_of(shelf, {View.SAGITTAL_T2: "sound"}, Failing(ALL))
+    assert failure is not None
+    assert (failure.stage, failure.reason) == ("localize", "stage_failed")
+    assert "the detector gave up" in failure.message
+
+
+def failure_of(
+    shelf: Mapping[tuple[str, View], Series], kinds: Mapping[View, str], localizer: Any, **options: Any
+) -> Failure | None:
+    series = tuple(shelf[kind, view] for view, kind in kinds.items())
+    return grader_of(localizer, ConstantClassifier(**options)).predict(Study(study_id="1", series=series)).failure
+
+
+def test_a_study_has_failed_when_errors_left_nothing_to_answer(shelf: Mapping[tuple[str, View], Series]) -> None:
+    one, damaged = {View.SAGITTAL_T2: "sound"}, {View.SAGITTAL_T2: "damaged"}
+    assert failure_of(shelf, SOUND, ScriptedLocalizer(ALL)) is None
+    assert failure_of(shelf, one, ScriptedLocalizer(ALL)) is None  # what is missing is no error
+    assert failure_of(shelf, one, ScriptedLocalizer({})) is None  # nothing was seen, and nothing was broken
+    assert failure_of(shelf, damaged, ScriptedLocalizer(ALL, not_lumbar="a knee")) is None
+    assert failure_of(shelf, {**SOUND, View.AXIAL_T2: "damaged"}, ScriptedLocalizer(ALL)) is None  # the rest is graded
+    failure = failure_of(shelf, damaged, ScriptedLocalizer(ALL))
+    assert failure is not None
+    assert (failure.stage, failure.reason) == ("read", "series_unreadable")
+    only_axial = failure_of(shelf, {**SOUND, View.AXIAL_T2: "damaged"}, ScriptedLocalizer(ALL), families=[SUBARTICULAR])
+    assert only_axial is not None  # the classifier was trained for nothing that can be read
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
