@@ -11,10 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from shared.runtime.files import write_csv
-from shared.runtime.progress import log
-from shared.runtime.tables import read_csv
-
 # Exit code of a command that has done its work, but could do nothing for some studies.
 SOME_FAILED: Final = 3
 FAILURES_FILE: Final = "failures.csv"
@@ -97,7 +93,9 @@ def stopped(study_id: str, stage: Stage, message: str) -> Failure:
 
 def write_failures(out: Path, failures: Sequence[Failure]) -> None:
     """Writes OUT/failures.csv, which has no rows where nothing failed."""
-    import pandas as pd
+    import pandas as pd  # here, because the command line counts things before any work begins
+
+    from shared.runtime.files import write_csv
 
     columns = [field.name for field in fields(Failure)]
     write_csv(out / FAILURES_FILE, pd.DataFrame([astuple(f) for f in failures], columns=columns))
@@ -108,6 +106,9 @@ def code_of(out: Path) -> int:
 
     Folders that earlier versions have finished have no list of failures; their code is 0.
     """
+    from shared.runtime.progress import log
+    from shared.runtime.tables import read_csv
+
     path = out / FAILURES_FILE
     if not path.is_file():
         return 0
