@@ -11,7 +11,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
-from shared.tracking.tracker import add_tracking
+from shared.tracking.option import add_tracking
 
 if TYPE_CHECKING:
     from classify.config import ClassifyConfig

@@ -9,7 +9,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
-from shared.tracking.tracker import add_tracking
+from shared.tracking.option import add_tracking
 
 DESCRIPTION = (
     "Trains one YOLO detector per view on the annotated points of DATA, fits the level chain, and localizes the "

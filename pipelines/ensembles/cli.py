@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.runtime import arguments as args
@@ -26,16 +25,16 @@ def _add_blend(commands: args.Commands) -> None:
         "metric's weights divided out and put back; the geometric mean is the same either way. Every row sums to 1.",
     )  # fmt: skip
     args.add_several_paths(p, "submissions", "SUBMISSION", "submission.csv; two or more")
-    args.add_path(p, "--out", "OUT.csv", "file to write", required=True)
+    args.add_path(p, "--out", "CSV", "file to write", required=True)
     p.add_argument(
-        "--weights", metavar="W,W,...|FILE", help="one number per submission, in their order, or "
+        "--weights", metavar="WEIGHTS", help="one number per submission, such as 2,1,1, or "
         f"{WEIGHTS}, whose members are in their order (default: equal weights)",
     )  # fmt: skip
     p.add_argument(
         "--mean", choices=("arithmetic", "geometric"), default="arithmetic",
         help="in the geometric mean, a submission that is sure against a grade weighs more (default: %(default)s)",
     )  # fmt: skip
-    p.add_argument("--overwrite", action="store_true", help="replace OUT.csv if it is there")
+    p.add_argument("--overwrite", action="store_true", help="replace CSV if it is there")
     p.set_defaults(func=_blend)
 
 
@@ -72,21 +71,18 @@ def _combine(a: argparse.Namespace) -> int:
 
 def add_members(p: argparse.ArgumentParser) -> None:
     """Adds `--localizer` and `--classifier`, which may be repeated, and what concerns several of them."""
-    p.add_argument(
-        "--localizer", type=lambda text: None if text == "shipped" else Path(text), action="append", metavar="RUN",
-        help=f"{args.LOCALIZER}, or the word shipped for the detectors that ship with the package; may be repeated: "
-        "points that agree are averaged, and of chains that do not, the best supported is followed (default: shipped)",
+    args.add_runs(
+        p, "--localizer", f"{args.LOCALIZER}, or the word shipped for the detectors that ship with the package; may be "
+        "repeated: points that agree are averaged, and of chains that do not, the best supported is followed "
+        "(default: shipped)", none="shipped",
     )  # fmt: skip
-    p.add_argument(
-        "--classifier", type=Path, action="append", metavar="RUN", required=True,
-        help=f"{args.CLASSIFIER}; may be repeated: the answer is the mean of their probabilities",
+    args.add_runs(
+        p, "--classifier", f"{args.CLASSIFIER}; may be repeated: the answer is the mean of their probabilities",
+        required=True,
     )  # fmt: skip
     args.add_path(
-        p,
-        "--blend",
-        "FILE",
-        f"{WEIGHTS} for these classifiers: how much each counts (default: all alike)",
-    )
+        p, "--blend", "FILE", f"{WEIGHTS} for these classifiers: how much each counts (default: all alike)"
+    )  # fmt: skip
     p.add_argument(
         "--mixed-data", action="store_true", help="allow runs that were trained on different data. Whether a run has "
         "seen a study is then told by the study's id alone: a study that it knows under another id is graded by models "

@@ -136,6 +136,17 @@ def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str
     _explain(parser, added.dest, f"{flag} {metavar}: {text}")
 
 
+def add_runs(
+    parser: argparse.ArgumentParser, flag: str, text: str, *, required: bool = False, none: str | None = None
+) -> None:
+    """Adds an option that names a run's folder and may be repeated; the word `none`, if given, stands for None."""
+    added = parser.add_argument(
+        flag, type=lambda word: None if word == none else Path(word), action="append", metavar="RUN", required=required,
+        help=text,
+    )  # fmt: skip
+    _explain(parser, added.dest, f"{flag} RUN: {text}")
+
+
 def _explain(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     """Keeps what a path is, to be told where it is missing."""
     parser.set_defaults(explained={**(parser.get_default("explained") or {}), name: text})

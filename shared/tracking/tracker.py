@@ -1,6 +1,5 @@
 """Curves of a training on request. They never change or stop it."""
 
-import argparse
 import importlib.util
 import math
 import random
@@ -109,12 +108,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value
-
-
-def add_tracking(parser: argparse.ArgumentParser) -> None:
-    """Adds `--track`."""
-    parser.add_argument(
-        "--track", action="append", choices=tuple(BACKENDS), default=[], metavar="tensorboard|mlflow",
-        help="also write curves for TensorBoard or MLflow to RUN/tracking, which changes no result and uses no "
-        "network. Each needs the extra of its name; may be repeated",
-    )  # fmt: skip

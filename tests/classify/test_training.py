@@ -37,6 +37,7 @@ from shared.probabilities import FLOOR, PriorReason, read_probabilities
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.run_folder import sha256_of
 from shared.splits import read_splits
+from tests.tracked import curves_of, tracking_of
 
 CPU = TrainingResources(device="cpu")
 RESUME = TrainingResources(device="cpu", resume=True)
@@ -77,6 +78,8 @@ def test_a_killed_run_continues_to_the_same_weights(run, one_fold, tmp_path, mon
     def die(*_: object) -> None:
         raise KilledError
 
+    # Curves are written here and were not by the other run: they change no weight.
+    tracked = replace(RESUME, tracking=tracking_of(tmp_path))
     # The kept cache of the other run spares the decoding; a run's own state is what is tested.
     monkeypatch.setattr(fit_module, "SAVE_EVERY_SECONDS", -1.0)  # after every step
     shutil.copytree(run / "cache", tmp_path / "cache")
@@ -91,13 +94,15 @@ def test_a_killed_run_continues_to_the_same_weights(run, one_fold, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(fold_module, "save_card", die)
         with pytest.raises(KilledError):  # after the last epoch, before the model card
-            train(one_fold, tmp_path, RESUME)
+            train(one_fold, tmp_path, tracked)
     monkeypatch.setattr(fit_module.Trainer, "run_epoch", die)  # the epochs are not run again
     train(one_fold, tmp_path, RESUME)
     for name in ("model.safetensors", "probabilities.csv", "log.csv", "model.json"):
         assert (tmp_path / "fold0" / name).read_bytes() == (run / "fold0" / name).read_bytes(), name
     assert not (tmp_path / "fold0" / "progress").exists()
     assert not (tmp_path / "cache").exists()
+    names = ("loss/training", "loss/held_out", "learning_rate")
+    assert curves_of(tmp_path, "fold0") in (None, {name: [1, 2] for name in names})
 
 
 def test_another_config_cannot_resume(run, one_fold):

@@ -1,6 +1,7 @@
 """Runs that grow by folds and views, their own studies out of fold, devices, and what training starts from."""
 
 import argparse
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -30,6 +31,7 @@ from shared.runtime.errors import InputError, exit_code
 from shared.runtime.files import write_json
 from shared.runtime.ownership import MARKER
 from shared.splits import Splits, write_splits
+from tests.tracked import curves_of, tracking_of
 
 AGAIN = TrainingResources(device="cpu", resume=True)
 
@@ -87,12 +89,17 @@ def test_an_interrupted_detector_continues_to_the_same_bytes(
             train(request, tmp_path, TrainingResources(device="cpu"))
     state = tmp_path / "work" / "fold0" / view.slug / "yolo" / "state.pt"
     state.with_name(".state.pt.999999999.tmp").write_bytes(b"half written")
-    train(request, tmp_path, AGAIN)
+    train(request, tmp_path, replace(AGAIN, tracking=tracking_of(tmp_path)))
     assert detector_file(tmp_path / "fold0", view).read_bytes() == detector_file(run / "fold0", view).read_bytes()
     assert not (tmp_path / "work").exists()
     (own,) = read_curves({0: tmp_path / "fold0"})
     assert own in read_curves({0: run / "fold0"})
     assert own.losses.epoch == [1, 2]
+    # Our curves change no weight, and the library's own loggers are off although the package is there.
+    curves = curves_of(tmp_path, f"fold0/{view.slug}")
+    assert curves is None or {tuple(epochs) for epochs in curves.values()} == {(2,)}
+    for name in ("tensorboard", "mlflow"):
+        assert not importlib.import_module(f"ultralytics.utils.callbacks.{name}").callbacks
     assert all(loss is not None and loss > 0 for loss in (*own.losses.train, *own.losses.held_out))
 
 

@@ -14,8 +14,10 @@ NAMES = {
     "OUT.png": "picture to write", "OUT.json": "file to write", "SUBMISSION": "submission.csv", "STUDY_ID": "one study",
     "SERIES_ID": "one series", "VIEW=SERIES_ID": "a series for a view", "LEVEL": "one level", "CSV": "a table",
     "NAME=CSV": "a table and its name", "JSON": "a JSON file", "FILE": "any other file", "DIR": "a folder to read",
-    "K|all": "folds", "N": "a whole number", "PX": "pixels", "DEVICE": "where to compute", "WEIGHTS": "to start from",
+    "K|all": "folds", "N": "a whole number", "PX": "pixels", "DEVICE": "where to compute",
+    "WEIGHTS": "to start from, or of a blend",
     "KEY=VALUE": "a value of the config", "COMMAND": "a command",
+    "SECONDS": "a time",
 }  # fmt: skip
 # Options whose value differs between commands, with the reason.
 TWO_NAMES = {"--series": "show draws one of a study's series; elsewhere a view is needed too"}
