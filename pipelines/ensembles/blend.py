@@ -67,9 +67,9 @@ class BlendRequest:
                 raise InputError(f"--weights {path}: were fitted for the arithmetic mean; leave --mean geometric out")
             fitted = read_weights_file(path)
             if len(fitted.members) != count:
-                names = ", ".join(m.name for m in fitted.members)
                 raise InputError(
-                    f"--weights {path}: is for {len(fitted.members)} submissions ({names}, in this order), got {count}"
+                    f"--weights {path}: is for {len(fitted.members)} submissions ({fitted.names}, in this order), "
+                    f"got {count}"
                 )
             return fitted.per_finding()
         if len(numbers) != count or min(numbers) < 0 or sum(numbers) <= 0:

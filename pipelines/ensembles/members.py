@@ -85,10 +85,9 @@ class Members:
         place = {m.digest: n for n, m in enumerate(fitted.members)}
         digests = [trained_digest(run) for run in self.classifiers]
         if sorted(digests) != sorted(place):
-            names = ", ".join(m.name for m in fitted.members)
             raise InputError(
-                f"--blend {self.weights}: was fitted for the classifiers {names}, as they were then; give just these "
-                "with --classifier, or fit new weights with `lumbar combine`"
+                f"--blend {self.weights}: was fitted for the classifiers {fitted.names}, as they were then; give "
+                "just these with --classifier, or fit new weights with `lumbar combine`"
             )
         return fitted.per_finding()[[place[d] for d in digests]]
 

@@ -12,8 +12,8 @@ from scipy.optimize import minimize
 
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity, findings_of
 from shared.probabilities import unweighted
-from shared.runtime.documents import Document, read_document
-from shared.runtime.errors import InputError
+from shared.runtime.documents import Document, kind_of, read_document
+from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_json
 
 VERSION: Final = 1
@@ -25,6 +25,7 @@ _RIDGE: Final = 1.0
 # A smaller weight is taken for none.
 _LEAST: Final = 1e-3
 _TINY: Final = 1e-15
+_MOST_TOLD: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,14 @@ class BlendWeights:
             if len(given) != len(self.members) or min(given, default=-1) < 0 or abs(sum(given) - 1) > _SUM_TOLERANCE:
                 raise ValueError(
                     f"{condition.short}: expected {len(self.members)} weights that are not negative and sum to 1, "
-                    f"got {list(given)}"
+                    f"got {kind_of(list(given))}"
                 )
+
+    @property
+    def names(self) -> str:
+        """The members' names for a message."""
+        told = ", ".join(quoted(member.name, marks=False) for member in self.members[:_MOST_TOLD])
+        return told + (", ..." if len(self.members) > _MOST_TOLD else "")
 
     def per_finding(self) -> FloatArray:
         """Weights of the members for each finding. [members, 25]"""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ _SKIPPED: Final = frozenset(
     {"train_images", "test_images", "studies", "cache", "work", "unfinished", "png", "progress"}
 )
 _MOST_DEPTH: Final = 12
+_WIDTH: Final = 120
 _HEADER: Final = ("run", "state", "folds", "seed", "score", "95% interval", "hours", "commit", "settings")
 
 
@@ -170,7 +172,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def as_text(runs: Sequence[Run]) -> str:
-    """A table per stage. Settings that all runs of a stage share stand once, below it."""
+    """A table per stage. Settings that all its runs share stand once, below it."""
     blocks = []
     for stage in _CONFIGS:
         of_stage = [run for run in runs if run.stage == stage]
@@ -180,7 +182,7 @@ def as_text(runs: Sequence[Run]) -> str:
 
 
 def _block(stage: str, runs: Sequence[Run]) -> str:
-    shared = {k: v for k, v in runs[0].settings.items() if len(runs) > 1 and all(r.settings.get(k) == v for r in runs)}
+    shared = {k: v for k, v in runs[0].settings.items() if all(r.settings.get(k) == v for r in runs)}
     rows = [_HEADER, *(_row(run, shared) for run in runs)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(_HEADER))]
     lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -188,7 +190,8 @@ def _block(stage: str, runs: Sequence[Run]) -> str:
     if scored is not None:
         lines.append(f"score: {scored.of}; {'lower' if scored.lower_is_better else 'higher'} is better")
     if shared:
-        lines.append(f"all of them: {_pairs(shared)}")
+        whose = "all of them" if len(runs) > 1 else "settings"
+        lines += textwrap.wrap(f"{whose}: {_pairs(shared)}", _WIDTH, subsequent_indent="  ", break_long_words=False)
     return "\n".join([f"{stage}: {counted(len(runs), 'run')}, settings as they differ from the default", *lines])
 
 

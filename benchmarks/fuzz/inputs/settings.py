@@ -7,18 +7,20 @@ from typing import Any, Final
 
 from benchmarks.fuzz.inputs.dicom import saved, slice_dataset
 from benchmarks.fuzz.inputs.sound import Sound, collected
-from benchmarks.fuzz.inputs.world import LOCALIZER, STUDIES, made, point, world
+from benchmarks.fuzz.inputs.world import CLASSIFIER, LOCALIZER, STUDIES, made, point, world
 from classify.config import ClassifyConfig
 from localize.calibrate import mean_calibration, read_calibration
 from localize.config import LocalizeConfig
 from localize.decoding.prior import mean_prior, read_prior
 from localize.localizer import read_config, read_folds
+from pipelines.ensembles.weights import BlendWeights, Member, read_weights_file, write_weights
+from pipelines.experiments.runs import find_runs
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.record import StudyRecord
 from shared.data.source import open_source
 from shared.data.store import Store
 from shared.jitter import read_jitter
-from shared.labels import FINDINGS, Level
+from shared.labels import FINDINGS, Condition, Level
 from shared.numbering import Numbering
 from shared.out_of_fold import OutOfFold
 from shared.runtime.config import Config, shipped_config
@@ -41,9 +43,24 @@ def sound_json() -> Iterator[Sound]:
     yield _of("run, out of fold", run, _out_of_fold)
     yield _of("run, its folds", {f"{LOCALIZER}/run.json", f"{_FOLD}/chain.json", f"{_FOLD}/calibration.json"}, _folds)
     yield _of("run, resumed", {f"{LOCALIZER}/run.json", f"{LOCALIZER}/state.json"}, _resumed)
+    listed = {f"{run}/{name}" for run in (LOCALIZER, CLASSIFIER) for name in ("run.json", "state.json", "splits.json")}
+    yield _of("list of runs", listed & set(world()), lambda folder: find_runs(folder)[1])
+    weights = made(_weights)
+    yield Sound(
+        kind="json", name="blend weights", files=weights, targets=dict.fromkeys(weights, "json"),
+        read=lambda folder: _nothing(read_weights_file(folder / "weights.json").per_finding()),
+    )  # fmt: skip
     yield from _stores()
     kept = made(lambda folder: _results(folder).write(STUDIES[0], _KEY, _record()))
     yield Sound(kind="json", name="kept result", files=kept, targets=dict.fromkeys(kept, "binary"), read=_kept)
+
+
+def _weights(folder: Path) -> None:
+    members = tuple(Member(name=name, digest=_KEY) for name in ("one", "two"))
+    weights = dict.fromkeys(Condition, (0.25, 0.75))
+    write_weights(
+        folder / "weights.json", BlendWeights(members=members, weights=weights), studies=3, data_fingerprint=_KEY
+    )
 
 
 def _results(folder: Path) -> Results[StudyRecord]:

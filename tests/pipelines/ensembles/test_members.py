@@ -1,6 +1,6 @@
 """Which runs go together, and that no fold answers a study that it was trained on, whatever the runs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +108,22 @@ def test_runs_that_held_out_nothing_in_common_are_named(tmp_path: Path, source: 
         members([one], [two]).teams(source)
 
 
-@settings(max_examples=25)
+@dataclass(frozen=True)
+class StandIn:
+    """What is asked of a source of studies."""
+
+    study_ids: tuple[str, ...] = STUDIES
+    fingerprint: str = "1"
+    row_ids: None = None
+
+
+@settings(max_examples=20)
 @given(data=st.data())
 def test_no_fold_answers_a_study_that_it_was_trained_on(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     root = tmp_path_factory.mktemp("runs")
-    (root / "data").mkdir()
-    source = replace(open_source(write_test_part(root / "data")), study_ids=STUDIES, fingerprint="1")
+    source: Any = StandIn()
     drawn = []
     for n in range(3):
         ids = data.draw(st.permutations((*STUDIES, "x", "y")))

@@ -82,7 +82,7 @@ def test_a_family_without_grades_gets_equal_weights() -> None:
     np.testing.assert_array_equal(of_family(fit_weights(members, grades), Condition.CANAL), 0.5)
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(study=st.integers(0, 29), changed=st.lists(st.integers(-1, 2), min_size=25, max_size=25))
 def test_a_studys_own_grades_never_change_its_weights(study: int, changed: list[int]) -> None:
     members, grades = world(4, [0.5, 1.5], studies=30)
