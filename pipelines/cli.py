@@ -357,11 +357,11 @@ def _predict(a: argparse.Namespace) -> int:
     from pipelines.series import SeriesRequest, parse_choices, series_table
 
     chosen = parse_choices(a.series)
+    _check_watch(a)
     if a.dry_run:
         listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0
-    _check_watch(a)
     from pipelines.predict import PredictRequest, predict
 
     request = PredictRequest(
@@ -386,7 +386,7 @@ def _check_watch(a: argparse.Namespace) -> None:
         if a.still is not None:
             raise InputError("--still: only with --watch; without it all studies are answered at once")
         return
-    unfit = {"--part": a.part, "--series": a.series, "--strict": a.strict}
+    unfit = {"--part": a.part, "--series": a.series, "--strict": a.strict, "--dry-run": a.dry_run}
     given = [name for name, value in unfit.items() if value]
     if given:
         raise InputError(f"{given[0]}: not with --watch, which answers whatever study arrives; leave it out")

@@ -51,6 +51,9 @@ class DicomExport:
                 picture = secondary_capture(result, origin, self.maker)
         except InputError as error:
             return replace(result, problems=(*result.problems, str(error)))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:  # a value that no rule of ours foresaw
+            problem = f"study {result.study_id}: its headers make no valid DICOM object ({type(error).__name__})"
+            return replace(result, problems=(*result.problems, problem))
         _save(report, folder / REPORT_FILE)
         _save(picture, folder / PICTURE_FILE)
         return replace(result, problems=(*result.problems, *origin.problems))

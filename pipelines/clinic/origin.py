@@ -15,6 +15,7 @@ from typing import Any, Final
 import pydicom
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
+from pydicom.multival import MultiValue
 from pydicom.uid import (
     CTImageStorage,
     EnhancedMRImageStorage,
@@ -61,6 +62,8 @@ _LEGAL: Final[Mapping[str, re.Pattern[str]]] = {
     "LO": re.compile(r"[^\\\x00-\x1f]{1,64}"),
 }
 _ROOTS: Final = "012"
+# What stands for bytes that are no text in the character set that the file names.
+_UNDECODED: Final = "\ufffd"
 _SEXES: Final = ("M", "F", "O")
 _CHARACTER_SET: Final = "SpecificCharacterSet"
 
@@ -221,12 +224,15 @@ def _about(name: str, path: Path) -> tuple[pydicom.Dataset, list[str]]:
 def _is_legal(keyword: str, value: Any) -> bool:
     if value is None or value == "":
         return True
+    several = isinstance(value, list | MultiValue)
+    if (several and keyword in _REQUIRED) or _UNDECODED in str(value):
+        return False
     if keyword == "PatientSex":
         return str(value).strip() in _SEXES
     if dictionary_VR(keyword) == "DA":
         return _is_date(str(value).strip())
     rule = _LEGAL.get(dictionary_VR(keyword))
-    values = value if isinstance(value, list | pydicom.multival.MultiValue) else [value]
+    values = value if several else [value]
     return rule is None or all(rule.fullmatch(str(v).strip()) for v in values)
 
 

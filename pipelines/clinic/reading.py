@@ -21,6 +21,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from pipelines.clinic.codes import (
     CONDITIONS,
+    DOUBT,
     GRADES,
     LEVELS,
     POINT_SCORE,
@@ -52,6 +53,7 @@ class ReportedFinding:
       grade: None where nothing was graded.
       probabilities: of the three grades; where nothing was graded, their frequencies in the training data.
       reason: why nothing was graded.
+      doubts: why the grade should not be relied on, in words.
       score: probability that the point and its level are right; None without a point.
       sop_uid: of the image that was graded.
       frame: number of its frame, from 1; None in an image of one frame.
@@ -64,6 +66,7 @@ class ReportedFinding:
     source: ProbabilitySource
     reason: PriorReason | None
     score: float | None
+    doubts: tuple[str, ...]
     sop_uid: str | None
     frame: int | None
     point_mm: tuple[float, float, float] | None
@@ -124,6 +127,7 @@ def _finding(group: sr.MeasurementsAndQualitativeEvaluations) -> ReportedFinding
         source=_known(SOURCES, evaluations[_code(SOURCE)]),
         reason=_known(REASONS, evaluations[_code(REASON)]) if _code(REASON) in evaluations else None,
         score=None if score is None else float(score.value),
+        doubts=tuple(str(i.TextValue) for i in group[0].ContentSequence if i.ValueType == "TEXT" and i.name == DOUBT),
         sop_uid=None if image is None else str(image.referenced_sop_instance_uid),
         frame=frames[0] if frames else None,
         point_mm=None if point is None else point[0], frame_of_reference=None if point is None else point[1],

@@ -18,6 +18,7 @@ from pydicom.sr.coding import Code
 from pipelines.clinic.codes import (
     COMMENT,
     CONDITIONS,
+    DOUBT,
     GRADES,
     LEVELS,
     NO_UNITS,
@@ -36,8 +37,9 @@ from pipelines.clinic.codes import (
 )
 from pipelines.clinic.maker import MANUFACTURER, NAME, NOTICE, Maker
 from pipelines.clinic.origin import Image, Origin
+from pipelines.pages.readings import Reading, readings_of
 from pipelines.result import StudyResult
-from shared.labels import FINDINGS, Finding, Severity
+from shared.labels import Severity
 from shared.numbering import Numbering
 from shared.probabilities import ProbabilitySource
 
@@ -46,7 +48,7 @@ SERIES_NUMBER: Final = 9101
 
 def measurement_report(result: StudyResult, origin: Origin, maker: Maker) -> sr.Comprehensive3DSR:
     """The structured report of a study's result. It is complete and unverified, and says that it is for research."""
-    groups = [_finding_group(result, finding, origin, maker) for finding in FINDINGS]
+    groups = [_finding_group(reading, origin, maker) for reading in readings_of(result)]
     if result.numbering is not None:
         groups.append(_numbering_group(result.numbering, origin, maker))
     content = sr.MeasurementReport(
@@ -56,8 +58,7 @@ def measurement_report(result: StudyResult, origin: Origin, maker: Maker) -> sr.
     )
     models = ", ".join([f"{stage} {digest}" for stage, digest in maker.models] + list(maker.options))
     for text in (NOTICE, f"Models, by SHA-256: {models}"):
-        comment = sr.TextContentItem(name=COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
-        content[0].ContentSequence.append(comment)
+        content[0].ContentSequence.append(_text(COMMENT, text))
     made = maker.earliest(origin)
     report = sr.Comprehensive3DSR(
         evidence=_evidence(origin), content=content[0],
@@ -113,25 +114,21 @@ def _algorithm(maker: Maker) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(name=NAME, version=maker.version)
 
 
-def _finding_group(
-    result: StudyResult, finding: Finding, origin: Origin, maker: Maker
-) -> sr.MeasurementsAndQualitativeEvaluations:
+def _finding_group(reading: Reading, origin: Origin, maker: Maker) -> sr.MeasurementsAndQualitativeEvaluations:
     """One finding. Where the prior answers there is no grade: frequencies say nothing about this patient."""
-    reason, place = result.reasons.get(finding), result.localizations.get(finding)
-    probabilities = [float(p) for p in result.probabilities[finding.index]]
+    finding, place = reading.finding, reading.place
     image = None if place is None else origin.images.get((place.series_id, place.instance_number))
-    evaluations = [_evaluation(SOURCE, SOURCES[ProbabilitySource.MODEL if reason is None else ProbabilitySource.PRIOR])]
-    if reason is None:
-        grade = max(Severity, key=lambda s: probabilities[s])
-        evaluations.insert(0, _evaluation(SEVERITY, GRADES[grade]))
-    else:
-        evaluations.append(_evaluation(REASON, REASONS[reason]))
-    measurements = [_number(PROBABILITIES[s], probabilities[s]) for s in Severity]
+    evaluations = [] if reading.grade is None else [_evaluation(SEVERITY, GRADES[reading.grade])]
+    source = ProbabilitySource.MODEL if reading.reason is None else ProbabilitySource.PRIOR
+    evaluations.append(_evaluation(SOURCE, SOURCES[source]))
+    if reading.reason is not None:
+        evaluations.append(_evaluation(REASON, REASONS[reading.reason]))
+    measurements = [_number(PROBABILITIES[s], float(reading.probabilities[s])) for s in Severity]
     if place is not None:
         measurements.append(_number(POINT_SCORE, place.score, image, place.point_mm))
     name = f"{finding.level.display} {finding.condition_display}"
     side = None if finding.side is None else SIDES[finding.side]
-    return sr.MeasurementsAndQualitativeEvaluations(
+    group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=maker.uid(origin, finding.column), identifier=name),
         finding_type=CONDITIONS[finding.condition],
         finding_sites=[sr.FindingSite(anatomic_location=LEVELS[finding.level], laterality=side)],
@@ -139,6 +136,8 @@ def _finding_group(
         measurements=measurements, qualitative_evaluations=evaluations,
         source_images=None if image is None else [sr.SourceImageForMeasurementGroup(*_reference(image))],
     )  # fmt: skip
+    group[0].ContentSequence.extend(_text(DOUBT, doubt) for doubt in reading.doubts)
+    return group
 
 
 def _numbering_group(numbering: Numbering, origin: Origin, maker: Maker) -> sr.MeasurementsAndQualitativeEvaluations:
@@ -149,6 +148,10 @@ def _numbering_group(numbering: Numbering, origin: Origin, maker: Maker) -> sr.M
         algorithm_id=_algorithm(maker),
         measurements=[_number(code, float(getattr(numbering, part))) for part, code in NUMBERING_PARTS.items()],
     )  # fmt: skip
+
+
+def _text(name: Code, value: str) -> sr.TextContentItem:
+    return sr.TextContentItem(name=name, value=value, relationship_type=sr.RelationshipTypeValues.CONTAINS)
 
 
 def _evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:

@@ -178,8 +178,8 @@ class Watcher:
                 self.request, source, self.models, new, started=started, export=self.export
             )  # fmt: skip
             output.finish()
-        rows = counted(len(result.reasons), "row", "rows")
-        log(f"{study_id}: answered in {time.time() - started:.0f} s, {rows} from the prior; see {FOLDER}/{study_id}/")
+        rows = "nothing could be graded" if result.failure else f"{counted(len(result.reasons), 'row')} from the prior"
+        log(f"{study_id}: answered in {time.time() - started:.0f} s, {rows}; see {FOLDER}/{study_id}/")
 
     def _failed(self, error: Exception) -> None:
         """Says what hindered an answer. A full disk would hinder all others too, so it ends the watch."""

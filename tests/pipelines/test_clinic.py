@@ -3,6 +3,7 @@
 import copy
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,30 @@ import numpy as np
 import pydicom
 import pytest
 
+import pipelines.predict
+
 pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
 
+from pipelines.cli import main
 from pipelines.clinic.export import DicomExport
 from pipelines.clinic.maker import Maker
+from pipelines.clinic.origin import origin_of
+from pipelines.clinic.picture import secondary_capture
 from pipelines.clinic.reading import Report, differences, read_report
+from pipelines.clinic.report import measurement_report
+from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.result import StudyResult
 from shared.labels import FINDINGS, Condition
 from shared.probabilities import ProbabilitySource
 from shared.runtime.errors import InputError
 from tests.dicom_files import write_multiframe
-from tests.pipelines.clinic_case import IDENTITY, ROOT, STUDY_UID, result_of, write_runs, write_study
+from tests.pipelines.clinic_case import IDENTITY, ROOT, STUDY_UID, result_of, stand_in, write_runs, write_study
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all else; the fixture `objects`, which is made before, has the real picture."""
+    monkeypatch.setattr(StudyResult, "picture", lambda self: np.zeros((48, 64, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +73,7 @@ def test_a_report_reads_back_as_the_findings_that_were_graded(report: Report, gr
             assert found.grade == np.argmax(graded.probabilities[found.finding.index])
             assert found.sop_uid == f"{STUDY_UID}.1.1"
             assert found.point_mm == pytest.approx((0, 0, 0))
+            assert (found.doubts != ()) is (max(found.probabilities) < 0.6)
             assert found.frame_of_reference == f"{STUDY_UID}.9"
         else:
             assert found.source is ProbabilitySource.PRIOR
@@ -106,13 +121,15 @@ def test_a_repeated_run_writes_the_same_bytes_and_other_models_other_objects(
     objects: Path, graded: StudyResult, maker: Maker, tmp_path: Path
 ) -> None:
     other = replace(maker, models=(("classifier", "0" * 64),))
+    origin, report = origin_of(graded.study), pydicom.dcmread(objects / "report.dcm")
     for made, same in ((maker, True), (other, False)):
-        DicomExport(maker=made).write(graded, tmp_path / str(same))
-        for name in ("report.dcm", "picture.dcm"):
-            again = tmp_path / str(same) / "dicom" / graded.study_id / name
-            assert (again.read_bytes() == (objects / name).read_bytes()) is same
-            uids = [pydicom.dcmread(path).SOPInstanceUID for path in (again, objects / name)]
-            assert (uids[0] == uids[1]) is same
+        again = measurement_report(graded, origin, made)
+        again.save_as(tmp_path / "again.dcm", enforce_file_format=True)
+        assert ((tmp_path / "again.dcm").read_bytes() == (objects / "report.dcm").read_bytes()) is same
+        assert (again.SOPInstanceUID == report.SOPInstanceUID) is same
+    pictures = [secondary_capture(graded, origin, made) for made in (maker, maker, other)]
+    assert pictures[0] == pictures[1]
+    assert pictures[0].SOPInstanceUID != pictures[2].SOPInstanceUID
 
 
 def enhanced(root: Path) -> Path:
@@ -153,16 +170,20 @@ def test_dciodvfy_finds_no_error(kind: str, maker: Maker, tmp_path: Path) -> Non
     assert [p.split()[2] for p in emptied] == (["PatientSex", "StudyTime"] if kind == "illegal values" else [])
 
 
-@pytest.mark.parametrize("terms", ["ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 13\\ISO 2022 IR 87", "ISO_IR 144"])
-def test_names_in_any_character_set_arrive(terms: str, maker: Maker, tmp_path: Path) -> None:
-    name = {"ISO_IR 100": "Müller^Jörg", "ISO_IR 192": "Ελένη^Ω", "ISO_IR 144": "Люкceмбypг"}.get(
-        terms, "Yamada^Tarou=山田^太郎"
-    )
+@pytest.mark.parametrize(
+    ("terms", "name", "make"),
+    [("ISO_IR 100", "Müller^Jörg", secondary_capture), ("ISO_IR 192", "Ελένη^Ω", secondary_capture),
+     ("ISO_IR 144", "Люкceмбypг", secondary_capture),
+     ("ISO 2022 IR 13\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎", secondary_capture),
+     ("ISO 2022 IR 13\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎", measurement_report)],
+)  # fmt: skip
+def test_names_in_any_character_set_arrive(
+    terms: str, name: str, make: Callable[..., pydicom.Dataset], maker: Maker, tmp_path: Path
+) -> None:
     write_study(tmp_path / "study", SpecificCharacterSet=terms.split("\\"), PatientName=name)
     result = result_of(tmp_path / "study")
-    DicomExport(maker=maker).write(result, tmp_path)
-    for path in (tmp_path / "dicom").rglob("*.dcm"):
-        assert str(pydicom.dcmread(path).PatientName) == name
+    make(result, origin_of(result.study), maker).save_as(tmp_path / "made.dcm", enforce_file_format=True)
+    assert str(pydicom.dcmread(tmp_path / "made.dcm").PatientName) == name
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
@@ -199,3 +220,58 @@ def test_other_files_are_no_reports(objects: Path, tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "cut.dcm")
     with pytest.raises(InputError, match=r"with 25 findings"):
         read_report(tmp_path / "cut.dcm")
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("PatientName", ["Doe^A", "Doe^B"]), ("PatientID", ["1", "2"]), ("PatientBirthDate", "19511332"),
+     ("StudyDate", "20260101-20260201"), ("StudyTime", "99"), ("AccessionNumber", "x" * 40), ("PatientSex", "female")],
+)  # fmt: skip
+def test_what_is_no_legal_value_is_left_empty(tag: str, value: Any, tmp_path: Path) -> None:
+    write_study(tmp_path, **{tag: value})
+    origin = origin_of(result_of(tmp_path).study)
+    assert str(origin.about[tag].value or "") == ""
+    assert [problem.split()[2] for problem in origin.problems] == [tag]
+    assert str(value) not in str(origin.problems)
+
+
+def test_names_that_are_no_text_in_their_character_set_are_left_empty(tmp_path: Path) -> None:
+    write_study(tmp_path, PatientName="Name^Here", SpecificCharacterSet="ISO_IR 192")
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"Name^Here", b"N\xffme^Here"))
+    assert origin_of(result_of(tmp_path).study).about.PatientName in (None, "")
+
+
+def test_the_patients_identity_stays_in_the_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipelines.predict, "load_grader", lambda *_: stand_in())
+    localizer, classifier = write_runs(tmp_path / "runs")
+    words = ["predict", write_study(tmp_path / "study"), tmp_path / "out", "--localizer", localizer]
+    assert main([*map(str, [*words, "--classifier", classifier]), "--dicom", "--device", "cpu"]) == 0
+    telling = [word for value in IDENTITY.values() for word in value.split("^") if len(word) > 3]
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    holding = {path.name for path in files if any(word.encode() in path.read_bytes() for word in telling)}
+    assert holding == {"report.dcm", "picture.dcm"}
+    told = capsys.readouterr()
+    assert not any(word in told.out + told.err for word in telling)
+
+
+def test_a_prepared_store_has_no_patient(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    localizer, classifier = write_runs(tmp_path / "runs")
+    prepare(write_study(tmp_path / "study"), tmp_path / "store", PrepareOptions(workers=1))
+    words = ["predict", tmp_path / "store", tmp_path / "out", "--localizer", localizer, "--classifier", classifier]
+    assert main([*map(str, words), "--dicom"]) == 1
+    assert "is a prepared store, which keeps no patient" in capsys.readouterr().err
+
+
+def test_without_highdicom_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    localizer, classifier = write_runs(tmp_path / "runs")
+    for name in ("export", "picture", "report"):
+        monkeypatch.delitem(sys.modules, f"pipelines.clinic.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    words = ["predict", write_study(tmp_path / "study"), tmp_path / "out", "--localizer", localizer]
+    assert main([*map(str, [*words, "--classifier", classifier]), "--dicom"]) == 1
+    assert "pip install 'lumbar-severity[dicom]'" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.clinic import inbox as inbox_module
 from pipelines.clinic import watch as watch_module
 from pipelines.clinic.inbox import Inbox
 from pipelines.clinic.watch import Watcher, ending_between_studies, watch, watch_with
@@ -209,7 +210,7 @@ def test_the_objects_of_an_answer_are_no_new_study(inbox: Path, tmp_path: Path, 
 
 
 def test_headers_are_read_a_bounded_number_at_a_time(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.clinic.inbox._HEADERS_PER_LOOK", 4)
+    monkeypatch.setattr(inbox_module, "_HEADERS_PER_LOOK", 4)
     write_study(inbox, files=3)
     found = Inbox(folder=inbox, still_s=STILL_S)
     found.look(0)
