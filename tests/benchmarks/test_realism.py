@@ -104,7 +104,7 @@ def test_the_page_of_a_challenge_directory(as_real: Path, tmp_path: Path) -> Non
     assert main(arguments) == 0
     assert {p.name for p in out.iterdir()} == {".lumbar", "report.html", "report.json"}
     page, views = (out / "report.html").read_text(), read_json(out / "report.json")["views"]
-    assert page.count("data:image/png;base64") == 9  # whole, detail and curves of each view
+    assert page.count(";base64,") == 9  # whole, detail and curves of each view
     assert "http" not in re.sub(r"base64,[^\"]*", "", page.replace("http-equiv", ""))  # pictures may spell it
     assert list(views) == [v.slug for v in View]
     for view in views.values():

@@ -84,7 +84,7 @@ def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
 
 def test_a_kill_while_a_folder_is_emptied_leaves_it_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    write_run(out, command="predict", started=0.0)
+    write_run(out, command="predict", kind="predict", started=0.0)
     write_json(out / "studies" / "1.json", {})
 
     def killed(path: Path) -> None:
