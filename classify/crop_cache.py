@@ -34,7 +34,7 @@ from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import sweep_temporary, write_json
 from shared.runtime.ownership import take_lock
 from shared.runtime.pool import processes
-from shared.runtime.problems import folded
+from shared.runtime.problems import counted, folded
 from shared.runtime.progress import log, track
 from shared.study import Slice, Study
 
@@ -304,10 +304,12 @@ def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyRecord]) -> Crop
     for problem in cache.problems[:5]:
         log(f"warning: {problem}")
     if len(cache.problems) > 5:
-        log(f"warning: {len(cache.problems) - 5} more problems; run.json lists all of them")
+        log(f"warning: {counted(len(cache.problems) - 5, 'more problem')}; run.json lists all of them")
     if not cache.present.any():
         where = "localizations" if job.localizations is not None else f"{job.data.part}_label_coordinates.csv"
-        raise InputError(f"{job.data.root}: no crop could be cut from {len(job.data.study_ids)} studies; check {where}")
+        raise InputError(
+            f"{job.data.root}: no crop could be cut from {counted(len(job.data.study_ids), 'study')}; check {where}"
+        )
     return cache
 
 

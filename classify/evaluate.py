@@ -18,6 +18,8 @@ from shared.detections import Localizations
 from shared.metric import score
 from shared.probabilities import ProbabilityTable, read_probabilities
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
+from shared.runtime.progress import log
 from shared.scores import PRIOR, compare, out_of_fold_baselines
 from shared.splits import Splits, read_splits
 
@@ -61,6 +63,7 @@ def evaluate_run(request: EvaluateRequest, out: Path) -> str:
     grades = dict(zip(data.study_ids, data.grades_of(data.study_ids), strict=True))
     truth = data.grades_of(table.study_ids)
     cards = {k: load_card(run / f"fold{k}") for k in run_folder(run).finished_folds()}
+    log(f"scoring {counted(len(table.study_ids), 'study')} of {counted(len(cards), 'fold')}")
     measures = evaluate(table, grades, splits, written=written)
     measures["folds_trained"] = list(cards)
     measures["points"] = request.points
@@ -68,11 +71,12 @@ def evaluate_run(request: EvaluateRequest, out: Path) -> str:
         str(k): {c.short: asdict(card.calibration[c]) for c in card.families} for k, card in cards.items()
     }
     gallery = Gallery(table=table, truth=truth, data=data, run=run, splits=splits, localizations=request.localizations)
+    log("drawing the report and its gallery")
     write_report(out, measures, gallery)
     scores = {line["name"]: line for line in measures["comparison"]["lines"]}
     model, prior = scores[OURS], scores[PRIOR]
     return (
-        f"out of fold, {measures['studies']} studies: {model['score']['score']:.4f} "
+        f"out of fold, {counted(measures['studies'], 'study')}: {model['score']['score']:.4f} "
         f"[{model['interval']['low']:.4f}, {model['interval']['high']:.4f}], "
         f"weighted prior {prior['score']['score']:.4f} -> {out / 'report.html'}"
     )

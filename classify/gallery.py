@@ -13,8 +13,6 @@ from classify.crop_cache import CacheJob, cut_crops
 from classify.crops import CropSpec
 from classify.device import pick_device
 from classify.network.checkpoint import ModelCard, load_card, load_model
-from classify.network.model import SeverityNet
-from classify.occlusion import occlusion_map
 from shared.data.challenge import Challenge
 from shared.detections import Localizations
 from shared.figures import plots
@@ -25,6 +23,8 @@ from shared.splits import Splits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from classify.network.model import SeverityNet
 
 Place = tuple[int, int]  # indices of a study in the table and of a finding in `FINDINGS`
 
@@ -108,6 +108,8 @@ def crops_figure(gallery: Gallery, places: Sequence[Place]) -> "Figure | None":
 
 def occlusion_figure(gallery: Gallery, places: Sequence[Place]) -> "Figure | None":
     """Crops, red where covering a patch lowers the probability of Severe; None when none can be cut."""
+    from classify.occlusion import occlusion_map
+
     device = pick_device("auto")
     networks: dict[int, tuple[ModelCard, SeverityNet]] = {}
     row = []

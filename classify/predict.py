@@ -4,20 +4,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from classify.crop_cache import cut_crops
 from classify.crops import CropSpec
 from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
 from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
-from classify.network.model import SeverityNet
-from classify.network.tta import network_inputs
 from classify.reasons import prior_reasons
-from classify.samples import family_and_level
 from shared.data.challenge import Challenge
 from shared.data.identity import study_key
 from shared.data.unpack import open_input
@@ -37,11 +33,16 @@ from shared.probabilities import (
 )
 from shared.runtime.errors import InputError
 from shared.runtime.problems import unreadable, write_failures
-from shared.runtime.progress import track
+from shared.runtime.progress import log, track
 from shared.runtime.run_folder import trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
 from shared.study import LoadedStudy, Study
+
+if TYPE_CHECKING:
+    import torch
+
+    from classify.network.model import SeverityNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Classifier:
     """
 
     def __init__(
-        self, members: Sequence[tuple[ModelCard, SeverityNet]], device: torch.device, *, tta: bool = False
+        self, members: "Sequence[tuple[ModelCard, SeverityNet]]", device: "torch.device", *, tta: bool = False
     ) -> None:
         if not members:
             raise ValueError("a classifier needs at least one fold")
@@ -125,15 +126,19 @@ class Classifier:
         reasons = prior_reasons(study, localizations, cut.uncut, self.families)
         return StudyGrades(submission=submission, reasons=reasons, problems=cut.problems)
 
-    @torch.no_grad()
     def _predict(self, crops: NDArray[np.uint8], findings: NDArray[np.intp]) -> NDArray[np.float64]:
         """Mean probabilities [b, 3] over folds and variants of crops [b, cached channels, cached px, cached px]."""
+        import torch
+
+        from classify.network.tta import network_inputs
+        from classify.samples import family_and_level
+
         inputs = network_inputs(torch.from_numpy(crops).to(self._device), findings, self._crop, tta=self._tta)
         family, level = family_and_level(findings, self._device)
         total = np.zeros((len(crops), 3))
         for card, model in self._members:
             for x in inputs:
-                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
                     logits = model(x, family, level).cpu().double().numpy()
                 total += [card.calibration[FINDINGS[f].condition](row) for f, row in zip(findings, logits, strict=True)]
         return total / (len(self._members) * len(inputs))
@@ -210,9 +215,11 @@ class PredictRequest:
 
     def models(self) -> FoldModels[Classifier]:
         """The classifier for each study."""
-        return FoldModels(
-            lambda folds: Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta), self.fold_of
-        )
+        return FoldModels(self._load, self.fold_of)
+
+    def _load(self, folds: Sequence[int] | None) -> Classifier:
+        log("loading the networks" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}"))
+        return Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

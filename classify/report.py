@@ -12,6 +12,7 @@ from shared.figures.report import Report
 from shared.figures.score_report import add_agreement, add_scores, add_verdict
 from shared.figures.training import add_training, read_curves
 from shared.labels import Condition, Severity
+from shared.runtime.problems import counted
 
 SUBJECT: Final = "model"  # the line of the score table that the page is about
 GALLERY: Final = 6
@@ -26,8 +27,9 @@ def write_report(out: Path, measures: dict[str, Any], gallery: Gallery) -> None:
     folds = measures["folds_trained"]
     report = Report(
         title="Classifier, out of fold",
-        summary=f"{measures['studies']} held-out studies of fold{'s' * (len(folds) > 1)} "
-        f"{', '.join(map(str, folds))}, {measures['graded_rows']} graded rows, {measures['prior_rows']} rows from the "
+        summary=f"{counted(measures['studies'], 'held-out study')} of fold{'s' * (len(folds) > 1)} "
+        f"{', '.join(map(str, folds))}, {counted(measures['graded_rows'], 'graded row')}, "
+        f"{counted(measures['prior_rows'], 'row')} from the "
         f"training prior. Crops are centred on {measures['points']} points.",
         data={"schema": "classifier-report-1", **measures},
     )
@@ -104,8 +106,9 @@ def _noisy(report: Report, run: Path) -> None:
     table = read_probabilities_of_noisy(path)
     report.heading("Labels to review")
     report.text(
-        f"The out-of-fold submission gives {len(table)} grades less than {1 - THRESHOLD:.1f} (all are in {path.name}): "
-        "either the model or the label is wrong. The least likely ones, with the probabilities of the three grades:"
+        f"The out-of-fold submission gives {counted(len(table), 'grade')} less than {1 - THRESHOLD:.1f} (all are in "
+        f"{path.name}): either the model or the label is wrong. The least likely ones, with the probabilities of the "
+        "three grades:"
     )
     rows = [list(row) for row in table.head(_NOISY_ROWS).itertuples(index=False, name=None)]
     report.table(["study", "finding", "grade", *(s.display for s in Severity)], rows)

@@ -2,17 +2,17 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from localize.config import LocalizeConfig
-from localize.detector.checkpoint import Checkpoint
-from localize.detector.weights_file import write_detector
-from localize.detector.yolo.network import load_network
 from localize.localizer import KIND, detector_file
 from shared.labels import Level, View
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, write_json
 from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, trained_folds
+
+if TYPE_CHECKING:
+    from localize.detector.checkpoint import Checkpoint
 
 _OF_RUN: Final = ("config.toml", "errors.json", "localizations.csv", "splits.json", "state.json")
 _OF_FOLD: Final = (
@@ -32,6 +32,9 @@ def convert(run: Path, out: Path, *, overwrite: bool = False) -> None:
     detectors = {
         fold: _detectors(run, manifest["folds"][str(fold)]["models"], fold) for fold in trained_folds(run, manifest)
     }
+    from localize.detector.weights_file import write_detector
+    from localize.detector.yolo.network import load_network
+
     prepare_output(out, overwrite=overwrite, inputs=[run])
     folds = {}
     for fold, of_views in detectors.items():
@@ -45,8 +48,10 @@ def convert(run: Path, out: Path, *, overwrite: bool = False) -> None:
     write_json(out / RUN_FILE, {"schema": "run-localize-1", **manifest, "folds": folds})
 
 
-def _detectors(run: Path, digests: dict[str, str], fold: int) -> dict[View, Checkpoint]:
-    found = {}
+def _detectors(run: Path, digests: dict[str, str], fold: int) -> "dict[View, Checkpoint]":
+    from localize.detector.checkpoint import Checkpoint
+
+    found: dict[View, Checkpoint] = {}
     for slug, digest in digests.items():
         view = View.from_slug(slug)
         path = run / f"fold{fold}" / f"{view.slug}.pt"

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from localize.config import LocalizeConfig
 from localize.detector.export import ExportRequest, export_view
-from localize.detector.yolo.inference import measure_map
 from localize.detector.yolo.library import torch_device
 from localize.localizer import KIND, chosen_folds, detector_file
 from localize.measures import read_maps
@@ -143,6 +142,8 @@ def measure_maps(
 
     A view without any true point is left out.
     """
+    from localize.detector.yolo.inference import measure_map
+
     config = LocalizeConfig.load(run / "config.toml")
     place = torch_device(device)
     maps: dict[str, Any] = {str(k): {} for k in chosen_folds(run, folds)}

@@ -31,7 +31,7 @@ from shared.labels import Finding, Level, View
 from shared.numbering import Numbering
 from shared.orientation import AS_STORED
 from shared.runtime.errors import InputError
-from shared.runtime.problems import folded
+from shared.runtime.problems import counted, folded
 from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, trained_folds
 from shared.study import Series, Slice, Study
 
@@ -86,7 +86,7 @@ class _Observations:
         for series in study.series:
             errors, slices = self.unreadable.get(series.series_id, ()), len(series.slices)
             where = f"study {study.study_id} series {series.series_id}"
-            found += folded(where, errors, f"of {slices} slices cannot be read")
+            found += folded(where, errors, f"of {counted(slices, 'slice')} cannot be read")
         return found
 
 

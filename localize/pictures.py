@@ -12,6 +12,7 @@ from shared.figures.marks import Marks
 from shared.figures.report import Report
 from shared.figures.result_sheet import Miss, example_sheet, misses_sheet
 from shared.figures.sheet import draw_sheet
+from shared.runtime.problems import counted
 
 _EXAMPLES: Final = 2
 _WORST: Final = 10
@@ -53,7 +54,7 @@ def add_worst_cases(
         report.table(
             ["not localized", "finding"],
             [[e.study_id, e.finding.column] for e in lost[:_LISTED]],
-            f"{len(lost)} findings with a true point were not localized; at most {_LISTED} are listed.",
+            f"{counted(len(lost), 'finding')} with a true point, but not localized; at most {_LISTED} are listed.",
         )
 
 

@@ -26,7 +26,7 @@ from shared.mirror.correct import as_shown
 from shared.numbering import Numbering, write_numbering
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE, FoldModels, fold_by_study
 from shared.runtime.errors import InputError
-from shared.runtime.problems import Failure, Stage, stopped, unreadable, write_failures
+from shared.runtime.problems import Failure, Stage, counted, stopped, unreadable, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import PREDICTED_POINTS, RUN_FILE, read_run, sha256_of, trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
@@ -169,15 +169,15 @@ class PredictRequest:
         from localize.detector.yolo.library import torch_device
 
         checked: dict[str, Any] = {
-            "config": read_config(self.run, self.overrides),
             "files": read_folds(self.run, self.folds),
+            "config": read_config(self.run, self.overrides),
             "fold_of": None,
-            "device": torch_device(self.device),
         }
         if self.source.fingerprint == self.trained_on and not is_shipped(self.run):
             splits = read_splits(self.run / "splits.json")
             splits.check_covers(self.source.study_ids)
             checked["fold_of"] = fold_by_study(splits, checked["files"])
+        checked["device"] = torch_device(self.device)  # loads torch, so it comes last
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -204,6 +204,7 @@ class PredictRequest:
 
     def load(self, folds: Sequence[int] | None) -> Localizer:
         """The localizer of the given folds; of all that are used for None."""
+        log("loading the detectors" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}"))
         files = [self.files[k] for k in (self.files if folds is None else folds)]
         return Localizer.of_folds(files, self.config, device=self.device)
 
@@ -219,7 +220,7 @@ def predict(request: PredictRequest, kept: Results[StudyPrediction] | None = Non
     if len(request.study_ids) < len(request.source.study_ids):
         every = len(request.source.study_ids)
         left_out = every - len(request.study_ids)
-        log(f"left out: {left_out} of {every} studies, which no chosen fold of {request.run} held out")
+        log(f"left out: {left_out} of {counted(every, 'study')}, which no chosen fold of {request.run} held out")
     return predict_studies(FoldModels(request.load, request.fold_of), request.source, request.study_ids, kept=kept)
 
 

@@ -248,7 +248,8 @@ def _curve(bins: Sequence[Mapping[str, Any]]) -> measure_plots.Curve:
 def _numbering(report: Report, measures: Mapping[str, Any]) -> None:
     report.heading("Numbering")
     report.text(
-        f"In {measures['uncertain']} of {measures['studies']} studies the numbering of the levels is uncertain (less "
+        f"In {measures['uncertain']} of {counted(measures['studies'], 'study')} the numbering of the levels is "
+        "uncertain (less "
         f"than {measures['certain_from']:.0%} sure). In {measures['shifted']} the chain is off by a whole level; "
         f"{measures['shifted_and_uncertain']} of these were marked uncertain."
     )

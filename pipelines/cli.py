@@ -15,7 +15,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
-from shared.runtime.problems import code_of
+from shared.runtime.problems import code_of, counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,7 +249,7 @@ def _audit(a: argparse.Namespace) -> int:
     result = audit(a.data, a.out, options, overwrite=a.overwrite, resume=a.resume)
     sys.stdout.write(summary(result, a.out) + "\n")
     if a.strict and result.errors:
-        raise InputError(f"{a.data}: {result.errors} errors were found; see {a.out / 'findings.csv'}")
+        raise InputError(f"{a.data}: {counted(result.errors, 'error')} found; see {a.out / 'findings.csv'}")
     return code_of(a.out)
 
 
@@ -305,7 +305,9 @@ def _splits(a: argparse.Namespace) -> int:
     data = Challenge.open(a.data, "train")
     splits = make_splits(data.study_ids, data.grades_of(data.study_ids), folds=a.folds, seed=a.seed)
     write_splits(a.out, splits)
-    sys.stdout.write(f"{a.out}: {len(splits.study_ids)} studies in folds of {[len(f) for f in splits.folds]}\n")
+    sys.stdout.write(
+        f"{a.out}: {counted(len(splits.study_ids), 'study')} in folds of {[len(f) for f in splits.folds]}\n"
+    )
     return 0
 
 

@@ -124,8 +124,7 @@ def _checked_facts(options: DemoOptions) -> dict[str, Any]:
     from classify.device import pick_device
     from localize.config import LocalizeConfig
 
-    pick_device(options.device)
-    return {
+    facts = {
         "studies": options.studies,
         "test_studies": options.test_studies,
         "preset": options.preset,
@@ -134,6 +133,8 @@ def _checked_facts(options: DemoOptions) -> dict[str, Any]:
         "localize_config": _digest(LocalizeConfig.load(_config_file("localize", options.localize_config))),
         "classify_config": _digest(ClassifyConfig.load(_config_file("classify", options.classify_config))),
     }
+    pick_device(options.device)  # loads torch, so it comes last
+    return facts
 
 
 def _digest(config: Config) -> str:

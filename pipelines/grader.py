@@ -20,6 +20,7 @@ from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
 from shared.probabilities import PriorReason, PriorReasons, floored, is_from_model, shrunk
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import LoadedStudy, Study, gaps_mm
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def _missing_views(study: Study) -> list[str]:
     """
     absent = absent_views(study)
     return [
-        f"study {study.study_id}: has no {condition.view.value} series; its {len(findings_of(condition))} rows of "
+        f"study {study.study_id}: has no {condition.view.value} series; its "
+        f"{counted(len(findings_of(condition)), 'row')} of "
         f"{condition.value} come from the prior"
         for condition in Condition
         if absent.get(condition.view) is PriorReason.NO_SERIES
@@ -208,7 +210,7 @@ def _only_study(folder: Path) -> LoadedStudy:
     source = open_source(folder)
     if len(source.study_ids) != 1:
         raise InputError(
-            f"{folder}: holds {len(source.study_ids)} studies; expected one. Name its own folder, "
+            f"{folder}: holds {counted(len(source.study_ids), 'study')}; expected one. Name its own folder, "
             "or use `lumbar predict`"
         )
     return source.load(source.study_ids[0])

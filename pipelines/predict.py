@@ -136,6 +136,7 @@ def write_prediction(
 
 def load_grader(request: PredictRequest, team: Team | None = None) -> Grader:
     """Loads the models of a request: those of a team, or of all trained folds."""
+    log("loading the models")
     return Grader.load(request.members, team=team, device=request.device, tta=request.tta)
 
 
@@ -286,12 +287,15 @@ def _summarize(results: Sequence[StudyResult], started: float) -> None:
     for text in problems[:_LISTED_PROBLEMS]:
         log(f"warning: {text}")
     if len(problems) > _LISTED_PROBLEMS:
-        log(f"warning: {len(problems) - _LISTED_PROBLEMS} more problems are listed in run.json")
+        log(f"warning: {counted(len(problems) - _LISTED_PROBLEMS, 'more problem')}: see run.json")
     uncertain = _uncertain(results)
     if uncertain:
         named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
         studies = counted(len(uncertain), "study", "studies")
         log(f"warning: the numbering of the levels is uncertain in {studies}: {named}; see studies/")
     table = to_table(results)
-    log(f"{counted(len(results), 'study', 'studies')}, {table.from_model.size} rows in {time.time() - started:.0f} s")
+    log(
+        f"{counted(len(results), 'study', 'studies')}, {counted(table.from_model.size, 'row')} in "
+        f"{time.time() - started:.0f} s"
+    )
     log(table.prior_summary)

@@ -41,8 +41,8 @@ def evaluation_report(
     scores = comparison.to_json()
     report = Report(
         "Evaluation",
-        f"Competition metric on {counted(comparison.studies, 'study', 'studies')} ({comparison.graded_rows} graded "
-        "rows), lower is better. "
+        f"Competition metric on {counted(comparison.studies, 'study')} "
+        f"({counted(comparison.graded_rows, 'graded row')}), lower is better. "
         f"Everything below the score table describes: {name}.",
         data={"schema": "evaluation-report-1", "comparison": scores, "detail_of": name, "details": details},
     )

@@ -16,6 +16,7 @@ from shared.labels import Finding, Level
 from shared.probabilities import read_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import written_beside
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.study import LoadedStudy
 
@@ -72,7 +73,7 @@ def show(data: Path, study_id: str | None, out: Path | None, options: ShowOption
         log(problem)
     tiles = sum(len(s.tiles) for s in sheet.sections)
     remark = f", {len(unreadable)} unreadable" if unreadable else ""
-    return f"{out}: {tiles} slices of {len(sheet.sections)} series{remark}"
+    return f"{out}: {counted(tiles, 'slice')} of {len(sheet.sections)} series{remark}"
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Finding, parse_row_id
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv, to_numbers
 
@@ -146,7 +147,7 @@ class ProbabilityTable:
     def prior_summary(self) -> str:
         """One line on the prior rows, such as "12 rows from the prior: 10 no_series, 2 level_not_seen"."""
         counts = ", ".join(f"{count} {reason}" for reason, count in self.reason_counts.items())
-        return f"{self.prior_rows} rows from the prior" + (f": {counts}" if counts else "")
+        return f"{counted(self.prior_rows, 'row')} from the prior" + (f": {counts}" if counts else "")
 
     def select(self, study_ids: Sequence[str]) -> "ProbabilityTable":
         """The rows of the given studies, in that order; raises `InputError` for a study that is not there."""
@@ -348,7 +349,8 @@ def _normalised(path: Path, rows: pd.DataFrame) -> tuple[NDArray[np.float64], st
         )
     values[rounded] /= sums[rounded, None]
     return values, (
-        f"{int(rounded.sum())} of {len(values)} rows sum to 1 only within the rounding of {decimals} decimals (up to "
+        f"{int(rounded.sum())} of {counted(len(values), 'row')} sum to 1 only within the rounding of {decimals} "
+        "decimals (up to "
         f"{off.max():.2g} off) and were normalised"
     )
 
@@ -386,7 +388,8 @@ def _table(path: Path, row_ids: pd.Series, values: NDArray[np.float64], model: N
     if len(positions) != len(studies) * len(FINDINGS):
         lost = next(f.row_id(s) for s, n in studies.items() for f in FINDINGS if (n, f.index) not in positions)
         raise InputError(
-            f"{path}: {len(positions)} rows for {len(studies)} studies; expected {len(FINDINGS)} each, "
+            f"{path}: {counted(len(positions), 'row')} for {counted(len(studies), 'study')}; expected "
+            f"{len(FINDINGS)} each, "
             f"{lost} is missing"
         )
     out = np.zeros((len(studies), len(FINDINGS), 3))

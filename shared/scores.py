@@ -166,7 +166,8 @@ def as_text(comparison: Comparison) -> str:
             + "  ".join(f"{'-' if t is None else f'{t:.3f}':>12}" for t in terms)
         )
     lines.append(
-        f"{counted(comparison.studies, 'study', 'studies')}, {comparison.graded_rows} graded rows; lower is better; "
+        f"{counted(comparison.studies, 'study', 'studies')}, {counted(comparison.graded_rows, 'graded row')}; "
+        "lower is better; "
         "95% intervals resample studies."
     )
     return "\n".join([*lines, *comparison.notes])

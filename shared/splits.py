@@ -15,6 +15,7 @@ from shared.labels import Condition, Severity, findings_of
 from shared.runtime.documents import Document, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
+from shared.runtime.problems import counted
 from shared.runtime.tables import check_identifier
 
 VERSION: Final = 1
@@ -64,7 +65,8 @@ class Splits:
         if difference:
             where = "only in the data" if difference[0] in set(study_ids) else "only in the splits"
             raise InputError(
-                f"splits and data differ in {len(difference)} studies: for example, study {difference[0]} is {where}; "
+                f"splits and data differ in {counted(len(difference), 'study')}: for example, study "
+                f"{difference[0]} is {where}; "
                 "write new splits with `lumbar splits`"
             )
 
@@ -77,7 +79,8 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     """
     if not 2 <= folds <= len(study_ids):
         raise InputError(
-            f"{folds} folds of {len(study_ids)} studies: expected at least 2 folds and at least one study per fold"
+            f"{folds} folds of {counted(len(study_ids), 'study')}: expected at least 2 folds and at least one "
+            "study per fold"
         )
     order = np.argsort(np.asarray(study_ids))
     ids, grades = [study_ids[i] for i in order], grades[order]

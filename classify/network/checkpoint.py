@@ -4,18 +4,14 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from classify.calibrate import Calibration
 from classify.config import ClassifyConfig
-from classify.network.model import SeverityNet, empty_model
 from shared.labels import Condition
 from shared.probabilities import prior_from_json, prior_to_json
 from shared.runtime.documents import Document, fitted, kind_of, read_document
@@ -23,6 +19,12 @@ from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import write_json, written_beside
 from shared.runtime.run_folder import RunFolder
 from shared.runtime.weights import TensorKind, check_finite, read_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from classify.network.model import SeverityNet
 
 VERSION: Final = 3
 _AGAIN: Final = "restore the file or train again with this release"
@@ -89,8 +91,10 @@ def run_folder(path: Path) -> RunFolder:
     return RunFolder(path=path, kind="classify", last_file=MODEL_FILE)
 
 
-def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+def save_weights(path: Path, state: "dict[str, Tensor]") -> None:
     """Writes a state dict as safetensors, completely or not at all."""
+    from safetensors.torch import save_file
+
     with written_beside(path) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary)
 
@@ -159,16 +163,20 @@ def _from_version_2(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     return value | {"version": VERSION, "config": config, "unmirror": unmirror, "calibration": calibration}
 
 
-def load_model(folder: Path, card: ModelCard, device: torch.device) -> SeverityNet:
+def load_model(folder: Path, card: ModelCard, device: "torch.device") -> "SeverityNet":
     """Loads a fold's network for prediction; raises `InputError` when its weights are missing or do not fit."""
+    from classify.network.model import empty_model
+
     path = folder / WEIGHTS_FILE
     model = empty_model(card.config.model, slices=card.config.crop.channels)
     model.load_state_dict(load_state(path, model))
     return model.to(device).eval()
 
 
-def load_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
+def load_state(path: Path, model: "nn.Module") -> "dict[str, Tensor]":
     """A state dict that fits the network; raises `InputError` as `shared.runtime.weights.read_weights` does."""
+    import torch
+
     kinds = {
         name: TensorKind(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
         for name, t in model.state_dict().items()
@@ -182,12 +190,15 @@ class Progress:
 
     epoch: int
     step: int
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: "dict[str, dict[str, Tensor]]"
     state: dict[str, Any]
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
     """Replaces the saved state by renaming a folder into place, so that a kill leaves the previous one."""
+    import torch
+    from safetensors.torch import save_file
+
     with written_beside(folder / f"epoch-{progress.epoch:04d}-step-{progress.step:06d}") as temporary:
         temporary.mkdir()
         for name, tensors in progress.tensors.items():
@@ -202,6 +213,9 @@ def load_progress(folder: Path) -> Progress | None:
     saved = _saved(folder)
     if not saved:
         return None
+    import torch
+    from safetensors.torch import load_file
+
     newest = saved[-1]
     try:
         tensors = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}

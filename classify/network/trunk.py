@@ -67,7 +67,7 @@ def load_trunk(trunk: nn.Module, weights: str, backbone: str = "resnet50") -> No
     except Exception as error:  # a foreign file or a failed download; the loaders share no base class of errors
         raise InputError(
             f"starting weights {weights!r} cannot be used ({type(error).__name__}: {str(error)[:160]}); "
-            f"expected --weights none, imagenet, or the path of a torchvision {backbone} state dict or of a fold's "
+            f"expected none, imagenet, or the path of a torchvision {backbone} state dict or of a fold's "
             "model.safetensors of that backbone"
         ) from error
 

@@ -61,15 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
-    from classify.network.model import check_starting_weights
     from classify.noisy_labels import read_noisy
     from classify.train.processes import Processes
     from classify.train.request import TrainingResources, TrainRequest
-    from classify.train.run import train
     from shared.data.challenge import Challenge
     from shared.jitter import read_jitter
     from shared.out_of_fold import OutOfFold
     from shared.runtime.files import prepare_output
+    from shared.runtime.progress import log
+    from shared.runtime.run_folder import STATE_FILE
+    from shared.runtime.weights import check_starting_file
     from shared.splits import chosen_splits, parse_folds
     from shared.tracking.tracker import Tracking
 
@@ -86,11 +87,18 @@ def run(a: argparse.Namespace) -> int:
     )  # fmt: skip
     processes = Processes.of_environment()
     processes.check(request.folds)
+    begins = not (a.resume and (a.run / STATE_FILE).is_file())
+    if begins:
+        check_starting_file(config.model.weights, ("none", "imagenet"))
+    log("loading torch")
+    from classify.network.model import check_starting_weights
+    from classify.train.run import train
+
     resources = TrainingResources(
         device=a.device, workers=a.workers, resume=a.resume, keep_cache=a.keep_cache, processes=processes,
         tracking=Tracking(kinds=tuple(a.track), run=a.run),
     )  # fmt: skip
-    if not a.resume:
+    if begins:  # or RUN would keep weights that cannot be had
         check_starting_weights(config.model)
     first = processes.rank == 0  # this process prepares the folder for the others
     weights = Path(config.model.weights)

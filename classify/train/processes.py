@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class Processes:
         """Raises `InputError` when there are more processes than folds."""
         if self.world > len(folds):
             raise InputError(
-                f"{self.world} processes for {len(folds)} folds, but each process trains whole folds; "
+                f"{counted(self.world, 'process')} for {counted(len(folds), 'fold')}, but each process trains "
+                "whole folds; "
                 f"start torchrun with --nproc-per-node {len(folds)} at most"
             )
 

@@ -12,6 +12,7 @@ from shared.jitter import Jitter
 from shared.labels import Condition
 from shared.out_of_fold import OutOfFold
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.splits import Splits
 from shared.tracking.tracker import UNTRACKED, Tracking
 
@@ -63,7 +64,9 @@ class TrainRequest:
                     if self.points.splits is None
                     else f"train fold {k} of stage 1 first (`lumbar localize train DATA RUN --fold {k} --resume`)"
                 )
-                raise InputError(f"fold {k}: none of its {len(study_ids)} held-out studies has localizations; {advice}")
+                raise InputError(
+                    f"fold {k}: none of its {counted(len(study_ids), 'held-out study')} has localizations; {advice}"
+                )
 
     @property
     def unmirror(self) -> bool:

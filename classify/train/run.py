@@ -23,6 +23,7 @@ from classify.train.fold import PROBABILITIES_FILE, drop_progress, train_fold
 from classify.train.request import TrainingResources, TrainRequest
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.run_folder import RUN_FILE, STATE_FILE, RunFolder
 from shared.scores import run_score
@@ -90,7 +91,8 @@ def _log_coverage(request: TrainRequest) -> None:
         held_out, training = (sum(bool(request.points.localizations.get(s)) for s in part) for part in parts)
         if held_out < len(parts[0]) or training < len(parts[1]):
             log(
-                f"fold {k}: {held_out} of {len(parts[0])} held-out and {training} of {len(parts[1])} training studies "
+                f"fold {k}: {held_out} of {len(parts[0])} held-out and {training} of "
+                f"{counted(len(parts[1]), 'training study')} "
                 "have localizations; held-out studies without them get the prior, training studies use annotated points"
             )
 

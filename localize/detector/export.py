@@ -28,7 +28,7 @@ from shared.labels import Level, View
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json, write_text
-from shared.runtime.problems import folded
+from shared.runtime.problems import counted, folded
 from shared.runtime.progress import track
 
 EXPORT_FILE = "export.json"
@@ -77,7 +77,7 @@ def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> Ex
         if not images[part]:
             raise InputError(
                 f"{request.data.root}: no usable {request.view.value} slice with an annotated level in "
-                f"{len(study_ids)} studies to {'train' if part == 'train' else 'measure'} on; check "
+                f"{counted(len(study_ids), 'study')} to {'train' if part == 'train' else 'measure'} on; check "
                 f"{request.data.part}_label_coordinates.csv"
             )
     write_text(folder / "data.yaml", _data_yaml(folder, "train" if request.train else "val"))
@@ -136,7 +136,7 @@ def _study_images(request: ExportRequest, study_id: str) -> tuple[list[tuple[np.
                 continue
             canvas, boxes = place(labelled, section)
             pictures.append((render(pixels, canvas), _label_text(boxes, labelled, section.image_px)))
-        what = f"of {len(series.slices)} slices cannot be read"
+        what = f"of {counted(len(series.slices), 'slice')} cannot be read"
         problems += folded(f"study {study_id} series {series.series_id}", errors, what)
     return pictures, problems
 

@@ -42,11 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
     from localize.config import LocalizeConfig
-    from localize.detector.yolo.training import starting_weights
     from localize.train.request import TrainingResources, TrainRequest
-    from localize.train.run import train
     from shared.data.challenge import Challenge
     from shared.runtime.files import prepare_output
+    from shared.runtime.progress import log
+    from shared.runtime.run_folder import STATE_FILE
+    from shared.runtime.weights import check_starting_file
     from shared.splits import chosen_splits, parse_folds
     from shared.tracking.tracker import Tracking
 
@@ -61,10 +62,17 @@ def run(a: argparse.Namespace) -> int:
         data=data, config=config, splits=splits, folds=tuple(parse_folds(a.fold, splits)),
         views=tuple(View.from_slug(v) for v in a.view) if a.view else tuple(View),
     )  # fmt: skip
+    begins = not (a.resume and (a.run / STATE_FILE).is_file())
+    if begins:
+        check_starting_file(config.model.weights, ("none", "coco", "imagenet"))
+    log("loading Ultralytics")
+    from localize.detector.yolo.training import starting_weights
+    from localize.train.run import train
+
     resources = TrainingResources(
         device=a.device, workers=a.workers, resume=a.resume, tracking=Tracking(kinds=tuple(a.track), run=a.run)
     )
-    if not a.resume:
+    if begins:  # or RUN would keep weights that cannot be had
         starting_weights(config.model)
     weights = Path(config.model.weights)
     inputs = [a.data, a.config, a.splits, weights if weights.is_file() else None]

@@ -53,6 +53,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.files import sweep_temporary, write_json
 from shared.runtime.hardware.device import first_device
 from shared.runtime.pool import processes
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.run_folder import RunFolder, sha256_of
 from shared.splits import write_splits
@@ -186,7 +187,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     for problem in counts.problems[:5]:
         log(f"warning: {problem}")
     name = f"fold {fold} {view.slug}"
-    log(f"{name}: {counts.train} training and {counts.val} held-out slices")
+    log(f"{name}: {counts.train} training and {counted(counts.val, 'held-out slice')}")
     detector = TrainJob(
         data_yaml=work / "dataset" / "data.yaml", folder=work, name=name, view=request.config.of_view(view),
         config=request.config, device=resources.device, workers=resources.workers, resume=resources.resume,
@@ -224,7 +225,7 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     write_json(folder / _METRICS_FILE, {"schema": "localizer-metrics-1", **metrics})
     overall = measures["overall"]
     if overall["expected"]:
-        log(f"fold {fold}: {overall['within_10_mm']:.1%} of {overall['expected']} findings within 10 mm")
+        log(f"fold {fold}: {overall['within_10_mm']:.1%} of {counted(overall['expected'], 'finding')} within 10 mm")
 
 
 def _fit_calibration(errors: Sequence[FindingError]) -> Calibration:

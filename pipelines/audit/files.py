@@ -16,6 +16,7 @@ from shared.dicom.header import Header, NoImageError, NoPlaneError
 from shared.labels import View
 from shared.runtime.errors import InputError, shown
 from shared.runtime.names import name_of
+from shared.runtime.problems import counted
 from shared.study import Series, Slice, Study, number_uniquely, order_slices
 
 _NAMED: Final = 5
@@ -87,7 +88,7 @@ def read_challenge_study(root: Path, part: str, study_id: str, listed: Sequence[
         if read:
             series.append(_assemble(series_id, view, read, len(paths)))
         else:
-            reason = f"expected {view.value} slices, got {len(paths)} files, none of them readable"
+            reason = f"expected {view.value} slices, got {counted(len(paths), 'file')}, none of them readable"
             issues.append(Issue(code=Code.SERIES_EMPTY, series_id=series_id, reason=reason))
     return StudyRead(study_id=study_id, series=tuple(series), issues=tuple(issues))
 
@@ -214,15 +215,17 @@ def _oddities(item: SeriesRead) -> list[tuple[Code, str]]:
     for code, test, tell in tests:
         odd = [f for f in files if test(f.encoding)]
         if odd:
-            found.append((code, f"{tell(odd[0].encoding)}; {len(odd)} of {len(files)} files"))
+            found.append((code, f"{tell(odd[0].encoding)}; {len(odd)} of {counted(len(files), 'file')}"))
     uids = {f.series_uid for f in files if f.series_uid}
     if len(uids) > 1:
-        found.append((Code.SERIES_MIXED, f"{len(uids)} SeriesInstanceUIDs in one folder of {len(files)} files"))
+        found.append(
+            (Code.SERIES_MIXED, f"{len(uids)} SeriesInstanceUIDs in one folder of {counted(len(files), 'file')}")
+        )
     if item.numbered:
         other = [f for f in files if f.slice.instance_number != f.tag_number and number_of(f.slice.path) is not None]
         if other:
             first = other[0].slice.path.name
-            found.append((Code.NUMBER_DIFFERS, f"{len(other)} files; {first} says {other[0].tag_number}"))
+            found.append((Code.NUMBER_DIFFERS, f"{counted(len(other), 'file')}; {first} says {other[0].tag_number}"))
     else:
         counts = Counter(f.slice.instance_number for f in files)
         repeated = sorted(n for n, count in counts.items() if count > 1)

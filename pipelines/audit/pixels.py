@@ -14,6 +14,7 @@ from shared.mirror.correct import fit_study, quick_look
 from shared.mirror.fit import Picture
 from shared.runtime.errors import InputError, shown
 from shared.runtime.names import name_of
+from shared.runtime.problems import counted
 from shared.study import Slice, Study
 
 
@@ -78,7 +79,8 @@ def _mirrored(study: Study, pictures: dict[str, list[tuple[Slice, Picture]]]) ->
         if fit.is_mirrored:
             direct, mirrored = float(fit.direct.mean()), float(fit.mirrored.mean())
             reason = (
-                f"over {len(fit.direct)} slices, the sagittal ones explain {direct:.0%} of the variance as stored and "
+                f"over {counted(len(fit.direct), 'slice')}, the sagittal ones explain {direct:.0%} of the "
+                "variance as stored and "
                 f"{mirrored:.0%} when mirrored"
             )
             issues.append(Issue(code=Code.PIXELS_MIRRORED, series_id=series.series_id, reason=reason))

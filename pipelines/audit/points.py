@@ -12,6 +12,7 @@ from pipelines.audit.levels import check_levels
 from shared.data.challenge import Point
 from shared.geometry import LEFT, FloatArray
 from shared.labels import Condition, Finding, Level, Side, View
+from shared.runtime.problems import counted
 from shared.study import Slice, Study
 
 # A point this near to two borders was never placed: those of the challenge lie near pixel (5, 5).
@@ -72,7 +73,7 @@ def place_points(study: Study, points: Sequence[Point], unread: Iterable[str] = 
             numbers = [s.instance_number for s in series.slices]
             reason = (
                 f"{name_findings(point.finding)} names instance {point.instance_number}; the series has "
-                f"{len(numbers)} slices, {min(numbers)} to {max(numbers)}"
+                f"{counted(len(numbers), 'slice')}, {min(numbers)} to {max(numbers)}"
                 + (", and files that cannot be read" if point.series_id in unread else "")
             )
             issues.append(_issue(Code.POINT_WITHOUT_SLICE, point, reason))
@@ -244,7 +245,7 @@ def _sides(placed: dict[Finding, PlacedPoint]) -> list[Issue]:
         if wrong[0].view is View.AXIAL_T2 and len(wrong) == pairs_of[series_id] >= _WHOLE_SERIES:
             levels = {(w.finding.condition, w.finding.level) for w in wrong}
             issues = [i for i in issues if i.code is not Code.SIDES_SWAPPED or i.series_id != series_id]
-            reason = f"left lies to the right of right at all {len(levels)} levels with both points"
+            reason = f"left lies to the right of right at all {counted(len(levels), 'level')} with both points"
             issues.append(Issue(code=Code.AXIAL_MIRRORED, series_id=series_id, reason=reason))
     return issues
 

@@ -194,7 +194,7 @@ def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:
     differing = [i for i in issues if i.code is Code.FRAME_OF_REFERENCE]
     if studies < 2 or len(differing) < NEARLY_ALL * studies:
         return issues
-    reason = f"differs between the series in {len(differing)} of {studies} studies"
+    reason = f"differs between the series in {len(differing)} of {counted(studies, 'study')}"
     return [i for i in issues if i.code is not Code.FRAME_OF_REFERENCE] + [
         Issue(code=Code.FRAME_OF_REFERENCE, reason=reason)
     ]
@@ -223,7 +223,9 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
     """Study folders that no table lists. A whole part without images is one issue."""
     part, folder = tables.part, data / f"{tables.part}_images"
     if not folder.is_dir():
-        reason = f"expected the folder {folder.name} for {len(tables.series)} studies; only the tables were read"
+        reason = (
+            f"expected the folder {folder.name} for {counted(len(tables.series), 'study')}; only the tables were read"
+        )
         return [Issue(code=Code.IMAGES_MISSING, part=part, reason=reason)] if tables.series else []
     try:
         entries = sorted(folder.iterdir())

@@ -12,6 +12,7 @@ from pipelines.audit.issues import Code, Issue
 from shared.dicom.views import MIN_SLICES
 from shared.geometry import HEAD, PLANE_NAMES, FloatArray, dominant_axis
 from shared.labels import Level
+from shared.runtime.problems import counted
 from shared.study import SAME_POSITION_MM, Series, gaps_mm
 
 HUGE_NUMBER: Final = 1000
@@ -65,7 +66,13 @@ def _numbers(item: SeriesRead) -> _Oddities:
     series, odd = item.series, _Oddities()
     numbers = [f.slice.instance_number for f in item.files]
     if min(numbers) >= HUGE_NUMBER:
-        odd.append((Code.NUMBERS_HUGE, None, f"instances {min(numbers)} to {max(numbers)} for {len(numbers)} slices"))
+        odd.append(
+            (
+                Code.NUMBERS_HUGE,
+                None,
+                f"instances {min(numbers)} to {max(numbers)} for {counted(len(numbers), 'slice')}",
+            )
+        )
     order = instance_order(series)
     if not item.numbered or not order.steps:
         return odd
@@ -80,24 +87,26 @@ def _numbers(item: SeriesRead) -> _Oddities:
 def _shapes(item: SeriesRead) -> _Oddities:
     series, odd = item.series, _Oddities()
     if len(series.slices) < MIN_SLICES:
-        odd.append((Code.FEW_SLICES, None, f"{len(series.slices)} slices, expected at least {MIN_SLICES}"))
+        odd.append((Code.FEW_SLICES, None, f"{counted(len(series.slices), 'slice')}, expected at least {MIN_SLICES}"))
     wanted = 0 if series.view.is_sagittal else 2
     wrong = [s for s in series.slices if dominant_axis(s.plane) != wanted]
     if wrong:
         got = PLANE_NAMES[dominant_axis(wrong[0].plane)]
-        reason = f"described as {series.view.value}, but {len(wrong)} of {len(series.slices)} slices are {got}"
+        reason = (
+            f"described as {series.view.value}, but {len(wrong)} of {counted(len(series.slices), 'slice')} are {got}"
+        )
         odd.append((Code.VIEW_WRONG, wrong[0].instance_number, reason))
     shapes = sorted({s.shape for s in series.slices})
     if len(shapes) > 1:
         listed = ", ".join(f"{rows} x {columns}" for rows, columns in shapes[:_NAMED])
-        odd.append((Code.SIZES_MIXED, None, f"{len(shapes)} sizes (rows x columns): {listed}"))
+        odd.append((Code.SIZES_MIXED, None, f"{counted(len(shapes), 'size')} (rows x columns): {listed}"))
     spacings = np.array([s.plane.spacing_mm for s in series.slices])
     if np.ptp(spacings, axis=0).max() > _SPACING_TOLERANCE:
         odd.append((Code.SPACING_MIXED, None, f"pixels of {spacings.min():.3f} to {spacings.max():.3f} mm"))
     stacks = series.stacks
     if len(stacks) > 1:
         sizes = ", ".join(str(len(stack)) for stack in stacks)
-        odd.append((Code.TILTS_MIXED, None, f"{len(stacks)} stacks of {sizes} slices"))
+        odd.append((Code.TILTS_MIXED, None, f"{counted(len(stacks), 'stack')} of {sizes} slices"))
     return odd
 
 
@@ -109,7 +118,7 @@ def _positions(item: SeriesRead) -> _Oddities:
     twins = [(a.instance_number, b.instance_number) for (a, b), far in zip(pairs, apart, strict=True) if not far]
     if twins:
         listed = ", ".join(f"{a} and {b}" for a, b in twins[:_NAMED])
-        odd.append((Code.POSITIONS_REPEATED, twins[0][0], f"{len(twins)} pairs: instances {listed}"))
+        odd.append((Code.POSITIONS_REPEATED, twins[0][0], f"{counted(len(twins), 'pair')}: instances {listed}"))
     gaps = gaps[apart]
     if series.view.is_sagittal and len(series.stacks) == 1 and len(gaps) >= 3:
         usual = float(np.median(gaps))

@@ -18,6 +18,7 @@ from pipelines.audit.issues import Code, Issue, name_findings
 from shared.data.challenge import MISSING, Part, Point
 from shared.labels import FINDINGS, Finding, Severity, View, parse_row_id
 from shared.runtime.errors import InputError, quoted
+from shared.runtime.problems import counted
 from shared.runtime.tables import IDENTIFIER, check_identifier, read_csv, to_numbers
 
 Grades = NDArray[np.int8]
@@ -235,11 +236,11 @@ def _labels(tables: Tables) -> list[Issue]:
         if missing:
             issue(Code.GRADE_MISSING, study_id, f"{len(missing)} of 25 findings: {name_findings(*missing)}")
         if graded and not pointed:
-            issue(Code.STUDY_WITHOUT_POINTS, study_id, f"{len(graded)} graded findings, no point")
+            issue(Code.STUDY_WITHOUT_POINTS, study_id, f"{counted(len(graded), 'graded finding')}, no point")
         elif bare := [f for f in graded if f not in pointed]:
-            issue(Code.GRADE_WITHOUT_POINT, study_id, f"{len(bare)} graded findings: {name_findings(*bare)}")
+            issue(Code.GRADE_WITHOUT_POINT, study_id, f"{counted(len(bare), 'graded finding')}: {name_findings(*bare)}")
         if extra := [f for f in missing if f in pointed]:
-            issue(Code.POINT_WITHOUT_GRADE, study_id, f"{len(extra)} findings: {name_findings(*extra)}")
+            issue(Code.POINT_WITHOUT_GRADE, study_id, f"{counted(len(extra), 'finding')}: {name_findings(*extra)}")
     return issues
 
 

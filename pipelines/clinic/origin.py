@@ -28,6 +28,7 @@ from pydicom.valuerep import DSfloat
 from shared.dicom.parsing import file_dataset
 from shared.dicom.tags import DicomFaultError, tag_value
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import Slice, Study
 
 # Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1 and C.7.2.2). What is not here is left out.
@@ -132,10 +133,12 @@ def origin_of(study: Study) -> Origin:
     problems = [f"{name}: {tag} of its files is not valid and is left empty in the DICOM objects" for tag in faults]
     lost, placeless = len(images) - len(known), [i for i in known.values() if i.frame_of_reference is None]
     if lost:
-        problems.append(f"{name}: {lost} of {len(images)} slices have no UIDs of their own; no DICOM object names them")
+        slices = counted(len(images), "slice")
+        problems.append(f"{name}: {lost} of {slices} without UIDs of their own; no DICOM object names them")
     if placeless:
         problems.append(
-            f"{name}: {len(placeless)} slices have no FrameOfReferenceUID; the DICOM report gives no points on them"
+            f"{name}: {counted(len(placeless), 'slice')} without a FrameOfReferenceUID; the DICOM report gives no "
+            "points there"
         )
     if study_uid[0] not in _ROOTS or study_uid[1] != ".":
         problems.append(

@@ -100,7 +100,7 @@ def blend_files(request: BlendRequest, out: Path, *, overwrite: bool = False) ->
     order = read_csv(first, {"row_id": "string"})["row_id"].tolist()
     write_submission(out, table, order)
     studies = counted(len(table.study_ids), "study", "studies")
-    return f"{out}: {request.mean} mean of {len(tables)} submissions, {studies}, {len(order)} rows"
+    return f"{out}: {request.mean} mean of {len(tables)} submissions, {studies}, {counted(len(order), 'row')}"
 
 
 def blend(submissions: Sequence[NDArray[np.float64]], weights: NDArray[np.float64], mean: Mean) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from shared.metric import bootstrap, interval, score, study_losses
 from shared.probabilities import ProbabilityTable, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, write_json
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.run_folder import trained_digest, write_run
 from shared.scores import RESAMPLES, Comparison, as_text, compare, out_of_fold_baselines
@@ -81,7 +82,7 @@ class CombineRequest:
             )
         most = max(len(t.study_ids) for t in tables)
         if len(common) < most:
-            log(f"{most - len(common)} studies are left out, because not every run has held them out")
+            log(f"left out: {counted(most - len(common), 'study')} that not every run has held out")
         return [t.select(common) for t in tables]
 
 

@@ -17,14 +17,14 @@ from pipelines.prepare.study import Job, Outcome, prepare_study
 from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files, table_columns
 from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
 from shared.data.unpack import open_input
-from shared.dicom.discover import group_studies
+from shared.dicom.discover import group_studies, no_dicom
 from shared.dicom.pixels import is_unreadable
 from shared.dicom.scan import scan_folder
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import prepare_output, sweep_temporary, written_beside
 from shared.runtime.ownership import is_empty, outputs_released
 from shared.runtime.pool import Spread, processes
-from shared.runtime.problems import unreadable, write_failures
+from shared.runtime.problems import counted, unreadable, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.tables import only_columns
@@ -96,12 +96,13 @@ def prepare(
     for text in problems[:5]:
         log(f"warning: {text}")
     if len(problems) > 5:
-        log(f"warning: {len(problems) - 5} more problems, all in run.json")
+        log(f"warning: {counted(len(problems) - 5, 'more problem')}, all in run.json")
     noun = "studies" if store.kind == "challenge" else "folders"
     states = ", ".join(f"{counts[state]} {state}" for state in ("new", "changed", "unchanged"))
     return (
-        f"{out}: {len(jobs)} {noun} ({states}, {removed} removed), {slices} slices in {pixel_bytes / 2**20:.1f} MiB, "
-        f"{len(problems)} problems"
+        f"{out}: {len(jobs)} {noun} ({states}, {removed} removed), {counted(slices, 'slice')} in "
+        f"{pixel_bytes / 2**20:.1f} MiB, "
+        f"{counted(len(problems), 'problem')}"
     )
 
 
@@ -161,10 +162,11 @@ def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
 def _folder_units(data: Path) -> tuple[Unit, ...]:
     """One unit per folder that holds DICOM files directly, named by a digest because folder names can be anything."""
     files: dict[str, list[str]] = defaultdict(list)
-    for path in scan_folder(data).dicom:
+    scan = scan_folder(data)
+    for path in scan.dicom:
         files[path.parent.relative_to(data).as_posix()].append(path.name)
     if not files:
-        group_studies(data, [])  # raises, naming what was expected
+        raise no_dicom(data, scan)
     return tuple(
         Unit(part="folder", name=hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16],
              folder=folder, files=tuple(names))
@@ -220,7 +222,8 @@ def _check_images(old: Store, data: Path, part: Part, options: PrepareOptions) -
     if old.records[part] and not images.is_dir():
         other = "name the other part with --part, " if options.part is None and len(old.records) > 1 else ""
         raise InputError(
-            f"{images}: gone, but {old.root} holds {len(old.records[part])} studies of it; restore it, {other}or start "
+            f"{images}: gone, but {old.root} holds {counted(len(old.records[part]), 'study')} of it; restore it, "
+            f"{other}or start "
             "again with --overwrite"
         )
 
@@ -233,7 +236,8 @@ def _check_folders(old: Store, data: Path, plan: Plan) -> None:
         gone += [unit for unit in units if unit.name in known and not unit.files and _holds_slices(old, unit)]
     if gone:
         raise InputError(
-            f"{data / gone[0].folder}: gone or empty, but {old.root} holds its slices ({len(gone)} such studies); "
+            f"{data / gone[0].folder}: gone or empty, but {old.root} holds its slices "
+            f"({counted(len(gone), 'such study')}); "
             "restore it, remove it from the tables, or start again with --overwrite"
         )
 

@@ -25,7 +25,7 @@ from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity, View, p
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
 from shared.runtime.names import hide_names, name_of
-from shared.runtime.problems import folded
+from shared.runtime.problems import counted, folded
 from shared.runtime.tables import Kind, cell_error, check_identifier, read_csv
 from shared.study import REPEATED_NUMBERS, LoadedStudy, Series, Slice, Study, number_uniquely, order_slices
 
@@ -190,7 +190,7 @@ class Challenge:
                 # The challenge's coordinates name slices by file name, which is its instance number.
                 number = number_of(path)
                 slices.append(item if number is None else replace(item, instance_number=number))
-            problems += folded(where, errors, f"of {len(readings)} files cannot be used")
+            problems += folded(where, errors, f"of {counted(len(readings), 'file')} cannot be used")
             contents[series_id] = frozenset((h.series_uid, h.plane) for _, h in readings if isinstance(h, Header))
             if slices:
                 ordered = order_slices(slices, view)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from shared.geometry import PLANE_NAMES, Plane, dominant_axis
+from shared.runtime.problems import counted
 from shared.study import SAME_POSITION_MM, Series, Study, gaps_mm
 
 # SeriesInstanceUID and plane of each slice of a series.
@@ -36,10 +37,13 @@ def _other_plane(series: Series) -> str:
     if 2 * len(wrong) <= len(axes):
         return ""
     got = PLANE_NAMES[max(set(wrong), key=wrong.count)]
-    return f"is listed as {series.view.value}, but {len(wrong)} of its {len(axes)} slices are {got}; correct the table"
+    return (
+        f"is listed as {series.view.value}, but {len(wrong)} of its {counted(len(axes), 'slice')} are {got}; "
+        f"correct the table"
+    )
 
 
 def _one_position(series: Series) -> str:
     if len(series.slices) < 2 or any((gaps_mm(stack) > SAME_POSITION_MM).any() for stack in series.stacks):
         return ""
-    return "" if len(series.stacks) > 1 else f"all its {len(series.slices)} slices lie at one position"
+    return "" if len(series.stacks) > 1 else f"all its {counted(len(series.slices), 'slice')} lie at one position"

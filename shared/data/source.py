@@ -11,6 +11,7 @@ from shared.data.unpack import Input, open_input
 from shared.dicom.discover import NO_CHOICE, Discovery, FileCounts, FoundStudy, discover_studies, group_studies
 from shared.labels import View
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import LoadedStudy
 
 
@@ -65,7 +66,7 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
         raise InputError(f"{path}: the tables of a challenge directory say the views; leave out --series, or edit them")
     data = Challenge.open(folder, parts[-1])
     if data.study_ids and not any(map(data.has_images, data.study_ids)):
-        raise InputError(f"{data.images}: none of the {len(data.study_ids)} studies has a folder here")
+        raise InputError(f"{data.images}: none of the {counted(len(data.study_ids), 'study')} has a folder here")
     return replace(challenge_source(data), given=opened)
 
 

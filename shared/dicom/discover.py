@@ -115,7 +115,7 @@ class FoundStudy:
 
 
 # What to do with files that DICOM was converted to.
-NOT_CONVERTED: Final = (
+_CONVERTED: Final = (
     "sizes in mm and positions in the patient are only in DICOM files, so give those that the pictures were made of"
 )
 _ARCHIVES: Final = "archives inside the input, which are not opened: unpack them first"
@@ -137,7 +137,7 @@ class FileCounts:
 
     def __str__(self) -> str:
         return (
-            f"{self.used} files used, {self.not_needed} not needed, {self.unreadable} unreadable, "
+            f"{counted(self.used, 'file')} used, {self.not_needed} not needed, {self.unreadable} unreadable, "
             f"{self.not_dicom} not DICOM" + (f" ({self.archives} of them {_ARCHIVES})" if self.archives else "")
         )
 
@@ -171,15 +171,24 @@ def discover_studies(folder: Path, chosen: Mapping[str, View] = NO_CHOICE) -> Di
         raise InputError(f"{folder}: no such folder; expected a challenge directory or a folder of DICOM files")
     scan = scan_folder(folder)
     if len(scan.dicom) >= _MANY_FILES:
-        log(f"reading the headers of {len(scan.dicom)} files")
+        log(f"reading the headers of {counted(len(scan.dicom), 'file')}")
     readings = [*read_slice_headers(scan.dicom), *scan.closed]
     if scan.archives and not readings:
         raise InputError(f"{folder}: holds no DICOM image, but {scan.archives} {_ARCHIVES}")
-    if scan.converted and not readings:
-        held = " and ".join(counted(count, kind) for kind, count in sorted(scan.converted.items()))
-        raise InputError(f"{folder}: holds {held}, not DICOM files; {NOT_CONVERTED}")
+    if not readings:
+        raise no_dicom(folder, scan)
     studies = group_studies(folder, readings, chosen)
     return Discovery(studies=tuple(studies), files=_count(studies, readings, scan))
+
+
+def no_dicom(folder: Path, scan: FolderScan) -> InputError:
+    """What a folder without any DICOM file holds, and what to give in its place."""
+    if not scan.converted:
+        return InputError(
+            f"{folder}: no readable DICOM image below it; expected DICOM files of any name, or a challenge directory"
+        )
+    held = " and ".join(counted(count, kind) for kind, count in sorted(scan.converted.items()))
+    return InputError(f"{folder}: holds {held}, not DICOM files; {_CONVERTED}")
 
 
 def _count(studies: Sequence[FoundStudy], readings: Sequence[HeaderReading], scan: FolderScan) -> FileCounts:
@@ -206,11 +215,7 @@ def group_studies(
     if not headers:
         raise InputError(
             f"{folder}: no readable DICOM image below it"
-            + (
-                f" ({len(problems)} unreadable); first: {problems[0][1]}"
-                if problems
-                else "; expected DICOM files of any name, or a challenge directory"
-            )
+            + (f" ({len(problems)} unreadable); first: {problems[0][1]}" if problems else "")
         )
     studies = group_by_study(folder, headers)
     unread = _by_nearest_study({s: own for s, (own, _) in studies.items()}, problems)
@@ -226,7 +231,7 @@ def _check_choice(groups: Mapping[str, Sequence[HeaderGroup]], chosen: Mapping[s
     """Raises `InputError` for a chosen series that is not there, or that lies in another plane than its view."""
     for series_id, view in chosen.items():
         holding = [own for own in groups.values() if any(g.series_id == series_id for g in own)]
-        listed = [f"{g.series_id} ({PLANE_NAMES[g.facts.axis]}, {len(g.headers)} slices)"
+        listed = [f"{g.series_id} ({PLANE_NAMES[g.facts.axis]}, {counted(len(g.headers), 'slice')})"
                   for own in holding or groups.values() for g in own]  # fmt: skip
         there = "; ".join(listed[:_LISTED_SERIES])
         there += f"; and {len(listed) - _LISTED_SERIES} more" if len(listed) > _LISTED_SERIES else ""
@@ -329,6 +334,7 @@ def _mended_directions(group: HeaderGroup) -> tuple[str, ...]:
     if not errors:
         return ()
     return (
-        f"ImageOrientationPatient of {len(errors)} slices is up to {max(errors):.4f} off orthonormal and was made so "
+        f"ImageOrientationPatient of {counted(len(errors), 'slice')} is up to {max(errors):.4f} off orthonormal "
+        "and was made so "
         f"(exact: {ORIENTATION_TOLERANCE}, accepted: {DIRECTION_TOLERANCE})",
     )

@@ -17,6 +17,7 @@ from pydicom.tag import BaseTag, Tag
 from shared.dicom.decoding.encapsulation import frame_extents, put_frame
 from shared.dicom.tags import tag_value, whole_number
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 
 MAX_FRAMES: Final = 4096
 MAX_OBJECT_PX: Final = 2**28
@@ -105,7 +106,8 @@ def frames_of(path: Path, dataset: pydicom.Dataset) -> Iterator[pydicom.Dataset]
     own = _items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(own) > frames:
         raise InputError(
-            f"{path}: PerFrameFunctionalGroupsSequence describes {len(own)} frames, NumberOfFrames says {frames}"
+            f"{path}: PerFrameFunctionalGroupsSequence describes {counted(len(own), 'frame')}, NumberOfFrames "
+            f"says {frames}"
         )
     common = {tag: dataset.get_item(tag) for tag in dataset.keys() - {_SHARED, _PER_FRAME, Tag("NumberOfFrames")}}
     for item in _items(dataset, "SharedFunctionalGroupsSequence")[:1]:
@@ -125,7 +127,8 @@ def _bounded_frames(path: Path, dataset: pydicom.Dataset) -> int:
     rows, columns = (whole_number(dataset, keyword) for keyword in ("Rows", "Columns"))
     if not 0 < frames <= MAX_FRAMES or frames * rows * columns > MAX_OBJECT_PX:
         raise InputError(
-            f"{path}: {frames} frames of {rows} x {columns} pixels; expected at most {MAX_FRAMES} frames and "
+            f"{path}: {counted(frames, 'frame')} of {rows} x {columns} pixels; expected at most {MAX_FRAMES} "
+            "frames and "
             f"{MAX_OBJECT_PX} pixels in one file"
         )
     return frames

@@ -24,6 +24,7 @@ from shared.dicom.views import COLOURED, IMAGE_TYPES, NOT_DESCRIBED, SEQUENCES, 
 from shared.dicom.vocabulary import Term, terms_in
 from shared.geometry import ORIENTATION_TOLERANCE, Plane
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import Slice, StoredPixels
 
 MAX_SIDE_PX: Final = 4096
@@ -278,7 +279,9 @@ def bounded_shape(name: str, dataset: pydicom.Dataset) -> tuple[int, int]:
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     frames = whole_number(dataset, "NumberOfFrames") or 1
     if frames != 1:
-        raise InputError(f"{name}: {frames} frames; expected one frame per file (split it, for example with dcm2dcm)")
+        raise InputError(
+            f"{name}: {counted(frames, 'frame')}; expected one frame per file (split it, for example with dcm2dcm)"
+        )
     if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
         raise InputError(f"{name}: image of {rows} x {columns} pixels; expected 1 to {MAX_SIDE_PX} a side")
     return rows, columns

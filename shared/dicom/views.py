@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 from shared.dicom.vocabulary import Term
 from shared.geometry import PLANE_NAMES
 from shared.labels import View
+from shared.runtime.problems import counted
 
 # A localizer has a handful of slices; the shortest diagnostic series of the challenge has five.
 MIN_SLICES: Final = 5
@@ -224,9 +225,12 @@ def _exclusion(facts: SeriesFacts) -> str:
     if echo_ms is not None and echo_ms >= MYELOGRAM_ECHO:
         return f"its TE of {echo_ms:.0f} ms leaves fluid alone, as in a myelogram"
     if len(facts.acquisitions) < MIN_SLICES:
-        return f"it has {len(facts.acquisitions)} slices; expected at least {MIN_SLICES}"
+        return f"it has {counted(len(facts.acquisitions), 'slice')}; expected at least {MIN_SLICES}"
     if facts.positions == 1:
-        return f"all its {len(facts.acquisitions)} slices lie at one position; a volume has one position per slice"
+        return (
+            f"all its {counted(len(facts.acquisitions), 'slice')} lie at one position; a volume has one "
+            f"position per slice"
+        )
     if facts.facing < FACING:
         return "its slices face several planes, as those of a localizer do"
     return "it is coronal" if facts.axis == 1 else ""

@@ -72,8 +72,8 @@ def add_scores(report: Report, comparison: Mapping[str, Any]) -> None:
     lines, reference = comparison["lines"], comparison["reference"]
     report.heading("Competition metric")
     caption = (
-        f"Lower is better. {counted(comparison['studies'], 'study', 'studies')}, {comparison['graded_rows']} graded "
-        "rows; intervals are 95% "
+        f"Lower is better. {counted(comparison['studies'], 'study')}, "
+        f"{counted(comparison['graded_rows'], 'graded row')}; intervals are 95% "
         f"bootstrap intervals over studies. Gain: over the {reference}, with its paired interval."
     )
     columns = ["submission", "score", "95% interval", "gain", "95% interval", *(t.replace("_", " ") for t in TERMS),

@@ -17,6 +17,7 @@ from shared.figures.page import SOFT, Page
 from shared.figures.tiles import Window
 from shared.geometry import dominant_axis
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import Slice
 
 MAX_HEIGHT_PX: Final = 30_000
@@ -133,8 +134,9 @@ def draw_sheet(sheet: Sheet, read: ReadPixels) -> tuple[NDArray[np.uint8], list[
       InputError: when the page would be too tall for a picture.
     """
     if sheet.height_px > MAX_HEIGHT_PX:
+        slices = counted(sum(len(s.tiles) for s in sheet.sections), "slice")
         raise InputError(
-            f"{sum(len(s.tiles) for s in sheet.sections)} slices need {sheet.height_px} rows of pixels; "
+            f"{slices} would need {counted(sheet.height_px, 'row')} of pixels; "
             f"expected at most {MAX_HEIGHT_PX}: choose one series with --series or one level with --level"
         )
     page = Page((sheet.width_px, sheet.height_px))

@@ -13,6 +13,7 @@ from shared.figures.tiles import Window, field_mm, image_left, middle_px, positi
 from shared.geometry import FloatArray
 from shared.labels import Condition, Level, Side, View
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.study import Series, Slice, Study, gaps_mm
 
 PAGE_PX: Final = 2200
@@ -188,7 +189,7 @@ def _matrix(series: Series) -> str:
     shapes = list(dict.fromkeys(f"{rows} x {columns}" for rows, columns in (s.shape for s in series.slices)))
     spacings = list(dict.fromkeys(f"{s.plane.spacing_mm[0]:.3g} x {s.plane.spacing_mm[1]:.3g}" for s in series.slices))
     stacks = len(series.stacks)
-    count = f"{len(series.slices)} slices" + (f" in {stacks} stacks" if stacks > 1 else "")
+    count = f"{counted(len(series.slices), 'slice')}" + (f" in {counted(stacks, 'stack')}" if stacks > 1 else "")
     return f"{count},  {_listed(shapes)} pixels (rows x columns),  {_listed(spacings)} mm"
 
 
@@ -202,14 +203,15 @@ def _span(values: Sequence[float], form: str) -> str:
 
 
 def _sheet(study: Study, marks: Marks, sections: Sequence[Section], title: str) -> Sheet:
-    texts = [f"{len(study.series)} series, {sum(len(s.slices) for s in study.series)} slices"]
+    texts = [f"{len(study.series)} series, {counted(sum(len(s.slices) for s in study.series), 'slice')}"]
     if marks.points:
         off = sum(_slice_of(study, p) is None for p in marks.points)
         texts.append(
-            f"{len(marks.points)} annotated points" + (f" ({off} lie on no slice of the study)" if off else "")
+            f"{counted(len(marks.points), 'annotated point')}"
+            + (f" ({off} lie on no slice of the study)" if off else "")
         )
     if marks.localizations:
-        texts.append(f"{len(marks.localizations)} predicted points")
+        texts.append(f"{counted(len(marks.localizations), 'predicted point')}")
     return Sheet(
         title=title,
         subtitle=",  ".join(texts) + ".  Corner: side of a sagittal slice (R, M, L).  Left edge: direction it faces.",

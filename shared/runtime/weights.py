@@ -4,8 +4,9 @@ Nothing of a tensor is read before the file's size and its header agree with the
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ _TYPES: Final = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I8": "int8", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
+_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
 _AGAIN: Final = "restore the file or train again"
 
 
@@ -66,6 +68,28 @@ def read_weights(path: Path, expected: Mapping[str, TensorKind], *, advice: str 
         raise InputError(f"{path}: no usable weights ({first_line(error)}); {advice}") from error
     check_finite(path, tensors, advice=advice)
     return tensors
+
+
+def check_starting_file(weights: str, names: Sequence[str]) -> None:
+    """Raises `InputError` for what cannot be starting weights, as far as that shows without reading them.
+
+    Args:
+      weights: one of `names`, or the path of a file.
+      names: weights that have a name; the first stands for none at all.
+    """
+    if weights in names:
+        return
+    told, path = f"starting weights {quoted(weights)}", Path(weights)
+    wanted = f"expected {', '.join(names)}, or the path of a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file"
+    if not path.is_file():
+        near = get_close_matches(weights, names, n=1)
+        what = "is a folder" if path.is_dir() else f"no such file{f' (did you mean {near[0]}?)' if near else ''}"
+        raise InputError(f"{told}: {what}; {wanted}")
+    with path.open("rb") as file:
+        begin = file.read(10)
+    # A zip archive, a bare pickle, or the length of a header and the brace that opens it.
+    if not begin.startswith((b"PK", b"\x80")) and begin[8:9] != b"{":
+        raise InputError(f"{told}: the file holds no weights of a network; {wanted}")
 
 
 def check_finite(path: Path, tensors: Mapping[str, NDArray[Any]], *, advice: str = _AGAIN) -> None:

@@ -231,7 +231,7 @@ def test_pretrained_weights_fit_any_number_of_slices(slices, starting_files):
     with torch.no_grad():
         three = source.conv1(grey.expand(-1, 3, -1, -1))
         assert torch.allclose(target.conv1(grey.expand(-1, slices, -1, -1)), three, atol=1e-4)
-    with pytest.raises(InputError, match="--weights"):
+    with pytest.raises(InputError, match="starting weights"):
         load_trunk(target, str(folder / "absent.pt"))
 
 

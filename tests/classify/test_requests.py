@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import classify.train.run as train_module
 from classify.crop_cache import CacheJob, build_cache
@@ -109,8 +110,20 @@ def test_starting_weights_are_checked_before_anything_is_deleted(challenge, tmp_
     (run / "run.json").write_text("{}")
     arguments = [str(challenge.root), str(run), "--overwrite", "--device", "cpu", "--fold", "0"]
     assert main([*arguments, "--weights", str(tmp_path / "none.pt")]) == 1
-    assert "cannot be used" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err
     assert (run / "run.json").is_file()
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_bad_starting_weights_leave_no_run_behind(flag, challenge, tmp_path, capsys):
+    run, text, empty = tmp_path / "run", tmp_path / "text.pth", tmp_path / "empty.pt"
+    text.write_text("no weights")
+    torch.save({"a": torch.zeros(1)}, empty)
+    arguments = [str(challenge.root), str(run), "--device", "cpu", "--fold", "0", flag, "--weights"]
+    for weights, told in ((text, "holds no weights"), (empty, "cannot be used"), ("imagnet", "did you mean imagenet")):
+        assert main([*arguments, str(weights)]) == 1
+        assert told in capsys.readouterr().err
+        assert not run.exists()
 
 
 def test_a_full_disk_is_refused_before_anything_is_cut(challenge, tiny_config, tmp_path, monkeypatch):

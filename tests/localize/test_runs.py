@@ -150,8 +150,21 @@ def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch:
     assert starting_weights(ModelConfig()) is None
     monkeypatch.setattr("ultralytics.utils.downloads.attempt_download_asset", _no_network)
     for weights in ("coco", "imagenet", str(bad), str(state), str(tmp_path / "none.pt")):
-        with pytest.raises(InputError, match=f"--weights {weights}"):
+        with pytest.raises(InputError, match=f"starting weights {weights!r}"):
             starting_weights(ModelConfig(weights=weights))
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_bad_starting_weights_leave_no_run_behind(
+    challenge: Challenge, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    run, text, other = tmp_path / "run", tmp_path / "text.pt", tmp_path / "other.pt"
+    text.write_text("no weights")
+    torch.save({"model": {"weight": torch.zeros(1)}}, other)
+    for weights, told in ((text, "holds no weights"), (other, "starting weights"), ("cocoo", "did you mean coco")):
+        assert main([str(challenge.root), str(run), "--device", "cpu", flag, "--weights", str(weights)]) == 1
+        assert told in capsys.readouterr().err
+        assert not run.exists()
 
 
 def test_nothing_is_emptied_before_the_inputs_are_known_to_be_right(
@@ -177,7 +190,7 @@ def test_nothing_is_emptied_before_the_inputs_are_known_to_be_right(
     assert "--device cuda:99" in refused(*train_words, "--device", "cuda:99")
     assert "splits and data differ" in refused(*train_words[:-1], str(tmp_path / "other.json"))
     refused(*train_words, "--fold", "9")
-    assert "--weights nothing.pt" in refused(*train_words, "--weights", "nothing.pt")
+    assert "starting weights 'nothing.pt': no such file" in refused(*train_words, "--weights", "nothing.pt")
     for verb in ("predict", "evaluate"):
         words = [verb, data, str(run), out, "--device", "cpu"]
         assert "fold 1 was not trained" in refused(*words, "--fold", "1")

@@ -16,11 +16,15 @@ NAMES = {
     "NAME=CSV": "a table and its name", "JSON": "a JSON file", "FILE": "any other file", "DIR": "a folder to read",
     "K|all": "folds", "N": "a whole number", "PX": "pixels", "DEVICE": "where to compute",
     "WEIGHTS": "to start from, or of a blend",
+    "OUT.csv": "table to write",
+    "SECONDS": "a time", "W,W,...|FILE": "weights of submissions", "tensorboard|mlflow": "a tracker",
     "KEY=VALUE": "a value of the config", "COMMAND": "a command",
-    "SECONDS": "a time",
 }  # fmt: skip
 # Options whose value differs between commands, with the reason.
-TWO_NAMES = {"--series": "show draws one of a study's series; elsewhere a view is needed too"}
+TWO_NAMES = {
+    "--series": "show draws one of a study's series; elsewhere a view is needed too",
+    "--weights": "of networks in training, of submissions in blend",
+}
 
 
 def commands(

@@ -211,7 +211,7 @@ def test_a_folder_and_its_copy_count_once(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b" / "copy")
     (found,) = discover_studies(tmp_path).studies
     assert [len(series.slices) for series in found.study.series] == [6]
-    assert "6 slices are copies of others and were left out" in found.problems[0]
+    assert "6 slices left out, which repeat others" in found.problems[0]
 
 
 def test_one_sop_uid_for_all_files_makes_no_copies(tmp_path: Path) -> None:

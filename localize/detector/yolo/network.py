@@ -14,6 +14,7 @@ from localize.detector.weights_file import SUFFIX, StoredDetector
 from localize.detector.yolo.library import ultralytics
 from shared.labels import Level
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.runtime.weights import check_finite
 
 _FOLDERS: Final = dict(zip(FAMILIES, ("v8", "11", "12", "26"), strict=True))
@@ -49,7 +50,7 @@ def build_network(architecture: str, shapes: Shapes) -> Any:
     classes, width = last[:2] if len(last) == 4 else (len(Level), 0)
     channels = dict(shapes).get(_FIRST, (0, 1))[1:2] or (1,)
     if classes > _MOST_CLASSES or width > _MOST_CLASSES or channels[0] not in _CHANNELS:
-        raise InputError(f"has {classes} classes, {width} score channels and {channels[0]} input channels")
+        raise InputError(f"has {counted(classes, 'class')}, {width} score channels and {channels[0]} input channels")
 
     def build(number: int) -> Any:
         return DetectionModel(architecture_yaml(architecture), ch=channels[0], nc=number, verbose=False)  # type: ignore[no-untyped-call]
@@ -85,7 +86,7 @@ def load_network(path: Path) -> Any:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if network.model[-1].nc != len(Level):
-        raise InputError(f"{path}: has {network.model[-1].nc} classes; expected {len(Level)} levels")
+        raise InputError(f"{path}: has {counted(network.model[-1].nc, 'class')}; expected {len(Level)} levels")
     network.load_state_dict(stored.load(network))
     network.names = {level.value: level.slug for level in Level}
     return network

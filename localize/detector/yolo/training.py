@@ -104,12 +104,13 @@ def starting_weights(model: ModelConfig) -> Path | None:
     path = _downloaded(model) if name in _PRETRAINED else Path(name)
     if not path.is_file():
         raise InputError(
-            f"--weights {name}: no such file; expected none, {', '.join(_PRETRAINED)}, or a .pt or .safetensors file"
+            f"starting weights {name!r}: no such file; expected none, {', '.join(_PRETRAINED)}, or a .pt or "
+            ".safetensors file"
         )
     try:
         load_donor(path, model.architecture)
     except InputError as error:
-        raise InputError(f"--weights {name}: {error}") from error
+        raise InputError(f"starting weights {name!r}: {error}") from error
     return path
 
 
@@ -125,7 +126,8 @@ def _downloaded(model: ModelConfig) -> Path:
         log(f"{stem}.pt: {error}")
     if not path.is_file():
         raise InputError(
-            f"--weights {model.weights}: {stem}.pt could not be downloaded; give its path, or use --weights none"
+            f"starting weights {model.weights!r}: {stem}.pt could not be downloaded; give the path of a file that you "
+            "have, or none"
         )
     return path
 

@@ -10,6 +10,7 @@ from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.uid import UID
 
 from shared.dicom.tags import DicomFaultError, tag_value
+from shared.runtime.problems import counted
 
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _PIXEL_DATA: Final = (0x7FE0, 0x0010)
@@ -84,7 +85,7 @@ def _fragment_bounds(file: BinaryIO, frames: int) -> list[int]:
         return [*starts, end]
     begins = [first + offset for offset in offsets]
     if len(begins) != frames or not set(begins) <= {*starts, end} or begins != sorted(begins):
-        raise DicomFaultError(f"{count} fragments and {len(offsets)} offsets for {frames} frames")
+        raise DicomFaultError(f"{count} fragments and {len(offsets)} offsets for {counted(frames, 'frame')}")
     return [*begins, end]
 
 

@@ -17,6 +17,7 @@ from shared.dicom.header import Header
 from shared.dicom.views import MIN_SLICES, SeriesFacts, other_picture, shows_diffusion
 from shared.geometry import dominant_axis
 from shared.runtime.names import masked, order_of
+from shared.runtime.problems import counted
 
 # A slice belongs to a series when its normal is nearer than this to the axis that most of its slices face. The blocks
 # of an axial series follow the discs, and the last one may be steeper than 45 degrees.
@@ -225,7 +226,7 @@ def _split_by_axis(group: HeaderGroup) -> list[HeaderGroup]:
         return [group]
     if len(strays) > len(kept) // 4:
         whole = min(map(len, facing)) >= MIN_SLICES and len(facing) < 3
-        return _numbered(group, facing, f"it holds {len(facing)} orientations") if whole else [group]
+        return _numbered(group, facing, f"it holds {counted(len(facing), 'orientation')}") if whole else [group]
     names = ", ".join(sorted({masked(h.path.name) for h in strays})[:3])
     return [group.with_(kept, f"{len(strays)} slice(s) that face another way were left out ({names})")]
 

@@ -13,6 +13,7 @@ from shared.dicom.grouping.dealing import complement, folder_name, tie
 from shared.dicom.header import Header
 from shared.geometry import dominant_axis
 from shared.runtime.names import order_of
+from shared.runtime.problems import counted
 
 
 def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[list[Header], tuple[str, ...]]]:
@@ -30,13 +31,13 @@ def group_by_study(root: Path, headers: Iterable[Header]) -> dict[str, tuple[lis
         if len(uids) > 1:
             remarks.append(f"the slices of one examination lie in {len(uids)} StudyInstanceUIDs, which were joined")
         if len(once) < len(of_uids):
-            remarks.append(f"{len(of_uids) - len(once)} slices are copies of others and were left out")
+            remarks.append(f"{counted(len(of_uids) - len(once), 'slice')} left out, which repeat others")
         patients = _patients(once)
         for n, (_, own) in enumerate(sorted(patients.items()), start=1):
             if len(patients) == 1:
                 studies[uids[0]] = own, tuple(remarks)
             else:
-                remark = f"its StudyInstanceUID covers {len(patients)} patients; this is number {n}"
+                remark = f"its StudyInstanceUID covers {counted(len(patients), 'patient')}; this is number {n}"
                 studies[f"{uids[0]}-{n}"] = own, (remark, *remarks)
     return studies
 
