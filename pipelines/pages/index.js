@@ -33,6 +33,7 @@ const fits = {
   moderate: (d) => d.severe > 0 || d.moderate > 0,
   doubtful: (d) => d.doubtful > 0 || d.certain === "0",
   unread: (d) => d.unread > 0,
+  failed: (d) => d.failed === "1",
 };
 const filter = () => {
   const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);

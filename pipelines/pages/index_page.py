@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from pipelines.pages.listing import listing_of, not_read
+from pipelines.pages.listing import listing_of, not_read, readable
 from pipelines.pages.readings import Reading, percent, readings_of, worth_a_look
 from pipelines.pages.study_page import COLUMNS, PACKAGE, asset
 from shared.figures.web import render, shortened
@@ -24,6 +24,7 @@ class StudyRow:
 
     Attributes:
       address: of its page, from the list; empty where it has none.
+      failed: whether nothing could be done for it because of an error, the first of its notes.
       worst: its worst grade; None where nothing was read.
       rank: grows with how bad its findings are; -1 where nothing was read.
       named: its worst findings in words.
@@ -39,6 +40,7 @@ class StudyRow:
     study_id: str
     short_id: str
     address: str
+    failed: bool
     worst: Severity | None
     rank: float
     named: str
@@ -61,15 +63,18 @@ class StudyRow:
         more = [f"{len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
         listing = listing_of(result)
         of_series = (f"{line.name}: {text}" for line in listing.lines for text in line.problems)
-        numbering = result.numbering
+        numbering, failure = result.numbering, result.failure
         return cls(
-            study_id=result.study_id, short_id=shortened(result.study_id), address=address, worst=worst,
+            study_id=result.study_id, short_id=shortened(result.study_id), address=address,
+            failed=failure is not None, worst=worst,
             rank=-1 if worst is None else worst + max(r.probabilities[worst] for r in readings if r.grade is worst) / 2,
             named="; ".join(named + more), counts=counts, doubtful=sum(bool(r.doubts) for r in readings),
             unread=sum(r.grade is None for r in readings),
             as_named=None if numbering is None else numbering.as_named,
             certain=numbering is None or numbering.certain,
-            notes=(*not_read(result.reasons), *listing.problems, *of_series), squares=_squares(readings),
+            notes=(*([] if failure is None else [readable(failure.message)]), *not_read(result.reasons),
+                   *listing.problems, *of_series),
+            squares=_squares(readings),
         )  # fmt: skip
 
 
@@ -101,9 +106,11 @@ def _summary(rows: Sequence[StudyRow]) -> list[str]:
         f"{counted(len(rows), 'study', 'studies')}: {severe or 'none'} with a severe finding, "
         f"{moderate or 'none'} with a moderate one at worst."
     ]
-    nothing = sum(row.worst is None for row in rows)
-    if nothing:
-        lines.append(f"In {counted(nothing, 'study', 'studies')} nothing was read.")
+    failed, nothing = sum(row.failed for row in rows), sum(row.worst is None for row in rows)
+    if failed:
+        lines.append(f"{counted(failed, 'study', 'studies')} failed, see failures.csv.")
+    if nothing > failed:
+        lines.append(f"In {counted(nothing - failed, 'study', 'studies')} nothing was read, without an error.")
     parts = sum(row.unread > 0 for row in rows) - nothing
     if parts:
         lines.append(f"In {counted(parts, 'study', 'studies')} some findings were not read.")

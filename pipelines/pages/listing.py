@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shared.figures.web import shortened
-from shared.labels import Condition, Finding, Level, View, findings_of
+from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
 from shared.probabilities import PriorReason
 from shared.runtime.problems import counted
 from shared.study import ListedSeries
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pipelines.result import StudyResult
 
 _LONG_ID: Final = re.compile(r"[0-9][0-9.]{23,63}")
+# How messages name findings and conditions -> how pages do.
+_NAMES: Final = {f.column: f"{f.level.display} {f.condition_column.replace('_', ' ')}" for f in FINDINGS} | {
+    c.value: c.value.replace("_", " ") for c in Condition
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +75,12 @@ def listing_of(result: "StudyResult") -> Listing:
     lines = tuple(
         SeriesLine(
             series_id=s.series_id, short_id=shortened(s.series_id), name=names[s.series_id], slices=s.slices,
-            state=s.state, graded=graded.count(s.series_id), reasons=tuple(map(with_short_ids, s.reasons)),
-            problems=tuple(map(with_short_ids, own[s.series_id])),
+            state=s.state, graded=graded.count(s.series_id), reasons=tuple(map(readable, s.reasons)),
+            problems=tuple(map(readable, own[s.series_id])),
         )
         for s in listed
     )  # fmt: skip
-    return Listing(lines=lines, problems=tuple(map(with_short_ids, others)))
+    return Listing(lines=lines, problems=tuple(map(readable, others)))
 
 
 def series_names(views: Mapping[str, View | None]) -> dict[str, str]:
@@ -109,8 +113,10 @@ def _part(condition: Condition, findings: list[Finding]) -> str:
     return f"{condition.display}, {where} ({counted(len(findings), 'finding')})"
 
 
-def with_short_ids(text: str) -> str:
-    """The text with long UIDs shortened."""
+def readable(text: str) -> str:
+    """A message with long UIDs shortened and findings named as on the pages."""
+    for column, name in _NAMES.items():
+        text = text.replace(column, name)
     return _LONG_ID.sub(lambda found: shortened(found[0]), text)
 
 

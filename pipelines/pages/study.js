@@ -50,8 +50,12 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   show(now());
 }
 for (const link of document.querySelectorAll("a.jump")) {
-  link.addEventListener("click", () => {
+  link.addEventListener("click", (event) => {
     const viewer = document.querySelector(link.getAttribute("href"));
-    if (viewer) viewer.dispatchEvent(new CustomEvent("jump", { detail: link.dataset.slice }));
+    if (!viewer) return;
+    // Following the link takes the focus away, so it comes first.
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+    viewer.dispatchEvent(new CustomEvent("jump", { detail: link.dataset.slice }));
   });
 }

@@ -1,14 +1,17 @@
 """The page of one study: 25 grades in a table, the findings to look at first, and the pictures behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from pipelines.pages.listing import listing_of, not_read
+from pipelines.pages.listing import listing_of, not_read, readable
+from pipelines.pages.panels import Panel
 from pipelines.pages.readings import Reading, missing_levels, percent, readings_of, worth_a_look
 from pipelines.pages.scene import Scene
 from shared.figures.web import render, shortened
 from shared.labels import Condition, Level, Severity, Side
+from shared.probabilities import PriorReason
 from shared.runtime.problems import counted
 
 if TYPE_CHECKING:
@@ -36,14 +39,48 @@ def study_page(result: "StudyResult", *, index: str = "") -> str:
     return render(
         "study.html.j2", package=PACKAGE, style=asset("pages.css"), script=asset("study.js"),
         title=f"Study {shortened(result.study_id)}", study_id=result.study_id, index=index,
-        summary=summary_of(result, readings), numbering=result.numbering, missing=missing_levels(result),
+        summary=summary_of(result, readings), failure=result.failure, readable=readable,
+        numbering=result.numbering, missing=missing_levels(result),
         levels=list(Level), conditions=list(Condition), columns=COLUMNS, by_place=by_place,
         unread=sum(r.grade is None for r in readings),
         first=first[:_FIRST], more=len(first) - _FIRST, spine=scene.spine(),
-        close=[(level, scene.of_level(level)) for level in Level], viewers=scene.viewers(),
+        close=[_close(level, readings, scene) for level in Level], viewers=scene.viewers(),
         pictures=[p for s in scene.series for p in s.pictures if p.jpeg],
         not_read=not_read(result.reasons), listing=listing_of(result), percent=percent, counted=counted,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """One level in detail.
+
+    Attributes:
+      graded: its findings that were graded, in the order of the table.
+      unread: why findings were not read -> the parts that they concern.
+    """
+
+    level: Level
+    panels: tuple[Panel, ...]
+    graded: tuple[Reading, ...]
+    unread: Mapping[PriorReason, tuple[str, ...]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that the list of what could not be seen does not say."""
+        return not self.panels and not self.graded
+
+
+def _close(level: Level, readings: Sequence[Reading], scene: Scene) -> Close:
+    here = sorted(
+        (r for r in readings if r.finding.level is level),
+        key=lambda r: COLUMNS.index((r.finding.condition, r.finding.side)),
+    )
+    unread: dict[PriorReason, tuple[str, ...]] = {}
+    for reading in here:
+        if reading.reason is not None:
+            unread[reading.reason] = (*unread.get(reading.reason, ()), reading.part)
+    graded = tuple(r for r in here if r.grade is not None)
+    return Close(level=level, panels=tuple(scene.of_level(level)), graded=graded, unread=unread)
 
 
 def summary_of(result: "StudyResult", readings: Sequence[Reading]) -> list[str]:

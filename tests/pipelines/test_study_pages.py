@@ -83,6 +83,21 @@ def test_the_worst_findings_come_first_and_the_priors_have_no_grade() -> None:
     assert 'title="Normal/Mild 0%, Moderate 10%, Severe 90%; training prior, because the study has no usable' in page
 
 
+def test_a_study_that_failed_says_so_first() -> None:
+    said = "study 1: the detector gave up near left_subarticular_stenosis_l4_l5"
+    reasons = dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED)
+    result = result_of(Study(study_id="1", series=()), {}, reasons=reasons, problems=(said,))
+    row = StudyRow.of(result, "")
+    assert row.failed
+    assert row.worst is None
+    assert row.notes[0] == "study 1: the detector gave up near L4/L5 left subarticular stenosis"
+    assert "1 study failed, see failures.csv." in index_page([row])
+    page = result.page()
+    assert "Nothing could be done for this study" in page
+    assert "Level by level" not in page
+    assert page.count('href="#unseen"') == 25 + 2
+
+
 def point_of(finding: Any, score: float) -> Localization:
     return Localization(
         study_id="1", finding=finding, series_id="1", instance_number=1, x_px=1, y_px=1, point_mm=(0, 0, 0),
@@ -248,9 +263,10 @@ def test_keys_and_the_wheel_scroll_the_slices(tiny_demo: Path, tab: Tab) -> None
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     tab.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-120)
     assert tab.run(SHOWN)["place"] == third["slices"] - 1
-    tab.run("document.querySelector('a.jump').click()")
-    jumped = tab.run("document.activeElement.parentElement.querySelector('.slice.shown').dataset.key")
-    assert jumped == tab.run("document.querySelector('a.jump').dataset.slice")
+    for link in ("[...document.querySelectorAll('a.jump')].at(0)", "[...document.querySelectorAll('a.jump')].at(-1)"):
+        tab.run(f"{link}.click()")
+        jumped = tab.run("document.activeElement.closest('.viewer').querySelector('.slice.shown').dataset.key")
+        assert jumped == tab.run(f"{link}.dataset.slice")
 
 
 def test_the_index_sorts_and_filters(tab: Tab, tmp_path: Path) -> None:
