@@ -13,6 +13,8 @@ LOG_FILE: Final = "log.csv"
 _COLUMNS: Final[Mapping[str, Kind]] = {"epoch": "int64", "train_loss": "float64", "held_out_loss": "float64"}
 # A last held-out loss above the lowest by more than this share says that training went on for too long.
 _RISEN: Final = 0.05
+# A fall by more than this share since the measurement before says that it could have gone on.
+_FALLING: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +87,11 @@ def _held_out(losses: Losses) -> list[object]:
     if not known:
         return [None, None, None, "not measured"]
     last, (lowest, epoch) = known[-1][0], min(known)
-    if last > lowest * (1 + _RISEN):
+    if len(known) == 1:
+        word = "measured once"
+    elif last > lowest * (1 + _RISEN):
         word = "has risen again: fewer epochs may do"
-    elif len(known) > 1 and epoch == known[-1][1]:
+    elif last < known[-2][0] * (1 - _FALLING):
         word = "was still falling: more epochs may help"
     else:
         word = "has levelled off"
