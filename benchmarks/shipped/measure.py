@@ -3,10 +3,10 @@
     python -m benchmarks.shipped.measure SPIDER FIRST SECOND [--compare RUN] [--out OUT.json]
 
 FIRST and SECOND are runs of `python -m benchmarks.shipped` with `--patients first` and `second`: each is measured on
-the other half. A level is right where its canal point lies nearest to its own true canal point, of T12/L1 to L5/S1. It
-is also told how many levels lie nearest to their own disc, and how many of the true points do: in a curved spine the
-canal behind a disc may lie nearer to the next one. A point is near where it lies within 8 mm of the true one. No pixel
-is kept.
+the other half. A level is right where its canal point lies nearest to its own true canal point, of T12/L1 to L5/S1, or,
+where it has none, nearest to its own disc. It is also told in how many patients all lie nearest to their own discs, and
+in how many all true points do: in a curved spine the canal behind a disc may lie nearer to the next disc. A point is
+near where it lies within 8 mm of the true one. No pixel is kept.
 """
 
 import csv
@@ -59,8 +59,8 @@ def measure(localizer: Localizer, spider: Path, patients: Collection[str]) -> li
             if finding.condition is not Condition.CANAL:
                 continue
             level, at = finding.level.display, np.array([place.x_px, place.y_px])
-            off[level] = _off(level, at, every)
             by_disc[level] = _off(level, at, discs[patient])
+            off[level] = _off(level, at, every) if level in canal[patient] else by_disc[level]
             if level in canal[patient]:
                 errors[level] = round(float(np.linalg.norm(canal[patient][level] - at)) * spacing, 2)
         named = found.numbering.as_named if found.numbering else 0.0
