@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.ensembles.members import Members, Team
 from pipelines.grader import Grader
-from pipelines.pages.folder import PageFolder
+from pipelines.pages.folder import INDEX, PageFolder
 from pipelines.record import StudyRecord
 from pipelines.result import StudyResult
 from shared.data.challenge import Part
@@ -84,6 +84,8 @@ def predict(request: PredictRequest, out: Path, *, overwrite: bool = False, resu
     if results is None:
         return read_probabilities(out / PROBABILITIES_FILE)
     output_of(out).finish()
+    if request.pages:
+        log(f"open {out / INDEX}")
     return to_table(results)
 
 

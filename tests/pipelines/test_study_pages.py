@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.pages.index_page import StudyRow, index_page
@@ -105,6 +105,7 @@ def point_of(finding: Any, score: float) -> Localization:
     )  # fmt: skip
 
 
+@settings(max_examples=25)
 @given(turns=st.tuples(*[st.sampled_from(TURNS)] * len(View)))
 def test_panels_are_the_same_however_files_store_the_slices(turns: tuple[Orientation, ...]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -158,6 +159,9 @@ def test_noise_and_many_slices_keep_within_the_bound(monkeypatch: pytest.MonkeyP
     assert shown.whole == 900
     assert shown.by_instance(8) is not None
     assert sum(len(p.jpeg) for p in shown.pictures) <= MOST_BYTES
+    page = result_of(study, {}, reasons=dict.fromkeys(FINDINGS, PriorReason.LEVEL_NOT_SEEN)).page()
+    assert len(page.encode()) < 3_000_000
+    assert f"{len(shown.pictures) - 1} of 900 slices" in page
 
 
 def test_a_slice_that_cannot_be_read_is_named_on_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
