@@ -67,7 +67,12 @@ def _inputs(kinds: Sequence[str]) -> Mapping[Any, Sequence[Any]]:
         from benchmarks.fuzz.inputs import models
 
         makers |= {"run": models.sound_runs, "checkpoint": models.sound_checkpoints}
-    return {kind: list(makers[kind]()) for kind in kinds}
+    inputs = {kind: list(makers[kind]()) for kind in kinds}
+    if "dicom" in inputs:
+        from benchmarks.fuzz.inputs import clinic
+
+        inputs["dicom"] += clinic.sound_objects()
+    return inputs
 
 
 def _replay(a: argparse.Namespace) -> int:

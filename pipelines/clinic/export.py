@@ -1,5 +1,6 @@
 """OUT/dicom/<study>/: the DICOM objects of a result, ready to be sent to the PACS that the study came from."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pipelines.clinic.origin import origin_of
 from pipelines.clinic.picture import secondary_capture
 from pipelines.clinic.report import measurement_report
 from pipelines.result import StudyResult
+from shared.dicom.parsing import foreign
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, written_beside
 
@@ -44,21 +46,33 @@ class DicomExport:
         """
         folder = inside(out / FOLDER, result.study_id)
         try:
-            origin = origin_of(result.study)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # highdicom's quote the patient's name
-                report = measurement_report(result, origin, self.maker)
-                picture = secondary_capture(result, origin, self.maker)
+            contents, problems = self.contents(result)
         except InputError as error:
             return replace(result, problems=(*result.problems, str(error)))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:  # a value that no rule of ours foresaw
-            problem = f"study {result.study_id}: its headers make no valid DICOM object ({type(error).__name__})"
-            return replace(result, problems=(*result.problems, problem))
-        _save(report, folder / REPORT_FILE)
-        _save(picture, folder / PICTURE_FILE)
-        return replace(result, problems=(*result.problems, *origin.problems))
+        for name, content in contents.items():
+            with written_beside(folder / name) as temporary:
+                temporary.write_bytes(content)
+        return replace(result, problems=(*result.problems, *problems))
+
+    def contents(self, result: StudyResult, *, picture: bool = True) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        """The files of a result by their names, and what of its study could not be taken over as it is.
+
+        Raises:
+          InputError: as `origin_of`, and when the study's headers hold a value that no object can.
+        """
+        origin = origin_of(result.study)
+        with (
+            foreign(f"study {result.study_id}", "its headers make no valid DICOM object"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # those of highdicom and pydicom quote the patient's name
+            made: dict[str, pydicom.Dataset] = {REPORT_FILE: measurement_report(result, origin, self.maker)}
+            if picture:
+                made[PICTURE_FILE] = secondary_capture(result, origin, self.maker)
+            return {name: _encoded(dataset) for name, dataset in made.items()}, origin.problems
 
 
-def _save(dataset: pydicom.Dataset, path: Path) -> None:
-    with written_beside(path) as temporary:
-        dataset.save_as(temporary, enforce_file_format=True)
+def _encoded(dataset: pydicom.Dataset) -> bytes:
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()

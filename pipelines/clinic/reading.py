@@ -33,7 +33,7 @@ from pipelines.clinic.codes import (
     SOURCE,
     SOURCES,
 )
-from shared.dicom.parsing import file_dataset
+from shared.dicom.parsing import file_dataset, foreign
 from shared.labels import FINDINGS, Finding, Severity
 from shared.probabilities import PriorReason, ProbabilitySource
 from shared.runtime.errors import InputError
@@ -89,18 +89,13 @@ def read_report(path: str | Path) -> Report:
     """
     path = Path(path)
     dataset = file_dataset(path, stop_before_pixels=False)
-    if dataset.get("SOPClassUID") != Comprehensive3DSRStorage:
-        raise InputError(f"{path}: is no Comprehensive 3D SR; expected a report of `lumbar predict --dicom`")
-    try:
+    with foreign(str(path), f"is no report of `lumbar predict --dicom` with {len(FINDINGS)} findings"):
+        if dataset.get("SOPClassUID") != Comprehensive3DSRStorage:
+            raise InputError(f"{path}: is no Comprehensive 3D SR; expected a report of `lumbar predict --dicom`")
         report = sr.Comprehensive3DSR.from_dataset(dataset, copy=False)
         groups = cast("sr.MeasurementReport", report.content).get_image_measurement_groups()
         found = {f.finding: f for f in map(_finding, groups) if f is not None}
-        findings = tuple(found[finding] for finding in FINDINGS)
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: is no report of `lumbar predict --dicom` with {len(FINDINGS)} findings ({type(error).__name__})"
-        ) from error
-    return Report(study_uid=str(dataset.StudyInstanceUID), findings=findings)
+        return Report(study_uid=str(dataset.StudyInstanceUID), findings=tuple(found[f] for f in FINDINGS))
 
 
 def _finding(group: sr.MeasurementsAndQualitativeEvaluations) -> ReportedFinding | None:
