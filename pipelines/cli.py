@@ -56,6 +56,7 @@ def build_parser() -> args.Parser:
     _add_evaluate(commands)
     add_ensembles(commands)
     add_experiments(commands)
+    _add_pack(commands)
     _add_info(commands)
     return parser
 
@@ -428,6 +429,31 @@ def _evaluate(a: argparse.Namespace) -> int:
 
     options = EvaluateOptions(part=a.part, train=a.train, against=tuple(a.against), oracle=a.oracle)
     sys.stdout.write(evaluate(a.submission, a.data, a.out, options, overwrite=a.overwrite) + "\n")
+    return 0
+
+
+def _add_pack(commands: args.Commands) -> None:
+    p = args.add_command(
+        commands, "pack", "put trained runs and the program into one archive, to predict without a network",
+        "Packs what prediction needs: weights and configs of the runs, this program as a wheel, the licence, and a "
+        "manifest with the SHA-256 of each file. Training tables, splits and study ids stay out. docs/kaggle.md tells "
+        "how a Kaggle notebook predicts from it.",
+    )  # fmt: skip
+    p.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="finished runs that belong together: of `lumbar classify "
+        f"train`, and of `lumbar localize train` ({args.SHIPPED})",
+    )  # fmt: skip
+    p.add_argument("out", type=Path, metavar="OUT.zip", help="file to write")
+    args.add_path(p, "--wheels", "DIR", "folder with wheels of other packages to pack too, as `pip download` leaves them")
+    p.add_argument("--overwrite", action="store_true", help="replace OUT.zip if it is a pack")
+    p.set_defaults(func=_pack)
+
+
+def _pack(a: argparse.Namespace) -> int:
+    from pipelines.pack import PackRequest, pack
+
+    request = PackRequest(runs=tuple(a.runs), wheels=a.wheels)
+    sys.stdout.write(pack(request, a.out, overwrite=a.overwrite) + "\n")
     return 0
 
 
