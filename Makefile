@@ -14,7 +14,7 @@ DEMO := demo
 help:
 	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
 	@echo "make test    the tests (some minutes on 2 cores)"
-	@echo "make check   format, lint, spelling, types, import layers"
+	@echo "make check   format, lint, spelling, types, import layers, Dockerfile"
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make docs    build the documentation site in ./site"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
@@ -50,6 +50,7 @@ check: $(VENV)/.installed
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -439,12 +439,14 @@ def _add_pack(commands: args.Commands) -> None:
         "manifest with the SHA-256 of each file. Training tables, splits and study ids stay out. docs/kaggle.md tells "
         "how a Kaggle notebook predicts from it.",
     )  # fmt: skip
-    p.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="finished runs that belong together: of `lumbar classify "
-        f"train`, and of `lumbar localize train` ({args.SHIPPED})",
+    args.add_several_paths(
+        p, "runs", "RUN", "finished runs that were trained on the same data: of `lumbar classify train`, and of "
+        f"`lumbar localize train` ({args.SHIPPED}); several of a stage answer together",
     )  # fmt: skip
     p.add_argument("out", type=Path, metavar="OUT.zip", help="file to write")
-    args.add_path(p, "--wheels", "DIR", "folder with wheels of other packages to pack too, as `pip download` leaves them")
+    args.add_path(
+        p, "--wheels", "DIR", "folder with wheels of other packages to pack too, as `pip download` leaves them"
+    )
     p.add_argument("--overwrite", action="store_true", help="replace OUT.zip if it is a pack")
     p.set_defaults(func=_pack)
 

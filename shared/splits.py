@@ -143,18 +143,13 @@ def write_splits(path: Path, splits: Splits) -> None:
 
 
 def read_splits(path: Path) -> Splits:
-<<<<<<< HEAD
-    """Raises `InputError` for a file that is not a valid splits.json."""
-    file = read_document(path, SplitsFile, advice=_AGAIN)
-=======
     """Raises `InputError` for a file that is missing, or is not a valid splits.json."""
     if not path.exists():
         raise InputError(
-            f"{path}: no such file; runs that `lumbar pack` packed have no splits, so they answer only studies that they "
-            "were not trained on: use the run itself for those"
+            f"{path}: no such file; runs of `lumbar pack` have no splits, so they answer only studies that they were "
+            "not trained on: use the run itself for those"
         )
-    file = read_document(path, _SplitsFile, advice=_AGAIN)
->>>>>>> 0830cac (lumbar pack: runs and the program in one archive, for prediction without a network)
+    file = read_document(path, SplitsFile, advice=_AGAIN)
     try:
         folds = [
             tuple(check_identifier(f"{path}: fold {k}: study id", s) for s in fold) for k, fold in enumerate(file.folds)

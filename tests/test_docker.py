@@ -1,4 +1,4 @@
-"""The image's recipe, as far as it can be tested without building it: its files, its commands and its part of the lock."""
+"""The image's recipe, as far as it can be tested without building it: files, commands and parts of the lock."""
 
 import fnmatch
 import re
@@ -28,8 +28,10 @@ def ignored(path: str) -> bool:
     kept = True
     for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         pattern = line.lstrip("!")
-        fits = fnmatch.fnmatch(path, pattern.removeprefix("**/")) or path.startswith(f"{pattern}/") or (
-            pattern.startswith("**/") and fnmatch.fnmatch(Path(path).name, pattern[3:])
+        fits = (
+            fnmatch.fnmatch(path, pattern.removeprefix("**/"))
+            or path.startswith(f"{pattern}/")
+            or (pattern.startswith("**/") and fnmatch.fnmatch(Path(path).name, pattern[3:]))
         )
         if line and not line.startswith("#") and fits:
             kept = line.startswith("!")

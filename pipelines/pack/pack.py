@@ -1,10 +1,10 @@
 """`lumbar pack`: everything that prediction without a network needs, in one archive with a list of digests.
 
-    OUT.zip
-      localizer/, classifier/   the runs, as far as prediction reads them; localizer_2/ ... where there are several
-      wheels/                   this program, and the wheels of others that were given
-      manifest.json             versions, names of the runs and wheels, SHA-256 of every file
-      LICENSE                   under which the program may be passed on
+OUT.zip
+  localizer/, classifier/   the runs, as far as prediction reads them; localizer_2/ ... where there are several
+  wheels/                   this program, and the wheels of others that were given
+  manifest.json             versions, names of the runs and wheels, SHA-256 of every file
+  LICENSE                   under which the program may be passed on
 """
 
 import json
@@ -18,38 +18,35 @@ from typing import Final, Literal
 from pipelines.pack.archive import Content, digest_of, write_archive
 from pipelines.pack.runs import classifier_files, localizer_files
 from pipelines.pack.wheel import DISTRIBUTION, licence, own_wheel
-from shared.runtime.documents import Document, read_document
+from pipelines.schemas.base import Digest, Part, of_schema
+from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import written_beside
-from shared.runtime.run_folder import RUN_FILE, Digest, RunFacts, package_version
+from shared.runtime.run_folder import RUN_FILE, RunFacts, package_version
 
 MANIFEST_FILE: Final = "manifest.json"
-VERSION: Final = 1
-_KIND: Final = "lumbar pack"
+SCHEMA: Final = "pack-manifest-1"
 _STAGES: Final = {"localize": "localizer", "classify": "classifier"}
 _WHEEL_NAME: Final = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl")
 _MIB: Final = 2**20
 
 
-class Manifest(Document):
-    """manifest.json of a pack.
+class Manifest(Part):
+    """manifest.json of a pack: what is in it, and how a reader can tell that it is whole."""
 
-    Attributes:
-      package: version of the program.
-      packed_with: versions of the libraries with which the runs were loaded when they were packed.
-      localizers: folders of stage 1; none where the detectors that ship with the program are meant.
-      wheels: files in `wheels/`.
-      files: SHA-256 of every other file by its path.
-    """
-
-    kind: Literal["lumbar pack"]
-    version: Literal[1]
+    schema_: Literal["pack-manifest-1"] = of_schema(SCHEMA)
     package: str
+    """Version of the program."""
     packed_with: dict[str, str]
+    """Versions of the libraries with which the runs were loaded when they were packed."""
     localizers: list[str]
+    """Folders of stage 1; none where the detectors that ship with the program are meant."""
     classifiers: list[str]
+    """Folders of stage 2."""
     wheels: list[str]
+    """Files in wheels/: the program's, and those of others that were given."""
     files: dict[str, Digest]
+    """Every file but this one, by its path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +82,11 @@ def pack(request: PackRequest, out: Path, *, overwrite: bool = False) -> str:
     for name, run in classifiers.items():
         files |= {f"{name}/{inner}": found for inner, found in classifier_files(run).items()}
     manifest = Manifest(
-        kind=_KIND, version=VERSION, package=package_version(), packed_with=_versions(),
+        schema=SCHEMA, package=package_version(), packed_with=_versions(),
         localizers=list(localizers), classifiers=list(classifiers), wheels=sorted([own, *(p.name for p in wheels)]),
         files={name: digest_of(found) for name, found in sorted(files.items())},
     )  # fmt: skip
-    files[MANIFEST_FILE] = (json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n").encode()
+    files[MANIFEST_FILE] = (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2) + "\n").encode()
     with written_beside(out) as temporary:
         write_archive(temporary, files, manifest.files)
     return _told(manifest, out)
@@ -104,7 +101,7 @@ def _check_out(request: PackRequest, out: Path, *, overwrite: bool) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if not _is_pack(out):
-        raise InputError(f"{out}: exists and is no archive of `lumbar pack`, so it is not replaced; choose another name")
+        raise InputError(f"{out}: is no archive of `lumbar pack`, so it is not replaced; choose another name")
     if not overwrite:
         raise InputError(f"{out}: exists already; choose another name, or replace it with --overwrite")
 
@@ -114,7 +111,7 @@ def _is_pack(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive, archive.open(MANIFEST_FILE) as file:
-            return json.loads(file.read(_MIB)).get("kind") == _KIND
+            return json.loads(file.read(_MIB)).get("schema") == SCHEMA
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
         return False
 
@@ -159,11 +156,12 @@ def _foreign_wheels(folder: Path | None) -> list[Path]:
 
 def _check_that_they_load(localizers: Mapping[str, Path], classifiers: Mapping[str, Path]) -> None:
     """Loads the runs as prediction does: whatever it would refuse is refused here, where it can still be mended."""
+    from localize.localizer import run_or_shipped
+    from pipelines.ensembles.members import Members
     from pipelines.grader import Grader
 
-    for classifier in classifiers.values():
-        for localizer in localizers.values() or [None]:
-            Grader.load(localizer, classifier, device="cpu")
+    of_stage_1 = tuple(localizers.values()) or (run_or_shipped(None),)
+    Grader.load(Members(localizers=of_stage_1, classifiers=tuple(classifiers.values())), device="cpu")
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from classify.network.checkpoint import CardFile
 from localize.calibrate import CalibrationFile
 from localize.decoding.prior import PriorFile
 from pipelines.ensembles.weights import WeightsFile
+from pipelines.pack.pack import Manifest as PackManifest
 from pipelines.schemas import data, localizer, runs, scores, study
 from shared.data.store import IndexFile
 from shared.jitter import ErrorsFile
@@ -31,6 +32,7 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "localizer-calibration-1": CalibrationFile,
     "localizer-metrics-1": localizer.FoldMetrics,
     "localizer-report-1": localizer.LocalizerReport,
+    "pack-manifest-1": PackManifest,
     "point-errors-1": ErrorsFile,
     "run-classify-1": runs.ClassifyRun,
     "run-classify-prediction-1": runs.ClassifyPredictRun,

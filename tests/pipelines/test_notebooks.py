@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,12 @@ def run(name: str, folder: Path, **environment: object) -> tuple[str, int]:
         "IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder, "JUPYTER_DATA_DIR": folder, "MPLCONFIGDIR": folder,
         "PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]), **environment,
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
+    # Paths of sockets must be short.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as sockets:
         for key, value in own.items():
             patch.setenv(key, str(value))
-        nbclient.NotebookClient(
-            book, timeout=300, km=AsyncKernelManager(transport="ipc"), resources={"metadata": {"path": str(folder)}}
-        ).execute()
+        kernel = AsyncKernelManager(transport="ipc", ip=f"{sockets}/kernel")
+        nbclient.NotebookClient(book, timeout=300, km=kernel, resources={"metadata": {"path": str(folder)}}).execute()
     outputs: list[Any] = [output for cell in book.cells for output in cell.get("outputs", ())]
     text = "".join(o["text"] if "text" in o else o.get("data", {}).get("text/plain", "") for o in outputs)
     return text, sum("image/png" in o.get("data", {}) for o in outputs)

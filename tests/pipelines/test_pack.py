@@ -65,7 +65,11 @@ def test_nothing_of_a_pack_names_a_study_or_a_path(packed: Path, runs: tuple[Pat
         for name in archive.namelist():
             content = archive.read(name)
             if not name.startswith("wheels/"):
-                told = [s for s in (*studies, "4711", "jane", str(runs[0].parent), str(Path.home())) if s.encode() in content]
+                told = [
+                    s
+                    for s in (*studies, "4711", "jane", str(runs[0].parent), str(Path.home()))
+                    if s.encode() in content
+                ]
                 assert told == [], name
 
 
@@ -112,7 +116,9 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(
 ) -> None:
     localizer, classifier = runs
     out = tmp_path / "pack.zip"
-    unfinished = shutil.copytree(classifier, tmp_path / "unfinished", ignore=shutil.ignore_patterns("run.json", "*.saf*"))
+    unfinished = shutil.copytree(
+        classifier, tmp_path / "unfinished", ignore=shutil.ignore_patterns("run.json", "*.saf*")
+    )
     other = shutil.copytree(localizer, tmp_path / "other")
     write_json(other / "run.json", {**read_json(other / "run.json"), "data_fingerprint": "of other data"})
     changed = shutil.copytree(localizer, tmp_path / "changed")
