@@ -6,7 +6,7 @@ Compressors differ between versions of zlib, and weights do not shrink.
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -50,5 +50,5 @@ def digest_of(content: Content) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def _opened(content: Content) -> BinaryIO:
+def _opened(content: Content) -> BytesIO | BufferedReader:
     return BytesIO(content) if isinstance(content, bytes) else content.open("rb")

@@ -81,11 +81,12 @@ def pack(request: PackRequest, out: Path, *, overwrite: bool = False) -> str:
         files |= {f"{name}/{inner}": found for inner, found in localizer_files(run).items()}
     for name, run in classifiers.items():
         files |= {f"{name}/{inner}": found for inner, found in classifier_files(run).items()}
-    manifest = Manifest(
-        schema=SCHEMA, package=package_version(), packed_with=_versions(),
-        localizers=list(localizers), classifiers=list(classifiers), wheels=sorted([own, *(p.name for p in wheels)]),
-        files={name: digest_of(found) for name, found in sorted(files.items())},
-    )  # fmt: skip
+    manifest = Manifest.model_validate({
+        "schema": SCHEMA, "package": package_version(), "packed_with": _versions(),
+        "localizers": list(localizers), "classifiers": list(classifiers),
+        "wheels": sorted([own, *(p.name for p in wheels)]),
+        "files": {name: digest_of(found) for name, found in sorted(files.items())},
+    })  # fmt: skip
     files[MANIFEST_FILE] = (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2) + "\n").encode()
     with written_beside(out) as temporary:
         write_archive(temporary, files, manifest.files)

@@ -126,7 +126,7 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(
         file.write(b"x")
     foreign = tmp_path / "thesis.zip"
     foreign.write_text("not ours")
-    refused = {
+    refused: dict[str, list[Path | str]] = {
         "finished run": [localizer, unfinished, out],
         "at least one run of `lumbar classify train`": [localizer, out],
         "trained on different data": [other, classifier, out],
