@@ -32,7 +32,7 @@ def needed_for(purpose: str, pins: Collection[Pin], running: Collection[str]) ->
     """
     direct = TOOLS if purpose == "tools" else [Requirement(text).name for text in running]
     left_out = TORCH if purpose == "running-cpu" else frozenset()
-    found: set[str] = {canonicalize_name(name) for name in direct} - left_out
+    found = {str(canonicalize_name(name)) for name in direct} - left_out
     while more := {pin.name for pin in pins if not found.isdisjoint(pin.parents)} - found - left_out:
         found |= more
     return frozenset(found)
