@@ -12,7 +12,8 @@ COMPATIBLE: Final = frozenset({
 # Metadata of before SPDX identifiers, as they are spelled.
 _SPELLINGS: Final = {
     "mit license": "MIT", "bsd": "BSD-3-Clause", "bsd license": "BSD-3-Clause", "bsd 2-clause license": "BSD-2-Clause",
-    "bsd 3-clause license": "BSD-3-Clause", "apache 2.0": "Apache-2.0", "apache software license": "Apache-2.0",
+    "bsd 3-clause license": "BSD-3-Clause", "3-clause bsd license": "BSD-3-Clause", "isc license (iscl)": "ISC",
+    "apache 2.0": "Apache-2.0", "apache software license": "Apache-2.0",
     "agpl-3.0": "AGPL-3.0-only", "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0", "nvidia proprietary software": "LicenseRef-NVIDIA-Proprietary",
 }  # fmt: skip
