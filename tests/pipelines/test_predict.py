@@ -42,7 +42,7 @@ def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "unfinished" not in p.parts}
     assert written == {
         "submission.csv", "probabilities.csv", "localizations.csv", "detections.csv", "failures.csv", "run.json",
-        "studies/5.json", "studies/6.json", "studies/7.json",
+        "index.html", *(f"studies/{n}.{kind}" for n in "567" for kind in ("html", "json")),
     }  # fmt: skip
     table = read_submission(out / "submission.csv").table
     assert set(table.study_ids) == {"5", "6", "7"}
