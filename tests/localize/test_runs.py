@@ -156,13 +156,15 @@ def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
 def test_bad_starting_weights_leave_no_run_behind(
-    challenge: Challenge, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+    challenge: Challenge, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
+    write_splits(tmp_path / "splits.json", splits)
     run, text, other = tmp_path / "run", tmp_path / "text.pt", tmp_path / "other.pt"
     text.write_text("no weights")
     torch.save({"model": {"weight": torch.zeros(1)}}, other)
     for weights, told in ((text, "holds no weights"), (other, "starting weights"), ("cocoo", "did you mean coco")):
-        assert main([str(challenge.root), str(run), "--device", "cpu", flag, "--weights", str(weights)]) == 1
+        words = [str(challenge.root), str(run), "--splits", str(tmp_path / "splits.json"), "--device", "cpu", flag]
+        assert main([*words, "--weights", str(weights)]) == 1
         assert told in capsys.readouterr().err
         assert not run.exists()
 

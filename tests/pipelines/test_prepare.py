@@ -179,7 +179,7 @@ def test_what_may_be_all_that_is_left_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "away").rename(data / "train_images")
     shutil.move(data / "train_images/2", tmp_path / "two")
     for _ in range(2):
-        with pytest.raises(InputError, match=r"train_images/2: gone or empty, but .* \(1 such studies\)"):
+        with pytest.raises(InputError, match=r"train_images/2: gone or empty, but .* \(1 such study\)"):
             prepare(data, store, resume=True)
         (data / "train_images/2").mkdir(exist_ok=True)
     assert {n: c for n, c in tree(store).items() if n.startswith("studies")} == {

@@ -21,10 +21,7 @@ NAMES = {
     "KEY=VALUE": "a value of the config", "COMMAND": "a command",
 }  # fmt: skip
 # Options whose value differs between commands, with the reason.
-TWO_NAMES = {
-    "--series": "show draws one of a study's series; elsewhere a view is needed too",
-    "--weights": "of networks in training, of submissions in blend",
-}
+TWO_NAMES = {"--series": "show draws one of a study's series; elsewhere a view is needed too"}
 
 
 def commands(
