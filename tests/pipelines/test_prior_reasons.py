@@ -188,13 +188,17 @@ def test_a_row_of_the_model_needs_a_point() -> None:
 
 
 def test_strict_refuses_rows_from_the_prior(
-    shelf: Mapping[tuple[str, View], Series], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    shelf: Mapping[tuple[str, View], Series], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     def predicted(*views: View) -> ProbabilityTable:
         study = Study(study_id="1", series=tuple(shelf["sound", view] for view in views))
         return to_table([grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study)])
 
-    words = ["predict", "data", "out", "--localizer", "a", "--classifier", "b"]
+    # The options are checked before anything is called, so the input must be there; the runs are stood in for.
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr("pipelines.cli.members_of", lambda _: None)
+    words = ["predict", str(tmp_path / "data"), str(tmp_path / "out"), "--classifier", str(tmp_path / "data")]
     monkeypatch.setattr("pipelines.predict.predict", lambda *_, **__: predicted(View.SAGITTAL_T2))
     assert main(words) == 0
     assert main([*words, "--strict"]) == 1
