@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     let_threads_sleep()
     arguments = build_parser().parse_args(argv)
     with outputs_released():
-        return exit_code(lambda: _run(arguments), resumable="resume" in arguments)
+        return exit_code(lambda: _run(arguments), resumable="resume" in arguments, spread="workers" in arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:

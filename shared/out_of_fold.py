@@ -136,8 +136,8 @@ class OutOfFold:
         if self.splits is not None and self.splits.folds != splits.folds:
             raise InputError(
                 f"--localizations {self.run / LOCALIZATIONS_FILE}: its localizer used other folds than this "
-                "run, so a detector may have trained on a study that validates the grader; pass "
-                f"--splits {self.run / 'splits.json'}"
+                "run, so a detector may have trained on a study that validates the grader; use the "
+                f"splits of both, as in `lumbar classify train --splits {self.run / 'splits.json'}`"
             )
 
 

@@ -89,18 +89,19 @@ class Ended(KeyboardInterrupt):
         self.number = number
 
 
-def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
+def exit_code(command: Callable[[], int], *, resumable: bool = False, spread: bool = True) -> int:
     """Runs a command; bad input becomes one line on standard error and exit code 1.
 
     SIGTERM and SIGHUP end the command as Ctrl-C does, with exit codes 143 and 129: blocks are left in order, so
     temporary files and worker processes go.
 
-    `resumable`: the command has --resume, so an interrupted run mentions it.
+    `resumable`: the command has --resume, so an interrupted run mentions it. `spread`: likewise --workers.
     """
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # paths need not be text in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
+    fewer = ", or use fewer --workers" if spread else ""
     kept = "; finished parts are kept, go on with --resume" if resumable else ""
     try:
         with _ending_in_order():
@@ -117,7 +118,7 @@ def exit_code(command: Callable[[], int], *, resumable: bool = False) -> int:
     except (MemoryError, ImportError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise
-        sys.stderr.write(f"error: this process got no more memory{kept}; give it more, or use fewer --workers\n")
+        sys.stderr.write(f"error: this process got no more memory{kept}; give it more{fewer}\n")
         return 1
     except Ended as ended:
         sys.stderr.write(f"terminated{kept}\n")
