@@ -16,7 +16,7 @@ NAMES = {
     "NAME=CSV": "a table and its name", "JSON": "a JSON file", "FILE": "any other file", "DIR": "a folder to read",
     "K|all": "folds", "N": "a whole number", "PX": "pixels", "DEVICE": "where to compute",
     "WEIGHTS": "to start from, or of a blend",
-    "OUT.csv": "table to write",
+    "OUT.csv": "table to write", "OUT.zip": "archive to write",
     "SECONDS": "a time", "W,W,...|FILE": "weights of submissions", "tensorboard|mlflow": "a tracker",
     "KEY=VALUE": "a value of the config", "COMMAND": "a command",
 }  # fmt: skip
