@@ -22,6 +22,7 @@ from pipelines.schemas.base import Digest, Part, of_schema
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import written_beside
+from shared.runtime.problems import counted
 from shared.runtime.run_folder import RUN_FILE, RunFacts, package_version
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -172,7 +173,7 @@ def _versions() -> dict[str, str]:
 
 
 def _told(manifest: Manifest, out: Path) -> str:
-    lines = [f"{out}: {len(manifest.files) + 1} files, {out.stat().st_size / _MIB:.1f} MiB"]
+    lines = [f"{out}: {counted(len(manifest.files) + 1, 'file')}, {out.stat().st_size / _MIB:.1f} MiB"]
     lines += [f"  {stage}: {', '.join(names)}" for stage, names in (
         ("stage 1", manifest.localizers or ["the detectors that ship with the package"]),
         ("stage 2", manifest.classifiers), ("wheels", manifest.wheels),

@@ -112,7 +112,16 @@ def test_prior_survives_its_file_and_bad_files_are_named(tmp_path: Path) -> None
 def test_a_run_holds_exactly_its_files(run: Path, challenge: Challenge) -> None:
     files = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
     models = [f"fold0/{view.slug}.safetensors" for view in View]
-    names = ("calibration.json", "chain.json", "detections.csv", "localizations.csv", "metrics.json", "numbering.csv")
+    names = (
+        "calibration.json",
+        "chain.json",
+        "detections.csv",
+        "failures.csv",
+        "localizations.csv",
+        "log.csv",
+        "metrics.json",
+        "numbering.csv",
+    )
     tables = [f"fold0/{name}" for name in names]
     top = ["config.toml", "errors.json", "localizations.csv", "run.json", "splits.json", "state.json"]
     assert files == sorted([*models, *tables, *top, "fold0/.lumbar"])

@@ -97,7 +97,14 @@ def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
     ours = {o for p in COMMANDS.values() for a in p._actions for o in a.option_strings} | {"--version"}
-    theirs = {"--nproc-per-node", "--replay", "--format", "--no-images"}  # of torchrun and of scripts in benchmarks/
+    theirs = {
+        "--nproc-per-node",
+        "--replay",
+        "--format",
+        "--no-images",
+        "--build-arg",
+        "--user",
+    }  # torchrun, benchmarks/, docker
     if "adr" in page.parts or page.name in ("reliability.md", "scaling.md", "CONTRIBUTING.md"):
         pytest.skip("names options of scripts and of earlier versions")
     prose = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M))

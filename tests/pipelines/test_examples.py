@@ -49,4 +49,4 @@ def test_the_readmes_python_runs(tiny_demo: Path, tmp_path: Path) -> None:
     (tmp_path / "scans" / "patient_1").symlink_to(tiny_demo / "data" / "test_images" / first_study(tiny_demo, "test"))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "spinal_canal_stenosis_l1_l2" in done.stdout
-    assert (tmp_path / "patient_1.png").is_file()
+    assert (tmp_path / "patient_1.html").is_file()

@@ -37,10 +37,11 @@ CASES = [
 
 
 def arguments(words: tuple[str, ...], out: Path, given: tuple[str, Path] | None = None) -> list[str]:
-    """A complete command line, whose inputs need not exist: OUT is looked at first. `given` names one of them."""
+    """A complete command line, whose inputs exist but are not what they should be. `given` names one of them."""
     line: list[str] = []
     for action in COMMANDS[words]._actions:
-        value = str(out) if action.dest == COMMANDS[words].get_default("output") else "nowhere"
+        is_out = action.dest == COMMANDS[words].get_default("output")
+        value = str(out) if is_out else __file__ if action.type is Path or action.metavar == "RUN" else "nowhere"
         if given is not None and action.dest == given[0]:
             value = str(given[1])
         if not action.option_strings:
@@ -61,7 +62,8 @@ INPUTS = [
     (words, action)
     for words, flag in CASES
     for action in COMMANDS[words]._actions
-    if flag == "--overwrite" and action.type is Path and action.dest != COMMANDS[words].get_default("output")
+    if flag == "--overwrite" and action.dest != COMMANDS[words].get_default("output")
+    if action.type is Path or action.metavar == "RUN"
 ]
 
 

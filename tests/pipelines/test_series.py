@@ -70,7 +70,7 @@ def test_the_user_chooses_and_a_dry_run_shows_it(tmp_path: Path, capsys: pytest.
     table = capsys.readouterr().out
     assert "Sagittal T2/STIR      6 1.6" in table
     assert "not needed            6 1.5" in table
-    runs = ["--localizer", str(tmp_path / "none"), "--classifier", str(tmp_path / "none"), "--dry-run"]
+    runs = ["--localizer", str(Path(__file__)), "--classifier", str(Path(__file__)), "--dry-run"]
     assert main(["predict", *chosen, str(tmp_path / "out"), *runs]) == 0
     assert capsys.readouterr().out == table
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -9,6 +9,8 @@ import pytest
 
 from shared.runtime.hardware import cores
 from shared.runtime.hardware.cores import let_threads_sleep, usable_cores
+from tests.dicom_files import write_multiframe
+from tests.shared.test_frames import frame, stack
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ from pipelines.cli import main
 
 for enter in (
     lambda: main(["info"]), lambda: train_localizer(["x", "y"]), lambda: train_classifier(["x", "y", "--oracle"]),
-    lambda: load("x", "y"),
+    lambda: load("x", "y"), lambda: main(["localize", "predict", sys.argv[1], sys.argv[1] + "/out"]),
 ):
     os.environ.pop("OMP_WAIT_POLICY", None)
     with suppress(Exception, SystemExit):
@@ -86,8 +88,11 @@ assert seen and set(seen) == {"PASSIVE"}, seen
 """
 
 
-def test_every_entry_sets_the_policy_before_torch() -> None:
+def test_every_entry_sets_the_policy_before_torch(tmp_path: Path) -> None:
+    write_multiframe(tmp_path / "1.dcm", [frame(n) for n in range(6)], stack(6))
     policies = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {name: value for name, value in os.environ.items() if name not in policies}
-    done = subprocess.run([sys.executable, "-c", ENTRIES], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRIES, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr

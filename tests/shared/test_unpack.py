@@ -82,7 +82,7 @@ def test_a_single_file_is_read_alone(tmp_path: Path) -> None:
     several = write_multiframe(tmp_path / "1.dcm", [frame(n) for n in range(6)], stack(6))
     alone = write_dicom(tmp_path / "2.dcm")
     assert [len(s.slices) for s in open_source(several).load("1.2").study.series] == [6]
-    with pytest.raises(InputError, match=r"2\.dcm: this file alone is no series .* 1 slices; expected .* sagittal T1"):
+    with pytest.raises(InputError, match=r"2\.dcm: this file alone is no series .* 1 slice; expected .* sagittal T1"):
         open_source(alone)
     (tmp_path / "3.txt").write_text("notes")
     with pytest.raises(InputError, match=r"3\.txt: is no complete zip or tar archive"):
