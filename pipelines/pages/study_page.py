@@ -91,10 +91,10 @@ def summary_of(result: "StudyResult", readings: Sequence[Reading]) -> list[str]:
             "Nothing was graded: all 25 findings have only the training prior, which says nothing about this patient."
         ]
     counts = {s: sum(r.grade is s for r in read) for s in Severity}
-    lines = [
-        f"{counts[Severity.SEVERE] or 'No'} severe and {counts[Severity.MODERATE] or 'no'} moderate findings among "
-        f"the {len(read)} that were graded."
-    ]
+    severe, moderate = (
+        f"{counts[s] or 'none'} {'is' if counts[s] < 2 else 'are'}" for s in (Severity.SEVERE, Severity.MODERATE)
+    )
+    lines = [f"Of {counted(len(read), 'graded finding')}, {severe} severe and {moderate} moderate."]
     doubtful = sum(bool(r.doubts) for r in read)
     if doubtful:
         lines.append(f"{counted(doubtful, 'grade')} {'is' if doubtful == 1 else 'are'} doubtful.")
