@@ -110,11 +110,10 @@ class Grader:
                 numbering = located.numbering
                 localizations = {f: shown.as_given(x) for f, x in located.localizations.items()}
             answer = self._answer(shown.study, located)
-            problems += [*located.problems, *answer.problems]
+            problems += [*located.problems, *answer.problems, *_gaps(loaded.study, localizations)]
         except InputError as error:
             problems.append(f"study {loaded.study.study_id}: {error}")
             answer = self._failed(loaded.study)
-        problems += _gaps(loaded.study, localizations)
         return StudyResult(
             study=loaded.study, submission=answer.submission, reasons=answer.reasons, localizations=localizations,
             detections=detections, problems=tuple(problems), numbering=numbering, turned=shown.turned,

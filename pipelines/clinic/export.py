@@ -42,17 +42,18 @@ class DicomExport:
         A study whose files do not say whose they are costs its objects, never the command.
 
         Returns:
-          The result, with a problem more for whatever hindered that.
+          The result, with a problem more for whatever hindered that. It comes before the others, because the last
+          one says why a study has failed (`StudyResult.failure`).
         """
         folder = inside(out / FOLDER, result.study_id)
         try:
             contents, problems = self.contents(result)
         except InputError as error:
-            return replace(result, problems=(*result.problems, str(error)))
+            return replace(result, problems=(str(error), *result.problems))
         for name, content in contents.items():
             with written_beside(folder / name) as temporary:
                 temporary.write_bytes(content)
-        return replace(result, problems=(*result.problems, *problems))
+        return replace(result, problems=(*problems, *result.problems))
 
     def contents(self, result: StudyResult, *, picture: bool = True) -> tuple[dict[str, bytes], tuple[str, ...]]:
         """The files of a result by their names, and what of its study could not be taken over as it is.

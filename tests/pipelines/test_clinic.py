@@ -207,7 +207,8 @@ def test_a_study_of_doubtful_identity_gets_no_objects(what: str, maker: Maker, t
                 dataset.StudyInstanceUID = f"{ROOT}.77"
                 dataset.save_as(path)
     written = DicomExport(maker=maker).write(result, tmp_path)
-    assert message in written.problems[-1]
+    assert message in written.problems[0]
+    assert written.problems[1:] == result.problems  # the last one says why a study has failed
     assert not (tmp_path / "dicom").exists()
     assert not any(value in str(written.problems) for value in [*IDENTITY.values(), "Quisquilia", "Ottilie"])
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,24 @@ def test_a_stage_that_fails_is_the_reason(shelf: Mapping[tuple[str, View], Serie
     assert failure is not None
     assert (failure.stage, failure.reason) == ("localize", "stage_failed")
     assert "the detector gave up" in failure.message
+
+
+def test_what_stopped_the_second_stage_is_told_and_not_a_gap(shelf: Mapping[tuple[str, View], Series]) -> None:
+    class Failing(ConstantClassifier):
+        def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> Any:
+            raise InputError("the grader gave up")
+
+    series = shelf["sound", View.SAGITTAL_T2]
+    slices = tuple(
+        replace(series.slices[0], instance_number=n, plane=replace(series.slices[0].plane, origin_mm=(x_mm, 0, 0)))
+        for n, x_mm in enumerate((0, 20, 24, 28, 32, 36))  # found points lie on instance 0, beside the gap
+    )
+    study = Study(study_id="1", series=(replace(series, slices=slices),))
+    graded = grader_of(ScriptedLocalizer(ALL), ConstantClassifier()).predict(study)
+    assert "graded beside the gap" in graded.problems[-1]
+    failure = grader_of(ScriptedLocalizer(ALL), Failing()).predict(study).failure
+    assert failure is not None
+    assert (failure.stage, failure.message) == ("classify", "study 1: the grader gave up")
 
 
 def failure_of(
