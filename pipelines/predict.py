@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pipelines.clinic.export import DicomExport
 
 PROBABILITIES_FILE: Final = "probabilities.csv"
-
 DICOM_EXTRA: Final = "install the extra `dicom`: pip install 'lumbar-severity[dicom]', or highdicom itself"
 _LISTED_PROBLEMS = 20
 _LISTED_STUDIES = 5
@@ -226,14 +225,14 @@ def predict_source(
     Returns:
       As `predict_unfinished`.
     """
-    records, folder = output_of(out).results(StudyRecord), PageFolder(out, wanted=pages)
+    records, page_folder = output_of(out).results(StudyRecord), PageFolder(out, wanted=pages)
     results: list[StudyResult] = []
     failures: list[Failure] = []
     for study_id in track(source.study_ids, "predict"):
         loaded = source.load(study_id)
 
         def predicted(loaded: LoadedStudy = loaded) -> StudyRecord:
-            folder.forget(loaded.study.study_id)
+            page_folder.forget(loaded.study.study_id)
             return StudyRecord.of(grader_for(loaded.study.study_id).predict(loaded))
 
         with kept_pixels():
@@ -243,10 +242,10 @@ def predict_source(
             if export is not None:
                 result = export.write(result, out)
             write_json(inside(out / "studies", f"{study_id}.json"), result.to_json())
-            folder.add(result)
+            page_folder.add(result)
         # The slices of very many studies would fill the memory.
         results.append(replace(result, study=replace(loaded.study, series=())))
-    folder.finish()
+    page_folder.finish()
     table = to_table(results)
     write_probabilities(out / PROBABILITIES_FILE, table)
     write_detections(out / "detections.csv", [d for r in results for d in r.detections])

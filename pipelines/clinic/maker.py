@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import pydicom
 from pydicom.uid import UID
 
 from pipelines.clinic.origin import Origin
@@ -76,6 +77,16 @@ class Maker:
     def earliest(self, origin: Origin) -> datetime:
         """The earliest moment at which the result can have been made: when study and models both existed."""
         return max(self.trained, origin.performed or self.trained)
+
+
+def forget_creation_time(dataset: pydicom.Dataset) -> None:
+    """Deletes the optional times of this moment, so that a repeated run gives the same bytes."""
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    for item in dataset.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in item:
+            del item.ContributionDateTime
 
 
 def _moment(text: str) -> datetime:

@@ -5,9 +5,8 @@ from typing import Final
 import highdicom as hd
 from pydicom.uid import ExplicitVRLittleEndian
 
-from pipelines.clinic.maker import MANUFACTURER, NAME, NOTICE, Maker
+from pipelines.clinic.maker import MANUFACTURER, NAME, NOTICE, Maker, forget_creation_time
 from pipelines.clinic.origin import Origin
-from pipelines.clinic.report import forget_creation_time
 from pipelines.result import StudyResult
 
 SERIES_NUMBER: Final = 9102

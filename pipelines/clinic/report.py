@@ -35,7 +35,7 @@ from pipelines.clinic.codes import (
     SOURCE,
     SOURCES,
 )
-from pipelines.clinic.maker import MANUFACTURER, NAME, NOTICE, Maker
+from pipelines.clinic.maker import MANUFACTURER, NAME, NOTICE, Maker, forget_creation_time
 from pipelines.clinic.origin import Image, Origin
 from pipelines.pages.readings import Reading, readings_of
 from pipelines.result import StudyResult
@@ -72,16 +72,6 @@ def measurement_report(result: StudyResult, origin: Origin, maker: Maker) -> sr.
     )  # fmt: skip
     forget_creation_time(report)
     return report
-
-
-def forget_creation_time(dataset: pydicom.Dataset) -> None:
-    """Deletes the optional times of this moment, so that a repeated run gives the same bytes."""
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
-    for item in dataset.get("ContributingEquipmentSequence", ()):
-        if "ContributionDateTime" in item:
-            del item.ContributionDateTime
 
 
 def _observer(maker: Maker) -> sr.ObserverContext:

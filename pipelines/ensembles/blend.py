@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from shared.runtime.progress import log
 from shared.runtime.tables import read_csv
 
 Mean = Literal["arithmetic", "geometric"]
-MEANS: Final[tuple[Mean, ...]] = ("arithmetic", "geometric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ def add_parsers(commands: args.Commands) -> None:
         commands, "runs", "list the trained runs below a folder: settings, scores, times",
         "Lists every run of `lumbar localize train` and `lumbar classify train` below DIR, best first, "
         "with its seed, its interval, the settings that differ from the default, time and commit. Folders that cannot "
-        "be read are told on standard error.",
+        "be read are named on standard error.",
     )  # fmt: skip
     args.add_paths(p, dir="folder in which the runs lie, at any depth")
     p.add_argument(

@@ -23,7 +23,7 @@ class StudyRow:
     """One study of the list.
 
     Attributes:
-      address: of its page, from the list; empty where it has none.
+      address: of its page, from the list.
       failed: whether nothing could be done for it because of an error, the first of its notes.
       worst: its worst grade; None where nothing was read.
       rank: grows with how bad its findings are; -1 where nothing was read.

@@ -10,11 +10,10 @@ from typing import Final, Literal
 
 from pipelines.pages.pictures import Picture
 from pipelines.pages.readings import Reading, percent
+from shared.figures.tiles import scale_bar_mm
 from shared.labels import Level
 
 _LINE: Final = 15.0  # height of a line of text
-# Lengths of scale bars; the longest that fits a third of the picture is drawn.
-_BARS_MM: Final = (5, 10, 20, 50, 100)
 Margin = Literal["left", "right"]
 
 
@@ -115,7 +114,7 @@ class Panel:
     def bar(self) -> tuple[int, float]:
         """Length of the scale bar in mm and in units of the panel."""
         scale = self.frame.image.width / self.crop.width
-        mm = max((b for b in _BARS_MM if b * scale <= self.frame.image.width / 3), default=_BARS_MM[0])
+        mm = scale_bar_mm(scale, self.frame.image.width / 3)
         return mm, mm * scale
 
 

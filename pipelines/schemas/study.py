@@ -1,4 +1,4 @@
-"""What is said of a study: studies/<id>.json of `lumbar predict`, and all of them in report.json."""
+"""What is said of a study: studies/<id>.json of `lumbar predict`."""
 
 from typing import Annotated, Literal
 

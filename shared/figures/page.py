@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.figures.tiles import scale_bar_mm
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -17,8 +19,6 @@ DPI: Final = 110
 INK: Final = "#f2f4f6"
 SOFT: Final = "#a9b4be"
 _GROUND: Final = 0x10
-# Lengths of scale bars; the longest that fits is drawn.
-_BARS_MM: Final = (5, 10, 20, 50, 100)
 WEBP_PX: Final = 16383  # the longest side that a WebP can have
 _WEBP_QUALITY: Final = 90
 
@@ -63,7 +63,7 @@ class Page:
 
     def bar(self, right: float, y: float, px_per_mm: float, longest_px: float) -> None:
         """Draws a scale bar that ends at `right`, labelled in mm."""
-        mm = max((b for b in _BARS_MM if b * px_per_mm <= longest_px), default=_BARS_MM[0])
+        mm = scale_bar_mm(px_per_mm, longest_px)
         left = right - mm * px_per_mm
         self.line([left, right], [y, y], color=INK, lw=2, solid_capstyle="butt")
         for x in (left, right):

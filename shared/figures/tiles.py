@@ -20,6 +20,7 @@ from shared.study import Slice
 _TOWARDS: Final = ("L", "P", "H")
 _AGAINST: Final = ("R", "A", "F")
 RIGHT, MIDLINE, LEFT_SIDE = "R", "M", "L"
+_BARS_MM: Final = (5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,16 @@ class Window:
         """Pixels of the sheet per pixel of the slice, along x and y, [2]."""
         dy, dx = plane.spacing_mm
         return np.array([dx, dy]) * self.px_per_mm
+
+
+def scale_bar_mm(per_mm: float, longest: float) -> int:
+    """Length of a scale bar: the longest round one that fits, or else the shortest.
+
+    Args:
+      per_mm: units of the picture for a millimetre of the patient.
+      longest: what the bar may take, in the same units.
+    """
+    return max((bar for bar in _BARS_MM if bar * per_mm <= longest), default=_BARS_MM[0])
 
 
 def field_mm(item: Slice) -> tuple[float, float]:
