@@ -3,7 +3,7 @@
 #   --build-arg TORCH=cuda     CUDA's libraries too (6 GiB in place of 2); run it with --gpus all
 #   --build-context run=DIR    a finished run of `lumbar classify train` goes into the image, as /opt/classifier
 #
-# All packages but torch's CPU build come from requirements.lock with their hashes. README.md has examples.
+# All packages but torch's CPU build come from requirements.lock with their hashes.
 
 # What a build without --build-context run=... copies in its place: nothing.
 FROM scratch AS run
