@@ -270,7 +270,14 @@ def _submission(path: Path, rows: pd.DataFrame) -> NDArray[np.float64]:  # [n, 3
             f"{path}: column {absent[0]!r} is missing or empty; expected {list(PROBABILITY_COLUMNS)}, as "
             "`lumbar predict` and `lumbar classify train` write them"
         )
-    return class_weighted(rows[list(PROBABILITY_COLUMNS)].to_numpy())
+    plain = rows[list(PROBABILITY_COLUMNS)].to_numpy()
+    off = np.flatnonzero(~(np.abs(plain.sum(1) - 1) <= SUM_TOLERANCE))
+    if len(off):  # weighting would hide it
+        raise InputError(
+            f"{path} line {rows.index[off[0]]}: {', '.join(PROBABILITY_COLUMNS)} sum to {plain[off[0]].sum():.6g}; "
+            "expected 1; restore the file"
+        )
+    return class_weighted(plain)
 
 
 def write_submission(path: Path, table: ProbabilityTable, row_ids: Sequence[str] | None = None) -> None:

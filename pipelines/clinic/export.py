@@ -16,7 +16,7 @@ from pipelines.clinic.report import measurement_report
 from pipelines.result import StudyResult
 from shared.dicom.parsing import foreign
 from shared.runtime.errors import InputError
-from shared.runtime.files import inside, written_beside
+from shared.runtime.files import inside, remove, written_beside
 
 FOLDER: Final = "dicom"
 REPORT_FILE: Final = "report.dcm"
@@ -46,10 +46,13 @@ class DicomExport:
           one says why a study has failed (`StudyResult.failure`).
         """
         folder = inside(out / FOLDER, result.study_id)
+        for name in (REPORT_FILE, PICTURE_FILE):  # a study that is predicted anew may have none now
+            remove(folder / name)
+        contents: dict[str, bytes] = {}
         try:
             contents, problems = self.contents(result)
         except InputError as error:
-            return replace(result, problems=(str(error), *result.problems))
+            problems = (str(error),)
         for name, content in contents.items():
             with written_beside(folder / name) as temporary:
                 temporary.write_bytes(content)

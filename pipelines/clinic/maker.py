@@ -60,7 +60,7 @@ class Maker:
 
     def uid(self, origin: Origin, what: str) -> UID:
         """The UID of one thing that this system makes of a study."""
-        images = sorted((image.sop_uid, image.frame or 0) for image in origin.images.values())
+        images = sorted((image.sop_uid, image.frame or 0, image.view.slug) for image in origin.images.values())
         name = digest_of(self.version, self.models, self.options, origin.study_uid, images, what)
         return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 

@@ -27,6 +27,7 @@ from pydicom.valuerep import DSfloat
 
 from shared.dicom.parsing import file_dataset
 from shared.dicom.tags import DicomFaultError, tag_value
+from shared.labels import View
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.study import Slice, Study
@@ -76,6 +77,7 @@ class Image:
     Attributes:
       frame: number of the slice's frame, from 1; None in a file of one frame.
       frame_of_reference: UID of the space of its coordinates; None where the file names none.
+      view: what its series was read as, which the user may have chosen.
     """
 
     sop_class: str
@@ -83,6 +85,7 @@ class Image:
     series_uid: str
     frame: int | None
     frame_of_reference: str | None
+    view: View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +121,13 @@ def origin_of(study: Study) -> Origin:
         them can be referred to.
     """
     places = [(series.series_id, item) for series in study.series for item in series.slices]
+    views = {series.series_id: series.view for series in study.series}
     headers = {item.path: _header(item.path) for _, item in places}
     name = f"study {study.study_id}"
     if not places:
         raise InputError(f"{name}: no slice of it can be read, so no DICOM object is written for it")
     study_uid = _one_study(name, headers)
-    images = {(series_id, item.instance_number): _image(headers[item.path], item) for series_id, item in places}
+    images = {(s, item.instance_number): _image(headers[item.path], item, views[s]) for s, item in places}
     files = Counter(header["SOPInstanceUID"] for header in headers.values())
     known = {place: image for place, image in images.items() if image is not None and files[image.sop_uid] == 1}
     if not known:
@@ -180,7 +184,7 @@ def _one_study(name: str, headers: Mapping[Path, Mapping[str, str]]) -> str:
     return uid
 
 
-def _image(header: Mapping[str, str], item: Slice) -> Image | None:
+def _image(header: Mapping[str, str], item: Slice, view: View) -> Image | None:
     """How to refer to a slice; None where its file cannot be named."""
     uids = header["SOPInstanceUID"], header["SeriesInstanceUID"]
     if header["SOPClassUID"] not in _CLASSES or not all(map(_UID.fullmatch, uids)):
@@ -189,7 +193,7 @@ def _image(header: Mapping[str, str], item: Slice) -> Image | None:
     return Image(
         sop_class=header["SOPClassUID"], sop_uid=uids[0], series_uid=uids[1],
         frame=None if frames in ("", "0", "1") else item.frame + 1,
-        frame_of_reference=space if _UID.fullmatch(space) else None,
+        frame_of_reference=space if _UID.fullmatch(space) else None, view=view,
     )  # fmt: skip
 
 

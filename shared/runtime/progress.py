@@ -128,7 +128,8 @@ class _Voice:
             if self.resting:
                 self._said = now
                 return
-            bars = [bar for bar in getattr(tqdm, "_instances", ()) if not bar.disable]
+            with tqdm.get_lock():  # type: ignore[no-untyped-call]  # another thread may be about to add a bar
+                bars = [bar for bar in getattr(tqdm, "_instances", ()) if not bar.disable]
             if bars:  # their clocks go on
                 for bar in bars:
                     bar.refresh()

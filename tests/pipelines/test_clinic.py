@@ -26,7 +26,7 @@ from pipelines.clinic.reading import Report, differences, read_report
 from pipelines.clinic.report import measurement_report
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.result import StudyResult
-from shared.labels import FINDINGS, Condition
+from shared.labels import FINDINGS, Condition, View
 from shared.probabilities import ProbabilitySource
 from shared.runtime.errors import InputError
 from tests.dicom_files import write_multiframe
@@ -130,6 +130,18 @@ def test_a_repeated_run_writes_the_same_bytes_and_other_models_other_objects(
     pictures = [secondary_capture(graded, origin, made) for made in (maker, maker, other)]
     assert pictures[0] == pictures[1]
     assert pictures[0].SOPInstanceUID != pictures[2].SOPInstanceUID
+    chosen = tuple(replace(s, view=View.SAGITTAL_T1) if s.view.is_sagittal else s for s in graded.study.series)
+    assert maker.uid(origin_of(replace(graded.study, series=chosen)), "report") != report.SOPInstanceUID
+
+
+def test_objects_of_an_interrupted_run_go_when_there_can_be_none(maker: Maker, tmp_path: Path) -> None:
+    export = DicomExport(maker=maker)
+    result = result_of(write_study(tmp_path / "study"))
+    export.write(result, tmp_path)
+    assert list((tmp_path / "dicom").rglob("*.dcm"))
+    write_study(tmp_path / "study", files=2, PatientID="B-2")
+    assert "name 2 patients" in export.write(result, tmp_path).problems[0]
+    assert not list((tmp_path / "dicom").rglob("*.dcm"))
 
 
 def enhanced(root: Path) -> Path:

@@ -179,6 +179,9 @@ def test_reasons_belong_to_prior_rows_alone(tmp_path: Path) -> None:
     rows.assign(reason=rows["reason"].str.upper()).to_csv(path, index=False)
     with pytest.raises(InputError, match="is not a valid PriorReason"):
         read_probabilities(path)
+    rows.assign(p_severe="0.9", p_moderate="0.9").to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"p\.csv line 2: .* sum to .*; expected 1"):
+        read_probabilities(path)
     rows.drop(columns="reason").to_csv(path, index=False)  # as version 0.1.0 wrote it
     again = read_probabilities(path)
     assert not again.reasons
