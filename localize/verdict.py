@@ -9,14 +9,13 @@ import numpy as np
 
 from localize.measures import RIGHT_MM, FindingError
 from shared.figures.report import Tone
-from shared.metric import StudyLosses, bootstrap, interval, share_interval
+from shared.metric import FEW_STUDIES, StudyLosses, bootstrap, interval, share_interval
 from shared.numbering import Numbering
 from shared.runtime.problems import counted
 
 # From this share of studies and points on, the later stages can rely on the points.
 _GOOD: Final = 0.9
 _POOR: Final = 0.5
-_FEW_STUDIES: Final = 30
 
 
 def by_study(errors: Sequence[FindingError], numbering: Mapping[str, Numbering]) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def verdict(measures: Mapping[str, Any]) -> tuple[list[str], Tone]:
             f"The localizer is sure of its numbering in {counted(studies['sure'], 'study', 'studies')}, and right in "
             f"{studies['sure_and_right']} of them; in {unsure} it asks for the vertebrae to be counted."
         )
-    if total < _FEW_STUDIES:
+    if total < FEW_STUDIES:
         lines.append(f"Only {counted(total, 'study', 'studies')}: the intervals are wide.")
     worse = min(right / total, near)
     return lines, "good" if worse >= _GOOD else "poor" if worse < _POOR else "open"

@@ -28,6 +28,8 @@ from shared.runtime.errors import InputError
 
 TERMS: Final = (*(c.short for c in Condition), "any_severe")
 _NORMAL_95: Final = 1.959964  # 97.5th percentile of the standard normal distribution
+# With fewer studies a bootstrap interval is itself uncertain.
+FEW_STUDIES: Final = 30
 _EPS: Final = float(np.finfo(np.float64).eps)
 _SLICES: Final = {c: [f.index for f in findings_of(c)] for c in Condition}
 

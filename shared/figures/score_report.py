@@ -9,15 +9,13 @@ from shared.agreement import CALIBRATION_BINS
 from shared.figures import measure_plots, plots
 from shared.figures.report import Report, Tone
 from shared.labels import Severity
-from shared.metric import TERMS
+from shared.metric import FEW_STUDIES, TERMS
 from shared.runtime.problems import counted
 
 _MEASURES: Final = {
     "weighted log loss": "weighted_log_loss", "AUC severe": "auc_severe", "AP severe": "ap_severe",
     "kappa": "kappa_quadratic", "ECE": "ece", "ECE by chance": "ece_if_calibrated",
 }  # fmt: skip
-# With fewer studies a bootstrap interval is itself uncertain.
-_FEW_STUDIES: Final = 30
 
 
 def add_verdict(report: Report, comparison: Mapping[str, Any], name: str) -> None:
@@ -50,7 +48,7 @@ def verdict(comparison: Mapping[str, Any], name: str) -> tuple[list[str], Tone]:
         texts = [words, _by_term(line["score"]["terms"], prior["score"]["terms"])]
     if line["gap_closed"] is not None:
         texts.append(f"That closes {line['gap_closed']:.0%} of the gap between the prior and the best possible score.")
-    if comparison["studies"] < _FEW_STUDIES:
+    if comparison["studies"] < FEW_STUDIES:
         texts.append(f"Only {counted(comparison['studies'], 'study', 'studies')}: the interval itself is rough.")
     texts.append("The prior gives every study the same probabilities, from how often each grade occurs.")
     return texts, tone

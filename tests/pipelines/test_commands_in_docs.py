@@ -103,7 +103,6 @@ def test_every_option_that_a_page_names_exists(page: Path) -> None:
         "--format",
         "--no-images",
         "--build-arg",
-        "--user",
     }  # torchrun, benchmarks/, docker
     if "adr" in page.parts or page.name in ("reliability.md", "scaling.md", "CONTRIBUTING.md"):
         pytest.skip("names options of scripts and of earlier versions")
