@@ -72,7 +72,7 @@ def run_predict(a: argparse.Namespace) -> int:
     for problem in problems[:5]:
         log(f"warning: {problem}")
     sys.stdout.write(
-        f"{counted(len(table.study_ids), 'study', 'studies')}, {counted(table.from_model.size, 'row')} -> {a.out}\n"
+        f"{counted(len(table.study_ids), 'study')}, {counted(table.from_model.size, 'row')} -> {a.out}\n"
         f"{table.prior_summary}\n"
     )
     return code_of(a.out)

@@ -114,7 +114,7 @@ def run_predict(a: argparse.Namespace) -> int:
     for study_id in predictions.uncertain:
         log(f"warning: study {study_id}: the numbering of the levels is uncertain; see {a.out / 'numbering.csv'}")
     count = sum(len(found) for found in predictions.localizations.values())
-    studies = counted(len(predictions.localizations), "study", "studies")
+    studies = counted(len(predictions.localizations), "study")
     sys.stdout.write(f"{counted(count, 'finding')} localized in {studies}: {a.out / 'localizations.csv'}\n")
     return code_of(a.out)
 

@@ -67,7 +67,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
         measures["by_trap"] = by_study_group(errors, trap_groups(list(evaluation.data.points), evaluation.traps))
     measures["numbering"] = numbering_measures(errors, evaluation.numbering)
     measures["by_study"] = by_study(errors, evaluation.numbering)
-    studies = counted(measures["studies"], "study", "studies")
+    studies = counted(measures["studies"], "study")
     summary = f"{evaluation.how}: {measures['overall']['expected']:,} findings with a true point in {studies}."
     content = {"schema": "localizer-report-1", **measures, "map": evaluation.maps}
     report = Report(title="Localizer", summary=summary, data=content)

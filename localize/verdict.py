@@ -62,18 +62,18 @@ def verdict(measures: Mapping[str, Any]) -> tuple[list[str], Tone]:
     right, total = studies["all_levels_right"], studies["studies"]
     near, unsure = overall["within_8_mm"], studies["judged"] - studies["sure"]
     lines = [
-        f"All levels are right in {right} of {counted(total, 'study', 'studies')} ({right / total:.0%}, 95% interval "
+        f"All levels are right in {right} of {counted(total, 'study')} ({right / total:.0%}, 95% interval "
         f"{_percents(studies['all_levels_right_interval'])}).",
         f"{near:.1%} of {overall['expected']:,} points lie within 8 mm of the true one in 3-D (95% interval "
         f"{_percents(studies['within_8_mm_interval'], 1)}); {overall['expected'] - overall['found']:,} were not found.",
     ]
     if studies["judged"]:
         lines.append(
-            f"The localizer is sure of its numbering in {counted(studies['sure'], 'study', 'studies')}, and right in "
+            f"The localizer is sure of its numbering in {counted(studies['sure'], 'study')}, and right in "
             f"{studies['sure_and_right']} of them; in {unsure} it asks for the vertebrae to be counted."
         )
     if total < FEW_STUDIES:
-        lines.append(f"Only {counted(total, 'study', 'studies')}: the intervals are wide.")
+        lines.append(f"Only {counted(total, 'study')}: the intervals are wide.")
     worse = min(right / total, near)
     return lines, "good" if worse >= _GOOD else "poor" if worse < _POOR else "open"
 

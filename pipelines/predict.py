@@ -292,11 +292,8 @@ def _summarize(results: Sequence[StudyResult], started: float) -> None:
     uncertain = _uncertain(results)
     if uncertain:
         named = ", ".join(uncertain[:_LISTED_STUDIES]) + (", ..." if len(uncertain) > _LISTED_STUDIES else "")
-        studies = counted(len(uncertain), "study", "studies")
+        studies = counted(len(uncertain), "study")
         log(f"warning: the numbering of the levels is uncertain in {studies}: {named}; see studies/")
     table = to_table(results)
-    log(
-        f"{counted(len(results), 'study', 'studies')}, {counted(table.from_model.size, 'row')} in "
-        f"{time.time() - started:.0f} s"
-    )
+    log(f"{counted(len(results), 'study')}, {counted(table.from_model.size, 'row')} in {time.time() - started:.0f} s")
     log(table.prior_summary)

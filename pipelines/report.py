@@ -95,7 +95,7 @@ def demo_index(reports: Path, scores: Mapping[str, Any], name: str) -> Path:
             [Link(text="Classifier", href="classify/report.html"), "stage 2 on the studies that its fold held out",
              verdict(grader["comparison"], SUBJECT)[0][0]],
             [Link(text="Prediction", href="../prediction/index.html"), "the unseen studies, finding by finding",
-             counted(scores["studies"], "study", "studies")],
+             counted(scores["studies"], "study")],
         ],
     )  # fmt: skip
     path = reports / "index.html"

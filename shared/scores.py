@@ -166,7 +166,7 @@ def as_text(comparison: Comparison) -> str:
             + "  ".join(f"{'-' if t is None else f'{t:.3f}':>12}" for t in terms)
         )
     lines.append(
-        f"{counted(comparison.studies, 'study', 'studies')}, {counted(comparison.graded_rows, 'graded row')}; "
+        f"{counted(comparison.studies, 'study')}, {counted(comparison.graded_rows, 'graded row')}; "
         "lower is better; "
         "95% intervals resample studies."
     )

@@ -29,7 +29,7 @@ def write_page(out: Path, issues: Sequence[Issue], facts: dict[str, Any], about:
     counts = count_categories(issues)
     report = Report(
         "Data audit",
-        f"{counted(study_count(facts), 'study', 'studies')}: "
+        f"{counted(study_count(facts), 'study')}: "
         + ", ".join(counted(counts[g], g.value) for g in Category)
         + f". {about['scope']}",
         data={
@@ -59,7 +59,7 @@ def verdict(issues: Sequence[Issue], studies: int) -> tuple[list[str], Tone]:
     """Whether the data can be used as they are, and what to look at first."""
     of = {g: [i for i in issues if i.code.category is g] for g in Category}
     errors, warnings = of[Category.ERROR], of[Category.WARNING]
-    whole = counted(studies, "study", "studies")
+    whole = counted(studies, "study")
     if errors:
         lines = [f"{counted(len(errors), 'error')} {_where(errors, whole)}: correct or leave out what they name."]
     else:

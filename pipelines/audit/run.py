@@ -262,7 +262,7 @@ def _folder_jobs(data: Path, options: AuditOptions) -> tuple[list[Job], list[Iss
 def summary(result: AuditResult, out: Path) -> str:
     """A few lines for the terminal."""
     counts = count_categories(result.issues)
-    studies = counted(result.studies, "study", "studies")
+    studies = counted(result.studies, "study")
     lines = [f"{studies}: " + ", ".join(f"{counts[g]} {g.value}s" for g in Category)]
     for code in Code:
         found = [i for i in result.issues if i.code is code]

@@ -98,7 +98,7 @@ def blend_files(request: BlendRequest, out: Path, *, overwrite: bool = False) ->
     table = ProbabilityTable(study_ids=tables[0].study_ids, submission=blended, from_model=tables[0].from_model)
     order = read_csv(first, {"row_id": "string"})["row_id"].tolist()
     write_submission(out, table, order)
-    studies = counted(len(table.study_ids), "study", "studies")
+    studies = counted(len(table.study_ids), "study")
     return f"{out}: {request.mean} mean of {len(tables)} submissions, {studies}, {counted(len(order), 'row')}"
 
 

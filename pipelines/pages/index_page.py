@@ -103,18 +103,18 @@ def _summary(rows: Sequence[StudyRow]) -> list[str]:
     severe = sum(row.worst is Severity.SEVERE for row in rows)
     moderate = sum(row.worst is Severity.MODERATE for row in rows)
     lines = [
-        f"{counted(len(rows), 'study', 'studies')}: {severe or 'none'} with a severe finding, "
+        f"{counted(len(rows), 'study')}: {severe or 'none'} with a severe finding, "
         f"{moderate or 'none'} with a moderate one at worst."
     ]
     failed, nothing = sum(row.failed for row in rows), sum(row.worst is None for row in rows)
     if failed:
-        lines.append(f"{counted(failed, 'study', 'studies')} failed, see failures.csv.")
+        lines.append(f"{counted(failed, 'study')} failed, see failures.csv.")
     if nothing > failed:
-        lines.append(f"In {counted(nothing - failed, 'study', 'studies')} nothing was read, without an error.")
+        lines.append(f"In {counted(nothing - failed, 'study')} nothing was read, without an error.")
     parts = sum(row.unread > 0 for row in rows) - nothing
     if parts:
-        lines.append(f"In {counted(parts, 'study', 'studies')} some findings were not read.")
+        lines.append(f"In {counted(parts, 'study')} some findings were not read.")
     uncertain = sum(not row.certain for row in rows)
     if uncertain:
-        lines.append(f"The numbering of the levels is uncertain in {counted(uncertain, 'study', 'studies')}.")
+        lines.append(f"The numbering of the levels is uncertain in {counted(uncertain, 'study')}.")
     return lines

@@ -49,7 +49,7 @@ def verdict(comparison: Mapping[str, Any], name: str) -> tuple[list[str], Tone]:
     if line["gap_closed"] is not None:
         texts.append(f"That closes {line['gap_closed']:.0%} of the gap between the prior and the best possible score.")
     if comparison["studies"] < FEW_STUDIES:
-        texts.append(f"Only {counted(comparison['studies'], 'study', 'studies')}: the interval itself is rough.")
+        texts.append(f"Only {counted(comparison['studies'], 'study')}: the interval itself is rough.")
     texts.append("The prior gives every study the same probabilities, from how often each grade occurs.")
     return texts, tone
 

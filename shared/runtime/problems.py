@@ -32,9 +32,9 @@ def folded(where: str, errors: Sequence[object], what: str) -> list[str]:
     return [f"{where}: {len(errors)} {what}, first: {errors[0]}"]
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 study", "2 studies", "1 series", "0 boxes"."""
-    return f"{count} {noun if count == 1 else plural or _plural(noun)}"
+    return f"{count} {noun if count == 1 else _plural(noun)}"
 
 
 def _plural(noun: str) -> str:
@@ -114,5 +114,5 @@ def code_of(out: Path) -> int:
         return 0
     failed = len(read_csv(path, {"study_id": "string"}))
     if failed:
-        log(f"warning: nothing could be done for {counted(failed, 'study', 'studies')}, because of errors; see {path}")
+        log(f"warning: nothing could be done for {counted(failed, 'study')}, because of errors; see {path}")
     return SOME_FAILED if failed else 0
