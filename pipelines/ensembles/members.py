@@ -13,6 +13,8 @@ from pipelines.ensembles.weights import read_weights_file
 from shared.data.source import StudySource
 from shared.out_of_fold import fold_by_study
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
+from shared.runtime.progress import log
 from shared.runtime.run_folder import read_run, sha256_of, trained_digest, trained_folds
 from shared.splits import Splits, read_splits
 
@@ -136,6 +138,7 @@ class Members:
         seen: dict[int, dict[str, int]] = {}
         for n, run, facts in self._trained():
             if not self.mixed_data and (source.fingerprint is None or source.fingerprint != facts["data_fingerprint"]):
+                _warn_of_known_ids(run, source)
                 continue
             splits = read_splits(run / "splits.json")
             if set(splits.study_ids) & set(source.study_ids):
@@ -157,6 +160,18 @@ class Members:
             teams, key=lambda s: ([-1 if fold is None else fold for fold in teams[s]], place.get(s, len(order)))
         )
         return replace(source, study_ids=tuple(ids), row_ids=None), {s: teams[s] for s in ids}
+
+
+def _warn_of_known_ids(run: Path, source: StudySource) -> None:
+    """Warns where a run's splits name studies of other tables: perhaps its own, in tables that were edited since."""
+    path = run / "splits.json"
+    known = set(read_splits(path).study_ids) & set(source.study_ids) if path.is_file() else set()
+    if known:
+        log(
+            f"warning: {run}: was trained on {counted(len(known), 'study')} of the same id, but on other tables than "
+            "these; they are taken for new and graded by all its folds. If they are the same studies, give "
+            "--mixed-data, which goes by the id"
+        )
 
 
 def _folds(splits: Splits, trained: Sequence[int]) -> dict[str, int]:

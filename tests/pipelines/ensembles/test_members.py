@@ -72,10 +72,16 @@ def test_each_run_answers_by_its_own_fold(tmp_path: Path, source: StudySource) -
     assert chosen.row_ids is None
 
 
-def test_new_studies_are_answered_by_all_folds(tmp_path: Path, source: StudySource) -> None:
+def test_new_studies_are_answered_by_all_folds(
+    tmp_path: Path, source: StudySource, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = members([write(tmp_path / "one", "localize")], [write(tmp_path / "two", "classify")])
     for new in (replace(source, fingerprint="2"), replace(source, fingerprint=None)):
         assert runs.teams(new) == (new, None)
+        told = capsys.readouterr().err.replace("\n", " ")
+        assert "two: was trained on 8 studies of the same id" in told  # tables that were edited are other tables
+    assert runs.teams(replace(source, fingerprint="2", study_ids=("new",)))[1] is None
+    assert capsys.readouterr().err == ""
 
 
 def test_the_shipped_localizer_has_seen_nothing(
