@@ -106,6 +106,11 @@ class Inbox:
         """Marks a study as answered, or as one that cannot be, until one of its files changes."""
         self._studies[arrival.key].due = False
 
+    def postpone(self, arrival: Arrival, now_s: float) -> None:
+        """Makes a study due again, once its files have been still for as long again."""
+        if arrival.key in self._studies:
+            self._studies[arrival.key] = _Waiting(changed_s=now_s)
+
     def _arrival(self, key: str) -> Arrival:
         of_folder: dict[str, set[str]] = defaultdict(set)
         for path, of in self._keys.items():

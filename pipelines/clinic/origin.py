@@ -47,7 +47,7 @@ _OPTIONAL: Final = (
 )  # fmt: skip
 _OF_IMAGE: Final = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "NumberOfFrames",
-    "PatientID",
+    "PatientID", "PatientName",
 )  # fmt: skip
 # Images whose modules highdicom knows; whatever else a study holds is not graded.
 _CLASSES: Final = frozenset({
@@ -168,7 +168,9 @@ def _header(path: Path) -> dict[str, str]:
 
 def _one_study(name: str, headers: Mapping[Path, Mapping[str, str]]) -> str:
     """The StudyInstanceUID of all files. A result in the wrong patient's study would be worse than none."""
-    for keyword, what in (("StudyInstanceUID", "studies"), ("PatientID", "patients")):
+    # Names are spelt in several ways, so they count only where no number says who the patient is.
+    who = "PatientID" if any(header["PatientID"] for header in headers.values()) else "PatientName"
+    for keyword, what in (("StudyInstanceUID", "studies"), (who, "patients")):
         found = len({header[keyword] for header in headers.values()})
         if found > 1:
             raise InputError(

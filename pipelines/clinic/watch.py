@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 STILL_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 5.0
 _SLICE_S: Final = 0.25
+
+
+# Path -> size in bytes and time of modification.
+Stats = Mapping[Path, tuple[int, int]]
+
+
+class ChangedError(InputError):
+    """A file of a study changed while the study was answered."""
 
 
 class Clock(Protocol):
@@ -127,7 +135,8 @@ def watch_with(watcher: "Watcher", clock: Clock, still_s: float) -> None:
         arrival = inbox.due(clock.now_s())
         if arrival is not None:
             inbox.done(arrival)
-            watcher.answer(arrival)
+            if not watcher.answer(arrival):
+                inbox.postpone(arrival, clock.now_s())
         elif inbox.away or not inbox.behind:
             with at_rest():
                 clock.wait(min(_LONGEST_PAUSE_S, still_s / 4))
@@ -142,8 +151,12 @@ class Watcher:
     models: FoldModels["Grader"]
     export: "DicomExport | None" = None
 
-    def answer(self, arrival: Arrival) -> None:
-        """Answers the studies of an arrival, most often one. One that cannot be costs a line and nothing else."""
+    def answer(self, arrival: Arrival) -> bool:
+        """Answers the studies of an arrival, most often one. One that cannot be costs a line and nothing else.
+
+        Returns:
+          False where a disk or share failed, or files changed meanwhile: the same files may be answered later.
+        """
         folder = self.request.data.absolute()
         try:
             readings = read_slice_headers(arrival.files)
@@ -152,15 +165,18 @@ class Watcher:
             files = digests_of(folder, images)
             found = group_studies(folder, readings)
         except (InputError, OSError) as error:
-            self._failed(error)
-            return
-        for study in found:
-            try:
-                self._answer(study, files)
-            except (InputError, OSError) as error:
-                self._failed(error)
+            return self._failed(error)
+        answered = [self._tried(study, files, images) for study in found]
+        return all(answered)
 
-    def _answer(self, found: FoundStudy, files: frozenset[str]) -> None:
+    def _tried(self, study: FoundStudy, files: frozenset[str], images: Stats) -> bool:
+        try:
+            self._answer(study, files, images)
+        except Exception as error:  # noqa: BLE001 - whatever one study does to a model, the next one waits
+            return self._failed(error)
+        return True
+
+    def _answer(self, found: FoundStudy, files: frozenset[str], images: Stats) -> None:
         study_id, started = found.study.study_id, time.time()
         place = answer_folder(self.out, study_id)
         if is_answered(place, files):
@@ -178,16 +194,33 @@ class Watcher:
                 self.request, source, self.models, new, started=started, export=self.export
             )  # fmt: skip
             output.finish()
+            _check_unchanged(images)
         rows = "nothing could be graded" if result.failure else f"{counted(len(result.reasons), 'row')} from the prior"
         log(f"{study_id}: answered in {time.time() - started:.0f} s, {rows}; see {FOLDER}/{study_id}/")
 
-    def _failed(self, error: Exception) -> None:
-        """Says what hindered an answer. A full disk would hinder all others too, so it ends the watch."""
+    def _failed(self, error: Exception) -> bool:
+        """Says what hindered an answer, and returns whether another try of the same files would fail the same way.
+
+        A full disk would hinder all others too, so it ends the watch.
+        """
         if isinstance(error, OSError):
             if disk_full(error):
                 raise error
-            error = InputError(f"{error.filename or self.out}: {error.strerror or type(error).__name__}")
-        log(f"error: {error}")
+            log(f"error: {error.filename or self.out}: {error.strerror or type(error).__name__}; trying again later")
+            return False
+        # Messages of others may quote a header.
+        log(f"error: {error}" if isinstance(error, InputError) else f"error: {self.out}: {type(error).__name__}")
+        return not isinstance(error, ChangedError)
+
+
+def _check_unchanged(files: Stats) -> None:
+    """Raises `ChangedError` where a file went or changed while it was read: the answer may lack it."""
+    for path, (size, modified_ns) in files.items():
+        now = path.stat() if path.exists() else None
+        if now is None or (now.st_size, now.st_mtime_ns) != (size, modified_ns):
+            raise ChangedError(
+                f"{path}: changed or went while its study was answered; it is answered again when its files are still"
+            )
 
 
 @contextmanager

@@ -279,3 +279,40 @@ def test_a_watch_without_work_says_nothing(monkeypatch: pytest.MonkeyPatch, caps
     now_s = 3000.0
     progress._VOICE.speak_if_due()
     assert "answered ..." in capsys.readouterr().err
+
+
+def test_files_that_change_while_their_study_is_answered_are_answered_again(
+    inbox: Path, tmp_path: Path, watcher: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published: list[bool] = []
+
+    def look(study_id: str) -> None:
+        published.append(answer(tmp_path).exists())
+        if len(published) == 1:
+            (inbox / "1-1-1.dcm").unlink()
+            write_study(inbox)
+
+    made, _ = watcher(look)
+    watch_with(made, ScriptedClock((0, lambda: write_study(inbox))), STILL_S)
+    assert published == [False, False]
+    assert rows(answer(tmp_path)) == 25
+    assert "changed or went while its study was answered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "tries"), [(OSError(5, "Input/output error"), 3), (RuntimeError("JANE DOE"), 1)])
+def test_a_share_that_fails_is_tried_again_and_no_error_ends_the_watch(
+    inbox: Path, tmp_path: Path, watcher: Any, capsys: pytest.CaptureFixture[str], error: Exception, tries: int
+) -> None:
+    left = [error, error]
+
+    def look(study_id: str) -> None:
+        if left:
+            raise left.pop()
+
+    made, grader = watcher(look)
+    watch_with(made, ScriptedClock((0, lambda: write_study(inbox))), STILL_S)
+    assert len(grader.graded) == tries
+    assert answer(tmp_path).exists() == (tries == 3)
+    told = capsys.readouterr().err
+    assert (error.strerror if isinstance(error, OSError) else "RuntimeError") in told
+    assert "JANE" not in told
