@@ -77,6 +77,7 @@ def run(a: argparse.Namespace) -> int:
     weights = Path(config.model.weights)
     inputs = [a.data, a.config, a.splits, weights if weights.is_file() else None]
     prepare_output(a.run, overwrite=a.overwrite, resume=a.resume, inputs=inputs, shared=True)
+    log("training the detectors")  # in processes of their own, so that this one would go on to tell of loading
     train(request, a.run, resources)
     return 0
 

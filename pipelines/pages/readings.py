@@ -56,7 +56,7 @@ class Reading:
         if self.reason is not None:
             return ()
         doubts = []
-        if self.probability < SURE_GRADE:
+        if round(self.probability, 2) < SURE_GRADE:  # as it is shown
             second = Severity(int(np.argsort(self.probabilities)[1]))
             doubts.append(f"{second.display} is {percent(self.probabilities[second])} likely")
         if self.place is not None and self.place.score < SURE_POINT:
