@@ -85,7 +85,7 @@ def fit(
     Raises:
       InputError: when training diverges.
     """
-    config, fold = trainer.config, trainer.fold
+    config = trainer.config
     history, partial = trainer.resume(progress)
     while len(history) < config.epochs and not stops_early(history, config.patience):
         started, epoch = time.monotonic(), len(history)
@@ -95,7 +95,7 @@ def fit(
         partial = None
         if not math.isfinite(train_loss):
             raise InputError(
-                f"fold {fold} epoch {epoch + 1}: training diverged with loss {train_loss}; "
+                f"{trainer.name} epoch {epoch + 1}: training diverged with loss {train_loss}; "
                 f"lower train.learning_rate (now {config.learning_rate:g}) and restart with --overwrite"
             )
         held_out_loss = evaluate(trainer.averaged)
@@ -108,8 +108,8 @@ def fit(
             curves(result.epoch, result.curves)
         trainer.remember_best(history)
         log(
-            f"fold {fold} epoch {result.epoch}/{config.epochs}: loss {train_loss:.4f}, "
-            f"held out {held_out_loss:.4f} ({result.seconds:.0f} s)"
+            f"{trainer.name} epoch {result.epoch}/{config.epochs}: loss {train_loss:.4f}, "
+            f"{trainer.evaluated} {held_out_loss:.4f} ({result.seconds:.0f} s)"
         )
         trainer.save(progress, history)
     return trainer.kept(), history
@@ -125,6 +125,9 @@ def stops_early(history: list[EpochResult], patience: int) -> bool:
 
 class Trainer:
     """Network, averaged network and optimizer of one fold."""
+
+    # What messages call the loss that `fit`'s `evaluate` returns.
+    evaluated = "held out"
 
     def __init__(
         self, model: SeverityNet, crops: Crops, config: ClassifyConfig, augmenter: Augmenter, *,
@@ -146,6 +149,11 @@ class Trainer:
         self.steps = step_count(len(crops), train.batch)
         self.any_scale = _any_severe_scale(crops, self.weights, train, self.steps)
         self.optimizer = _optimizer(self.model, train)
+
+    @property
+    def name(self) -> str:
+        """What messages call the network."""
+        return f"fold {self.fold}"
 
     def run_epoch(
         self, epoch: int, *, partial: PartialEpoch | None = None, save: Callable[[PartialEpoch], None] | None = None
@@ -189,6 +197,17 @@ class Trainer:
 
     def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
         """Runs one step of the optimizer on prepared input and returns the loss; `step` counts over all epochs."""
+        loss = self.loss(x, rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self._average(step)
+        return loss.detach()
+
+    def loss(self, x: Tensor, rows: NDArray[np.intp]) -> Tensor:
+        """The loss to minimise, a scalar, of prepared input [b, channels, size, size] of some rows [b]."""
         crops = self.crops
         family, level = family_and_level(crops.finding[rows], self.device)
         label = torch.from_numpy(crops.label[rows].astype(np.int64)).to(self.device)
@@ -200,13 +219,7 @@ class Trainer:
         if self.any_scale > 0 and canal.any():
             study = torch.from_numpy(crops.study[rows]).to(self.device)
             loss = loss + self.any_scale * any_severe_loss(logits[canal], label[canal], study[canal])[0].sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self._average(step)
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -256,7 +269,7 @@ class Trainer:
             partial = None if state["partial"] is None else PartialEpoch(**state["partial"])
         except Exception as error:  # of another network or version; torch has no class of errors for this
             raise InputError(f"{folder}: {unusable(error)}") from error
-        log(f"fold {self.fold}: continuing after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
+        log(f"{self.name}: continuing after epoch {loaded.epoch}{f', step {loaded.step}' if loaded.step else ''}")
         return history, partial
 
     def _torch_state(self) -> list[Tensor]:
