@@ -14,6 +14,7 @@ from classify.crops import CropSpec
 from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
 from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
 from classify.reasons import prior_reasons
+from shared.backends.backend import TORCH, Backend
 from shared.data.challenge import Challenge
 from shared.data.identity import study_key
 from shared.data.unpack import open_input
@@ -41,8 +42,10 @@ from shared.study import LoadedStudy, Study
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-    from classify.network.model import SeverityNet
+    # Crops, families and levels to logits, as `classify.network.model.SeverityNet.forward`.
+    Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class Classifier:
     """
 
     def __init__(
-        self, members: "Sequence[tuple[ModelCard, SeverityNet]]", device: "torch.device", *, tta: bool = False
+        self, members: "Sequence[tuple[ModelCard, Network]]", device: "torch.device", *, tta: bool = False
     ) -> None:
         if not members:
             raise ValueError("a classifier needs at least one fold")
@@ -93,11 +96,18 @@ class Classifier:
         self.unmirror: bool = first.unmirror
 
     @classmethod
-    def load(cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto", tta: bool = False) -> Self:
+    def load(
+        cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto", tta: bool = False,
+        backend: Backend = TORCH,
+    ) -> Self:  # fmt: skip
         """Loads the given folds of a run, or all trained folds.
 
+        Args:
+          backend: what computes the networks.
+
         Raises:
-          InputError: for a missing, empty or unfinished run, a missing fold, or a checkpoint of another version.
+          InputError: for a missing, empty or unfinished run, a missing fold, or a checkpoint of another version, and as
+            `Backend.place` and `Backend.network`.
         """
         folder = run_folder(run)
         folder.facts()
@@ -109,6 +119,11 @@ class Classifier:
         use_all_cores()
         use_deterministic(chosen)
         cards = [(folder.fold(k), load_card(folder.fold(k))) for k in (trained if folds is None else folds)]
+        if not backend.is_torch:
+            from classify.network.exported import HOST, load_exported
+
+            place = backend.place(device, str(chosen))
+            return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
         return cls([(card, load_model(path, card, chosen)) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:

@@ -25,6 +25,7 @@ from localize.decoding.lift import lift
 from localize.decoding.prior import ChainPrior, mean_prior, read_prior
 from localize.decoding.slice_selection import SliceSelection, first_slices, further_slices, is_conclusive, is_settled
 from localize.detector.canvas import Canvas, fit_canvas, render
+from shared.backends.backend import TORCH, Backend
 from shared.detections import Detection, Localization
 from shared.dicom.pixels import slice_pixels
 from shared.labels import Finding, Level, View
@@ -205,27 +206,35 @@ class Localizer:
 
     @classmethod
     def load(
-        cls, run: Path, *, folds: Collection[int] | None = None, overrides: Sequence[str] = (), device: str = "auto"
-    ) -> Self:
+        cls, run: Path, *, folds: Collection[int] | None = None, overrides: Sequence[str] = (), device: str = "auto",
+        backend: Backend = TORCH,
+    ) -> Self:  # fmt: skip
         """Loads a finished run. The outputs of the given folds, or of all trained ones, are averaged.
 
         Args:
           overrides: changes to how detections are made and decoded, for example `slices.focused=false`.
+          backend: what computes the detectors.
 
         Raises:
-          InputError: as `read_folds` and `read_config`, or for a device that is not there.
+          InputError: as `read_folds`, `read_config` and `Backend.network`, or for a device that is not there.
         """
-        return cls.of_folds(list(read_folds(run, folds).values()), read_config(run, overrides), device=device)
+        files, config = list(read_folds(run, folds).values()), read_config(run, overrides)
+        return cls.of_folds(files, config, device=device, backend=backend)
 
     @classmethod
-    def of_folds(cls, folds: Sequence[FoldFiles], config: LocalizeConfig, *, device: str = "auto") -> Self:
+    def of_folds(
+        cls, folds: Sequence[FoldFiles], config: LocalizeConfig, *, device: str = "auto", backend: Backend = TORCH
+    ) -> Self:
         """Loads the models of the given folds, whose outputs are averaged."""
         from localize.detector.yolo.inference import Detector
         from localize.detector.yolo.library import torch_device
 
-        place, lowest = torch_device(device), min(config.chain.min_score, config.axial.min_score)
+        place = backend.place(device, torch_device(device))
+        lowest = min(config.chain.min_score, config.axial.min_score)
         views = dict.fromkeys(view for fold in folds for view in fold.models)
-        detectors = {v: Detector([fold.models[v] for fold in folds if v in fold.models], place, lowest) for v in views}
+        detectors = {
+            v: Detector([fold.models[v] for fold in folds if v in fold.models], place, lowest, backend) for v in views
+        }
         prior, calibration = mean_prior(f.prior for f in folds), mean_calibration(f.calibration for f in folds)
         return cls(detectors, prior, config, calibration)
 

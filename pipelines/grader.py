@@ -13,6 +13,7 @@ from pipelines.ensembles.classifiers import ClassifierEnsemble, Grades
 from pipelines.ensembles.localizers import LocalizerEnsemble, Localizes
 from pipelines.ensembles.members import Members, Team
 from pipelines.result import StudyResult
+from shared.backends.backend import TORCH, Backend
 from shared.data.source import open_source
 from shared.detections import Detection, Localization
 from shared.labels import FINDINGS, Condition, Finding, findings_of
@@ -42,7 +43,8 @@ class Grader:
 
     @classmethod
     def load(
-        cls, members: Members, *, team: Team | None = None, device: str = "auto", tta: bool = False
+        cls, members: Members, *, team: Team | None = None, device: str = "auto", tta: bool = False,
+        backend: Backend = TORCH,
     ) -> "Grader":  # fmt: skip
         """Loads the runs of both stages. Several runs of a stage answer together (`pipelines.ensembles`).
 
@@ -50,10 +52,11 @@ class Grader:
           team: the fold of each run that answers; None for all trained folds of all runs.
           device: auto, cpu, mps, cuda, cuda:N or N.
           tta: whether to average over shifted, turned and scaled copies of each crop.
+          backend: what computes the networks of both stages.
 
         Raises:
-          InputError: when a run was changed, a fold or the device is not there, or the runs read mirrored series
-            differently.
+          InputError: when a run was changed, a fold, the device or an export is not there, or the runs read mirrored
+            series differently.
         """
         from classify.predict import Classifier
         from localize.localizer import Localizer
@@ -61,11 +64,11 @@ class Grader:
         folds = [None if fold is None else [fold] for fold in team or (None,) * len(members.runs)]
         count = len(members.localizers)
         localizers = [
-            Localizer.load(run, folds=own, device=device)
+            Localizer.load(run, folds=own, device=device, backend=backend)
             for run, own in zip(members.localizers, folds[:count], strict=True)
         ]
         classifiers = [
-            Classifier.load(run, folds=own, device=device, tta=tta)
+            Classifier.load(run, folds=own, device=device, tta=tta, backend=backend)
             for run, own in zip(members.classifiers, folds[count:], strict=True)
         ]
         unmirror = [*(x.unmirror for x in localizers), *(x.unmirror for x in classifiers)]

@@ -54,7 +54,7 @@ class SeverityNet(nn.Module):
             features = self.attention(each, family)
         features = self.dropout(features)
         every = torch.stack([self.heads[c.short](features) for c in FAMILIES], dim=1)  # [b, families, 3]
-        logits = every[torch.arange(len(x), device=x.device), family].float()
+        logits = every[torch.arange(x.shape[0], device=x.device), family].float()
         return logits + self.level_bias[family, level]
 
 
@@ -74,7 +74,7 @@ class SliceAttention(nn.Module):
     def forward(self, features: Tensor, family: Tensor) -> Tensor:
         """Pools features [b, slices, features] of the given families [b] to [b, features]."""
         every = self.scores(torch.tanh(self.hidden(features))).transpose(1, 2).float()  # [b, families, slices]
-        own = every[torch.arange(len(features), device=features.device), family] + self.position_bias[family]
+        own = every[torch.arange(features.shape[0], device=features.device), family] + self.position_bias[family]
         return (torch.softmax(own, dim=1)[:, :, None] * features).sum(1)
 
 

@@ -136,6 +136,12 @@ def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str
     _explain(parser, added.dest, f"{flag} {metavar}: {text}")
 
 
+def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str) -> None:
+    """Adds an option that names a file or folder and may be repeated."""
+    added = parser.add_argument(flag, type=Path, metavar=metavar, action="append", default=[], help=text)
+    _explain(parser, added.dest, f"{flag} {metavar}: {text}")
+
+
 def add_runs(
     parser: argparse.ArgumentParser, flag: str, text: str, *, required: bool = False, none: str | None = None
 ) -> None:

@@ -12,7 +12,9 @@ from localize.config import ViewConfig
 from localize.detector.nms import RawBoxes, choose_boxes
 from localize.detector.yolo.library import inference_threads, threads, ultralytics
 from localize.detector.yolo.network import load_network
+from shared.backends.backend import TORCH, Backend
 from shared.labels import Level
+from shared.runtime.hardware.cores import usable_cores
 
 _MAP_KEYS: Final = ("map50", "map50_95")
 
@@ -20,10 +22,19 @@ _MAP_KEYS: Final = ("map50", "map50_95")
 class Detector:
     """One view's detector. The raw outputs of several models (folds) are averaged before boxes are chosen."""
 
-    def __init__(self, paths: Sequence[Path], device: str = "cpu", min_score: float = 0.03) -> None:
-        """Loads the models; raises `InputError` for a file that is not a detector of the five levels."""
-        self._device, self._min_score = device, min_score
-        self._models = [_load_model(path, device) for path in paths]
+    def __init__(
+        self, paths: Sequence[Path], device: str = "cpu", min_score: float = 0.03, backend: Backend = TORCH
+    ) -> None:
+        """Loads the models; raises `InputError` for a file that is not a detector of the five levels.
+
+        Args:
+          paths: files of the run, also where another library computes what was exported from them.
+          device: of `Backend.place`.
+        """
+        self._device, self._min_score = device if backend.is_torch else "cpu", min_score
+        self._models = [
+            load_fused(path, device) if backend.is_torch else _load_exported(path, device, backend) for path in paths
+        ]
 
     def detect(self, images: Sequence[NDArray[np.uint8]], batch: int = 16) -> list[RawBoxes]:
         """Detects boxes on grey images, each [rows, columns]: all of one shape, with sides that are multiples of 32."""
@@ -42,7 +53,11 @@ class Detector:
         return found
 
 
-def _load_model(path: Path, device: str) -> Any:
+def load_fused(path: Path, device: str) -> Any:
+    """A detector's network, ready to compute: maps [b, 1, rows, columns] to a tuple that begins with the raw output.
+
+    The input is in [0, 1]. The raw output is [b, 4 + levels, anchors]; see `localize.detector.nms.choose_boxes`.
+    """
     import torch
 
     model = load_network(path).eval().to(device)
@@ -50,6 +65,14 @@ def _load_model(path: Path, device: str) -> Any:
     with torch.inference_mode():
         model.fuse()
     return model
+
+
+def _load_exported(path: Path, place: str, backend: Backend) -> Any:
+    """The same of an exported network, on tensors of the CPU."""
+    import torch
+
+    network = backend.network(path, place=place, threads=usable_cores())
+    return lambda images: (torch.from_numpy(network(images.numpy())),)
 
 
 def measure_map(weights: Path, data_yaml: Path, view: ViewConfig, device: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Networks that ONNX Runtime or OpenVINO computes in place of torch, from the files of `lumbar export`."""
