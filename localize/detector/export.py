@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from localize.config import LocalizeConfig, ViewConfig
 from localize.detector.boxes import LabelledSlice, Role, label_series
@@ -27,11 +29,12 @@ from shared.geometry import FloatArray
 from shared.labels import Level, View
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError
-from shared.runtime.files import write_json, write_text
+from shared.runtime.files import write_json, write_text, written_beside
 from shared.runtime.problems import counted, folded
 from shared.runtime.progress import track
 
-EXPORT_FILE = "export.json"
+EXPORT_FILE: Final = "export.json"
+_PIXELS_FILE: Final = "{part}.npy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,51 @@ def export_view(request: ExportRequest, folder: Path, *, workers: int = 1) -> Ex
     counts = ExportCounts(**images, problems=problems)
     write_json(folder / EXPORT_FILE, asdict(counts))
     return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImages:
+    """The images of one part of a data set.
+
+    Attributes:
+      pixels: [n, rows, columns], a mapped file, so that a data set may be larger than the memory.
+      boxes_xyxy: one [m, 4] per image in pixels, whose centres are whole numbers.
+      levels: one [m] per image.
+    """
+
+    pixels: NDArray[np.uint8]
+    boxes_xyxy: Sequence[FloatArray]
+    levels: Sequence[NDArray[np.intp]]
+
+
+def read_images(folder: Path, part: str) -> LabelledImages:
+    """Reads one part of a finished data set, and keeps its pixels in one file from then on."""
+    files = sorted((folder / "images" / part).iterdir())
+    path = folder / _PIXELS_FILE.format(part=part)
+    if not path.is_file():
+        shape = (len(files), *_picture(files[0]).shape)
+        with written_beside(path) as temporary:
+            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            for row, file in enumerate(files):
+                target[row] = _picture(file)
+            target.flush()
+    pixels = np.load(path, mmap_mode="r")
+    rows, columns = pixels.shape[1:]
+    levels, boxes = [], []
+    for file in files:
+        text = (folder / "labels" / part / f"{file.stem}.txt").read_text(encoding="ascii")
+        lines = np.array([line.split() for line in text.splitlines()], np.float64).reshape(-1, 5)
+        center, half = lines[:, 1:3] * (columns, rows) - 0.5, lines[:, 3:] * (columns, rows) / 2
+        levels.append(lines[:, 0].astype(np.intp))
+        boxes.append(np.concatenate([center - half, center + half], axis=1))
+    return LabelledImages(pixels=pixels, boxes_xyxy=boxes, levels=levels)
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise InputError(f"{path}: cannot be read; delete its data set and go on with --resume")
+    return np.asarray(picture, np.uint8)
 
 
 def _data_yaml(folder: Path, training_part: str) -> str:

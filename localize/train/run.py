@@ -146,8 +146,8 @@ def _train_detectors(
 ) -> dict[tuple[int, View], dict[str, Any]]:
     """Trains a detector for each fold and view; returns their mAP.
 
-    On a CPU each detector trains on one thread and `workers` of them side by side: threads help a small network little,
-    and a thread that waits for a busy core costs far more. The results do not depend on `workers`.
+    On a CPU `workers` of them train side by side, each on two threads, so that the last one still uses two cores. The
+    results depend neither on `workers` nor on the cores.
     """
     resources = training.resources
     side_by_side = min(resources.workers, len(jobs)) if resources.device == "cpu" else 1
@@ -190,8 +190,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     log(f"{name}: {counts.train} training and {counted(counts.val, 'held-out slice')}")
     detector = TrainJob(
         data_yaml=work / "dataset" / "data.yaml", folder=work, name=name, view=request.config.of_view(view),
-        config=request.config, device=resources.device, workers=resources.workers, resume=resources.resume,
-        tracking=resources.tracking,
+        config=request.config, device=resources.device, resume=resources.resume, tracking=resources.tracking,
     )  # fmt: skip
     train_detector(detector, target)
     measured = measure_map(target, detector.data_yaml, detector.view, first_device(resources.device))

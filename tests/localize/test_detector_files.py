@@ -1,6 +1,5 @@
 """Detectors on disk: what is written, what is refused, and that nothing in a foreign file runs."""
 
-import _socket
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from localize.convert import convert
 from localize.detector.checkpoint import Checkpoint
 from localize.detector.weights_file import write_detector
 from localize.detector.yolo.continuation import load_state
-from localize.detector.yolo.library import closed, ultralytics
+from localize.detector.yolo.library import ultralytics
 from localize.detector.yolo.network import architecture_yaml, build_network, load_donor, load_network
 from localize.localizer import Localizer
 from shared.labels import View
@@ -189,7 +188,7 @@ def test_a_state_that_would_call_anything_is_not_resumed(
     _save_checkpoint(path, network, epoch=3)  # the library's own state
     assert load_state(path) is None
     assert "training of this detector starts again" in capsys.readouterr().err
-    whole = {"version": 1, "epoch": 3, "model": {}}
+    whole = {"version": 2, "epoch": 3, "model": {}}
     torch.save(whole, path)
     assert load_state(path) == whole
     content = path.read_bytes()
@@ -300,21 +299,6 @@ def test_weights_that_do_not_fit_are_refused(network: Any, tmp_path: Path) -> No
     _save_checkpoint(path, changed)
     with pytest.raises(InputError, match="7 input channels"):
         load_donor(path, NANO)
-
-
-def test_a_closed_block_refuses_connections_and_processes() -> None:
-    # The C level, below the session's network guard, which would record the attempts.
-    item = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-    with closed():
-        with pytest.raises(PermissionError, match="refused"):
-            item.connect(("127.0.0.1", 9))
-        with pytest.raises(PermissionError, match="refused"):
-            _socket.getaddrinfo("localhost", 9)
-        with pytest.raises(PermissionError, match="refused"):
-            os.system("true")
-    with pytest.raises(ConnectionRefusedError):
-        item.connect(("127.0.0.1", 9))
-    item.close()
 
 
 @pytest.mark.parametrize("architecture", ["yolo99x.yaml", "/tmp/a.yaml", "yolo11n.pt", "rtdetr-l.yaml"])

@@ -11,13 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from localize.cli import add_parsers
 from localize.config import AugmentConfig, LocalizeConfig
 from localize.decoding.prior import fit_prior, read_prior, write_prior
-from localize.detector.augment import augment
+from localize.detector.augment import Augmenter, Boxes
 from localize.detector.canvas import fit_canvas, render
-from localize.detector.export import ExportRequest, export_view
+from localize.detector.export import ExportRequest, LabelledImages, export_view, read_images
+from localize.detector.yolo.feed import Feed, Share
 from localize.evaluate import EvaluateRequest, evaluate_run
 from localize.localizer import Localizer
 from localize.predict import predict_studies
@@ -65,15 +67,60 @@ def test_a_slice_on_its_canvas_and_back() -> None:
 
 
 def test_augmentation_moves_boxes_with_their_picture() -> None:
-    image = np.zeros((96, 96), np.uint8)
+    image, count = np.zeros((96, 96), np.uint8), 40
     cv2.circle(image, (60, 40), 4, 255, -1)
-    calm = AugmentConfig(gamma=0, gain=0, bias=0, noise=0, blur_px=0, crop=0, tone=0, shading=0)
-    for seed in range(20):
-        moved, boxes, keep = augment(image, np.array([[50.0, 30.0, 70.0, 50.0]]), calm, np.random.default_rng(seed))
-        if keep.all() and (boxes > 0).all() and (boxes < 95).all():
-            blob = cv2.moments(moved)
-            center = (boxes[0, :2] + boxes[0, 2:]) / 2
+    calm = AugmentConfig(gamma=0, gain=0, bias=0, noise=0, blur_px=0.5, crop=0, tone=0, shading=0)
+    boxes = Boxes(xyxy=np.tile([[50.0, 30.0, 70.0, 50.0]], (count, 1)), image=np.arange(count))
+    augmenter = Augmenter(calm, image.shape, torch.device("cpu"))
+    moved, found, _ = augmenter(torch.from_numpy(np.stack([image] * count)), boxes, np.random.default_rng(0))
+    compared = 0
+    for box, of in zip(found.xyxy, found.image, strict=True):
+        if (box > 0).all() and (box < 95).all():
+            blob = cv2.moments(moved[of].numpy())
+            center = (box[:2] + box[2:]) / 2
             np.testing.assert_allclose(center, (blob["m10"] / blob["m00"], blob["m01"] / blob["m00"]), atol=0.6)
+            compared += 1
+    assert compared > count / 2
+
+
+def test_augmentation_stays_in_range_and_drops_what_nobody_sees() -> None:
+    images = torch.full((200, 64, 96), 128, dtype=torch.uint8)
+    boxes = Boxes(xyxy=np.tile([[1.0, 1.0, 9.0, 9.0]], (200, 1)), image=np.arange(200))
+    values, found, keep = Augmenter(AugmentConfig(), (64, 96), torch.device("cpu"))(
+        images, boxes, np.random.default_rng(1)
+    )
+    assert values.shape == images.shape
+    assert values.min() == 0
+    assert 0.9 < values.max() <= 1
+    assert len({float(v.std()) for v in values}) == len(values)
+    assert (found.image == np.flatnonzero(keep)).all()
+    assert 20 < keep.sum() < 180
+    assert (found.xyxy[:, 2:] > found.xyxy[:, :2]).all()
+
+
+def test_a_batch_depends_on_its_epoch_and_place_alone() -> None:
+    pixels = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+    boxes = [np.array([[10.0, 20.0, 30.0, 40.0]])] * 10
+    images = LabelledImages(pixels=pixels, boxes_xyxy=boxes, levels=[np.array([i % 5]) for i in range(10)])
+    plain = Feed(images, 4, torch.device("cpu"))
+    (first, second, third) = plain
+    assert [len(batch["img"]) for batch in (first, second, third)] == [4, 4, 2]
+    torch.testing.assert_close(second["img"][:, 0, 0, 0] * 255, torch.arange(4.0, 8.0))
+    torch.testing.assert_close(first["bboxes"][0] * 64, torch.tensor([20.5, 30.5, 20.0, 20.0]))
+    assert third["batch_idx"].tolist() == [0, 1]
+    augmenter = Augmenter(AugmentConfig(), (64, 64), torch.device("cpu"))
+    ours, again = (Feed(images, 4, torch.device("cpu"), augmenter=augmenter, seed=3) for _ in range(2))
+    epochs = []
+    for epoch in range(2):
+        ours.set_epoch(epoch)
+        epochs.append(list(ours))
+    again.set_epoch(1)
+    for one, other in zip(epochs[1], again, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not torch.equal(epochs[0][0]["img"], epochs[1][0]["img"])
+    shares = [Feed(images, 3, torch.device("cpu"), share=Share(rank=k, of=2)) for k in range(2)]
+    seen = [round(float(v) * 255) for feed in shares for batch in feed for v in batch["img"][:, 0, 0, 0]]
+    assert sorted(seen) == list(range(10))
 
 
 def test_data_set_has_safe_names_our_yaml_and_boxes_inside(
@@ -94,6 +141,11 @@ def test_data_set_has_safe_names_our_yaml_and_boxes_inside(
             assert level in range(5)
             assert min(x - w / 2, y - h / 2) >= -1e-6
             assert max(x + w / 2, y + h / 2) <= 1 + 1e-6
+    for _ in range(2):  # the second time from the file that the first has kept
+        read = read_images(folder, "train")
+        assert read.pixels.shape == (counts.train, 96, 64)
+        assert (read.pixels[-1] == cv2.imread(str(images[-1]), cv2.IMREAD_UNCHANGED)).all()
+        assert [len(boxes) for boxes in read.boxes_xyxy] == [len(levels) for levels in read.levels]
 
 
 def test_prior_survives_its_file_and_bad_files_are_named(tmp_path: Path) -> None:

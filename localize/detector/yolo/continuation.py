@@ -1,15 +1,13 @@
 """Continues an interrupted training of a detector exactly: the weights are those of a training that ran through.
 
-The library's own state cannot do that. It holds the moving average and the optimizer in half precision, and neither the
-weights themselves nor the states of the random generators.
+The library's own state cannot do that. It holds the moving average and the optimizer in half precision, and not the
+weights themselves. The batches need no state: each epoch draws its own from the seed.
 """
 
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from shared.runtime.files import written_beside
@@ -20,12 +18,11 @@ _DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
 )  # fmt: skip
 # Changes whenever a state of an earlier version would be continued otherwise.
-_VERSION = 1
+_VERSION = 2
 
 
 def save_state(trainer: Any, path: Path) -> None:
     """Writes a trainer's state after an epoch, completely or not at all."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
         "version": _VERSION,
         "epoch": trainer.epoch,
@@ -33,11 +30,8 @@ def save_state(trainer: Any, path: Path) -> None:
         "average": trainer.ema.ema.state_dict(),
         "updates": trainer.ema.updates,
         "optimizer": trainer.optimizer.state_dict(),
-        "random": random.getstate(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
-        "loader": trainer.train_loader.generator.get_state(),
     }
     with written_beside(path) as temporary:
         torch.save(state, temporary)
@@ -65,10 +59,6 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scheduler.last_epoch = trainer.start_epoch - 1
     _restore_losses(trainer)
-    _restore_order(trainer.train_loader, trainer.start_epoch, state["loader"])
-    random.setstate(state["random"])
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and trainer.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], trainer.device)
@@ -83,9 +73,8 @@ def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def begin_epoch(trainer: Any) -> None:
-    """Starts the processes that load images anew, so that they have drawn nothing for this epoch in the one before."""
-    if trainer.train_loader.num_workers:
-        trainer.train_loader.reset()
+    """Makes the batches those of the epoch that begins."""
+    trainer.train_loader.set_epoch(trainer.epoch)
 
 
 def _plain(model: Any) -> Any:
@@ -100,16 +89,3 @@ def _restore_losses(trainer: Any) -> None:
         model.criterion = model.init_criterion()
         model.criterion.updates = trainer.start_epoch - 1
         model.criterion.update()
-
-
-def _restore_order(loader: Any, epochs: int, generator: torch.Tensor) -> None:
-    """Puts a loader where it draws the order of the next epoch.
-
-    In this process, one endless stream draws the orders of all epochs, so it is drawn again up to here, without images.
-    """
-    if loader.num_workers:
-        loader.generator.set_state(generator)
-        return
-    loader.iterator = loader._get_iterator()
-    for _ in range(epochs * len(loader)):
-        next(loader.iterator._sampler_iter)

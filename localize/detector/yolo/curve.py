@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import pandas as pd
 import torch
 
 from shared.runtime.files import write_csv
+from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.tables import Kind, read_csv
 
 _COLUMNS: Final[Mapping[str, Kind]] = {
@@ -16,7 +18,7 @@ _COLUMNS: Final[Mapping[str, Kind]] = {
 }  # fmt: skip
 # The held-out loss is measured so often at most, and on so many slices: it must not lengthen training noticeably.
 _MEASUREMENTS: Final = 10
-_SLICES: Final = 1000
+_SLICES: Final = 256
 
 
 def curve_file(folder: Path) -> Path:
@@ -50,23 +52,27 @@ def record_epoch(trainer: Any, path: Path) -> float:
     return held_out
 
 
-@torch.no_grad()
 def held_out_loss(trainer: Any) -> float:
     """The loss of the averaged weights on evenly spaced held-out slices, which are not augmented; NaN without any.
 
     Draws no random number, so that a training gives the same weights whether or not it is measured.
     """
-    data = trainer.test_loader.dataset
-    chosen = range(0, len(data), max(-(-len(data) // _SLICES), 1))
+    feed, threads = trainer.test_loader, min(2, usable_cores())
+    chosen = range(0, len(feed.dataset), max(-(-len(feed.dataset) // _SLICES), 1))
     batches = -(-len(chosen) // trainer.batch_size)
     network, criterion = trainer.ema.ema.eval(), getattr(trainer.model, "module", trainer.model).criterion
-    total = 0.0
-    for k in range(batches):
+
+    @torch.no_grad()
+    def answered(k: int) -> tuple[dict[str, Any], Any]:
         # Neighbours come into different batches: the loss is divided by the boxes of a batch, and many have none.
-        items = [data[i] for i in chosen[k::batches]]
-        prepared = trainer.preprocess_batch(data.collate_fn(items))
-        _, parts = criterion(network(prepared["img"]), prepared)
-        total += _total(parts) * len(items)
+        batch = feed.batch(chosen[k::batches])
+        return batch, network(batch["img"])
+
+    total = 0.0
+    with ThreadPoolExecutor(threads) as pool, torch.no_grad():
+        for first in range(0, batches, threads):
+            for batch, answer in pool.map(answered, range(first, min(first + threads, batches))):
+                total += _total(criterion(answer, batch)[1]) * len(batch["img"])
     return total / len(chosen) if len(chosen) else math.nan
 
 

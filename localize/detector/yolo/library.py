@@ -8,13 +8,11 @@ import and the CPU trainer change thread counts. This module takes care of all t
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import local
 from typing import Any, Final
 
 import cv2
@@ -35,9 +33,6 @@ _INTEGRATIONS: Final = (
     "sync",
 )
 _SMALL_PX: Final = 256
-_REFUSED: Final = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg",
-                   "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")  # fmt: skip
-_closed: Final = local()
 
 
 @cache
@@ -96,26 +91,3 @@ def threads(count: int) -> Iterator[None]:
 def inference_threads(shape: tuple[int, int]) -> int:
     """All usable cores for large images; one for small images, where threads would mostly wait for each other."""
     return 1 if max(shape) <= _SMALL_PX else usable_cores()
-
-
-@contextmanager
-def closed() -> Iterator[None]:
-    """Refuses every connection and every new process that this thread tries while the block runs.
-
-    What loads a pickle calls whatever constructors the library trusts, and some of those download.
-    """
-    _install_hook()
-    _closed.now = True
-    try:
-        yield
-    finally:
-        _closed.now = False
-
-
-@cache
-def _install_hook() -> None:
-    def refuse(event: str, _: tuple[Any, ...]) -> None:
-        if event in _REFUSED and getattr(_closed, "now", False):
-            raise PermissionError(f"{event} is refused while a model is loaded")
-
-    sys.addaudithook(refuse)

@@ -9,14 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from localize.config import AugmentConfig, LocalizeConfig, ModelConfig, ViewConfig
-from localize.detector.augment import augment
+from localize.config import LocalizeConfig, ModelConfig, ViewConfig
+from localize.detector.augment import Augmenter
+from localize.detector.export import read_images
 from localize.detector.weights_file import write_detector
 from localize.detector.yolo.continuation import averaged_weights, begin_epoch, load_state, restore, save_state
 from localize.detector.yolo.curve import curve_file, record_epoch
-from localize.detector.yolo.library import closed, threads, ultralytics
+from localize.detector.yolo.feed import Feed, Share
+from localize.detector.yolo.halves import Halves
+from localize.detector.yolo.library import threads, ultralytics
 from localize.detector.yolo.network import architecture_yaml, load_donor
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log
@@ -37,7 +38,6 @@ class TrainJob:
     view: ViewConfig
     config: LocalizeConfig
     device: str = "cpu"
-    workers: int = 0
     resume: bool = False
     tracking: Tracking = UNTRACKED
 
@@ -82,8 +82,10 @@ def _overrides(job: TrainJob) -> dict[str, Any]:
         "imgsz": max(job.view.image_px), "epochs": job.view.epochs, "batch": job.view.batch, "nbs": job.view.batch,
         "optimizer": optim.optimizer, "lr0": optim.lr, "lrf": optim.final_lr_fraction, "cos_lr": True,
         "weight_decay": optim.weight_decay, "warmup_epochs": optim.warmup_epochs, "warmup_bias_lr": optim.lr,
-        "momentum": 0.9, "seed": optim.seed, "deterministic": True, "amp": False, "cache": False,
-        "device": job.device, "workers": job.workers, "pretrained": False, "patience": 0,
+        "momentum": 0.9, "seed": optim.seed, "amp": False, "cache": False,
+        # On a CPU, operations on one thread are deterministic anyway; the switch would also fill each new tensor.
+        "deterministic": job.device != "cpu",
+        "device": job.device, "workers": 0, "pretrained": False, "patience": 0,
         # Ultralytics would put a relative project below a folder of its own.
         "project": str(job.folder.resolve()), "name": "yolo", "exist_ok": True, "plots": False, "val": False,
         "verbose": False,
@@ -151,23 +153,23 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
 
 
 def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | None, curves: Log) -> Any:
-    """A detection trainer with our augmentation instead of the library's, and an occasional line of progress.
+    """A detection trainer with our batches instead of the library's, and an occasional line of progress.
 
     It reads the weights that it starts from as data, and continues from a state of ours: the library rounds its own.
     """
     import torch
-    from ultralytics.data.augment import Compose
     from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.utils import RANK
 
-    options, name, view = job.config.augment.scaled(job.view.augment_share), job.name, job.view
+    name, view, on_cpu = job.name, job.view, job.device == "cpu"
 
     class MrTrainer(DetectionTrainer):
-        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-            dataset = super().build_dataset(img_path, mode, batch)
-            # Held-out slices keep the size of the training's: the library would give them a border.
-            steps = [*([_Augment(options)] if mode == "train" else []), dataset.transforms.transforms[-1]]
-            dataset.transforms = Compose(steps)  # type: ignore[no-untyped-call]
-            return dataset
+        def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            share = Share(rank=max(RANK, 0), of=max(self.world_size, 1)) if mode == "train" else Share()
+            return _feed(job, mode, batch_size, self.device, share)
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            return batch  # the feed gives it as the network takes it
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
             model = super().get_model(architecture_yaml(job.config.model.architecture), weights, verbose)
@@ -175,13 +177,21 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
                 model.load(load_donor(start, job.config.model.architecture), verbose=False)
             elif weights is None:
                 _start_near_target(model.model[-1], view)
-            return model
+            return model.to(memory_format=torch.channels_last)  # a quarter faster, on a CPU too
+
+        def build_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+            optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[no-untyped-call]
+            for group in optimizer.param_groups:
+                if "fused" in group:  # one call for all weights, also on a CPU
+                    group.update(fused=True, foreach=False)
+            return optimizer
 
         def validate(self) -> tuple[dict[str, float], float]:
             return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
 
         def final_eval(self) -> None:
-            return None
+            if self.halves is not None:
+                self.halves.close()
 
         def _setup_train(self) -> None:
             super()._setup_train()  # type: ignore[no-untyped-call]
@@ -189,16 +199,23 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
             self.add_callback("on_train_epoch_start", begin_epoch)
             if state is not None:
                 restore(self, state)
+            self.halves = Halves(self.model) if on_cpu else None
+            if self.halves is not None:
+                self.add_callback("on_train_epoch_start", lambda trainer: trainer.halves.begin_epoch())
             self.log_time = time.monotonic()
 
         def save_model(self) -> bool:
-            super().save_model()  # type: ignore[no-untyped-call]  # the library's way back from an infinite loss
             save_state(self, job.state)
             return True
 
-        def _handle_nan_recovery(self, epoch: int) -> Any:
-            with closed():
-                return super()._handle_nan_recovery(epoch)  # type: ignore[no-untyped-call]
+        def _handle_nan_recovery(self, epoch: int) -> bool:
+            loss: Any = self.loss
+            if loss is not None and not loss.isfinite():
+                raise InputError(
+                    f"{name}: training diverged in epoch {epoch + 1}; lower optim.lr (now {job.config.optim.lr:g}) "
+                    "and begin anew with --overwrite"
+                )
+            return False
 
         def save_metrics(self, metrics: Mapping[str, Any]) -> None:
             super().save_metrics(metrics)  # type: ignore[no-untyped-call]
@@ -212,29 +229,14 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
     return MrTrainer
 
 
+def _feed(job: TrainJob, mode: str, batch: int, device: Any, share: Share) -> Feed:
+    images = read_images(job.data_yaml.parent, mode)
+    if mode != "train":
+        return Feed(images, batch, device)
+    options, shape = job.config.augment.scaled(job.view.augment_share), images.pixels.shape[1:]
+    augmenter = Augmenter(options, shape, device)
+    return Feed(images, batch, device, augmenter=augmenter, seed=job.config.optim.seed, share=share)
+
+
 def _losses(running: Mapping[str, Any]) -> str:
     return " ".join(f"{key.split('/')[-1]} {float(value):.3f}" for key, value in running.items())
-
-
-class _Augment:
-    """`localize.detector.augment` as a step of the library's pipeline."""
-
-    def __init__(self, options: AugmentConfig) -> None:
-        self.options = options
-
-    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
-        from ultralytics.utils.instance import Instances
-
-        image = labels["img"]
-        rows, columns = image.shape[:2]
-        instances = labels.pop("instances")
-        instances.convert_bbox("xyxy")
-        instances.denormalize(columns, rows)
-        # The library seeds numpy's global state in each of its loader processes.
-        rng = np.random.default_rng(np.random.randint(0, 2**31))
-        boxes = np.asarray(instances.bboxes, np.float64).reshape(-1, 4)
-        grey, boxes, keep = augment(np.ascontiguousarray(image.reshape(rows, columns)), boxes, self.options, rng)
-        labels["img"] = grey[..., None]
-        labels["cls"] = labels["cls"][keep]
-        labels["instances"] = Instances(boxes.astype(np.float32), bbox_format="xyxy", normalized=False)
-        return labels
