@@ -152,6 +152,46 @@ def _start_near_target(head: Any, view: ViewConfig) -> None:
             level[-1].bias.fill_(-math.log(rows * columns / stride**2))
 
 
+class _Batches:
+    """What our trainer does about batches and their networks instead of the library's."""
+
+    job: TrainJob
+    device: Any
+    world_size: int
+    model: Any
+    halves: Halves | None = None
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Feed:
+        from ultralytics.utils import RANK
+
+        share = Share(rank=max(RANK, 0), of=max(self.world_size, 1)) if mode == "train" else Share()
+        return _feed(self.job, mode, batch_size, self.device, share)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return batch  # the feed gives it as the network takes it
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[misc]
+        for group in optimizer.param_groups:
+            if "fused" in group:  # one call for all weights, also on a CPU
+                group.update(fused=True, foreach=False)
+        return optimizer
+
+    def begin_halves(self) -> None:
+        """On a CPU, computes the halves of each batch side by side from now on."""
+        if self.job.device == "cpu":
+            self.halves = Halves(self.model)
+
+    def begin_epoch(self) -> None:
+        begin_epoch(self)
+        if self.halves is not None:
+            self.halves.begin_epoch()
+
+    def final_eval(self) -> None:
+        if self.halves is not None:
+            self.halves.close()
+
+
 def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | None, curves: Log) -> Any:
     """A detection trainer with our batches instead of the library's, and an occasional line of progress.
 
@@ -159,18 +199,10 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
     """
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
-    from ultralytics.utils import RANK
 
-    name, view, on_cpu = job.name, job.view, job.device == "cpu"
+    name, view = job.name, job.view
 
-    class MrTrainer(DetectionTrainer):
-        def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-            share = Share(rank=max(RANK, 0), of=max(self.world_size, 1)) if mode == "train" else Share()
-            return _feed(job, mode, batch_size, self.device, share)
-
-        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-            return batch  # the feed gives it as the network takes it
-
+    class MrTrainer(_Batches, DetectionTrainer):
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
             model = super().get_model(architecture_yaml(job.config.model.architecture), weights, verbose)
             if start is not None:
@@ -179,29 +211,16 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
                 _start_near_target(model.model[-1], view)
             return model.to(memory_format=torch.channels_last)  # a quarter faster, on a CPU too
 
-        def build_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-            optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[no-untyped-call]
-            for group in optimizer.param_groups:
-                if "fused" in group:  # one call for all weights, also on a CPU
-                    group.update(fused=True, foreach=False)
-            return optimizer
-
         def validate(self) -> tuple[dict[str, float], float]:
             return dict(self.metrics or {}), 0.0  # the held-out studies are measured once, after training
-
-        def final_eval(self) -> None:
-            if self.halves is not None:
-                self.halves.close()
 
         def _setup_train(self) -> None:
             super()._setup_train()  # type: ignore[no-untyped-call]
             torch.set_num_threads(_TRAINING_THREADS)  # the library changed it
-            self.add_callback("on_train_epoch_start", begin_epoch)
+            self.add_callback("on_train_epoch_start", MrTrainer.begin_epoch)
             if state is not None:
                 restore(self, state)
-            self.halves = Halves(self.model) if on_cpu else None
-            if self.halves is not None:
-                self.add_callback("on_train_epoch_start", lambda trainer: trainer.halves.begin_epoch())
+            self.begin_halves()
             self.log_time = time.monotonic()
 
         def save_model(self) -> bool:
@@ -226,6 +245,7 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
                 self.log_time = now
                 log(f"{name}: epoch {done}/{self.epochs} {_losses(self.tloss or {})}")
 
+    MrTrainer.job = job
     return MrTrainer
 
 
