@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from shared.dicom.tags import DicomFaultError, decimal_numbers, tag_value, whole_number
@@ -35,6 +34,9 @@ MAX_ORIGIN_MM: Final = 5000.0
 
 # Scanners write directions with about six decimals, some exporters with two. Up to here they are made orthonormal.
 DIRECTION_TOLERANCE: Final = 0.02
+
+# Up to rounding; what is nearer to the tolerance is judged again, by the arithmetic that mends it.
+_SURELY_ORTHONORMAL: Final = 0.999 * ORIENTATION_TOLERANCE
 
 # ManufacturerModelName of the objects that this project makes (pipelines.clinic).
 OUR_MODEL_NAME: Final = "lumbar-severity"
@@ -149,10 +151,10 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: i
         raise kind(f"{name}: tag {missing[0]} is missing; without it the slice has no place in the patient")
     row_dir, col_dir, direction_error = _directions(decimal_numbers(dataset, "ImageOrientationPatient"))
     try:
-        plane = Plane.from_arrays(
-            origin_mm=decimal_numbers(dataset, "ImagePositionPatient"),
-            row_dir=row_dir, col_dir=col_dir,
-            spacing_mm=decimal_numbers(dataset, "PixelSpacing"),
+        plane = Plane(
+            origin_mm=tuple(decimal_numbers(dataset, "ImagePositionPatient")),  # type: ignore[arg-type]  # lengths are
+            row_dir=row_dir, col_dir=col_dir,  # type: ignore[arg-type]  # checked at construction
+            spacing_mm=tuple(decimal_numbers(dataset, "PixelSpacing")),  # type: ignore[arg-type]
         )  # fmt: skip
     except ValueError as error:
         raise NoPlaneError(f"{name}: {error}") from error
@@ -163,7 +165,7 @@ def header_of(path: Path, dataset: pydicom.Dataset, *, described: bool, frame: i
         raise InputError(
             f"{name}: PixelSpacing {plane.spacing_mm} mm for {shape} pixels; no scanner makes such an image"
         )
-    if np.abs(plane.origin_mm).max() > MAX_ORIGIN_MM:
+    if max(map(abs, plane.origin_mm)) > MAX_ORIGIN_MM:
         raise InputError(f"{name}: ImagePositionPatient {plane.origin_mm} mm lies outside any scanner")
     return Header(
         path=path,
@@ -224,15 +226,24 @@ def _words(dataset: pydicom.Dataset, keyword: str) -> list[str]:
     return [str(v).strip().upper() for v in ([value] if isinstance(value, str) else value or ())]
 
 
-def _directions(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _directions(values: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...], float]:
     """Row and column direction, made orthonormal up to `DIRECTION_TOLERANCE`, and the error that was mended."""
-    row, column = np.array(values[:3]), np.array(values[3:])
+    along, down = tuple(values[:3]), tuple(values[3:])
+    if len(along) == len(down) == 3 and _off(along, down) < _SURELY_ORTHONORMAL:
+        return along, down, 0.0
+    row, column = np.array(along), np.array(down)
     off = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
     if not ORIENTATION_TOLERANCE < off <= DIRECTION_TOLERANCE:
-        return row, column, 0.0
+        return along, down, 0.0
     row = row / np.linalg.norm(row)
     column = column - (column @ row) * row
-    return row, column / np.linalg.norm(column), float(off)
+    return tuple(row.tolist()), tuple((column / np.linalg.norm(column)).tolist()), float(off)
+
+
+def _off(row: Sequence[float], column: Sequence[float]) -> float:
+    """How far two directions are from orthonormal; plain Python, since every file comes by."""
+    product = sum(r * c for r, c in zip(row, column, strict=True))
+    return max(abs(math.hypot(*row) - 1), abs(math.hypot(*column) - 1), abs(product))
 
 
 def _integer(value: Any) -> int:

@@ -6,7 +6,6 @@ MB before the first tag is seen), and never prints or iterates data sets.
 
 import io
 import logging
-import re
 import stat
 import struct
 import time
@@ -20,6 +19,7 @@ import pydicom
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from shared.dicom.decoding.elements import usual_dataset, usual_meta
 from shared.dicom.tags import CHARACTER_SET, LONGEST_CHARACTER_SET, DicomFaultError
 from shared.runtime.errors import InputError
 
@@ -35,10 +35,8 @@ _HEADER_BYTES: Final = 8  # of an element or item
 _NO_HEADERS: Final = bytes(2**16)  # more than the padding behind some data sets
 _META_BYTES: Final = 2**16
 _HEAD_BYTES: Final = 132
-_ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
-_META_VRS: Final = frozenset({b"UL", b"UI", b"SH", b"AE"})
-_SYNTAX_ELEMENT: Final = 0x0010
-_SYNTAX: Final = re.compile(rb"([0-9.]{1,64})\0?")
+# Headers are shorter, so that of a large file only its beginning is read.
+_FIRST_BYTES: Final = 2**14
 # A data set without the preamble begins with file meta information or with the identifying group.
 _FIRST_GROUPS: Final = (0x0002, 0x0008)
 _LONGEST_FIRST_VALUE: Final = 256
@@ -107,8 +105,12 @@ def told(error: BaseException) -> str:
     return type(error).__name__
 
 
-def file_content(path: Path) -> bytes:
-    """All bytes of a regular file of at most `MAX_FILE_BYTES`. Raises `InputError`."""
+def file_content(path: Path, *, most_bytes: int = MAX_FILE_BYTES + 1) -> bytes:
+    """The bytes of a regular file of at most `MAX_FILE_BYTES`; of a longer one than `most_bytes` only the first.
+
+    Raises:
+      InputError: for any other file, or one that cannot be read.
+    """
     with foreign(str(path), "cannot be read as DICOM"):
         found = path.stat()
         # A pipe would block and a device never end. Opening a folder fails by itself.
@@ -118,9 +120,9 @@ def file_content(path: Path) -> bytes:
             raise InputError(f"{path}: {found.st_size} bytes; expected at most {MAX_FILE_BYTES}")
         # One read of the whole file: pydicom's many small reads cost more than the parsing.
         with path.open("rb") as file:
-            content = file.read(found.st_size + 1)
-            if len(content) > found.st_size:  # it grew, or its size is unknown
-                content += file.read(MAX_FILE_BYTES + 1 - len(content))
+            content = file.read(min(found.st_size + 1, most_bytes))
+            if found.st_size < len(content) < most_bytes:  # it grew, or its size is unknown
+                content += file.read(most_bytes - len(content))
         if len(content) > MAX_FILE_BYTES:
             raise InputError(f"{path}: {len(content)} bytes; expected at most {MAX_FILE_BYTES}")
         return content
@@ -128,7 +130,22 @@ def file_content(path: Path) -> bytes:
 
 def file_dataset(path: Path, *, stop_before_pixels: bool, tags: Sequence[str] | None = None) -> pydicom.Dataset:
     """The whole data set of a file, or only the named elements. Raises `InputError`."""
-    return parse(path, io.BytesIO(file_content(path)), stop_before_pixels=stop_before_pixels, tags=tags)
+    if stop_before_pixels:
+        return file_header(path, tags=tags)[0]
+    return parse(path, io.BytesIO(file_content(path)), stop_before_pixels=False, tags=tags)
+
+
+def file_header(path: Path, *, tags: Sequence[str] | None = None) -> tuple[pydicom.Dataset, bool]:
+    """The elements before the pixels, and whether anything follows them. Raises `InputError`."""
+    first = file_content(path, most_bytes=_FIRST_BYTES)
+    if len(first) == _FIRST_BYTES and first[128:_HEAD_BYTES] == b"DICM":
+        with foreign(str(path), "cannot be read as DICOM"):
+            meta = usual_meta(first, _HEAD_BYTES)
+            usual = None if meta is None else usual_dataset(first, meta, stop_before_pixels=True, tags=tags)
+        if usual is not None:
+            return usual[0], True
+    file = io.BytesIO(file_content(path))
+    return parse(path, file, stop_before_pixels=True, tags=tags), bool(file.read(1))
 
 
 def parse(
@@ -136,17 +153,25 @@ def parse(
 ) -> pydicom.Dataset:
     """Parses a file's content, which then stands at its pixels if the parser stopped there. Raises `InputError`."""
     with foreign(str(path), "cannot be read as DICOM"):
-        head = file.read(_HEAD_BYTES)
+        content = file.getvalue()
+        head = content[:_HEAD_BYTES]
         bare = head[128:] != b"DICM"
         if bare and not is_bare_dataset(head):
             raise InputError(f"{path}: not a DICOM file (no DICM prefix)")
-        if _transfer_syntax(file, start=0 if bare else _HEAD_BYTES) in _DEFLATED:
+        start = 0 if bare else _HEAD_BYTES
+        meta = usual_meta(content, start)
+        if (_transfer_syntax(file, start=start) if meta is None else meta.syntax) in _DEFLATED:
             raise InputError(f"{path}: deflated transfer syntax is refused; convert it, for example with dcmconv")
+        _refuse_many_items(path, content)
+        if meta is not None and not bare:
+            usual = usual_dataset(content, meta, stop_before_pixels=stop_before_pixels, tags=tags)
+            if usual is not None:
+                file.seek(usual[1])
+                return usual[0]
         file.seek(0)
-        _refuse_many_items(path, file.getvalue())
         wanted = None if tags is None else list(tags)
         # Forced only for what begins like a data set: pydicom would take any text for one.
-        source = _PatientBytes(file.getvalue()) if len(file.getvalue()) >= _LARGE_BYTES else file
+        source = _PatientBytes(content) if len(content) >= _LARGE_BYTES else file
         dataset = pydicom.dcmread(source, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
         file.seek(source.tell())
         if bare and "TransferSyntaxUID" not in dataset.file_meta:  # decoders ask for it; a bare data set is not encoded
@@ -191,30 +216,7 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def _transfer_syntax(content: io.BytesIO, *, start: int) -> str:
-    usual = _usual_syntax(content.getvalue(), start)
-    return str(_meta(content, start=start).get("TransferSyntaxUID", "")) if usual is None else usual
-
-
-def _usual_syntax(content: bytes, at: int) -> str | None:
-    """The transfer syntax of file meta information as everybody writes it, None where pydicom has to read it."""
-    found: str | None = None
-    while at + 12 <= len(content):
-        group, element, vr, length = _ELEMENT.unpack_from(content, at)
-        if group != 2:
-            return found
-        at += 8
-        if vr == b"OB":
-            (length,) = _LENGTH.unpack_from(content, at)
-            at += 4
-        elif vr not in _META_VRS:
-            return None
-        if element == _SYNTAX_ELEMENT:
-            value = _SYNTAX.fullmatch(content, at, at + length)
-            if found is not None or vr != b"UI" or value is None:
-                return None
-            found = value[1].decode("ascii")
-        at += length
-    return None
+    return str(_meta(content, start=start).get("TransferSyntaxUID", ""))
 
 
 def _meta(content: io.BytesIO, *, start: int) -> pydicom.Dataset:

@@ -22,11 +22,12 @@ from shared.dicom.decoding.stored_pixels import stored_pixels
 from shared.dicom.frames import FRAME_TAGS, PIXEL_TAGS, FrameTable, frame_count, frames_of, is_enhanced
 from shared.dicom.header import DESCRIBING_TAGS, HEADER_TAGS, Header, bounded_shape, header_of, slice_name
 from shared.dicom.intensity import scale_by_table, scale_to_8bit
-from shared.dicom.parsing import attempt, file_content, file_dataset, foreign, parse
+from shared.dicom.parsing import attempt, file_content, file_dataset, file_header, foreign, parse
 from shared.dicom.tags import DicomFaultError, tag_value
 from shared.runtime.errors import InputError
 
 _PIXELS: Final = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
+_DESCRIBED_TAGS: Final = (*HEADER_TAGS, *FRAME_TAGS, *DESCRIBING_TAGS)
 # Raise it with any change to the headers, pixels or messages read from a file, so that prepared stores are remade.
 READER_VERSION: Final = 10
 
@@ -106,10 +107,8 @@ def read_slice_headers(paths: Iterable[Path]) -> list[HeaderReading]:
 
 def _described_slices(path: Path) -> tuple[list[tuple[int | None, pydicom.Dataset]], bool]:
     """The slices, and whether anything follows their header."""
-    file = io.BytesIO(file_content(path))
-    tags = [*HEADER_TAGS, *FRAME_TAGS, *DESCRIBING_TAGS]
-    slices = _slices(path, parse(path, file, stop_before_pixels=True, tags=tags))
-    return slices, bool(file.read(1))
+    dataset, pixels = file_header(path, tags=_DESCRIBED_TAGS)
+    return _slices(path, dataset), pixels
 
 
 def _without_pixels(header: Header | InputError) -> InputError:
@@ -266,8 +265,9 @@ def _table(path: Path, dataset: pydicom.Dataset, file: BinaryIO) -> FrameTable:
 def _scaled_pixels(name: str, dataset: pydicom.Dataset) -> NDArray[np.uint8]:
     with foreign(name, "pixels cannot be decoded"):
         stored = _decoded(name, dataset)
-        if stored.min() == stored.max():
-            raise InputError(f"{name}: all its pixels have the value {stored.min()}, so it shows nothing")
+        darkest = stored.min()
+        if darkest == stored.max():
+            raise InputError(f"{name}: all its pixels have the value {darkest}, so it shows nothing")
         if stored.dtype.kind in "ui" and stored.dtype.itemsize <= 2:
             return scale_by_table(stored, lambda values: _in_units(values, dataset))
         return scale_to_8bit(_in_units(stored, dataset))

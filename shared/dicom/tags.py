@@ -16,6 +16,7 @@ _INTEGER: Final = re.compile(rb"[+-]?[0-9]{1,9} ?")
 _UID: Final = re.compile(rb"[0-9.]{1,64}\0?")
 _CODE: Final = re.compile(rb"[A-Z0-9_]{1,16} ?")
 _LONG_VRS: Final = frozenset({"SQ", "OB or OW", "OB", "OW", "OF", "OD"})
+_BYTE_VRS: Final = frozenset({"OB", "OW"})
 _LONGEST_BYTES: Final = 2**16
 # pydicom looks up each name in SpecificCharacterSet before any other tag is read: two million names took it 36 s.
 LONGEST_CHARACTER_SET: Final = 2**10
@@ -52,6 +53,8 @@ def tag_value(dataset: pydicom.Dataset, keyword: str) -> Any:
         value = _USUAL[usual_vr](element) if usual_vr in _USUAL else None
         if value is not None:
             return value
+    if isinstance(element, RawDataElement) and element.VR in _BYTE_VRS and isinstance(element.value, bytes):
+        return element.value
     # What stands in these tags is short. pydicom takes seconds for a million values.
     if isinstance(element, RawDataElement) and usual_vr not in _LONG_VRS and len(element.value or b"") > _LONGEST_BYTES:
         raise DicomFaultError.of_value(keyword)

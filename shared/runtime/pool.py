@@ -25,6 +25,9 @@ from shared.runtime.names import hide_again, hiding
 from shared.runtime.progress import log
 
 _PR_SET_PDEATHSIG: Final = 1
+# Options of glibc's mallopt, and the largest block that it may keep.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES: Final = 2**25
 _GRACE_SECONDS: Final = 1.5
 _FEWEST_FILES: Final = 64
 # Not empty while this worker process does a job.
@@ -138,6 +141,7 @@ def _settle(roots: dict[str, bool]) -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    _keep_memory()
     hide_again(roots)
     # The parent decides: Ctrl-C and a closed terminal reach the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -148,6 +152,15 @@ def _settle(roots: dict[str, bool]) -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Tells glibc to keep freed blocks of some megabytes: new pages took a fifth of the time of a slice."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+            library.mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES)
 
 
 def _end_with_parent() -> None:

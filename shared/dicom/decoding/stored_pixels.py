@@ -145,7 +145,9 @@ def _plain_or_rle(dataset: pydicom.Dataset) -> NDArray[Any] | None:  # [rows, co
         return stored.view("<i2") if signed else stored
     if signed:
         return (stored.view("<i2") << (_BITS - bits - below)) >> (_BITS - bits)
-    return (stored >> below if below else stored) & ((1 << bits) - 1)  # numpy shifts thirty times as slowly as it masks
+    shifted = stored >> below if below else stored
+    # In place where the pixels are not the file's own bytes. Numpy shifts thirty times as slowly as it masks.
+    return np.bitwise_and(shifted, (1 << bits) - 1, out=shifted if shifted.flags.writeable else None)
 
 
 def _samples(dataset: pydicom.Dataset, content: bytes, shape: tuple[int, int]) -> NDArray[Any] | None:
