@@ -114,14 +114,9 @@ class CacheJob:
 
     def of_study(self, study_id: str) -> "CacheJob":
         """The part of the job that concerns one study, small enough to travel to a worker process."""
-        data, found = self.data, self.localizations
-        own = replace(
-            data, study_ids=(study_id,), grades=None, submission_row_ids=None,
-            series={study_id: data.series[study_id]} if study_id in data.series else {},
-            points={study_id: data.points[study_id]} if study_id in data.points else {},
-        )  # fmt: skip
+        found = self.localizations
         localizations = None if found is None else {study_id: found[study_id]} if study_id in found else {}
-        return replace(self, data=own, localizations=localizations)
+        return replace(self, data=self.data.only(study_id), localizations=localizations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

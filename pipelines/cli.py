@@ -337,6 +337,7 @@ def _add_predict(commands: args.Commands) -> None:
     p.add_argument("--no-pages", action="store_true", help="write no HTML pages, for bulk work that nobody looks at")
     _add_clinic(p)
     args.add_device(p)
+    args.add_workers(p, "most processes that answer studies side by side")
     args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_predict)
 
@@ -369,7 +370,7 @@ def _predict(a: argparse.Namespace) -> int:
 
     request = PredictRequest(
         data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom,
-        pages=not a.no_pages,
+        pages=not a.no_pages, workers=a.workers,
     )  # fmt: skip
     if a.watch:
         from pipelines.clinic.watch import STILL_S, watch

@@ -232,7 +232,7 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
 def grade_unseen(out: Path, options: DemoOptions) -> list[StudyResult]:
     """Grades the unseen studies, and keeps those that an interrupted demo has graded with the same models."""
     request = PredictRequest(
-        data=out / "data", part="test", device=options.device,
+        data=out / "data", part="test", device=options.device, workers=options.workers,
         members=Members(localizers=(out / "localizer",), classifiers=(out / "classifier",)),
     )  # fmt: skip
     folder = out / "prediction"

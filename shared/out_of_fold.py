@@ -149,13 +149,15 @@ def fold_by_study(splits: Splits, folds: Collection[int]) -> dict[str, int]:
 class FoldModels(Generic[M]):
     """The models that may predict a study. Loads them on demand and keeps them until another fold is needed.
 
-    Args:
+    Attributes:
       load: loads the models of the given folds, or of all trained folds for None.
+
+    Args:
       fold_of: the fold of each training study; None for new studies, which all folds predict together.
     """
 
     def __init__(self, load: Callable[[Sequence[int] | None], M], fold_of: Mapping[str, int] | None = None) -> None:
-        self._load, self._fold_of = load, fold_of
+        self.load, self._fold_of = load, fold_of
         self._loaded: tuple[int | None, M] | None = None
 
     @property
@@ -163,9 +165,13 @@ class FoldModels(Generic[M]):
         """Whether each study is answered only by the models of one fold."""
         return self._fold_of is not None
 
+    def fold_of(self, study_id: str) -> int | None:
+        """The one fold that may see a study; None where all folds may."""
+        return None if self._fold_of is None else self._fold_of[study_id]
+
     def __call__(self, study_id: str) -> M:
-        fold = None if self._fold_of is None else self._fold_of[study_id]
+        fold = self.fold_of(study_id)
         if self._loaded is None or self._loaded[0] != fold:
             self._loaded = None  # frees its memory before the next one is loaded
-            self._loaded = (fold, self._load(None if fold is None else [fold]))
+            self._loaded = (fold, self.load(None if fold is None else [fold]))
         return self._loaded[1]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pipelines.clinic.answers import FOLDER, answer_folder, digests_of, is_answered, replaced
 from pipelines.clinic.inbox import Arrival, Inbox
-from pipelines.predict import PredictRequest, exporter, load_grader, models_of, output_of, write_prediction
+from pipelines.predict import PredictRequest, models_of, output_of, write_prediction
+from pipelines.predict.answers import Here
+from pipelines.predict.request import exporter, load_grader
 from shared.data.source import StudySource
 from shared.data.unpack import Input
 from shared.dicom.discover import FoundStudy, group_studies
@@ -191,7 +193,7 @@ class Watcher:
             )  # fmt: skip
             output.begin(models_of(self.request), overwrite=False, resume=False, inputs=[])
             [result] = write_prediction(
-                self.request, source, self.models, new, started=started, export=self.export
+                self.request, source, Here(self.models), new, started=started, export=self.export
             )  # fmt: skip
             output.finish()
             _check_unchanged(images)

@@ -1,5 +1,6 @@
 """The pages of a prediction on disk: OUT/index.html, and OUT/studies/<id>.html as each study is predicted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -16,29 +17,28 @@ _STUDIES: Final = "studies"
 
 
 class PageFolder:
-    """Writes the page of one study after the other, then the index; nothing at all where no pages are `wanted`."""
+    """Writes the page of one study after the other; nothing at all where no pages are `wanted`."""
 
     def __init__(self, out: Path, *, wanted: bool) -> None:
         self._out, self._wanted = out, wanted
-        self._rows: list[StudyRow] = []
 
     def forget(self, study_id: str) -> None:
         """Deletes the page of a study that is predicted anew, so that an interruption leaves no page of old grades."""
         remove(self._page(study_id))
 
-    def add(self, result: "StudyResult") -> None:
-        """Writes the page of a study, unless an interrupted command has written it, and notes its row of the index."""
+    def add(self, result: "StudyResult") -> StudyRow | None:
+        """Writes the page of a study, unless an interrupted command has written it; returns its row of the index."""
         if not self._wanted:
-            return
+            return None
         path = self._page(result.study_id)
         if not path.is_file():
             write_text(path, study_page(result, index=f"../{INDEX}"))
-        self._rows.append(StudyRow.of(result, f"{_STUDIES}/{quote(path.name)}"))
-
-    def finish(self) -> None:
-        """Writes the index of the studies that were added."""
-        if self._wanted:
-            write_text(self._out / INDEX, index_page(self._rows))
+        return StudyRow.of(result, f"{_STUDIES}/{quote(path.name)}")
 
     def _page(self, study_id: str) -> Path:
         return inside(self._out / _STUDIES, f"{study_id}.html")
+
+
+def write_index(out: Path, rows: Sequence[StudyRow]) -> None:
+    """Writes the index of some studies."""
+    write_text(out / INDEX, index_page(rows))

@@ -131,6 +131,14 @@ class Challenge:
             submission_row_ids=row_ids, store=store,
         )  # fmt: skip
 
+    def only(self, study_id: str) -> "Challenge":
+        """The images and points of one study, small enough to travel to a worker process."""
+        return replace(
+            self, study_ids=(study_id,), grades=None, submission_row_ids=None,
+            series={study_id: self.series[study_id]} if study_id in self.series else {},
+            points={study_id: self.points[study_id]} if study_id in self.points else {},
+        )  # fmt: skip
+
     @property
     def images(self) -> Path:
         """The folder of the DICOM files; for a store, what stands for it in paths."""

@@ -39,6 +39,14 @@ class StudySource:
     files: FileCounts | None = None
     found: tuple[FoundStudy, ...] | None = None
 
+    def only(self, study_id: str) -> "StudySource":
+        """A source of one study, small enough to travel to a worker process. The headers are read there."""
+        if self.challenge is None:
+            load = {study_id: self.load(study_id)}.__getitem__
+            return replace(self, study_ids=(study_id,), load=load, row_ids=None, files=None, found=None)
+        data = self.challenge.only(study_id)
+        return replace(self, study_ids=(study_id,), load=data.load_study, row_ids=None, challenge=data)
+
 
 def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> StudySource:
     """Opens one part of a challenge directory (by default the test part if there is one), or a folder of DICOM files.

@@ -21,6 +21,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, Final, Protocol, TypeVar
 
 from shared.runtime.errors import Ended, InputError
+from shared.runtime.hardware.cores import take_share, usable_cores
 from shared.runtime.names import hide_again, hiding
 from shared.runtime.progress import log
 
@@ -69,7 +70,8 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
         return
     with _safe_path():
         try:
-            pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(),))
+            share = max(usable_cores() // workers, 1)
+            pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_settle, initargs=(hiding(), share))
         except OSError as error:  # no /dev/shm, or no room for semaphores in it
             log(f"warning: no worker processes can be started ({error.strerror}); everything runs in this one")
             yield _in_turn
@@ -136,9 +138,11 @@ def _asked_to_end(number: int, _frame: object) -> None:
     raise Ended(number)
 
 
-def _settle(roots: dict[str, bool]) -> None:
-    """Sets up a process: one thread, because the pool already fills the cores. It ends when its parent ends."""
+def _settle(roots: dict[str, bool], cores: int) -> None:
+    """Sets up a process: its share of the cores, because the pool fills them all. It ends when its parent ends."""
     import cv2
+
+    take_share(cores)
 
     cv2.setNumThreads(1)
     _keep_memory()

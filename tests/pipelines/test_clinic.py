@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
-import pipelines.predict
+import pipelines.predict.request
 
 pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
 
@@ -258,7 +258,7 @@ def test_names_that_are_no_text_in_their_character_set_are_left_empty(tmp_path: 
 def test_the_patients_identity_stays_in_the_objects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pipelines.predict, "load_grader", lambda *_: stand_in())
+    monkeypatch.setattr(pipelines.predict.request, "load_grader", lambda *_: stand_in())
     localizer, classifier = write_runs(tmp_path / "runs")
     words = ["predict", write_study(tmp_path / "study"), tmp_path / "out", "--localizer", localizer]
     assert main([*map(str, [*words, "--classifier", classifier]), "--dicom", "--device", "cpu"]) == 0

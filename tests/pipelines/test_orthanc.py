@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 
-import pipelines.predict
+import pipelines.predict.request
 
 pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
 
@@ -110,7 +110,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
 def test_a_study_goes_through_an_archive_and_its_results_come_back(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.predict, "load_grader", lambda *_: stand_in())
+    monkeypatch.setattr(pipelines.predict.request, "load_grader", lambda *_: stand_in())
     monkeypatch.setattr(StudyResult, "picture", lambda self: np.zeros((48, 64, 3), np.uint8))  # drawing takes longest
     localizer, classifier = write_runs(tmp_path / "runs")
     files = sorted(write_study(tmp_path / "scanner").iterdir())

@@ -11,6 +11,7 @@ import pytest
 
 from classify.predict import StudyGrades
 from pipelines.predict import predict_source, to_table, write_prediction_run
+from pipelines.predict.answers import Here
 from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Localization
@@ -36,7 +37,7 @@ from tests.pipelines.stand_ins import (
 def test_25_rows_per_study_whatever_happens(tmp_path: Path) -> None:
     source = open_source(write_test_part(tmp_path))
     out = tmp_path / "out"
-    predictions = predict_source(source, stand_ins, out)
+    predictions = predict_source(source, Here(stand_ins), out)
     write_prediction_run(out, predictions, started=0.0, input=source.kind)
     assert sum(p.is_file() for p in (out / "unfinished").rglob("*")) == 3
     written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "unfinished" not in p.parts}
@@ -71,7 +72,7 @@ def test_the_sample_submission_gives_the_order(tmp_path: Path) -> None:
     row_ids = [f.row_id(s) for s in ("7", "5", "6") for f in FINDINGS]
     sample = pd.DataFrame({"row_id": row_ids, "normal_mild": 1 / 3, "moderate": 1 / 3, "severe": 1 / 3})
     sample.to_csv(tmp_path / "sample_submission.csv", index=False)
-    predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
+    predict_source(open_source(tmp_path), Here(stand_ins), tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out/submission.csv")["row_id"]) == row_ids
 
 
@@ -80,7 +81,7 @@ def test_a_study_that_only_the_sample_names_gets_prior_rows(tmp_path: Path) -> N
     row_ids = [f.row_id(s) for s in ("5", "6", "7", "8") for f in FINDINGS]
     sample = pd.DataFrame({"row_id": row_ids, "normal_mild": 1 / 3, "moderate": 1 / 3, "severe": 1 / 3})
     sample.to_csv(tmp_path / "sample_submission.csv", index=False)
-    predict_source(open_source(tmp_path), stand_ins, tmp_path / "out")
+    predict_source(open_source(tmp_path), Here(stand_ins), tmp_path / "out")
     np.testing.assert_allclose(
         read_submission(tmp_path / "out/submission.csv").table.select(["8"]).submission[0], PRIOR, atol=1e-6
     )
@@ -99,7 +100,7 @@ def test_any_dicom_folder_is_a_source(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert source.kind == "folder"
     assert source.study_ids == ("1.2",)
-    predictions = predict_source(source, stand_ins, tmp_path / "out")
+    predictions = predict_source(source, Here(stand_ins), tmp_path / "out")
     assert predictions[0].from_model.sum() == 5
 
 

@@ -17,6 +17,7 @@ from pipelines.pages.pictures import MOST_BYTES, MOST_SLICES, pictured
 from pipelines.pages.readings import readings_of, worth_a_look
 from pipelines.pages.scene import Scene
 from pipelines.predict import predict_source
+from pipelines.predict.answers import Here
 from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Localization, Source
@@ -194,16 +195,16 @@ def test_within_the_block_each_slice_is_decoded_once(tmp_path: Path, monkeypatch
 
 def test_pages_follow_the_results_that_are_kept(tmp_path: Path) -> None:
     source, out = open_source(write_test_part(tmp_path)), tmp_path / "out"
-    predict_source(source, stand_ins, out)
+    predict_source(source, Here(stand_ins), out)
     page, other = out / "studies" / "5.html", out / "studies" / "7.html"
     whole = page.read_bytes()
     page.write_text("of an older result")
     other.write_text("kept")
     (tmp_path / "test_images" / "5" / "51" / "1.dcm").touch()  # so the study is predicted anew
-    predict_source(source, stand_ins, out)
+    predict_source(source, Here(stand_ins), out)
     assert page.read_bytes() == whole
     assert other.read_text() == "kept"
-    predict_source(source, stand_ins, tmp_path / "bare", pages=False)
+    predict_source(source, Here(stand_ins), tmp_path / "bare", pages=False)
     assert not list((tmp_path / "bare").rglob("*.html"))
 
 

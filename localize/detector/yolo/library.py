@@ -42,7 +42,7 @@ def ultralytics() -> Any:
     import torch
 
     folder = Path(tempfile.mkdtemp(prefix="lumbar-yolo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     settings = folder / "Ultralytics"
     settings.mkdir()
     # Any TrueType file under this name prevents a download.
@@ -65,6 +65,12 @@ def ultralytics() -> Any:
     if omp is None:
         os.environ.pop("OMP_NUM_THREADS", None)
     return ultralytics
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Deletes the settings when the process ends that made them, not one of those that were forked from it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def torch_device(text: str, *, several: bool = False) -> str:

@@ -8,6 +8,8 @@ from typing import Final
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _MINE: Final = Path("/proc/self/cgroup")
+# Empty in a process that has all cores for itself.
+_SHARE: Final[list[int]] = []
 _POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -22,14 +24,21 @@ def let_threads_sleep() -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
+def take_share(cores: int) -> None:
+    """From now on this process counts so many cores as usable: its share of those that a pool of processes divides."""
+    _SHARE[:] = [cores]
+
+
 def usable_cores() -> int:
     """Cores that this process may use at the same time, at least 1: those of its affinity, and of its cgroups' quota.
+
+    Worker processes count their share of them.
 
     A quota of two and a half cores counts as two: a third thread would be stopped for half of the time, and the others
     would wait for it.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(int(min((cores, *_quotas(_MINE, _CGROUPS)))), 1)
+    return max(int(min((cores, *_SHARE, *_quotas(_MINE, _CGROUPS)))), 1)
 
 
 def _quotas(mine: Path, mount: Path) -> Iterator[float]:

@@ -1,0 +1,87 @@
+"""Who answers the studies of a prediction: this process, or several side by side."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from pipelines.grader import Grader
+from pipelines.predict.request import PredictRequest
+from pipelines.predict.study import StudyAnswer, StudyJob, StudyWork, WorkerTask, warm
+from shared.data.source import StudySource
+from shared.out_of_fold import FoldModels
+from shared.runtime import pool
+from shared.runtime.progress import log
+
+# What worker processes need and what takes long to import; their server imports it once for all of them.
+_PRELOADED = (
+    "pipelines.predict.study",
+    "classify.predict",
+    "classify.network.model",
+    "localize.detector.yolo.preloaded",
+)
+
+
+class Answers(Protocol):
+    """Answers studies in their order. `ready` loads the models, or raises `InputError` where that is impossible."""
+
+    def ready(self, source: StudySource) -> None: ...
+
+    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Answers in this process, each study with the models that `grader_for` gives for it."""
+
+    grader_for: Callable[[str], Grader]
+
+    def ready(self, source: StudySource) -> None:
+        log("loading the models")
+        for study_id in source.study_ids[:1]:
+            self.grader_for(study_id)
+
+    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
+        for study_id in source.study_ids:
+            yield work.answer(source.load(study_id), partial(self.grader_for, study_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Answers in several processes, each with models of its own and its share of the cores.
+
+    On a CPU this beats threads within one network, which wait for each other, and lets one study's headers, pixels and
+    pictures be worked on while another one is in the networks (docs/adr/0039).
+    """
+
+    spread: pool.Spread
+    processes: int
+    models: FoldModels[Grader]
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def ready(self, source: StudySource) -> None:
+        log(f"loading the models in {self.processes} processes")
+        folds = [self.models.fold_of(study_id) for study_id in source.study_ids[:1]] * self.processes
+        for _ in self.spread(partial(warm, self.key, self.models.load), folds):
+            pass
+
+    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
+        task = WorkerTask(key=self.key, work=work, load=self.models.load)
+        yield from self.spread(
+            task, (StudyJob(source=source.only(s), fold=self.models.fold_of(s)) for s in source.study_ids)
+        )
+
+
+@contextmanager
+def answering(request: PredictRequest, studies: Sequence[str], models: FoldModels[Grader]) -> Iterator[Answers]:
+    """Whoever answers so many studies; worker processes end with the block."""
+    if request.may_spread(len(studies)):
+        pool.begin(*_PRELOADED)  # its imports run while this process does its own
+    count = request.processes(len(studies))
+    if count == 1:
+        yield Here(models)
+        return
+    with pool.processes(count, advice="continue with --resume and fewer --workers") as spread:
+        yield SideBySide(spread=spread, processes=count, models=models)
