@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from localize.config import ChainConfig
-from localize.decoding.lift import LiftedDetection, evidence, find_places
+from localize.decoding.lift import LiftedDetection, evidence, find_places, near_place
 from localize.decoding.numbering import Places, weigh_shifts
 from localize.decoding.paths import Steps, best_path, log_weight, posterior
 from localize.decoding.prior import ChainPrior, pose
@@ -117,7 +117,7 @@ def _refined(
     lifted: Sequence[LiftedDetection], place: FloatArray, level: Level, merge_mm: float
 ) -> tuple[float, float]:
     """Mean position of the boxes at a place; boxes of the level itself and of sagittal T2 are preferred."""
-    near = [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= merge_mm]
+    near = near_place(lifted, place, merge_mm)
     own = [item for item in near if item.detection.level is level] or near
     canal = [item for item in own if item.detection.view is View.SAGITTAL_T2]
     canal = canal or [item for item in own if item.detection.view.is_sagittal] or own

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from localize.decoding.prior import ChainPrior
 from shared.detections import Detection
-from shared.geometry import FloatArray
+from shared.geometry import FloatArray, Planes
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Study
 
@@ -39,12 +40,25 @@ def lift(study: Study, detections: Iterable[Detection], prior: ChainPrior) -> li
     """Lifts detections to patient space."""
     planes = {(s.series_id, item.instance_number): item.plane for s in study.series for item in s.slices}
     shifts = {(view, level): _canal_shift(prior, view, level) for view in View for level in Level}
-    lifted = []
-    for detection in detections:
-        point = planes[detection.series_id, detection.instance_number].to_patient(detection.center_px)
-        canal = point[1:] - shifts[detection.view, detection.level]
-        lifted.append(LiftedDetection(detection=detection, point_mm=point, canal_yz_mm=canal))
-    return lifted
+    found = list(detections)
+    if not found:
+        return []
+    points = Planes.of(planes[d.series_id, d.instance_number] for d in found).to_patient(
+        np.array([d.center_px for d in found])
+    )
+    canals = points[:, 1:] - np.array([shifts[d.view, d.level] for d in found])
+    return [
+        LiftedDetection(detection=detection, point_mm=point, canal_yz_mm=canal)
+        for detection, point, canal in zip(found, points, canals, strict=True)
+    ]
+
+
+def near_place(lifted: Sequence[LiftedDetection], place: ArrayLike, reach_mm: float) -> list[LiftedDetection]:
+    """Detections whose canal point lies within reach of a place (y, z), whatever their level."""
+    if not lifted:
+        return []
+    away_mm = np.linalg.norm(np.array([item.canal_yz_mm for item in lifted]) - np.asarray(place), axis=1)
+    return [item for item, mm in zip(lifted, away_mm.tolist(), strict=True) if mm <= reach_mm]
 
 
 def _canal_shift(prior: ChainPrior, view: View, level: Level) -> FloatArray:
@@ -93,10 +107,10 @@ def evidence(lifted: Sequence[LiftedDetection], places: FloatArray, reach_mm: fl
         if not items:
             continue
         best: dict[tuple[str, int], FloatArray] = {}
-        for item in items:
+        away_mm = np.linalg.norm(places - np.array([item.canal_yz_mm for item in items])[:, None], axis=2)
+        for item, near in zip(items, away_mm <= reach_mm, strict=True):
             key = (item.detection.series_id, item.detection.instance_number)
             scores = best.setdefault(key, np.zeros((len(places), len(Level))))
-            near = np.linalg.norm(places - item.canal_yz_mm, axis=1) <= reach_mm
             scores[near, item.detection.level] = np.maximum(scores[near, item.detection.level], item.detection.score)
         stack = np.sort(np.stack(list(best.values())), axis=0)[::-1][:usual]
         result[view] = stack.sum(0) / usual

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from localize.decoding.chain import Chain
-from localize.decoding.lift import LiftedDetection
+from localize.decoding.lift import LiftedDetection, near_place
 from localize.decoding.prior import ChainPrior
 from shared.detections import Localization, Source
-from shared.geometry import FloatArray
+from shared.geometry import FloatArray, Planes
 from shared.labels import Condition, Finding, Level, Side, View
 from shared.study import Series, Slice, Study
 
@@ -80,8 +80,7 @@ def _midline_grid(boxes: Sequence[LiftedDetection]) -> FloatArray:  # [g]
 
 def _near(lifted: Sequence[LiftedDetection], chain: Chain, level: Level) -> list[LiftedDetection]:
     """Boxes at the level's place, whatever level the detector gave them."""
-    place = np.array(chain[level].yz_mm)
-    return [item for item in lifted if np.linalg.norm(item.canal_yz_mm - place) <= NEAR_MM]
+    return near_place(lifted, chain[level].yz_mm, NEAR_MM)
 
 
 def _midline_votes(
@@ -118,11 +117,33 @@ class _Target:
     midline_mm: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stack:
+    """A series with the planes and the last pixels (x, y) of its slices, [n, 2]."""
+
+    series: Series
+    planes: Planes
+    last_px: FloatArray
+
+    @classmethod
+    def of(cls, series: Series) -> "_Stack":
+        shapes = np.array([item.shape for item in series.slices], np.float64).reshape(-1, 2)
+        return cls(series=series, planes=Planes.of(item.plane for item in series.slices), last_px=shapes[:, ::-1] - 1)
+
+    def showing(self, point_mm: FloatArray) -> tuple[list[Slice], FloatArray]:
+        """The slices onto whose pictures a point projects, and the patient x of each projection."""
+        at_px = self.planes.to_pixel(point_mm)
+        inside = ((at_px >= -0.5) & (at_px <= self.last_px + 0.5)).all(axis=1)
+        slices = [item for item, shows in zip(self.series.slices, inside, strict=True) if shows]
+        return slices, self.planes.to_patient(at_px)[inside, 0]
+
+
 def localize_sagittal(
     study: Study, spine: Spine, lifted: Sequence[LiftedDetection], prior: ChainPrior
 ) -> dict[Finding, Localization]:
     """Finds canal points on sagittal T2 and foraminal points on sagittal T1."""
     found: dict[Finding, Localization] = {}
+    stacks = {view: [_Stack.of(series) for series in study.of_view(view)] for view in View if view.is_sagittal}
     for level in Level:
         point = spine.point_mm[level]
         targets = [
@@ -137,9 +158,7 @@ def localize_sagittal(
             )  # fmt: skip
         near = _near(lifted, spine.chain, level)
         for target in targets:
-            options = [
-                _on_series(study.study_id, series, target, near, spine) for series in study.of_view(target.finding.view)
-            ]
+            options = [_on_series(study.study_id, stack, target, near, spine) for stack in stacks[target.finding.view]]
             best = max((o for o in options if o is not None), key=lambda o: o.score, default=None)
             if best is not None:
                 found[target.finding] = best
@@ -147,11 +166,10 @@ def localize_sagittal(
 
 
 def _on_series(
-    study_id: str, series: Series, target: _Target, near: Sequence[LiftedDetection], spine: Spine
+    study_id: str, stack: _Stack, target: _Target, near: Sequence[LiftedDetection], spine: Spine
 ) -> Localization | None:
     """Places the target on the best slice of a series; None when no slice shows its position."""
-    slices = [item for item in series.slices if item.contains(_pixel(item, target.point_mm))]
-    x_mm = np.array([_x_at(item, target.point_mm) for item in slices])
+    series, (slices, x_mm) = stack.series, stack.showing(target.point_mm)
     allowed = _right_side(x_mm, target)
     if not allowed.any():
         return None
@@ -180,11 +198,6 @@ def _on_series(
 def _pixel(item: Slice, point_mm: FloatArray) -> tuple[float, float]:
     x, y = item.plane.to_pixel(point_mm)
     return float(x), float(y)
-
-
-def _x_at(item: Slice, point_mm: FloatArray) -> float:
-    """Patient x of a slice at the projection of the point."""
-    return float(item.plane.to_patient(item.plane.to_pixel(point_mm))[0])
 
 
 def _right_side(x_mm: FloatArray, target: _Target) -> np.ndarray:
