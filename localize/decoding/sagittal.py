@@ -134,7 +134,7 @@ class _Stack:
         """The slices onto whose pictures a point projects, and the patient x of each projection."""
         at_px = self.planes.to_pixel(point_mm)
         inside = ((at_px >= -0.5) & (at_px <= self.last_px + 0.5)).all(axis=1)
-        slices = [item for item, shows in zip(self.series.slices, inside, strict=True) if shows]
+        slices = [self.series.slices[k] for k in np.flatnonzero(inside)]
         return slices, self.planes.to_patient(at_px)[inside, 0]
 
 

@@ -25,7 +25,13 @@ _PRELOADED = (
 
 
 class Answers(Protocol):
-    """Answers studies in their order. `ready` loads the models, or raises `InputError` where that is impossible."""
+    """Answers studies in their order. `ready` loads the models, or raises `InputError` where that is impossible.
+
+    `out_of_fold` says whether each study is answered only by the models of one fold.
+    """
+
+    @property
+    def out_of_fold(self) -> bool: ...
 
     def ready(self, source: StudySource) -> None: ...
 
@@ -37,6 +43,7 @@ class Here:
     """Answers in this process, each study with the models that `grader_for` gives for it."""
 
     grader_for: Callable[[str], Grader]
+    out_of_fold: bool = False
 
     def ready(self, source: StudySource) -> None:
         log("loading the models")
@@ -61,6 +68,10 @@ class SideBySide:
     models: FoldModels[Grader]
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    @property
+    def out_of_fold(self) -> bool:
+        return self.models.out_of_fold
+
     def ready(self, source: StudySource) -> None:
         log(f"loading the models in {self.processes} processes")
         folds = [self.models.fold_of(study_id) for study_id in source.study_ids[:1]] * self.processes
@@ -81,7 +92,7 @@ def answering(request: PredictRequest, studies: Sequence[str], models: FoldModel
         pool.begin(*_PRELOADED)  # its imports run while this process does its own
     count = request.processes(len(studies))
     if count == 1:
-        yield Here(models)
+        yield Here(models, models.out_of_fold)
         return
     with pool.processes(count, advice="continue with --resume and fewer --workers") as spread:
         yield SideBySide(spread=spread, processes=count, models=models)

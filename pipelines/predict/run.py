@@ -75,20 +75,18 @@ def predict_unfinished(
             return None
         if source.files is not None:
             log(f"{request.data}: {source.files}")
-        return write_prediction(
-            request, source, answers, out, started=started, export=export, out_of_fold=models.out_of_fold
-        )
+        return write_prediction(request, source, answers, out, started=started, export=export)
 
 
 def write_prediction(
     request: PredictRequest, source: StudySource, answers: Answers, out: Path, *, started: float,
-    export: "DicomExport | None" = None, out_of_fold: bool = False,
+    export: "DicomExport | None" = None,
 ) -> list[StudyResult]:  # fmt: skip
     """Predicts the studies of an opened source into a folder that has begun; otherwise as `predict_unfinished`."""
     results = predict_source(source, answers, out, export, pages=request.pages)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
-        out_of_fold=out_of_fold, **request.members.to_json(),
+        out_of_fold=answers.out_of_fold, **request.members.to_json(),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
     )  # fmt: skip
