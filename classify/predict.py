@@ -124,9 +124,7 @@ class Classifier:
 
             place = backend.place(device, str(chosen))
             return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
-        from classify.network.model import for_prediction
-
-        return cls([(card, for_prediction(load_model(path, card, chosen))) for path, card in cards], chosen, tta=tta)
+        return cls([(card, _network(path, card, chosen)) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
@@ -159,6 +157,14 @@ class Classifier:
                     logits = model(x, family, level).cpu().double().numpy()
                 total += [card.calibration[FINDINGS[f].condition](row) for f, row in zip(findings, logits, strict=True)]
         return total / (len(self._members) * len(inputs))
+
+
+def _network(folder: Path, card: ModelCard, device: "torch.device") -> "Network":
+    from classify.network.model import for_prediction
+
+    model = load_model(folder, card, device)
+    # Rounded to bf16, folded weights would give other answers than the network that was trained and calibrated.
+    return model if use_bf16(card.config.train.amp, device) else for_prediction(model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,3 +221,17 @@ def test_the_demo_keeps_the_seconds_of_each_step(tiny_demo: Path) -> None:
 
 def test_the_demo_names_the_device_it_ran_on(tiny_demo: Path) -> None:
     assert read_json(tiny_demo / "run.json")["device"] == read_json(tiny_demo / "classifier" / "run.json")["device"]
+
+
+def test_studies_side_by_side_give_the_files_of_one_process(
+    tiny_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.predict.request._FEWEST_STUDIES", 1)
+    data, runs = tiny_demo / "data", [tiny_demo / "localizer", tiny_demo / "classifier"]
+    words = [str(data), "--part", "test", "--localizer", str(runs[0]), "--classifier", str(runs[1]), "--device", "cpu"]
+    for workers in ("1", "2"):
+        assert main(["predict", words[0], str(tmp_path / workers), *words[1:], "--workers", workers]) == 0
+    alone, beside = tree(tmp_path / "1"), tree(tmp_path / "2")
+    assert alone == beside
+    other = [n for n in alone if (tmp_path / "1" / n).read_bytes() != (tmp_path / "2" / n).read_bytes()]
+    assert set(other) <= {"run.json", ".lumbar"}
