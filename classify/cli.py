@@ -1,17 +1,21 @@
-"""`lumbar classify train | predict | evaluate`. Light to import: torch is loaded when the work starts."""
+"""`lumbar classify train | distill | predict | evaluate`. Light to import: torch is loaded when the work starts."""
 
 import argparse
 import sys
 import time
 
+from classify.distill.command import DESCRIPTION as DISTILL_DESCRIPTION
+from classify.distill.command import add_arguments as add_distill_arguments
 from classify.train.command import DESCRIPTION as TRAIN_DESCRIPTION
 from classify.train.command import add_arguments as add_train_arguments
 from shared.runtime import arguments as args
 
 
 def add_parsers(commands: args.Commands) -> None:
-    """Adds the three commands of stage 2."""
+    """Adds the commands of stage 2."""
     add_train_arguments(args.add_command(commands, "train", "train the ResNet50 classifier", TRAIN_DESCRIPTION))
+    distill = args.add_command(commands, "distill", "make one fast network of a run's folds", DISTILL_DESCRIPTION)
+    add_distill_arguments(distill)
     predict = args.add_command(
         commands, "predict", "grade studies at given localizations",
         "Grades studies. A training study is graded by the fold that held it out, a test study by the average of all "
@@ -24,6 +28,7 @@ def add_parsers(commands: args.Commands) -> None:
         required=True,
     )  # fmt: skip
     predict.add_argument("--tta", action="store_true", help=args.TTA)
+    predict.add_argument("--fast", action="store_true", help=args.FAST)
     args.add_part(predict, "test")
     args.add_device(predict)
     args.add_output(predict, resume=args.KEPT)
@@ -54,7 +59,7 @@ def run_predict(a: argparse.Namespace) -> int:
     started = time.time()
     data = Challenge.open(a.data, a.part or "test")
     request = PredictRequest(
-        data=data, run=a.run, device=a.device, tta=a.tta,
+        data=data, run=a.run, device=a.device, tta=a.tta, fast=a.fast,
         points=OutOfFold.of_file(a.localizations) if data.part == "train" else read_localizations(a.localizations),
     )  # fmt: skip
     models, output = request.models(), ResumableOutput(path=a.out, command="classify predict")

@@ -217,3 +217,19 @@ class ClassifyConfig(Config):
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     jitter: JitterConfig = JitterConfig()
+
+
+class DistillConfig(Config):
+    """How the fast grader learns from the folds of a run (docs/adr/0035). All else is as the run was trained."""
+
+    length: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Number of epochs, as a multiple of the run's train.epochs."""
+    rate: Positive = 0.5
+    """Peak learning rate, as a multiple of the run's train.learning_rate."""
+    start: Literal["best", "none"] = "best"
+    """Starting weights: those of the fold with the lowest held-out loss, or the run's own starting weights."""
+    label_share: Share = 0.1
+    """Share of the grade itself in what a crop teaches; the rest is what the folds say of the crop."""
+    teachers: Count = 2
+    """Number of folds, drawn for each step, whose mean answer a batch is taught. 0 asks all folds, which takes longer
+    and teaches the same in expectation."""

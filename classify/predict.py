@@ -13,6 +13,7 @@ from classify.crop_cache import cut_crops
 from classify.crops import CropSpec
 from classify.device import pick_device, use_all_cores, use_bf16, use_deterministic
 from classify.network.checkpoint import ModelCard, load_card, load_model, run_folder
+from classify.network.fast import check_fast, load_fast_card, seen_by_fast
 from classify.reasons import prior_reasons
 from shared.backends.backend import TORCH, Backend
 from shared.data.challenge import Challenge
@@ -35,7 +36,7 @@ from shared.probabilities import (
 from shared.runtime.errors import InputError
 from shared.runtime.problems import unreadable, write_failures
 from shared.runtime.progress import log, track
-from shared.runtime.run_folder import trained_digest, write_run
+from shared.runtime.run_folder import FAST_FOLDER, RunFolder, trained_digest, write_run
 from shared.runtime.unfinished import Results, digest_of
 from shared.splits import read_splits
 from shared.study import LoadedStudy, Study
@@ -98,27 +99,27 @@ class Classifier:
     @classmethod
     def load(
         cls, run: Path, *, folds: Sequence[int] | None = None, device: str = "auto", tta: bool = False,
-        backend: Backend = TORCH,
+        backend: Backend = TORCH, fast: bool = False,
     ) -> Self:  # fmt: skip
         """Loads the given folds of a run, or all trained folds.
 
         Args:
           backend: what computes the networks.
+          fast: loads the network that `lumbar classify distill` made of all folds, in place of any of them.
 
         Raises:
-          InputError: for a missing, empty or unfinished run, a missing fold, or a checkpoint of another version, and as
-            `Backend.place` and `Backend.network`.
+          InputError: for a missing, empty or unfinished run, a missing fold, or a checkpoint of another version; for a
+            missing fast grader, or one that was made of other folds; and as `Backend.place` and `Backend.network`.
         """
         folder = run_folder(run)
         folder.facts()
-        trained = folder.finished_folds()
-        missing = sorted(set(folds or ()) - set(trained))
-        if missing or not trained:
-            raise InputError(f"{run}: fold {missing[0] if missing else 0} is not trained; trained: {trained or 'none'}")
         chosen = pick_device(device)
         use_all_cores()
         use_deterministic(chosen)
-        cards = [(folder.fold(k), load_card(folder.fold(k))) for k in (trained if folds is None else folds)]
+        if fast:
+            cards = [(run / FAST_FOLDER, load_fast_card(run).network)]
+        else:
+            cards = [(folder.fold(k), load_card(folder.fold(k))) for k in _loadable(folder, folds)]
         if not backend.is_torch:
             from classify.network.exported import HOST, load_exported
 
@@ -167,6 +168,19 @@ def _network(folder: Path, card: ModelCard, device: "torch.device") -> "Network"
     return model if use_bf16(card.config.train.amp, device) else for_prediction(model)
 
 
+def _loadable(folder: RunFolder, folds: Sequence[int] | None) -> Sequence[int]:
+    """The folds to load, all of which are trained; all trained folds for None."""
+    trained = folder.finished_folds()
+    missing = sorted(set(folds or ()) - set(trained))
+    if not trained and (folder.path / FAST_FOLDER).is_dir():
+        raise InputError(f"{folder.path}: holds only the fast grader of the run, not its folds; give --fast")
+    if missing or not trained:
+        raise InputError(
+            f"{folder.path}: fold {missing[0] if missing else 0} is not trained; trained: {trained or 'none'}"
+        )
+    return trained if folds is None else folds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictRequest:
     """Studies to grade with a run.
@@ -180,6 +194,7 @@ class PredictRequest:
       points: localizations of the studies; `OutOfFold` for the training part.
       device: any form of `--device`.
       tta: whether to average over variants of each crop.
+      fast: whether the run's fast grader answers in place of its folds; not for the training part.
       fold_of: the fold that held each training study out; None when the studies are new.
 
     Raises:
@@ -192,11 +207,16 @@ class PredictRequest:
     points: Localizations | OutOfFold
     device: str = "auto"
     tta: bool = False
+    fast: bool = False
     fold_of: Mapping[str, int] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         folder, fold_of = run_folder(self.run), None
         folder.facts()
+        if self.fast:
+            check_fast(self.run)
+            if self.data.part == "train":
+                raise InputError(seen_by_fast(self.run))
         if self.data.part == "train":
             if not isinstance(self.points, OutOfFold):
                 raise TypeError(f"points of training studies: expected OutOfFold, got {type(self.points).__name__}")
@@ -210,7 +230,7 @@ class PredictRequest:
                 f"--localizations: none of the {len(self.data.study_ids)} {self.data.part} studies of {self.data.root} "
                 "has any; they are of other data"
             )
-        if not folder.finished_folds():
+        if not self.fast and not folder.finished_folds():
             raise InputError(f"{self.run}: no fold is trained; train one with `lumbar classify train`")
 
     @property
@@ -230,7 +250,7 @@ class PredictRequest:
         ]
         return {
             "data": digest_of(self.data.part, self.study_ids, self.data.fingerprint, self.data.submission_row_ids),
-            "classifier": trained_digest(self.run),
+            "classifier": trained_digest(self.run, fast=self.fast),
             "localizations": digest_of(points),
             "device": str(pick_device(self.device)),
             "tta": self.tta,
@@ -241,8 +261,12 @@ class PredictRequest:
         return FoldModels(self._load, self.fold_of)
 
     def _load(self, folds: Sequence[int] | None) -> Classifier:
-        log("loading the networks" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}"))
-        return Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta)
+        log(
+            "loading the fast grader"
+            if self.fast
+            else "loading the networks" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}")
+        )
+        return Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta, fast=self.fast)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,5 +334,5 @@ def write_predictions(
     write_run(
         out, command="classify predict", started=started, kind="classify-prediction", studies=len(table.study_ids),
         prior_rows=table.prior_rows, prior_reasons=table.reason_counts, problems=list(problems),
-        classifier=request.run.name,
+        classifier=request.run.name, fast=request.fast,
     )  # fmt: skip

@@ -448,6 +448,10 @@ def _add_pack(commands: args.Commands) -> None:
     args.add_path(
         p, "--wheels", "DIR", "folder with wheels of other packages to pack too, as `pip download` leaves them"
     )
+    p.add_argument(
+        "--fast", action="store_true", help="pack only the fast grader of each classifier, a tenth of five folds, to "
+        "predict with --fast (default: the folds, and the fast grader where there is one)",
+    )  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace OUT.zip if it is a pack")
     p.set_defaults(func=_pack)
 
@@ -455,7 +459,7 @@ def _add_pack(commands: args.Commands) -> None:
 def _pack(a: argparse.Namespace) -> int:
     from pipelines.pack import PackRequest, pack
 
-    request = PackRequest(runs=tuple(a.runs), wheels=a.wheels)
+    request = PackRequest(runs=tuple(a.runs), wheels=a.wheels, fast=a.fast)
     sys.stdout.write(pack(request, a.out, overwrite=a.overwrite) + "\n")
     return 0
 

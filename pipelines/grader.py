@@ -68,7 +68,7 @@ class Grader:
             for run, own in zip(members.localizers, folds[:count], strict=True)
         ]
         classifiers = [
-            Classifier.load(run, folds=own, device=device, tta=tta, backend=backend)
+            Classifier.load(run, folds=own, device=device, tta=tta, backend=backend, fast=members.fast)
             for run, own in zip(members.classifiers, folds[count:], strict=True)
         ]
         unmirror = [*(x.unmirror for x in localizers), *(x.unmirror for x in classifiers)]

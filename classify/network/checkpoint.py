@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -48,6 +49,7 @@ class ModelCard:
       families: condition families that the model was trained for; the others get the prior.
       prior: [25, 3] weighted prior of the training studies.
       calibration: temperature per family.
+      fold: the fold that the network was trained in; None for the fast grader of a run.
       held_out_points: whether the held-out studies were scored at "localized" or "annotated" points.
     """
 
@@ -56,11 +58,12 @@ class ModelCard:
     families: tuple[Condition, ...]
     prior: NDArray[np.float64]
     calibration: dict[Condition, Calibration]
-    fold: int
+    fold: int | None
     data_fingerprint: str
     held_out_points: str
 
 
+Points = Literal["localized", "annotated"]
 _Family = Literal["canal", "foraminal", "subarticular"]
 
 
@@ -68,22 +71,27 @@ class _CalibrationFile(Document):
     temperature: Annotated[float, Field(gt=0, le=1000)]
 
 
-class CardFile(Document):
-    """model.json of this version; `config` bounds the size of the network that is built from it.
+class NetworkFile(Document):
+    """What is needed to use a trained network; `config` bounds the size of the network that is built from it.
 
     `prior` is a submission: it carries the metric's weights.
     """
 
-    version: Literal[3]
     preprocessing: dict[str, str | int]
     config: ClassifyConfig
     unmirror: bool
     families: Annotated[list[_Family], Field(min_length=1)]
     prior: dict[str, list[float]]
     calibration: dict[_Family, _CalibrationFile]
-    fold: Annotated[int, Field(ge=0)]
     data_fingerprint: Annotated[str, Field(min_length=1)]
-    held_out_points: Literal["localized", "annotated"]
+
+
+class CardFile(NetworkFile):
+    """model.json of this version."""
+
+    version: Literal[3]
+    fold: Annotated[int, Field(ge=0)]
+    held_out_points: Points
 
 
 def run_folder(path: Path) -> RunFolder:
@@ -99,23 +107,32 @@ def save_weights(path: Path, state: "dict[str, Tensor]") -> None:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary)
 
 
+def halved(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """A state dict with kernels and matrices in half precision.
+
+    Vectors stay as they are. They are a thousandth of the weights, and a variance can leave the range of half
+    precision.
+    """
+    return {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in state.items()}
+
+
 def save_card(folder: Path, card: ModelCard) -> None:
     """Writes model.json, the last file of a fold."""
-    write_json(
-        folder / MODEL_FILE,
-        {
-            "version": VERSION,
-            "config": card.config.model_dump(mode="json"),
-            "unmirror": card.unmirror,
-            "preprocessing": PREPROCESSING,
-            "families": [c.short for c in card.families],
-            "prior": prior_to_json(card.prior),
-            "calibration": {c.short: asdict(x) for c, x in card.calibration.items()},
-            "fold": card.fold,
-            "data_fingerprint": card.data_fingerprint,
-            "held_out_points": card.held_out_points,
-        },
-    )
+    own = {"version": VERSION, "fold": card.fold, "held_out_points": card.held_out_points}
+    write_json(folder / MODEL_FILE, own | network_to_json(card))
+
+
+def network_to_json(card: ModelCard) -> dict[str, Any]:
+    """The part of a model card that `NetworkFile` describes."""
+    return {
+        "config": card.config.model_dump(mode="json"),
+        "unmirror": card.unmirror,
+        "preprocessing": PREPROCESSING,
+        "families": [c.short for c in card.families],
+        "prior": prior_to_json(card.prior),
+        "calibration": {c.short: asdict(x) for c, x in card.calibration.items()},
+        "data_fingerprint": card.data_fingerprint,
+    }
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -129,6 +146,15 @@ def load_card(folder: Path) -> ModelCard:
             f"{path}: expected version {VERSION} and its preprocessing, got {kind_of(value.get('version'))}; {_AGAIN}"
         )
     file = fitted(path, json.dumps(value), CardFile, advice=_AGAIN)
+    return card_of(path, file, fold=file.fold, points=file.held_out_points)
+
+
+def card_of(path: Path, file: NetworkFile, *, fold: int | None, points: str) -> ModelCard:
+    """The card of a file; raises `InputError` where parts of it do not agree.
+
+    Args:
+      path: of the file, for messages.
+    """
     by_name = {c.short: c for c in Condition}
     missing = [name for name in file.families if name not in file.calibration]
     if missing:
@@ -139,9 +165,9 @@ def load_card(folder: Path) -> ModelCard:
         families=tuple(by_name[name] for name in file.families),
         prior=prior_from_json(path, file.prior),
         calibration={by_name[name]: Calibration(temperature=x.temperature) for name, x in file.calibration.items()},
-        fold=file.fold,
+        fold=fold,
         data_fingerprint=file.data_fingerprint,
-        held_out_points=file.held_out_points,
+        held_out_points=points,
     )
 
 
@@ -164,22 +190,34 @@ def _from_version_2(path: Path, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_model(folder: Path, card: ModelCard, device: "torch.device") -> "SeverityNet":
-    """Loads a fold's network for prediction; raises `InputError` when its weights are missing or do not fit."""
+    """Loads a fold's network, or a run's fast grader, for prediction. It computes in single precision.
+
+    Raises:
+      InputError: when its weights are missing or do not fit.
+    """
     from classify.network.model import empty_model
 
     path = folder / WEIGHTS_FILE
     model = empty_model(card.config.model, slices=card.config.crop.channels)
-    model.load_state_dict(load_state(path, model))
+    model.load_state_dict(load_state(path, model, halves=card.fold is None))
     return model.to(device).eval()
 
 
-def load_state(path: Path, model: "nn.Module") -> "dict[str, Tensor]":
-    """A state dict that fits the network; raises `InputError` as `shared.runtime.weights.read_weights` does."""
+def load_state(path: Path, model: "nn.Module", *, halves: bool = False) -> "dict[str, Tensor]":
+    """A state dict that fits the network.
+
+    Args:
+      halves: whether it is stored as `halved` makes it.
+
+    Raises:
+      InputError: as `shared.runtime.weights.read_weights` does.
+    """
     import torch
 
+    state = model.state_dict()
     kinds = {
         name: TensorKind(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
-        for name, t in model.state_dict().items()
+        for name, t in (halved(state) if halves else state).items()
     }
     return {name: torch.from_numpy(array) for name, array in read_weights(path, kinds, advice=_AGAIN).items()}
 

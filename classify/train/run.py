@@ -106,11 +106,14 @@ def _finish(folder: RunFolder, request: TrainRequest, *, started: float, device:
         write_probabilities(folder.path / OUT_OF_FOLD_FILE, table)
         grades = request.data.grades_of(table.study_ids)
         noisy, score = write_noisy(folder.path / NOISY_FILE, table, grades), run_score(table.submission, grades)
+        fast = folder.facts().get("fast") if (folder.path / RUN_FILE).is_file() else None
         folder.record(
             started=started, data_fingerprint=request.data.fingerprint, seed=request.config.train.seed, device=device,
             folds=trained, families=[c.short for c in request.conditions], points=request.held_out_points,
             unmirror=request.unmirror, noisy_labels=noisy, left_out_labels=len(request.without),
             problems=list(problems), score=None if score is None else score.model_dump(),
+            # A fast grader that was made of fewer folds is not used any more.
+            **({"fast": fast} if fast and fast["folds"] == trained else {}),
         )  # fmt: skip
 
 

@@ -31,10 +31,10 @@ class DicomExport:
 
     @classmethod
     def of_runs(
-        cls, localizers: Sequence[Path], classifiers: Sequence[Path], options: Sequence[str] = ()
+        cls, localizers: Sequence[Path], classifiers: Sequence[Path], options: Sequence[str] = (), *, fast: bool = False
     ) -> "DicomExport":
         """The export of what some runs answer; see `Maker.of_runs`."""
-        return cls(maker=Maker.of_runs(localizers, classifiers, options))
+        return cls(maker=Maker.of_runs(localizers, classifiers, options, fast=fast))
 
     def write(self, result: StudyResult, out: Path) -> StudyResult:
         """Writes the objects of a result below an output folder.

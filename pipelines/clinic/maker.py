@@ -43,8 +43,13 @@ class Maker:
     trained: datetime
 
     @classmethod
-    def of_runs(cls, localizers: Sequence[Path], classifiers: Sequence[Path], options: Sequence[str] = ()) -> "Maker":
+    def of_runs(
+        cls, localizers: Sequence[Path], classifiers: Sequence[Path], options: Sequence[str] = (), *, fast: bool = False
+    ) -> "Maker":
         """Reads what made the answers of some runs.
+
+        Args:
+          fast: whether the fast grader of each classifier answers in place of its folds.
 
         Raises:
           InputError: when a run is missing or unfinished.
@@ -53,7 +58,7 @@ class Maker:
         stages = {"localize": "localizer", "classify": "classifier"}
         return cls(
             version=package_version(),
-            models=tuple((stages[kind], trained_digest(run)) for kind, run in runs),
+            models=tuple((stages[kind], trained_digest(run, fast=fast and kind == "classify")) for kind, run in runs),
             options=tuple(options),
             trained=max(_moment(str(read_run(run, expected_kind=kind).get("started", ""))) for kind, run in runs),
         )

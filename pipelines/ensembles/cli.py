@@ -83,6 +83,7 @@ def add_members(p: argparse.ArgumentParser) -> None:
     args.add_path(
         p, "--blend", "FILE", f"{WEIGHTS} for these classifiers: how much each counts (default: all alike)"
     )  # fmt: skip
+    p.add_argument("--fast", action="store_true", help=args.FAST)
     p.add_argument(
         "--mixed-data", action="store_true", help="allow runs that were trained on different data. Whether a run has "
         "seen a study is then told by the study's id alone: a study that it knows under another id is graded by models "
@@ -97,5 +98,5 @@ def members_of(a: argparse.Namespace) -> "Members":
 
     return Members(
         localizers=tuple(map(run_or_shipped, a.localizer or [None])), classifiers=tuple(a.classifier),
-        mixed_data=a.mixed_data, weights=a.blend,
+        mixed_data=a.mixed_data, weights=a.blend, fast=a.fast,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from classify.network.fast import check_fast, seen_by_fast
 from localize.localizer import is_shipped
 from pipelines.ensembles.weights import read_weights_file
 from shared.data.source import StudySource
@@ -34,16 +35,18 @@ class Members:
       mixed_data: allows runs that were trained on different data. A study then counts as seen by a run if the run's
         splits name its id; the same study under another id goes unnoticed.
       weights: weights.json of `lumbar combine` for these classifiers, in any order; without it all count alike.
+      fast: whether the fast grader of each classifier answers in place of its folds.
 
     Raises:
       InputError: for a run that is missing, unfinished or given twice, runs that were trained on different data without
-        `mixed_data`, or weights of other runs.
+        `mixed_data`, weights of other runs, or a classifier that has no fast grader where one is to answer.
     """
 
     localizers: tuple[Path, ...]
     classifiers: tuple[Path, ...]
     mixed_data: bool = False
     weights: Path | None = None
+    fast: bool = False
     _facts: tuple[Mapping[str, Any], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class Members:
         kinds = ["localize"] * len(self.localizers) + ["classify"] * len(self.classifiers)
         facts = tuple(read_run(run, expected_kind=kind) for run, kind in zip(self.runs, kinds, strict=True))
         object.__setattr__(self, "_facts", facts)
+        for run in self.classifiers if self.fast else ():
+            check_fast(run)
         self._check_same_data()
         self.per_finding()
 
@@ -99,11 +104,16 @@ class Members:
         return None if self.weights is None else sha256_of(self.weights)
 
     @property
+    def classifier_digests(self) -> list[str]:
+        """Digests of the networks that grade: of each classifier's folds, or of its fast grader."""
+        return [trained_digest(run, fast=self.fast) for run in self.classifiers]
+
+    @property
     def state(self) -> dict[str, Any]:
         """What answers depend on, JSON-ready, by the names under which a refusal to resume mentions them."""
         return {
             "localizer": [trained_digest(run) for run in self.localizers],
-            "classifier": [trained_digest(run) for run in self.classifiers],
+            "classifier": self.classifier_digests,
             "blend": self.blend_digest,
             "mixed data": self.mixed_data,
         }
@@ -111,14 +121,15 @@ class Members:
     def to_json(self) -> dict[str, Any]:
         """For run.json: the digests of every run's run.json, and of its models."""
 
-        def described(runs: Sequence[Path]) -> list[dict[str, Any]]:
+        def described(runs: Sequence[Path], digests: Sequence[str]) -> list[dict[str, Any]]:
             return [
-                {"run_sha256": sha256_of(r / "run.json"), "models_sha256": trained_digest(r), "shipped": is_shipped(r)}
-                for r in runs
+                {"run_sha256": sha256_of(run / "run.json"), "models_sha256": digest, "shipped": is_shipped(run)}
+                for run, digest in zip(runs, digests, strict=True)
             ]
 
         return {
-            "localizers": described(self.localizers), "classifiers": described(self.classifiers),
+            "localizers": described(self.localizers, [trained_digest(run) for run in self.localizers]),
+            "classifiers": described(self.classifiers, self.classifier_digests), "fast": self.fast,
             "shipped_localizer": all(map(is_shipped, self.localizers)), "mixed_data": self.mixed_data,
             "blend": self.blend_digest,
         }  # fmt: skip
@@ -133,7 +144,7 @@ class Members:
           The source with these studies, and their teams; the source itself and None where no run has seen any study.
 
         Raises:
-          InputError: when no study is left.
+          InputError: when no study is left, or when a fast grader is to answer studies that its run was trained on.
         """
         seen: dict[int, dict[str, int]] = {}
         for n, run, facts in self._trained():
@@ -143,6 +154,9 @@ class Members:
             splits = read_splits(run / "splits.json")
             if set(splits.study_ids) & set(source.study_ids):
                 seen[n] = _folds(splits, trained_folds(run, facts))
+        learned = [self.runs[n] for n in seen if n >= len(self.localizers)]
+        if self.fast and learned:
+            raise InputError(seen_by_fast(learned[0]))
         if not seen:
             return source, None
         teams = {

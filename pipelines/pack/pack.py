@@ -58,10 +58,13 @@ class PackRequest:
       runs: finished runs of both stages that belong together; at least one of `lumbar classify train`. Without one of
         `lumbar localize train`, the detectors that ship with the program go with it.
       wheels: a folder with wheels of other packages, such as ultralytics, that the place of prediction lacks.
+      fast: whether the fast grader of each classifier is packed alone, for predictions with `--fast`. Otherwise it is
+        packed beside the folds, where there is one.
     """
 
     runs: tuple[Path, ...]
     wheels: Path | None = None
+    fast: bool = False
 
 
 def pack(request: PackRequest, out: Path, *, overwrite: bool = False) -> str:
@@ -74,14 +77,14 @@ def pack(request: PackRequest, out: Path, *, overwrite: bool = False) -> str:
     _check_out(request, out, overwrite=overwrite)
     localizers, classifiers = _stages(request.runs)
     wheels = _foreign_wheels(request.wheels)
-    _check_that_they_load(localizers, classifiers)
+    _check_that_they_load(localizers, classifiers, fast=request.fast)
     own, content = own_wheel()
     files: dict[str, Content] = {"LICENSE": licence(), f"wheels/{own}": content}
     files |= {f"wheels/{path.name}": path for path in wheels}
     for name, run in localizers.items():
         files |= {f"{name}/{inner}": found for inner, found in localizer_files(run).items()}
     for name, run in classifiers.items():
-        files |= {f"{name}/{inner}": found for inner, found in classifier_files(run).items()}
+        files |= {f"{name}/{inner}": found for inner, found in classifier_files(run, fast=request.fast).items()}
     manifest = Manifest.model_validate({
         "schema": SCHEMA, "package": package_version(), "packed_with": _versions(),
         "localizers": list(localizers), "classifiers": list(classifiers),
@@ -156,14 +159,14 @@ def _foreign_wheels(folder: Path | None) -> list[Path]:
     return wheels
 
 
-def _check_that_they_load(localizers: Mapping[str, Path], classifiers: Mapping[str, Path]) -> None:
+def _check_that_they_load(localizers: Mapping[str, Path], classifiers: Mapping[str, Path], *, fast: bool) -> None:
     """Loads the runs as prediction does: whatever it would refuse is refused here, where it can still be mended."""
     from localize.localizer import run_or_shipped
     from pipelines.ensembles.members import Members
     from pipelines.grader import Grader
 
     of_stage_1 = tuple(localizers.values()) or (run_or_shipped(None),)
-    Grader.load(Members(localizers=of_stage_1, classifiers=tuple(classifiers.values())), device="cpu")
+    Grader.load(Members(localizers=of_stage_1, classifiers=tuple(classifiers.values()), fast=fast), device="cpu")
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ that are named here. Starting weights that were given as a file are a path; the 
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +18,7 @@ from classify.config import ClassifyConfig
 from localize.config import LocalizeConfig
 from localize.localizer import CALIBRATION_FILE, CONFIG_FILE, PRIOR_FILE, read_folds
 from pipelines.pack.archive import Content
-from shared.runtime.run_folder import RUN_FILE, read_run, trained_folds
+from shared.runtime.run_folder import FAST_FOLDER, RUN_FILE, read_run, trained_folds
 
 _FACTS: Final = (
     "kind", "version", "git_commit", "data_fingerprint", "seed", "seeds", "unmirror", "points", "families", "folds"
@@ -39,23 +39,33 @@ def localizer_files(run: Path) -> dict[str, Content]:
     return files | {RUN_FILE: _facts(run, "localize"), CONFIG_FILE: _toml(config)}
 
 
-def classifier_files(run: Path) -> dict[str, Content]:
-    """The files of a finished run of stage 2 by their path within it.
+def classifier_files(run: Path, *, fast: bool = False) -> dict[str, Content]:
+    """The files of a finished run of stage 2 by their path within it; its fast grader is among them if it has one.
+
+    Args:
+      fast: leaves out the folds, which the fast grader stands for.
 
     Raises:
       InputError: when the run is missing or unfinished, or a model card is damaged.
     """
-    from classify.network.checkpoint import MODEL_FILE, WEIGHTS_FILE, load_card, save_card
+    from classify.network.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, load_card, save_card
+    from classify.network.fast import load_fast_card, save_fast_card
 
     files: dict[str, Content] = {}
-    for number in trained_folds(run, read_run(run, expected_kind="classify")):
-        card = load_card(run / f"fold{number}")
+
+    def add(part: str, card: ModelCard, save: Callable[[Path, ModelCard], None]) -> None:
         config = _without_paths(card.config)
         with tempfile.TemporaryDirectory() as folder:
-            save_card(Path(folder), replace(card, config=config))
-            files[f"fold{number}/{MODEL_FILE}"] = (Path(folder) / MODEL_FILE).read_bytes()
-        files[f"fold{number}/{WEIGHTS_FILE}"] = run / f"fold{number}" / WEIGHTS_FILE
+            save(Path(folder), replace(card, config=config))
+            files[f"{part}/{MODEL_FILE}"] = (Path(folder) / MODEL_FILE).read_bytes()
+        files[f"{part}/{WEIGHTS_FILE}"] = run / part / WEIGHTS_FILE
         files[CONFIG_FILE] = _toml(config)
+
+    if fast or (run / FAST_FOLDER / MODEL_FILE).is_file():
+        own = load_fast_card(run)
+        add(FAST_FOLDER, own.network, lambda folder, card: save_fast_card(folder, replace(own, network=card)))
+    for number in trained_folds(run, read_run(run, expected_kind="classify")) if not fast else ():
+        add(f"fold{number}", load_card(run / f"fold{number}"), save_card)
     return files | {RUN_FILE: _facts(run, "classify")}
 
 

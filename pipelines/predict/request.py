@@ -141,5 +141,8 @@ def exporter(request: PredictRequest, source: StudySource | None = None) -> "Dic
             "the DICOM files themselves"
         )
     members = request.members
-    options = [*(["tta"] if request.tta else []), *([f"blend {members.blend_digest}"] if members.weights else [])]
-    return DicomExport.of_runs(members.localizers, members.classifiers, options=options)
+    options = [
+        *(["tta"] if request.tta else []), *(["fast"] if members.fast else []),
+        *([f"blend {members.blend_digest}"] if members.weights else []),
+    ]  # fmt: skip
+    return DicomExport.of_runs(members.localizers, members.classifiers, options=options, fast=members.fast)

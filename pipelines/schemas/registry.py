@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from classify.network.checkpoint import CardFile
+from classify.network.fast import FastFile
 from localize.calibrate import CalibrationFile
 from localize.decoding.prior import PriorFile
 from pipelines.ensembles.weights import WeightsFile
@@ -23,6 +24,7 @@ from shared.splits import SplitsFile
 SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "audit-report-1": data.AuditReport,
     "chain-1": PriorFile,
+    "classifier-fast-1": FastFile,
     "classifier-model-3": CardFile,
     "classifier-report-1": scores.ClassifierReport,
     "combine-report-1": scores.CombineReport,

@@ -7,7 +7,7 @@ from pydantic import Field
 from pipelines.schemas.base import Count, Digest, Part, of_schema
 from pipelines.schemas.scores import Family
 from shared.dicom.discover import FileCounts
-from shared.runtime.run_folder import RunScore
+from shared.runtime.run_folder import FastRecord, RunScore
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -32,7 +32,7 @@ class Member(Part):
     run_sha256: Digest
     """Of its run.json."""
     models_sha256: Digest
-    """Of its models, config and splits together."""
+    """Of its models, config and splits together, or of its fast grader where that answered."""
     shipped: bool
 
 
@@ -61,6 +61,8 @@ class PredictRun(Run):
     """Whether only the detectors that ship with the package were used."""
     mixed_data: bool
     """Whether runs of different training data were allowed."""
+    fast: bool = False
+    """Whether each classifier's fast grader answered in place of its folds; earlier versions had none."""
     blend: str | None
     """Digest of the weights of the classifiers; null for a plain mean."""
     files: FileCounts | None = None
@@ -99,6 +101,8 @@ class ClassifyPredictRun(Run):
     prior_reasons: dict[str, Count]
     problems: list[str]
     classifier: str
+    fast: bool = False
+    """Whether the fast grader answered in place of the folds."""
 
 
 class FoldModels(Part):
@@ -142,6 +146,8 @@ class ClassifyRun(Run):
     problems: list[str]
     score: RunScore | None
     """Of the held-out studies; null where none has grades."""
+    fast: FastRecord | None = None
+    """The fast grader that `lumbar classify distill` made of these folds."""
 
 
 class PrepareRun(Run):

@@ -31,6 +31,10 @@ SHIPPED: Final = "default: the detectors that ship with the package"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
 FOLD: Final = "number of the fold to train, or all"
 TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"
+FAST: Final = (
+    "grade with the one network that `lumbar classify distill` made of each classifier's folds, in place of them; not "
+    "for studies that the classifier was trained on"
+)
 
 
 # A word of a command line that argparse takes for a number or a text, not for an option.

@@ -36,7 +36,7 @@ _OUR_NAMES: Final = re.compile(
     r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|(report|index)\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|failures|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv"
-    r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|work|cache|png|unfinished"
+    r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|fast|work|cache|png|unfinished"
     r"|tracking",
     re.DOTALL,
 )
@@ -47,7 +47,7 @@ _OUR_PATHS: Final = re.compile(
     rf"({_OUR_NAMES.pattern})"
     r"|studies/([a-z]+/)?[^/]+\.(json|html|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
     r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/([^/]+\.json|index\.html)"
-    r"|fold[0-9]+/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
+    r"|(fold[0-9]+|fast)/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
     r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+|tracking/(tensorboard|mlflow)/.+"
     r")",
     re.DOTALL,

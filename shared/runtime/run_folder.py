@@ -2,6 +2,7 @@
 
 RUN/state.json   what a resumed run must agree with; written when the run begins
 RUN/fold<K>/     one fold; finished when it holds the file that the stage writes last
+RUN/fast/        one network made of all folds of stage 2, on request
 RUN/run.json     version, git commit, data fingerprint, seeds, device, times; written last
 """
 
@@ -26,6 +27,7 @@ from shared.runtime.ownership import claim, is_empty
 
 RUN_FILE: Final = "run.json"
 STATE_FILE: Final = "state.json"
+FAST_FOLDER: Final = "fast"
 _AGAIN: Final = "restore the file or train again"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -74,9 +76,20 @@ class _LocalizeRun(_TrainedRun):
     localizations_sha256: Digest = ""
 
 
+class FastRecord(Document):
+    """What a run records of the fast grader that was made of its folds: when, how long it took, and its digest."""
+
+    started: str
+    seconds: NonNegative
+    folds: list[Annotated[int, Field(ge=0, lt=10000)]]
+    device: str
+    sha256: Digest
+
+
 class _ClassifyRun(_TrainedRun):
     folds: list[Annotated[int, Field(ge=0, lt=10000)]]
     points: str = ""
+    fast: FastRecord | None = None
 
 
 class _LocalizePrediction(RunFacts):
@@ -132,20 +145,25 @@ def sha256_of(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
-def trained_digest(run: Path) -> str:
+def trained_digest(run: Path, *, fast: bool = False) -> str:
     """Hex digest of everything in a run's folder that decides what its models answer: config, splits and all folds.
 
     Unlike the digest of run.json, it stays the same where a finished run is resumed.
 
+    Args:
+      fast: the digest of the run's fast grader instead, which answers in place of the folds.
+
     Raises:
       InputError: when a file cannot be read.
     """
-    files = [run / "config.toml", run / "splits.json", *sorted(run.glob("fold*/[!.]*"))]
+    folds = [run / "config.toml", run / "splits.json", *sorted(run.glob("fold*/[!.]*"))]
+    files = sorted((run / FAST_FOLDER).glob("model.*")) if fast else folds
     digests = [(path.relative_to(run).as_posix(), sha256_of(path)) for path in files if path.is_file()]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """A moment as run.json writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
@@ -163,7 +181,7 @@ def write_run(folder: Path, *, command: str, started: float, **facts: Any) -> No
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "started": _utc(started),
+            "started": utc(started),
             "seconds": round(time.time() - started, 1),
             **facts,
         },
@@ -199,8 +217,9 @@ def _no_run(folder: Path, kind: str) -> str:
     if not folder.is_dir():
         beside = folder.parent if (folder.parent / RUN_FILE).is_file() else None
         return f"is a file; {wanted}" + (f", perhaps {beside}" if beside else "")
-    if re.fullmatch(r"fold\d+", folder.name) and (folder.parent / STATE_FILE).is_file():
-        return f"is one fold of a run; give the run itself, {folder.parent}"
+    if re.fullmatch(rf"fold\d+|{FAST_FOLDER}", folder.name) and (folder.parent / STATE_FILE).is_file():
+        part = "the fast grader" if folder.name == FAST_FOLDER else "one fold"
+        return f"is {part} of a run; give the run itself, {folder.parent}"
     inner = _below(folder, kind)
     if inner is not None:
         return f"is no run; {wanted}, perhaps {inner}"
@@ -314,7 +333,7 @@ class RunFolder:
     def record(self, *, started: float, **facts: Any) -> None:
         """Writes run.json, which finishes the run; `earlier_seconds` sums up earlier calls on the same run."""
         earlier = self.facts() if (self.path / RUN_FILE).is_file() else {}
-        again = earlier.get("started") == _utc(started)  # this same call has already recorded the run
+        again = earlier.get("started") == utc(started)  # this same call has already recorded the run
         before = earlier.get("earlier_seconds", 0.0) + (0.0 if again else earlier.get("seconds", 0.0))
         write_run(
             self.path, command=f"{self.kind} train", started=started, kind=self.kind,
