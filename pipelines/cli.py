@@ -8,6 +8,7 @@ from pathlib import Path
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
+from pipelines.bulk.cli import add_parsers as add_bulk
 from pipelines.ensembles.cli import add_members, members_of
 from pipelines.ensembles.cli import add_parsers as add_ensembles
 from pipelines.experiments.cli import add_parsers as add_experiments
@@ -54,6 +55,7 @@ def build_parser() -> args.Parser:
     add_classify(args.add_commands(classify))
     _add_predict(commands)
     _add_evaluate(commands)
+    add_bulk(commands)
     add_ensembles(commands)
     add_experiments(commands)
     _add_pack(commands)
@@ -238,15 +240,25 @@ def _add_audit(commands: args.Commands) -> None:
         help="which slices to decode: none, some of each series, or all (default: %(default)s)",
     )  # fmt: skip
     args.add_workers(p)
+    args.add_engine(p)
+    args.add_shard(p, "the report is made after `lumbar merge`")
     args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_audit)
 
 
 def _audit(a: argparse.Namespace) -> int:
-    from pipelines.audit import AuditOptions, audit, summary
+    from pipelines.audit import AuditOptions, audit, audit_shard, summary
     from pipelines.audit.pixels import Pixels
+    from shared.runtime.bulk.engine import Engine
 
-    options = AuditOptions(part=a.part, images=not a.no_images, pixels=Pixels(a.pixels), workers=a.workers)
+    options = AuditOptions(
+        part=a.part, images=not a.no_images, pixels=Pixels(a.pixels), workers=a.workers, engine=Engine(a.engine),
+        shard=a.shard,
+    )  # fmt: skip
+    if a.shard is not None:
+        read = audit_shard(a.data, a.out, options, overwrite=a.overwrite, resume=a.resume)
+        sys.stdout.write(f"{a.out}: shard {a.shard}, {counted(read, 'study')}; join all with `lumbar merge`\n")
+        return 0
     result = audit(a.data, a.out, options, overwrite=a.overwrite, resume=a.resume)
     sys.stdout.write(summary(result, a.out) + "\n")
     if a.strict and result.errors:
@@ -272,18 +284,24 @@ def _add_prepare(commands: args.Commands) -> None:
         "(default: the slices' own size, which keeps annotated coordinates valid)",
     )  # fmt: skip
     args.add_workers(p)
+    args.add_engine(p)
+    args.add_shard(p, "`lumbar merge` joins them")
     args.add_output(p, "STORE", resume="decode only studies that are new or whose files changed")
     p.set_defaults(func=_prepare)
 
 
 def _prepare(a: argparse.Namespace) -> int:
     from shared.runtime import pool
+    from shared.runtime.bulk.engine import Engine
 
-    if a.workers > 1:
+    engine = Engine(a.engine)
+    if a.workers > 1 and engine is Engine.LOCAL:
         pool.begin("pipelines.prepare.study")
     from pipelines.prepare.prepare import PrepareOptions, prepare
 
-    options = PrepareOptions(part=a.part, png=a.png, png_size=a.png_size, workers=a.workers)
+    options = PrepareOptions(
+        part=a.part, png=a.png, png_size=a.png_size, workers=a.workers, engine=engine, shard=a.shard
+    )
     sys.stdout.write(prepare(a.data, a.store, options, overwrite=a.overwrite, resume=a.resume) + "\n")
     return code_of(a.store)
 

@@ -1,6 +1,6 @@
 """`lumbar audit`: reads a data set once, in parallel over studies, and reports what it holds and what is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,23 +10,26 @@ from pipelines.audit.files import unread_code, unreadable_folder
 from pipelines.audit.issues import Category, Code, Issue, count_categories, read_issues, sort_issues, to_table
 from pipelines.audit.page import write_page
 from pipelines.audit.pixels import Pixels
-from pipelines.audit.study import NEARLY_ALL, Job, KeptAudit, StudyAudit, audit_study, check_absent_tags
+from pipelines.audit.study import NEARLY_ALL, Job, KeptAudit, StudyAudit, audit_study, check_absent_tags, unread
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
 from shared.data.store import is_store
 from shared.data.unpack import open_input
 from shared.dicom.discover import discover_studies
-from shared.runtime.documents import OpenDocument, read_document
+from shared.runtime.bulk.engine import Engine, spread_over
+from shared.runtime.bulk.shards import Shard
+from shared.runtime.documents import OpenDocument, read_document, read_json
 from shared.runtime.errors import InputError, shown
-from shared.runtime.files import check_output, write_csv
+from shared.runtime.files import check_output, write_csv, write_json
 from shared.runtime.names import hide_names, name_of
-from shared.runtime.pool import processes
 from shared.runtime.problems import Failure, counted, unreadable, write_failures
 from shared.runtime.progress import track
-from shared.runtime.run_folder import package_version
+from shared.runtime.run_folder import STATE_FILE, package_version
 from shared.runtime.unfinished import ResumableOutput, digest_of
 
 _FINDINGS_FILE: Final = "findings.csv"
+# The key of state.json under which a shard that was read to its end says how many studies it has.
+READ: Final = "read"
 # What leaves a study without a slice because something is broken.
 _UNREAD: Final = (Code.IMAGES_MISSING, Code.SERIES_EMPTY, Code.FILE_UNREADABLE, Code.NO_PLANE)
 
@@ -39,13 +42,17 @@ class AuditOptions:
       part: of a challenge directory; None audits every part that exists.
       images: False audits the tables alone.
       pixels: which pixels to decode.
-      workers: number of processes.
+      workers: number of processes on this machine.
+      engine: what the processes belong to.
+      shard: the part of all studies to read, for `lumbar merge`.
     """
 
     part: Part | None = None
     images: bool = True
     pixels: Pixels = Pixels.SAMPLE
     workers: int = 1
+    engine: Engine = Engine.LOCAL
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +89,11 @@ def audit(
         options. Faults within the data never raise.
     """
     options = options or AuditOptions()
-    given = open_input(data)
-    folder = given.folder
-    if options.images and is_store(folder):
-        raise InputError(
-            f"{folder}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
-            "tables with --no-images"
-        )
-    if out.resolve() != folder.resolve() and out.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{out}: lies inside the audited data; choose another folder")
-    inputs = [data, folder]
-    check_output(out, overwrite=overwrite, resume=resume, inputs=inputs)  # before anything large is read
-    plan, output = _plan(folder, options), ResumableOutput(path=out, command="audit")
-    if output.begin(_state(plan, options), overwrite=overwrite, resume=resume, inputs=inputs):
+    begun = _begin(data, out, options, overwrite=overwrite, resume=resume)
+    if begun is None:
         return _read_finished(out)
-    result = _carry_out(plan, options, KeptAudit(given=given, results=output.results(StudyAudit)))
+    plan, output, audit_one = begun
+    result = _carry_out(plan, options, audit_one)
     write_csv(out / _FINDINGS_FILE, to_table(result.issues))
     write_failures(out, result.failures)
     about = {
@@ -111,6 +108,49 @@ def audit(
     return result
 
 
+def audit_shard(
+    data: Path, out: Path, options: AuditOptions, *, overwrite: bool = False, resume: bool = False
+) -> int:  # fmt: skip
+    """Reads the studies of one shard and keeps what was read for `lumbar merge`; returns their number.
+
+    The report says much of all studies together, so a shard has none.
+
+    Raises:
+      InputError: as `audit`, and when there is nothing to read but tables.
+    """
+    if options.shard is None or not options.images:
+        raise InputError("--shard: shares out the reading of images; leave out --no-images")
+    begun = _begin(data, out, options, overwrite=overwrite, resume=resume)
+    if begun is None:
+        raise InputError(f"{out}: is a finished audit; choose another folder")
+    plan, output, audit_one = begun
+    jobs = options.shard.share(plan.jobs)
+    _audit_each(jobs, options, audit_one)
+    write_json(output.path / STATE_FILE, read_json(output.path / STATE_FILE) | {READ: len(jobs)})
+    return len(jobs)
+
+
+def _begin(
+    data: Path, out: Path, options: AuditOptions, *, overwrite: bool, resume: bool
+) -> "tuple[_Plan, ResumableOutput, KeptAudit] | None":
+    """Plans an audit and begins its folder; None where that holds the finished audit."""
+    given = open_input(data)
+    folder = given.folder
+    if options.images and is_store(folder):
+        raise InputError(
+            f"{folder}: is a prepared store and holds no DICOM files; audit the data it was made from, or only its "
+            "tables with --no-images"
+        )
+    if out.resolve() != folder.resolve() and out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{out}: lies inside the audited data; choose another folder")
+    inputs = [data, folder]
+    check_output(out, overwrite=overwrite, resume=resume, inputs=inputs)  # before anything large is read
+    plan, output = _plan(folder, options), ResumableOutput(path=out, command="audit")
+    if output.begin(_state(plan, options), overwrite=overwrite, resume=resume, inputs=inputs):
+        return None
+    return plan, output, KeptAudit(given=given, results=output.results(StudyAudit))
+
+
 def _state(plan: "_Plan", options: AuditOptions) -> dict[str, Any]:
     """What a resumed call must agree with. Tables are read again, and each study's files are compared."""
     return {
@@ -118,6 +158,7 @@ def _state(plan: "_Plan", options: AuditOptions) -> dict[str, Any]:
         "part": options.part,
         "images": options.images,
         "pixels": options.pixels.value,
+        "shard": None if options.shard is None else str(options.shard),
     }
 
 
@@ -174,10 +215,7 @@ def _plan(data: Path, options: AuditOptions) -> _Plan:
 
 def _carry_out(plan: _Plan, options: AuditOptions, audit_one: Callable[[Job], StudyAudit]) -> AuditResult:
     jobs = plan.jobs
-    workers = min(options.workers, len(jobs)) if any(job.images for job in jobs) else 1
-    with processes(workers, advice="run with --pixels none, or with --workers 1 to see where") as spread:
-        done = spread(audit_one, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))))
-        results = list(track(done, "audited studies", total=len(jobs)))
+    results = _audit_each(jobs, options, audit_one)
     issues = [*plan.issues, *(i for r in results for i in r.issues)]
     issues += check_absent_tags([s for r in results for s in r.series])
     issues = _common_to_all(issues, len(jobs))
@@ -187,6 +225,17 @@ def _carry_out(plan: _Plan, options: AuditOptions, audit_one: Callable[[Job], St
         issues=tuple(sort_issues(issues)), facts=explore(plan.tables, results),
         failures=tuple(unreadable(s, "no slice of it can be read; findings.csv lists why") for s in sorted(lost)),
     )  # fmt: skip
+
+
+def _audit_each(
+    jobs: Sequence[Job], options: AuditOptions, audit_one: Callable[[Job], StudyAudit]
+) -> list[StudyAudit]:  # fmt: skip
+    reads = any(job.images for job in jobs)
+    workers = min(options.workers, len(jobs)) if reads else 1
+    advice = "run with --pixels none, or with --workers 1 to see where"
+    with spread_over(options.engine if reads else Engine.LOCAL, workers, advice=advice) as spread:
+        done = spread(audit_one, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))), lost=unread)
+        return list(track(done, "audited studies", total=len(jobs)))
 
 
 def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:

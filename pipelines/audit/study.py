@@ -135,6 +135,12 @@ def audit_study(job: Job) -> StudyAudit:
     )
 
 
+def unread(job: Job, reason: str) -> StudyAudit:
+    """The audit of a study at which every process died; `reason` continues a sentence that begins with the study."""
+    issue = Issue(code=Code.FILE_UNREADABLE, reason=f"the study {reason}")
+    return StudyAudit(study_id=job.study_id, issues=_located(job, [issue]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAudit:
     """Does what `audit_study` does, and keeps the result for a resumed call, which takes it while the files are as they

@@ -13,21 +13,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
-from pipelines.prepare.study import Job, Outcome, prepare_study
+from pipelines.prepare.study import Job, Outcome, prepare_study, unprepared
 from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files, table_columns
 from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
 from shared.data.unpack import open_input
 from shared.dicom.discover import group_studies, no_dicom
 from shared.dicom.pixels import is_unreadable
 from shared.dicom.scan import scan_folder
+from shared.runtime.bulk.engine import Engine, spread_over
+from shared.runtime.bulk.shards import Shard
 from shared.runtime.errors import InputError, shown
 from shared.runtime.files import prepare_output, sweep_temporary, written_beside
 from shared.runtime.ownership import is_empty, outputs_released
-from shared.runtime.pool import Spread, processes
+from shared.runtime.pool import Spread
 from shared.runtime.problems import counted, unreadable, write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.tables import only_columns
+from shared.runtime.unfinished import digest_of as digest_of_values
 from shared.study import LoadedStudy
 
 
@@ -39,13 +42,17 @@ class PrepareOptions:
       part: of a challenge directory; None prepares both.
       png: whether to write the PNG tree; a store that has one keeps it up to date regardless.
       png_size: side of a square in pixels; None keeps the slices' own size.
-      workers: number of processes.
+      workers: number of processes on this machine.
+      engine: what the processes belong to.
+      shard: the part of all studies to prepare, into a store that `lumbar merge` joins with the others.
     """
 
     part: Part | None = None
     png: bool = False
     png_size: int | None = None
     workers: int = 1
+    engine: Engine = Engine.LOCAL
+    shard: Shard | None = None
 
 
 @outputs_released()
@@ -59,8 +66,7 @@ def prepare(
     """
     started = time.time()
     options = options or PrepareOptions()
-    if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
-        raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
+    _check(options)
     given = open_input(data.absolute())  # the store outlives the current working directory
     data = given.folder
     plan = replace(plan_units(data, options.part), origin=given.origin)
@@ -71,13 +77,14 @@ def prepare(
     prepare_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
     for folder in (out, out / PNG_FOLDER):
         sweep_temporary(folder, below=False)
-    with processes(options.workers) as spread:
+    with spread_over(options.engine, options.workers) as spread:
+        everything = plan
         store, plan = _begin(data, out, plan, options)
-        jobs = [Job(root=out, source=data, unit=unit) for units in plan.units.values() for unit in units]
-        outcomes = list(track(spread(prepare_study, jobs), "preparing", total=len(jobs)))
+        jobs = [Job(root=out.absolute(), source=data, unit=unit) for units in plan.units.values() for unit in units]
+        outcomes = list(track(spread(prepare_study, jobs, lost=unprepared), "preparing", total=len(jobs)))
         removed = _sweep(store, plan, outcomes)
         problems = [shown(text) for outcome in outcomes for text in outcome.problems]
-        if store.kind == "folder":
+        if store.kind == "folder" and options.shard is None:
             found = group_studies(store.data, store.folder_readings())  # raises if nothing could be read
             lost = [s.study.study_id for s in found if is_unreadable(s.study)]
         else:
@@ -91,7 +98,7 @@ def prepare(
         write_run(
             out, command="prepare", started=started, kind="prepare", input=store.kind, parts=list(plan.units),
             decoded=counts["new"] + counts["changed"], unchanged=counts["unchanged"], removed=removed,
-            slices=slices, pixel_bytes=pixel_bytes, problems=problems,
+            slices=slices, pixel_bytes=pixel_bytes, problems=problems, **_shared_out(options.shard, everything),
         )  # fmt: skip
     for text in problems[:5]:
         log(f"warning: {text}")
@@ -104,6 +111,21 @@ def prepare(
         f"{pixel_bytes / 2**20:.1f} MiB, "
         f"{counted(len(problems), 'problem')}"
     )
+
+
+def _check(options: PrepareOptions) -> None:
+    if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
+        raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
+    if options.shard is not None and (options.png or options.png_size is not None):
+        raise InputError("--png: not with --shard; write the PNGs after `lumbar merge`, with --resume and --png")
+
+
+def _shared_out(shard: Shard | None, plan: "Plan") -> dict[str, str]:
+    """What run.json of a shard says: which one it is, and of which studies."""
+    if shard is None:
+        return {}
+    names = {part: [unit.name for unit in units] for part, units in plan.units.items()}
+    return {"shard": str(shard), "studies_digest": digest_of_values(names)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,18 +215,32 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
             if options.part not in (None, part):
                 plan = replace(plan, units={**plan_units(data, part).units, **plan.units})
         _check_folders(old, data, plan)
+    shard = None if options.shard is None else str(options.shard)
+    if old is not None and old.shard != shard:
+        raise InputError(f"{out}: is {_described(old.shard)}, asked was for {_described(shard)}; choose another folder")
+    if options.shard is not None:
+        plan = replace(plan, units={part: tuple(options.shard.share(units)) for part, units in plan.units.items()})
     png_size = old.png_size if old is not None else None
     if options.png or options.png_size is not None:
         png_size = options.png_size or 0
     records |= {part: tuple(unit.name for unit in units) for part, units in plan.units.items()}
     store = Store(
-        root=out, made_from=digest_of(plan.origin or data), kind=plan.kind, records=records, png_size=png_size
+        root=out,
+        made_from=digest_of(plan.origin or data),
+        kind=plan.kind,
+        records=records,
+        png_size=png_size,
+        shard=shard,
     )
     store.write(finished=False)
     for part in PARTS:
         if part in plan.units or part not in records:
             _copy_tables(data, out, part, part in records)
     return store, plan
+
+
+def _described(shard: str | None) -> str:
+    return "a whole store" if shard is None else f"shard {shard} of a store"
 
 
 def _check_source(old: Store, data: Path, part: Part) -> None:
@@ -286,7 +322,7 @@ def _write_png_tree(store: Store, spread: Spread) -> list[str]:
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in known and is_png_folder(path):
             shutil.rmtree(path)
-    jobs = [PngJob(root=store.root, study=study, size=size) for study in studies]
+    jobs = [PngJob(root=store.root.absolute(), study=study, size=size) for study in studies]
     return [text for text in track(spread(write_pngs, jobs), "PNGs", total=len(jobs)) if text]
 
 

@@ -24,6 +24,7 @@ from shared.data.store import (
 )
 from shared.dicom.reader import FileReading, file_digest, read_file, read_file_slices
 from shared.runtime.errors import InputError
+from shared.runtime.files import written_beside
 from shared.study import StoredPixels
 
 State = Literal["new", "changed", "unchanged"]
@@ -70,6 +71,33 @@ def prepare_study(job: Job) -> Outcome:
     if old is not None and old.pixels.name not in outcome.files:
         old.pixels.unlink(missing_ok=True)
     return outcome
+
+
+def unprepared(job: Job, reason: str) -> Outcome:
+    """Writes a record without slices, for a study at which every process died; a further run tries it again.
+
+    Args:
+      reason: continues a sentence that begins with the study.
+    """
+    path, folder = record_path(job.root, job.unit.part, job.unit.name), job.source / job.unit.folder
+    digest = unit_digest(job.unit, [reason])  # of no contents of files
+    pixels = pixel_path(path, digest)
+    with written_beside(pixels) as temporary:
+        temporary.touch()
+    files = [(name, folder / name) for name in job.unit.files]
+    readings = [
+        (name, FileReading(path=f, sha256="", header=error, pixels=error))
+        for name, f in files
+        for error in [InputError(f"{f}: is of a study that {reason}")]
+    ]
+    nowhere = StoredPixels(path=pixels, offset=0, crc32=0, problem="")
+    write_record(
+        path, job.unit, digest, [file_entry(reading, job.unit, name, nowhere) for name, reading in readings], 0
+    )
+    return Outcome(
+        state="new", files=(path.name, pixels.name), slices=0, pixel_bytes=0,
+        problems=(f"study {job.unit.name}: {reason}",),
+    )  # fmt: skip
 
 
 def _sound_record(path: Path, source: Path) -> StudyRecord | None:

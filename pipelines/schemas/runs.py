@@ -69,6 +69,10 @@ class PredictRun(Run):
     """What became of the files of a folder."""
     chosen_series: dict[str, str] | None = None
     """Series -> the view that --series gave it."""
+    shard: str | None = None
+    """Which part of the studies this is, such as 3/16."""
+    merged_shards: Count | None = None
+    """How many shards were joined; the seconds are those of all together."""
 
 
 class LocalizePredictRun(Run):
@@ -163,6 +167,12 @@ class PrepareRun(Run):
     slices: Count
     pixel_bytes: Count
     problems: list[str]
+    shard: str | None = None
+    """Which part of the studies this is, such as 3/16."""
+    studies_digest: Digest | None = None
+    """Of the names of all studies, those of the other shards too."""
+    merged_shards: Count | None = None
+    """How many shards were joined; the seconds are those of all together."""
 
 
 class DemoRun(Run):

@@ -54,6 +54,7 @@ class IndexFile(Document):
     finished: bool
     png_size: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] | None
     records: dict[Literal["train", "test", "folder"], list[str]]
+    shard: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ class Store:
       records: part -> names of its records.
       png_size: None without PNGs, 0 for the slices' own size, else the side of a square in pixels.
       current: whether this version of the DICOM reader made its records.
+      shard: which part of the data it holds, such as 3/16; None for a whole store.
     """
 
     root: Path
@@ -122,6 +124,7 @@ class Store:
     records: Mapping[str, tuple[str, ...]]
     png_size: int | None = None
     current: bool = True
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         hide_names(self.data, numbers=self.kind == "challenge")
@@ -131,11 +134,13 @@ class Store:
         """The finished store in `root`, or None if it holds no store.
 
         Raises:
-          InputError: when it is unfinished, damaged or of another version.
+          InputError: when it is unfinished, damaged, of another version, or one shard of a store.
         """
         if not is_store(root):
             return None
         store, finished = cls.open_any(root)
+        if store.shard is not None:
+            raise InputError(f"{root}: is shard {store.shard} of a store; join all shards with `lumbar merge`")
         if not finished:
             raise InputError(f"{root}: this store is unfinished; {AGAIN}")
         return store
@@ -160,7 +165,7 @@ class Store:
         store = cls(
             root=root, made_from=file.made_from, kind=file.kind, png_size=file.png_size,
             records={part: tuple(names) for part, names in file.records.items()},
-            current=file.reader == READER_VERSION,
+            current=file.reader == READER_VERSION, shard=file.shard,
         )  # fmt: skip
         return store, file.finished
 
@@ -179,6 +184,7 @@ class Store:
             "finished": finished,
             "png_size": self.png_size,
             "records": {part: list(names) for part, names in self.records.items()},
+            **({} if self.shard is None else {"shard": self.shard}),
         }
         write_json(self.root / STORE_FILE, {"checksum": _checksum(body), **body})
 

@@ -9,12 +9,15 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from shared.runtime.errors import InputError, printable, quoted
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.hardware.device import HELP as DEVICE_HELP
 from shared.runtime.hardware.device import check_form
+
+if TYPE_CHECKING:
+    from shared.runtime.bulk.shards import Shard
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
@@ -194,6 +197,30 @@ def whole(least: int) -> Callable[[str], int]:
 def add_workers(parser: argparse.ArgumentParser, what: str = "number of worker processes") -> None:
     parser.add_argument(
         "--workers", type=whole(1), default=usable_cores(), metavar="N", help=f"{what} (default: all usable cores)"
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="what does the work: processes of this machine, or "
+        "the Ray cluster that RAY_ADDRESS names, without it one on this machine. All nodes must see the same files "
+        "under the same paths. Needs the extra `cluster` (default: %(default)s)",
+    )  # fmt: skip
+
+
+def add_shard(parser: argparse.ArgumentParser, rest: str) -> None:
+    """Adds `--shard`, whose values `shared.runtime.bulk.shards.Shard` reads; `rest` ends its help."""
+
+    def shard(text: str) -> "Shard":
+        from shared.runtime.bulk.shards import Shard
+
+        try:
+            return Shard.from_text(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(
+        "--shard", type=shard, metavar="K/N", help=f"do only the K-th of N equal parts of the studies; {rest}"
     )
 
 

@@ -35,7 +35,7 @@ _OUR_NAMES: Final = re.compile(
     rf"{_LEFT_BEHIND.pattern}"
     r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|(report|index)\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|failures|noisy_labels|out_of_fold|log)\.csv"
-    r"|(train|test|sample)[a-z_]*\.csv"
+    r"|(train|test|sample)[a-z_]*\.csv|shard\.jsonl"
     r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|fast|work|cache|png|unfinished"
     r"|tracking",
     re.DOTALL,

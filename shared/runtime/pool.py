@@ -39,9 +39,16 @@ R = TypeVar("R")
 
 
 class Spread(Protocol):
-    """Runs jobs on the pool and yields their results in order."""
+    """Runs jobs on the pool and yields their results in order.
 
-    def __call__(self, work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]: ...
+    `lost` makes the result of a job that ended every process it was given to, where the pool can tell which one it was:
+    over Ray. Without `lost`, or on this machine, such a job ends the command.
+    """
+
+    def __call__(
+        self, work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1,
+        lost: Callable[[J, str], R] | None = None,
+    ) -> Iterator[R]: ...  # fmt: skip
 
 
 def begin(*modules: str) -> None:
@@ -77,7 +84,10 @@ def processes(workers: int, *, advice: str = "try again with --workers 1 to see 
             yield _in_turn
             return
 
-        def spread(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
+        def spread(
+            work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1,
+            lost: Callable[[J, str], R] | None = None,
+        ) -> Iterator[R]:  # fmt: skip
             try:
                 yield from pool.map(partial(_in_order, work), jobs, chunksize=chunk)
             except (BrokenProcessPool, EOFError) as error:  # EOFError: the server itself could not start a process
@@ -117,7 +127,9 @@ def _end(pool: ProcessPoolExecutor) -> None:
         worker.kill()
 
 
-def _in_turn(work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1) -> Iterator[R]:
+def _in_turn(
+    work: Callable[[J], R], jobs: Iterable[J], /, *, chunk: int = 1, lost: Callable[[J, str], R] | None = None
+) -> Iterator[R]:
     return map(work, jobs)
 
 

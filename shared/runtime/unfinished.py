@@ -141,8 +141,8 @@ class ResumableOutput:
         return False
 
     def results(self, kind: type[R]) -> Results[R]:
-        """The results of the finished studies."""
-        return Results(folder=self.work / "results", kind=kind)
+        """The results of the finished studies, under a path that is the same for processes anywhere."""
+        return Results(folder=(self.work / "results").absolute(), kind=kind)
 
     def finish(self) -> None:
         """Marks the output as finished, which its files must be, and deletes what only a resumed call needs."""
