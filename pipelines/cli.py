@@ -356,6 +356,8 @@ def _add_predict(commands: args.Commands) -> None:
     _add_clinic(p)
     args.add_device(p)
     args.add_workers(p, "most processes that answer studies side by side")
+    args.add_engine(p)
+    args.add_shard(p, "`lumbar merge` joins them")
     args.add_output(p, resume=args.KEPT)
     p.set_defaults(func=_predict)
 
@@ -385,10 +387,11 @@ def _predict(a: argparse.Namespace) -> int:
         sys.stdout.write(series_table(listed) + "\n")
         return 0
     from pipelines.predict import PredictRequest, predict
+    from shared.runtime.bulk.engine import Engine
 
     request = PredictRequest(
         data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom,
-        pages=not a.no_pages, workers=a.workers,
+        pages=not a.no_pages, workers=a.workers, engine=Engine(a.engine), shard=a.shard,
     )  # fmt: skip
     if a.watch:
         from pipelines.clinic.watch import STILL_S, watch
@@ -408,7 +411,10 @@ def _check_watch(a: argparse.Namespace) -> None:
         if a.still is not None:
             raise InputError("--still: only with --watch; without it all studies are answered at once")
         return
-    unfit = {"--part": a.part, "--series": a.series, "--strict": a.strict, "--dry-run": a.dry_run}
+    unfit = {
+        "--part": a.part, "--series": a.series, "--strict": a.strict, "--dry-run": a.dry_run, "--shard": a.shard,
+        "--engine": a.engine != "local",
+    }  # fmt: skip
     given = [name for name, value in unfit.items() if value]
     if given:
         raise InputError(f"{given[0]}: not with --watch, which answers whatever study arrives; leave it out")

@@ -4,7 +4,7 @@ The first line says which shard it is. Each further line is one study, in the or
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import IO, Annotated, Final, TypeVar
 from pydantic import Field, ValidationError
 
 from pipelines.pages.index_page import StudyRow
+from pipelines.result import StudyResult
+from shared.data.source import Share
 from shared.runtime.bulk.shards import MOST_SHARDS, Shard
 from shared.runtime.documents import adapter_of, explained
 from shared.runtime.errors import InputError
@@ -65,9 +67,17 @@ class StudyLine:
     page: StudyRow | None
 
 
-def write_study_lines(out: Path, shard: Shard, lines: Sequence[StudyLine], *, total: int) -> None:
-    """Writes the file."""
-    head = ShardHead(schema=_SCHEMA, number=shard.number, of=shard.of, studies=len(lines), total=total)
+def write_study_lines(out: Path, share: Share, answered: Sequence[tuple[StudyResult, StudyRow | None]]) -> None:
+    """Writes the file: each result, with its row of the index where there are pages."""
+    shard = share.shard
+    head = ShardHead(schema=_SCHEMA, number=shard.number, of=shard.of, studies=len(answered), total=share.studies)
+    lines = (
+        StudyLine(
+            study_id=result.study_id, certain=result.numbering is None or result.numbering.certain,
+            problems=result.problems, rows=share.rows[result.study_id], page=row,
+        )
+        for result, row in answered
+    )  # fmt: skip
     with written_beside(out / SHARD_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
         for line in (head, *lines):
             file.write(json.dumps(adapter_of(type(line)).dump_python(line, mode="json")) + "\n")
@@ -109,13 +119,3 @@ def _read(path: Path, number: int, text: str, kind: type[T]) -> T:
     except ValidationError as error:
         raise InputError(f"{path} line {number}: {explained(error)}; {_AGAIN}") from error
     return line
-
-
-def places_of_rows(row_ids: Sequence[str] | None) -> Mapping[str, tuple[int, ...]]:
-    """Study -> places of its rows in the sample submission."""
-    from shared.labels import parse_row_id
-
-    places: dict[str, list[int]] = {}
-    for place, row_id in enumerate(row_ids or ()):
-        places.setdefault(parse_row_id(row_id)[0], []).append(place)
-    return {study_id: tuple(found) for study_id, found in places.items()}

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Protocol
 
 from pipelines.grader import Grader
-from pipelines.predict.request import PredictRequest
+from pipelines.predict.request import MOST_ON_GPU, PredictRequest
 from pipelines.predict.study import StudyAnswer, StudyJob, StudyWork, WorkerTask, warm
 from shared.data.source import StudySource
 from shared.out_of_fold import FoldModels
 from shared.runtime import pool
+from shared.runtime.bulk.engine import Engine
 from shared.runtime.progress import log
 
 # What worker processes need and what takes long to import; their server imports it once for all of them.
@@ -81,13 +82,18 @@ class SideBySide:
     def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
         task = WorkerTask(key=self.key, work=work, load=self.models.load)
         yield from self.spread(
-            task, (StudyJob(source=source.only(s), fold=self.models.fold_of(s)) for s in source.study_ids)
-        )
+            task, (StudyJob(source=source.only(s), fold=self.models.fold_of(s)) for s in source.study_ids),
+            lost=task.given_up,
+        )  # fmt: skip
 
 
 @contextmanager
 def answering(request: PredictRequest, studies: Sequence[str], models: FoldModels[Grader]) -> Iterator[Answers]:
     """Whoever answers so many studies; worker processes end with the block."""
+    if request.engine is Engine.RAY:
+        with _on_cluster(request, models) as answers:
+            yield answers
+        return
     if request.may_spread(len(studies)):
         pool.begin(*_PRELOADED)  # its imports run while this process does its own
     count = request.processes(len(studies))
@@ -96,3 +102,14 @@ def answering(request: PredictRequest, studies: Sequence[str], models: FoldModel
         return
     with pool.processes(count, advice="continue with --resume and fewer --workers") as spread:
         yield SideBySide(spread=spread, processes=count, models=models)
+
+
+@contextmanager
+def _on_cluster(request: PredictRequest, models: FoldModels[Grader]) -> Iterator[SideBySide]:
+    from shared.runtime.bulk.crew import crew_of, need_of
+    from shared.runtime.bulk.ray_cluster import connected
+
+    with connected():
+        need = need_of(request.device, gpus=1 / MOST_ON_GPU)
+        with crew_of(need, advice="continue with --resume") as crew:
+            yield SideBySide(spread=crew, processes=max(crew.places(), 1), models=models)

@@ -1,7 +1,7 @@
 """What to predict, with which models, and what an answer depends on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,8 @@ from shared.data.source import StudySource, open_source
 from shared.data.store import Store
 from shared.labels import View
 from shared.out_of_fold import FoldModels
+from shared.runtime.bulk.engine import Engine
+from shared.runtime.bulk.shards import Shard
 from shared.runtime.errors import InputError
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.progress import log
@@ -25,7 +27,7 @@ DICOM_EXTRA: Final = "install the extra `dicom`: pip install 'lumbar-severity[di
 # A process takes some seconds to start and to load the models, as long as a few studies take.
 _FEWEST_STUDIES: Final = 4
 # Processes share one GPU, which holds the models of each.
-_MOST_ON_GPU: Final = 8
+MOST_ON_GPU: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class PredictRequest:
       dicom: whether to write OUT/dicom/, the results as DICOM objects.
       pages: whether to write a page per study and their index.
       workers: most processes that answer studies side by side. The answers do not depend on it.
+      engine: what the processes belong to; a cluster has its own number of them.
+      shard: the part of all studies to predict.
     """
 
     data: Path
@@ -53,6 +57,18 @@ class PredictRequest:
     dicom: bool = False
     pages: bool = True
     workers: int = 1
+    engine: Engine = Engine.LOCAL
+    shard: Shard | None = None
+
+    def anywhere(self) -> "PredictRequest":
+        """The same request for processes of other machines, which have other current folders."""
+        members, weights = self.members, self.members.weights
+        named = replace(
+            members, localizers=tuple(run.absolute() for run in members.localizers),
+            classifiers=tuple(run.absolute() for run in members.classifiers),
+            weights=None if weights is None else weights.absolute(),
+        )  # fmt: skip
+        return replace(self, data=self.data.absolute(), members=named)
 
     def may_spread(self, studies: int) -> bool:
         """Whether so many studies are worth more than one process. Light: it does not look at the device."""
@@ -63,7 +79,7 @@ class PredictRequest:
         from classify.device import pick_device
 
         most = self._most(studies)
-        return most if pick_device(self.device).type == "cpu" else min(most, _MOST_ON_GPU)
+        return most if pick_device(self.device).type == "cpu" else min(most, MOST_ON_GPU)
 
     def _most(self, studies: int) -> int:
         return min(self.workers, usable_cores(), max(studies // _FEWEST_STUDIES, 1))
@@ -105,6 +121,7 @@ def state_of(request: PredictRequest, source: StudySource) -> dict[str, Any]:
         "data": digest_of(source.kind, source.study_ids, source.fingerprint, source.row_ids),
         **models_of(request),
         "pages": request.pages,
+        "shard": None if request.shard is None else str(request.shard),
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.bulk.study_lines import write_study_lines
 from pipelines.pages.folder import INDEX, write_index
 from pipelines.predict.answers import Answers, answering
 from pipelines.predict.request import PredictRequest, exporter, source_and_models, state_of
@@ -15,6 +16,7 @@ from pipelines.result import StudyResult
 from shared.data.source import StudySource
 from shared.detections import write_detections, write_localizations
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
+from shared.runtime.bulk.engine import Engine
 from shared.runtime.problems import write_failures
 from shared.runtime.progress import log, track
 from shared.runtime.unfinished import ResumableOutput
@@ -61,13 +63,15 @@ def predict_unfinished(
       was finished already.
     """
     started = time.time()
+    request = request if request.engine is Engine.LOCAL else request.anywhere()
     source, models = source_and_models(request)
-    export = exporter(request, source)
+    state, export = state_of(request, source), exporter(request, source)
+    source = source if request.shard is None else source.cut_to(request.shard)
     with answering(request, source.study_ids, models) as answers:
         # The models load after the cheap checks, so that a wrong path fails at once, and before OUT is emptied, so that
         # a missing model or device costs nothing.
         finished = output_of(out).begin(
-            state_of(request, source), overwrite=overwrite, resume=resume,
+            state, overwrite=overwrite, resume=resume,
             inputs=[request.data, *request.members.runs, request.members.weights],
             ready=lambda: answers.ready(source),
         )  # fmt: skip
@@ -89,6 +93,7 @@ def write_prediction(
         out_of_fold=answers.out_of_fold, **request.members.to_json(),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
+        **({} if source.share is None else {"shard": str(source.share.shard)}),
     )  # fmt: skip
     summarize(results, started)
     return results
@@ -108,11 +113,13 @@ def predict_source(
       As `predict_unfinished`.
     """
     work = StudyWork(
-        out=out, given=source.given, records=output_of(out).results(StudyRecord), export=export, pages=pages
+        out=out.absolute(), given=source.given, records=output_of(out).results(StudyRecord), export=export, pages=pages
     )
     answered = list(track(answers.of(source, work), "predict", total=len(source.study_ids)))
     if pages:
         write_index(out, [answer.row for answer in answered if answer.row is not None])
+    if source.share is not None:
+        write_study_lines(out, source.share, [(answer.result, answer.row) for answer in answered])
     results = [answer.result for answer in answered]
     table = to_table(results)
     write_probabilities(out / PROBABILITIES_FILE, table)

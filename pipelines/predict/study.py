@@ -15,10 +15,12 @@ from shared.data.identity import study_key
 from shared.data.source import StudySource
 from shared.data.unpack import Input
 from shared.dicom.pixels import kept_pixels
+from shared.labels import FINDINGS
+from shared.probabilities import PriorReason
 from shared.runtime.files import inside, write_json
 from shared.runtime.problems import Failure
 from shared.runtime.unfinished import Results
-from shared.study import LoadedStudy
+from shared.study import LoadedStudy, Study
 
 if TYPE_CHECKING:
     from pipelines.clinic.export import DicomExport
@@ -102,6 +104,23 @@ class WorkerTask:
     def __call__(self, job: StudyJob) -> StudyAnswer:
         [study_id] = job.source.study_ids
         return self.work.answer(job.source.load(study_id), partial(_grader, self.key, self.load, job.fold))
+
+    def given_up(self, job: StudyJob, reason: str) -> StudyAnswer:
+        """The answer to a study at which every process died: the prior. Nothing of its files is read again.
+
+        Args:
+          reason: continues a sentence that begins with the study.
+        """
+        [study_id] = job.source.study_ids
+        prior = _grader(self.key, self.load, job.fold).classifier.prior
+        result = StudyResult(
+            study=Study(study_id=study_id, series=()), submission=prior.copy(), reasons=dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED), localizations={}, detections=(),
+            problems=(f"study {study_id}: it {reason}",), numbering=None,
+        )  # fmt: skip
+        write_json(inside(self.work.out / "studies", f"{study_id}.json"), result.to_json())
+        pages = PageFolder(self.work.out, wanted=self.work.pages)
+        pages.forget(study_id)
+        return StudyAnswer(result=result, failure=result.failure, row=pages.add(result))
 
 
 def warm(key: str, load: Load, fold: int | None) -> None:

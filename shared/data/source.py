@@ -9,10 +9,25 @@ from shared.data.challenge import Challenge, Part, listed_parts
 from shared.data.store import Store
 from shared.data.unpack import Input, open_input
 from shared.dicom.discover import NO_CHOICE, Discovery, FileCounts, FoundStudy, discover_studies, group_studies
-from shared.labels import View
+from shared.labels import View, parse_row_id
+from shared.runtime.bulk.shards import Shard
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.study import LoadedStudy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which part of its studies a source was cut to.
+
+    Attributes:
+      studies: how many all shards have.
+      rows: study -> places of its rows in the sample submission.
+    """
+
+    shard: Shard
+    studies: int
+    rows: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +42,7 @@ class StudySource:
       challenge: the tables of a challenge part; None for a folder.
       files: what became of every file of a folder; None for a challenge part or a prepared store.
       found: every series of a folder, used or not; None for a challenge part.
+      share: which part of the studies this is; None for all.
     """
 
     kind: Literal["challenge", "folder"]
@@ -38,14 +54,28 @@ class StudySource:
     challenge: Challenge | None = None
     files: FileCounts | None = None
     found: tuple[FoundStudy, ...] | None = None
+    share: Share | None = None
+
+    def cut_to(self, shard: Shard) -> "StudySource":
+        """The studies of one shard."""
+        study_ids = tuple(shard.share(self.study_ids))
+        rows: dict[str, list[int]] = {study_id: [] for study_id in study_ids}
+        row_ids = []
+        for place, row_id in enumerate(self.row_ids or ()):
+            of_study = rows.get(parse_row_id(row_id)[0])
+            if of_study is not None:
+                of_study.append(place)
+                row_ids.append(row_id)
+        share = Share(shard=shard, studies=len(self.study_ids), rows={s: tuple(found) for s, found in rows.items()})
+        return replace(self, study_ids=study_ids, row_ids=tuple(row_ids) if self.row_ids else None, share=share)
 
     def only(self, study_id: str) -> "StudySource":
         """A source of one study, small enough to travel to a worker process. The headers are read there."""
         if self.challenge is None:
             load = {study_id: self.load(study_id)}.__getitem__
-            return replace(self, study_ids=(study_id,), load=load, row_ids=None, files=None, found=None)
+            return replace(self, study_ids=(study_id,), load=load, row_ids=None, files=None, found=None, share=None)
         data = self.challenge.only(study_id)
-        return replace(self, study_ids=(study_id,), load=data.load_study, row_ids=None, challenge=data)
+        return replace(self, study_ids=(study_id,), load=data.load_study, row_ids=None, challenge=data, share=None)
 
 
 def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> StudySource:

@@ -11,7 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from itertools import islice
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from shared.runtime.bulk.ray_cluster import connected, load_ray, without_proxy
 from shared.runtime.errors import InputError
@@ -23,6 +24,8 @@ from shared.runtime.progress import log
 
 J = TypeVar("J")
 R = TypeVar("R")
+# Some jobs, each with its number.
+Batch: TypeAlias = list[tuple[int, J]]
 
 # So many processes may die at one job. A node may take a process with it that could not help it.
 MOST_ENDED: Final = 4
@@ -48,6 +51,27 @@ class Need:
         if self.gpus:
             places = min(places, resources.get("GPU", 0.0) / self.gpus)
         return math.floor(places)
+
+
+def need_of(device: str, *, cpus: int = 1, gpus: float = 1.0) -> Need:
+    """What a process of the connected cluster needs for a value of `--device`.
+
+    Args:
+      cpus: cores beside a GPU, or without one.
+      gpus: how much of a GPU, where the cluster has any and `device` allows it.
+
+    Raises:
+      InputError: for a certain GPU, since the cluster gives them out, or where it has none and one is asked for.
+    """
+    if device == "cpu":
+        return Need(cpus=cpus)
+    if device not in ("auto", "cuda"):
+        raise InputError(f"--device {device}: not with --engine ray, which gives out the GPUs; give auto, cuda or cpu")
+    ray = load_ray()
+    has_gpus = any(node["Resources"].get("GPU") for node in ray.nodes() if node["Alive"])
+    if device == "cuda" and not has_gpus:
+        raise InputError("--device cuda: no node of the Ray cluster has a GPU; give --device cpu")
+    return Need(cpus=cpus, gpus=gpus if has_gpus else 0.0)
 
 
 @contextmanager
@@ -115,7 +139,7 @@ class Crew:
         Raises:
           InputError: what a job raises, or when one is given up without `lost`, or processes die before they begin.
         """
-        task = _Task(crew=self, work=work, jobs=list(jobs), chunk=chunk, lost=lost)
+        task = _Task(crew=self, work=work, batches=_batches(jobs, chunk), chunk=chunk, lost=lost)
         try:
             yield from task.results()
         finally:
@@ -136,8 +160,8 @@ class Crew:
         with suppress(Exception):  # the cluster may be gone
             self._ray.kill(actor)
 
-    def hire(self, jobs: int, busy: int) -> None:
-        """Asks for a process for each place that there is, as far as there are jobs."""
+    def hire(self, jobs: int, busy: int) -> int:
+        """Asks for a process for each place that there is, as far as there are jobs; returns the number of places."""
         room = self.places()
         if room != self._room:
             log(f"{counted(room, 'process')} of {self.need} each")
@@ -147,6 +171,7 @@ class Crew:
             kind = self._ray.remote(max_restarts=0, max_task_retries=0)(_Process)
             actor = kind.options(num_cpus=self.need.cpus, num_gpus=self.need.gpus).remote(self.need.cpus)
             self._hiring[actor.is_there.remote()] = actor, True
+        return room
 
     def outcome(self, ref: Any, actor: Any) -> list[Any] | None:
         """What a call returned, or None where its process died. Raises what the call raised."""
@@ -163,27 +188,35 @@ class Crew:
             return None
 
 
+def _batches(jobs: Iterable[J], chunk: int) -> Iterator[Batch[J]]:
+    numbered = enumerate(jobs)
+    while batch := list(islice(numbered, chunk)):
+        yield batch
+
+
 @dataclass(slots=True, kw_only=True)
 class _Task(Generic[J, R]):
-    """One list of jobs that a crew does."""
+    """Jobs that a crew does. They are asked for as they are needed, because there may be millions."""
 
     crew: Crew
     work: Callable[[J], R]
-    jobs: Sequence[J]
+    batches: Iterator[Batch[J]]
     chunk: int
     lost: Callable[[J, str], R] | None
-    _queue: deque[range] = field(default_factory=deque)
-    _busy: dict[Any, tuple[Any, range]] = field(default_factory=dict)
+    _queue: deque[Batch[J]] = field(default_factory=deque)
+    _busy: dict[Any, tuple[Any, Batch[J]]] = field(default_factory=dict)
     _done: dict[int, R] = field(default_factory=dict)
     _ended: Counter[int] = field(default_factory=Counter)
     _heard: float = field(default_factory=time.monotonic)
 
     def results(self) -> Iterator[R]:
-        count, due = len(self.jobs), 0
-        self._queue.extend(range(n, min(n + self.chunk, count)) for n in range(0, count, self.chunk))
-        while due < count:
-            self.crew.hire(len(self._queue) + len(self._busy), len(self._busy))
-            self._assign(due + _AHEAD * self.chunk * max(self.crew._room, 1))
+        due, places = 0, self.crew.places()
+        while True:
+            self._queue.extend(islice(self.batches, max(_AHEAD * max(places, 1) - len(self._queue), 0)))
+            if not (self._queue or self._busy or self._done):
+                return
+            places = self.crew.hire(len(self._queue) + len(self._busy), len(self._busy))
+            self._assign(due + _AHEAD * self.chunk * max(places, 1))
             self._look()
             while due in self._done:
                 yield self._done.pop(due)
@@ -195,15 +228,14 @@ class _Task(Generic[J, R]):
             self.crew.end(actor)
 
     def _assign(self, most: int) -> None:
-        while self.crew._idle and self._queue and self._queue[0].start < most:
+        while self.crew._idle and self._queue and self._queue[0][0][0] < most:
             actor, batch = self.crew._idle.pop(), self._queue.popleft()
-            ref = actor.do.remote(self.work, [self.jobs[n] for n in batch], hiding())
-            self._busy[ref] = actor, batch
+            self._busy[actor.do.remote(self.work, [job for _, job in batch], hiding())] = actor, batch
 
     def _look(self) -> None:
         """Waits a moment for a process to be ready, to finish a batch, or to die."""
         waiting = [*self.crew._hiring, *self._busy]
-        told, _ = self.crew._ray.wait(waiting, num_returns=1, timeout=_LOOK_SECONDS)
+        told = self.crew._ray.wait(waiting, num_returns=1, timeout=_LOOK_SECONDS)[0] if waiting else []
         now = time.monotonic()
         if told or self._busy:
             self._heard = now
@@ -235,14 +267,15 @@ class _Task(Generic[J, R]):
         outcome = self.crew.outcome(ref, actor)
         if outcome is not None:
             self.crew._idle.append(actor)
-            self._done.update(zip(batch, outcome, strict=True))
+            self._done.update(zip((n for n, _ in batch), outcome, strict=True))
             return
-        for n in reversed(batch):
+        log("warning: a process of the cluster died; what it was doing is done again")
+        for n, job in reversed(batch):
             self._ended[n] += 1
             if self._ended[n] < MOST_ENDED:
-                self._queue.appendleft(range(n, n + 1))
+                self._queue.appendleft([(n, job)])
             else:
-                self._done[n] = self._given_up(self.jobs[n])
+                self._done[n] = self._given_up(job)
 
     def _given_up(self, job: J) -> R:
         reason = f"ended {MOST_ENDED} processes of the cluster, one after another (out of memory, or a crash)"
