@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     args.add_workers(parser)
     args.add_device(parser)
+    args.add_engine(parser)
     args.add_path(
         parser, "--drop-noisy", "CSV", "noisy_labels.csv of an earlier run; its grades are left out of training but "
         "still scored",
@@ -67,6 +68,7 @@ def run(a: argparse.Namespace) -> int:
     from shared.data.challenge import Challenge
     from shared.jitter import read_jitter
     from shared.out_of_fold import OutOfFold
+    from shared.runtime.bulk.engine import Engine
     from shared.runtime.files import prepare_output
     from shared.runtime.progress import log
     from shared.runtime.run_folder import STATE_FILE
@@ -74,6 +76,7 @@ def run(a: argparse.Namespace) -> int:
     from shared.splits import chosen_splits, parse_folds
     from shared.tracking.tracker import Tracking
 
+    engine = args.engine_of(a)
     config = _config(a)
     data = Challenge.open(a.data)
     splits = chosen_splits(data, a.run, a.splits, resume=a.resume)
@@ -107,7 +110,12 @@ def run(a: argparse.Namespace) -> int:
     ]  # fmt: skip
     with processes.first_alone():
         prepare_output(a.run, overwrite=a.overwrite and first, resume=a.resume or not first, inputs=inputs, shared=True)
-    train(request, a.run, resources)
+    if engine is Engine.RAY:
+        from classify.train.on_cluster import train_on_cluster
+
+        train_on_cluster(request, a.run, resources, device=a.device)
+    else:
+        train(request, a.run, resources)
     sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(request.folds)))} -> {a.run}\n")
     return 0
 

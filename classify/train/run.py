@@ -42,11 +42,7 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
     device = torch.device(how.device)
     use_all_cores(how.processes.local_world)
     use_deterministic(device)
-    points = request.points
-    job = CacheJob(
-        data=request.data, config=request.config.crop, localizations=None if points is None else points.localizations,
-        conditions=request.conditions, unmirror=request.unmirror,
-    )  # fmt: skip
+    job = _cache_job(request)
     with how.processes.first_alone():
         _claim(folder, request, job, resume=how.resume or how.processes.rank > 0)
     _log_coverage(request)
@@ -65,6 +61,19 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
     for k in finished:  # an interruption between the model card and this may have left it behind
         drop_progress(folder.fold(k))
     _finish(folder, request, started=started, device=str(device), problems=problems)
+
+
+def begin(request: TrainRequest, run: Path, *, resume: bool) -> None:
+    """Writes what the run is, for processes that train its folds with `resume`; raises `InputError` as `train` does."""
+    _claim(run_folder(run), request, _cache_job(request), resume=resume)
+
+
+def _cache_job(request: TrainRequest) -> CacheJob:
+    points = request.points
+    return CacheJob(
+        data=request.data, config=request.config.crop, localizations=None if points is None else points.localizations,
+        conditions=request.conditions, unmirror=request.unmirror,
+    )  # fmt: skip
 
 
 def _claim(folder: RunFolder, request: TrainRequest, job: CacheJob, *, resume: bool) -> None:

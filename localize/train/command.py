@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     args.add_workers(parser, "number of worker processes; on a CPU also the number of detectors trained side by side")
     args.add_device(parser, "; 0,1 trains on two GPUs", several=True)
+    args.add_engine(parser)
     add_tracking(parser)
     args.add_output(parser, "RUN", resume="continue an unfinished run, or add folds or views to a finished one")
     parser.set_defaults(func=run)
@@ -55,6 +56,7 @@ def run(a: argparse.Namespace) -> int:
     if a.weights is not None:
         overrides.append(f'model.weights="{a.weights}"')
     config = LocalizeConfig.load(a.config, tuple(overrides))
+    engine = args.engine_of(a)
     data = Challenge.open(a.data)
     splits = chosen_splits(data, a.run, a.splits, resume=a.resume)
     # All checks come before --overwrite deletes anything.
@@ -70,8 +72,9 @@ def run(a: argparse.Namespace) -> int:
     from localize.train.run import train
 
     resources = TrainingResources(
-        device=a.device, workers=a.workers, resume=a.resume, tracking=Tracking(kinds=tuple(a.track), run=a.run)
-    )
+        device=a.device, workers=a.workers, resume=a.resume, tracking=Tracking(kinds=tuple(a.track), run=a.run),
+        engine=engine,
+    )  # fmt: skip
     if begins:  # or RUN would keep weights that cannot be had
         starting_weights(config.model)
     weights = Path(config.model.weights)

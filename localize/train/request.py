@@ -1,11 +1,13 @@
 """What a training run of stage 1 is asked for. Both types are checked at construction, before anything is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from localize.config import LocalizeConfig
 from localize.detector.yolo.library import torch_device
 from shared.data.challenge import Challenge
 from shared.labels import View
+from shared.runtime.bulk.engine import Engine
 from shared.runtime.errors import InputError
 from shared.splits import Splits
 from shared.tracking.tracker import UNTRACKED, Tracking
@@ -52,6 +54,7 @@ class TrainingResources:
       workers: processes that read data; on a CPU also the number of detectors that train side by side.
       resume: continue the run in the folder, or add folds or views to it.
       tracking: where curves go.
+      engine: what trains the detectors. Over Ray, `device` stays as it was given, because each node has its own.
 
     Raises:
       InputError: for a device that is not there.
@@ -61,6 +64,12 @@ class TrainingResources:
     workers: int = 1
     resume: bool = False
     tracking: Tracking = UNTRACKED
+    engine: Engine = Engine.LOCAL
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", torch_device(self.device, several=True))
+        if self.engine is Engine.LOCAL:
+            object.__setattr__(self, "device", torch_device(self.device, several=True))
+
+    def here(self, **changes: Any) -> "TrainingResources":
+        """The same for the machine that asks."""
+        return replace(self, engine=Engine.LOCAL, **changes)

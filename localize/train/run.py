@@ -49,6 +49,7 @@ from shared.detections import Localization, read_localizations, write_localizati
 from shared.jitter import write_jitter
 from shared.labels import Finding, View
 from shared.out_of_fold import ERRORS_FILE, LOCALIZATIONS_FILE
+from shared.runtime.bulk.engine import Engine
 from shared.runtime.errors import InputError
 from shared.runtime.files import sweep_temporary, write_json
 from shared.runtime.hardware.device import first_device
@@ -104,11 +105,14 @@ def train(request: TrainRequest, run: Path, resources: TrainingResources) -> Non
         sweep_temporary(training.work(fold))
         truths = _truths(request.data, request.splits.training(fold))
         write_prior(training.folder.fold(fold) / PRIOR_FILE, fit_prior(truths))
-    for (fold, view), measured in _train_detectors(training, jobs).items():
-        maps[fold][view.slug] = measured
-    for fold in maps:
-        if fold in unfinished:
+    if resources.engine is Engine.RAY and jobs:
+        _train_on_cluster(training, jobs, maps)
+    else:
+        for (fold, view), measured in _train_detectors(training, jobs).items():
+            maps[fold][view.slug] = measured
+        for fold in unfinished:
             _measure_fold(training, fold, maps[fold])
+    for fold in maps:
         shutil.rmtree(training.work(fold), ignore_errors=True)
     _finish(training, started)
 
@@ -157,6 +161,38 @@ def _train_detectors(
     queue = sorted(jobs, key=lambda job: -_expected_cost(training.request, job[1]))
     with processes(side_by_side, advice="continue with --resume and fewer --workers") as spread:
         return dict(zip(queue, spread(partial(_train_view, training), queue), strict=True))
+
+
+def _train_on_cluster(
+    training: _TrainingRun, jobs: Sequence[tuple[int, View]], maps: dict[int, dict[str, Any]]
+) -> None:  # fmt: skip
+    """Trains each detector, and then measures each fold, as a job of the Ray cluster; adds the detectors' mAP."""
+    from shared.runtime.bulk.crew import crew_of, need_of
+    from shared.runtime.bulk.ray_cluster import connected
+
+    queue = sorted(jobs, key=lambda job: -_expected_cost(training.request, job[1]))
+    folds = sorted({fold for fold, _ in jobs})
+    with (
+        connected(tell=True),
+        crew_of(need_of(training.resources.device), advice="continue with --resume", tell=True) as crew,
+    ):
+        for (fold, view), measured in zip(queue, crew(partial(_train_on_node, training), queue), strict=True):
+            maps[fold][view.slug] = measured
+        for _ in crew(partial(_measure_on_node, training), [(fold, maps[fold]) for fold in folds]):
+            pass
+
+
+def _on_node(training: _TrainingRun) -> _TrainingRun:
+    """The run as a node works on it: with its own device, and from where a node that died left it."""
+    return replace(training, resources=training.resources.here(workers=1, resume=True))
+
+
+def _train_on_node(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]:
+    return _train_view(_on_node(training), job)
+
+
+def _measure_on_node(training: _TrainingRun, job: tuple[int, Mapping[str, Any]]) -> None:
+    _measure_fold(_on_node(training), *job)
 
 
 def _expected_cost(request: TrainRequest, view: View) -> float:

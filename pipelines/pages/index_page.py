@@ -58,6 +58,7 @@ class StudyRow:
         readings = readings_of(result)
         counts = {s: sum(r.grade is s for r in readings) for s in Severity}
         worst = max((s for s in Severity if counts[s]), default=None)
+        surest = [r.probabilities[worst] for r in readings if r.grade is worst] if worst is not None else []
         bad = [r for r in worth_a_look(readings) if r.grade is worst and worst]
         named = [f"{r.name} {percent(r.probability)}" for r in bad[:_NAMED]]
         more = [f"{len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
@@ -67,7 +68,7 @@ class StudyRow:
         return cls(
             study_id=result.study_id, short_id=shortened(result.study_id), address=address,
             failed=failure is not None, worst=worst,
-            rank=-1 if worst is None else worst + max(r.probabilities[worst] for r in readings if r.grade is worst) / 2,
+            rank=-1.0 if worst is None else worst + max(surest) / 2,
             named="; ".join(named + more), counts=counts, doubtful=sum(bool(r.doubts) for r in readings),
             unread=sum(r.grade is None for r in readings),
             as_named=None if numbering is None else numbering.as_named,

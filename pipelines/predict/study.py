@@ -114,8 +114,9 @@ class WorkerTask:
         [study_id] = job.source.study_ids
         prior = _grader(self.key, self.load, job.fold).classifier.prior
         result = StudyResult(
-            study=Study(study_id=study_id, series=()), submission=prior.copy(), reasons=dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED), localizations={}, detections=(),
-            problems=(f"study {study_id}: it {reason}",), numbering=None,
+            study=Study(study_id=study_id, series=()), submission=prior.copy(), localizations={}, detections=(),
+            reasons=dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED), problems=(f"study {study_id}: it {reason}",),
+            numbering=None,
         )  # fmt: skip
         write_json(inside(self.work.out / "studies", f"{study_id}.json"), result.to_json())
         pages = PageFolder(self.work.out, wanted=self.work.pages)

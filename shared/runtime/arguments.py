@@ -17,6 +17,7 @@ from shared.runtime.hardware.device import HELP as DEVICE_HELP
 from shared.runtime.hardware.device import check_form
 
 if TYPE_CHECKING:
+    from shared.runtime.bulk.engine import Engine
     from shared.runtime.bulk.shards import Shard
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
@@ -206,6 +207,18 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "the Ray cluster that RAY_ADDRESS names, without it one on this machine. All nodes must see the same files "
         "under the same paths. Needs the extra `cluster` (default: %(default)s)",
     )  # fmt: skip
+
+
+def engine_of(a: argparse.Namespace) -> "Engine":
+    """The engine that `--engine` names; for one on other machines, all paths of the arguments become absolute."""
+    from shared.runtime.bulk.engine import Engine
+
+    engine = Engine(a.engine)
+    if engine is not Engine.LOCAL:
+        for key, value in vars(a).items():
+            if isinstance(value, Path):
+                setattr(a, key, value.absolute())
+    return engine
 
 
 def add_shard(parser: argparse.ArgumentParser, rest: str) -> None:

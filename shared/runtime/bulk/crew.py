@@ -57,21 +57,23 @@ def need_of(device: str, *, cpus: int = 1, gpus: float = 1.0) -> Need:
     """What a process of the connected cluster needs for a value of `--device`.
 
     Args:
-      cpus: cores beside a GPU, or without one.
+      cpus: cores that it is to have, as far as a node can give them to as many processes as its GPUs serve.
       gpus: how much of a GPU, where the cluster has any and `device` allows it.
 
     Raises:
       InputError: for a certain GPU, since the cluster gives them out, or where it has none and one is asked for.
     """
-    if device == "cpu":
-        return Need(cpus=cpus)
-    if device not in ("auto", "cuda"):
+    if device not in ("auto", "cuda", "cpu"):
         raise InputError(f"--device {device}: not with --engine ray, which gives out the GPUs; give auto, cuda or cpu")
-    ray = load_ray()
-    has_gpus = any(node["Resources"].get("GPU") for node in ray.nodes() if node["Alive"])
-    if device == "cuda" and not has_gpus:
+    nodes = [node["Resources"] for node in load_ray().nodes() if node["Alive"]]
+    with_gpus = [node for node in nodes if node.get("GPU", 0.0) >= gpus] if device != "cpu" else []
+    if device == "cuda" and not with_gpus:
         raise InputError("--device cuda: no node of the Ray cluster has a GPU; give --device cpu")
-    return Need(cpus=cpus, gpus=gpus if has_gpus else 0.0)
+    if not with_gpus:
+        most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+        return Need(cpus=max(min(cpus, int(most)), 1))
+    each = max(node.get("CPU", 0.0) * gpus / node["GPU"] for node in with_gpus)
+    return Need(cpus=max(min(cpus, int(each)), 1), gpus=gpus)
 
 
 @contextmanager
