@@ -36,6 +36,11 @@ def all_parts(folders: Sequence[Path], read: Callable[[Path], Part]) -> list[Par
     """
     parts = [read(folder) for folder in folders]
     first = parts[0]
+    unfinished = next((part for part in parts if not part.finished), None)
+    if unfinished is not None:
+        raise InputError(
+            f"{unfinished.folder}: shard {unfinished.shard} is unfinished; go on with its command and --resume"
+        )
     for part in parts:
         _check_alike(first, part)
     by_number: dict[int, Part] = {}
@@ -49,11 +54,6 @@ def all_parts(folders: Sequence[Path], read: Callable[[Path], Part]) -> list[Par
         raise InputError(
             f"{counted(len(missing), 'shard')} of {first.shard.of} missing: {named}; make them with `lumbar "
             f"{first.command} ... --shard K/{first.shard.of}` and give all"
-        )
-    unfinished = next((part for part in parts if not part.finished), None)
-    if unfinished is not None:
-        raise InputError(
-            f"{unfinished.folder}: shard {unfinished.shard} is unfinished; go on with its command and --resume"
         )
     return [by_number[n] for n in sorted(by_number)]
 

@@ -2,7 +2,8 @@
 
 The test session puts this folder on PYTHONPATH, so that Python loads it at the start of every child process too.
 Attempts are written to a file, because a library may swallow the error. A test that starts a server of its own names
-its port in LUMBAR_LOOPBACK_PORT: connections to that port of this machine are let through.
+its port in LUMBAR_LOOPBACK_PORT: connections to that port of this machine are let through. "any" stands for all ports
+of the loopback interface, for servers that choose theirs.
 """
 
 import os
@@ -22,10 +23,18 @@ def _refuse(what: str) -> None:
     raise OSError(f"network attempt in a test: {what}")
 
 
+def _is_loopback(address: Any) -> bool:
+    if os.environ.get("LUMBAR_LOOPBACK_PORT") != "any":
+        return False
+    host = address[0] if isinstance(address, tuple) else address
+    return isinstance(host, str) and (host in ("localhost", "::1") or host.startswith("127."))
+
+
 def _guarded(original: Any) -> Any:
     def connect(self: socket.socket, address: Any) -> Any:
         port = os.environ.get("LUMBAR_LOOPBACK_PORT", "")
-        if self.family != socket.AF_UNIX and not (port.isdigit() and address == ("127.0.0.1", int(port))):
+        here = _is_loopback(address) or (port.isdigit() and address == ("127.0.0.1", int(port)))
+        if self.family != socket.AF_UNIX and not here:
             _refuse(f"connect to {address!r}")
         return original(self, address)
 
@@ -33,7 +42,11 @@ def _guarded(original: Any) -> Any:
 
 
 def _lookup(name: str) -> Any:
-    def refuse(*arguments: Any, **_: Any) -> Any:
+    original = getattr(socket, name)
+
+    def refuse(*arguments: Any, **more: Any) -> Any:
+        if arguments and _is_loopback(arguments[0]):
+            return original(*arguments, **more)
         return _refuse(f"{name} of {arguments[:1]!r}")
 
     return refuse

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pipelines.bulk.merge import merge
+from pipelines.cli import main
 from pipelines.grader import Grader
 from pipelines.predict import PredictRequest, predict
 from pipelines.predict import run as predict_run
@@ -81,3 +82,12 @@ def merged(shards: Sequence[Path], out: Path) -> Path:
     with outputs_released():
         merge(shards, out)
     return out
+
+
+def lumbar() -> int:
+    """The command line with stand-ins for both stages."""
+    patch = pytest.MonkeyPatch()
+    stand_in(patch)
+    patch.setattr("pipelines.cli.members_of", lambda _: StandInMembers())
+    patch.setattr("classify.device.pick_device", lambda _: "cpu")
+    return main()

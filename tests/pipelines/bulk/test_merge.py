@@ -1,6 +1,9 @@
 """Shards, joined, are what one process writes; whatever is no full set of shards of one command is refused."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +33,7 @@ from tests.pipelines.bulk.case import (
     write_studies,
 )
 
+ROOT = Path(__file__).parents[3]
 # What tells of the run itself, not of the studies.
 OWN = ("started", "seconds", "git_commit", "merged_shards")
 
@@ -144,7 +148,7 @@ def _foreign(shards: list[Path]) -> list[Path]:
         (_unfinished, r"shard 3/3 is unfinished; go on with its command and --resume"),
         (_longer, "studies that are none of its shard|not in its place"),
         (_shorter, "has 24 lines, expected 25"),
-        (_linked, "no such file"),
+        (_linked, "outside its folder"),
         (_leading_out, "outside its folder"),
         (_foreign, "state.json"),
     ],
@@ -185,7 +189,7 @@ def test_shards_of_different_commands_are_refused(what: str, tmp_path: Path, mon
 def test_stores_of_shards_are_joined(kind: str, tmp_path: Path) -> None:
     data = write_studies(tmp_path / "data")
     if kind == "folder":
-        (data / "test_series_descriptions.csv").unlink()
+        data = data / "test_images"
     shards = []
     for n in (2, 1, 3):
         shards.append(tmp_path / f"shard{n}")
@@ -218,3 +222,27 @@ def test_an_audit_is_shared_out_too(tmp_path: Path) -> None:
     with outputs_released():
         audit(data, tmp_path / "whole")
     assert_same(tmp_path / "whole", joined)
+
+
+def test_the_array_job_of_the_examples_predicts_and_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks of the array, then the job that depends on them; `lumbar` answers by stand-ins."""
+    data, out = write_studies(tmp_path / "data"), tmp_path / "out"
+    command = tmp_path / "bin" / "lumbar"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom tests.pipelines.bulk.case import lumbar\nsys.exit(lumbar())"
+    )
+    command.chmod(0o755)
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+    paths = {"PATH": f"{command.parent}:{plain['PATH']}", "PYTHONPATH": f"{ROOT}:{plain.get('PYTHONPATH', '')}"}
+
+    def job(**slurm: str) -> None:
+        script = [str(ROOT / "examples" / "predict_array.sh"), str(data), str(tmp_path), str(out)]
+        subprocess.run(script, check=True, cwd=tmp_path, env={**plain, **paths, **slurm})
+
+    for task in ("1", "2"):
+        job(SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_COUNT="2", SLURM_CPUS_PER_TASK="1")
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):  # of one study no slice can be read
+        job()
+    stand_in(monkeypatch)
+    assert_same(predicted(request_of(data, pages=False), tmp_path / "whole"), out / "prediction")
