@@ -24,7 +24,7 @@ EXTRA: Final = "install the extra `cluster`: pip install 'lumbar-severity[cluste
 _STORE_BYTES: Final = 512 << 20
 # Ray's head process asks the metadata service of every cloud where it runs, whatever its settings say. It asks a closed
 # port of this machine instead.
-_PROXY: Final = "http://127.0.0.1:9"
+_NOBODY: Final = "http://127.0.0.1:9"
 # The path of a socket may have 107 bytes, of which Ray's own names take about 70.
 _LONGEST_FOLDER: Final = 24
 _ROOT: Final = Path(__file__).resolve().parents[3]
@@ -37,6 +37,8 @@ def load_ray() -> Any:
       InputError: when it is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_USAGE_STATS_REPORT_URL"] = _NOBODY  # or Ray reports that it does not report
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # a cluster that is not there is told after a minute
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault(
@@ -96,7 +98,7 @@ def _start(ray: Any, after: contextlib.ExitStack, *, tell: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="lumbar-", dir=wanted if len(wanted) <= _LONGEST_FOLDER else "/tmp"))
     before = {name: os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy")}
     if not any(before.values()):
-        os.environ["HTTP_PROXY"] = _PROXY
+        os.environ["HTTP_PROXY"] = _NOBODY
     try:
         ray.init(
             address="local", num_cpus=usable_cores(), include_dashboard=False, _node_ip_address="127.0.0.1",
@@ -115,5 +117,5 @@ def _start(ray: Any, after: contextlib.ExitStack, *, tell: bool) -> None:
 
 def without_proxy() -> None:
     """Lets a process of the cluster reach the network as its user would."""
-    if os.environ.get("HTTP_PROXY") == _PROXY:
+    if os.environ.get("HTTP_PROXY") == _NOBODY:
         del os.environ["HTTP_PROXY"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from pipelines.bulk.merge import merge
 from pipelines.cli import main
@@ -64,6 +65,7 @@ def request_of(data: Path, **changes: Any) -> PredictRequest:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(load)))
+    monkeypatch.setattr("classify.device.pick_device", lambda _: torch.device("cpu"))
 
 
 def predicted(request: PredictRequest, out: Path, **how: bool) -> Path:
@@ -89,5 +91,4 @@ def lumbar() -> int:
     patch = pytest.MonkeyPatch()
     stand_in(patch)
     patch.setattr("pipelines.cli.members_of", lambda _: StandInMembers())
-    patch.setattr("classify.device.pick_device", lambda _: "cpu")
     return main()

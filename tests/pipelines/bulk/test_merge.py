@@ -245,4 +245,5 @@ def test_the_array_job_of_the_examples_predicts_and_merges(tmp_path: Path, monke
     with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):  # of one study no slice can be read
         job()
     stand_in(monkeypatch)
-    assert_same(predicted(request_of(data, pages=False), tmp_path / "whole"), out / "prediction")
+    request = request_of(data, pages=False, device="auto")
+    assert_same(predicted(request, tmp_path / "whole"), out / "prediction")

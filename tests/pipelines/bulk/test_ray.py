@@ -31,6 +31,6 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, monkeypatch: pytest
     stand_in(monkeypatch)
     assert_same(predicted(request_of(data), tmp_path / "here"), tmp_path / "ray")
     failures = (tmp_path / "killer" / "failures.csv").read_text()
-    assert "104,localize,stage_failed,study 104: it ended 4 processes" in failures
+    assert '104,localize,stage_failed,"study 104: it ended 4 processes' in failures
     assert read_json(tmp_path / "killer" / "run.json")["studies"] == 9
     assert (tmp_path / "killer" / "studies" / "104.html").is_file()

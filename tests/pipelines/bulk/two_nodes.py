@@ -78,7 +78,7 @@ def main(data: Path, out: Path) -> None:
         patch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(deadly)))
         predicted(request, out / "killer")
         patch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(slow)))
-        track = predict_run.track
+        track: Any = vars(predict_run)["track"]
 
         def watched(answers: Any, *words: Any, **more: Any) -> Any:
             for n, answer in enumerate(track(answers, *words, **more)):
