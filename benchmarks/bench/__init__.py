@@ -1,0 +1,1 @@
+"""`make bench`: what everything else waits for, each line a ratio in one run."""

@@ -1,0 +1,89 @@
+"""Everything that others wait for, as ratios in one run; writes results/bench.json.
+
+    make bench                                  # all sections, on the models of `make demo`
+    python -m benchmarks.bench --only predict   # one section; the others stay as they are in OUT
+    python -m benchmarks.bench --quick OUT.json # as small as possible, to see whether it runs
+
+Machines are noisy: read the ratios, not the seconds, and the load average beside them.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.bench.predict import COUNTS, QUICK_COUNTS, measure_predict
+from benchmarks.results import header, parser, save
+from pipelines.synthetic import SynthOptions, generate
+from shared.runtime.documents import read_json
+from shared.runtime.hardware.cores import usable_cores
+
+SEED: Final = 170017
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the sections measure on.
+
+    Attributes:
+      scratch: a folder for whatever a section writes.
+      demo: OUT of `lumbar demo`, whose models predict.
+      data: synthetic studies of real size; made where none are given.
+      classifiers: name -> run of further classifiers to predict with, beside the demo's.
+    """
+
+    scratch: Path
+    demo: Path
+    data: Path | None
+    classifiers: Mapping[str, Path]
+    quick: bool
+
+    def studies(self) -> Path:
+        """A challenge directory with as many test studies as the longest command takes."""
+        if self.data is not None:
+            return self.data
+        made = self.scratch / "synth"
+        if not made.exists():
+            count = (QUICK_COUNTS if self.quick else COUNTS)[-1]
+            options = SynthOptions(studies=1, test_studies=count, preset="full", seed=SEED)
+            generate(made, options, workers=usable_cores())
+        return made / "data"
+
+
+def _predict(setting: Setting) -> dict[str, Any]:
+    classifiers = {"the demo's fold": setting.demo / "classifier", **setting.classifiers}
+    return {
+        name: measure_predict(setting.studies(), setting.demo / "localizer", run, quick=setting.quick)
+        for name, run in classifiers.items()
+    }
+
+
+SECTIONS: Final[dict[str, Callable[[Setting], dict[str, Any]]]] = {"predict": _predict}
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/bench.json"))
+    arguments.add_argument("--only", choices=SECTIONS, action="append", help="measure this section; may be repeated")
+    arguments.add_argument("--quick", action="store_true", help="as little as possible")
+    arguments.add_argument("--demo", type=Path, default=Path("demo"), help="OUT of lumbar demo (default %(default)s)")
+    arguments.add_argument("--data", type=Path, help="challenge directory of synthetic studies of real size")
+    arguments.add_argument(
+        "--classifier", action="append", default=[], metavar="NAME=RUN", help="a further classifier to predict with"
+    )
+    a = arguments.parse_args()
+    classifiers = {name: Path(run) for name, _, run in (text.partition("=") for text in a.classifier)}
+    result = read_json(a.out) if a.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(
+            scratch=Path(folder), demo=a.demo, data=a.data, classifiers=classifiers, quick=a.quick
+        )  # fmt: skip
+        for name in a.only or SECTIONS:
+            command = f"python -m benchmarks.bench --only {name}"
+            result[name] = {**header(command), **SECTIONS[name](setting)}
+            save(a.out, result)
+
+
+if __name__ == "__main__":
+    main()
