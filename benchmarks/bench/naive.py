@@ -54,7 +54,7 @@ class StockDetector:
                     image[..., None], imgsz=list(image.shape), conf=0.03, iou=0.5, max_det=60, verbose=False,
                     device="cpu", rect=True,
                 )  # fmt: skip
-                parts.append(result.boxes.data.double().numpy())
+                parts.append(np.asarray(result.boxes.data, np.float64))
             boxes = np.concatenate(parts)
             found.append(RawBoxes(xyxy=boxes[:, :4] - 0.5, level=boxes[:, 5].astype(np.int64), score=boxes[:, 4]))
         return found
