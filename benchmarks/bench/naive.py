@@ -35,9 +35,9 @@ class StockDetector:
 
     def __init__(self, paths: Sequence[Path], scratch: Path) -> None:
         ultralytics()
-        from ultralytics import YOLO
+        from ultralytics.models import YOLO
 
-        self._models = []
+        self._models: list[Any] = []
         for path in paths:
             network = load_network(path)
             file = scratch / f"{path.parent.name}-{path.stem}.pt"
@@ -50,11 +50,11 @@ class StockDetector:
         for image in images:
             parts = []
             for model in self._models:
-                [result] = model.predict(
+                results: Any = model.predict(
                     image[..., None], imgsz=list(image.shape), conf=0.03, iou=0.5, max_det=60, verbose=False,
                     device="cpu", rect=True,
                 )  # fmt: skip
-                parts.append(np.asarray(result.boxes.data, np.float64))
+                parts.append(np.asarray(results[0].boxes.data, np.float64))
             boxes = np.concatenate(parts)
             found.append(RawBoxes(xyxy=boxes[:, :4] - 0.5, level=boxes[:, 5].astype(np.int64), score=boxes[:, 4]))
         return found
