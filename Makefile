@@ -9,10 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: help install demo test check format docs lock bench fuzz kills pictures clean audit-lock licenses sbom
+.PHONY: help install demo demo-large test check format docs lock bench fuzz kills pictures clean audit-lock licenses sbom
 
 help:
-	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 15 minutes)"
+	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 7 minutes on 2 idle cores)"
+	@echo "make demo-large  the same on more studies and for longer, in ./$(DEMO)-large (about 13 minutes)"
 	@echo "make test    the tests (some minutes on 2 cores)"
 	@echo "make check   format, lint, spelling, types, import layers, Dockerfile"
 	@echo "make format  rewrite the sources in the house format"
@@ -40,6 +41,10 @@ install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/lumbar demo $(DEMO) --overwrite
+
+demo-large: $(VENV)/.installed
+	$(BIN)/lumbar demo $(DEMO)-large --studies 240 --localize-config configs/localize/demo_large.toml \
+		--classify-config configs/classify/demo_large.toml --overwrite
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -93,4 +98,4 @@ pictures: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.atlas docs/images
 
 clean:
-	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) $(DEMO)-large site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,6 +17,7 @@ import pipelines
 import shared
 from classify.device import pick_device
 from classify.predict import Classifier, predict_studies
+from pipelines.demo import DemoOptions
 from pipelines.ensembles.members import Members
 from pipelines.predict import PredictRequest, predict
 from pipelines.synthetic import SynthOptions, generate
@@ -139,8 +140,8 @@ def _code_digest() -> str:
 
 def demo_command(run: Mapping[str, Any]) -> str:
     """What gives the demo that `run` (its run.json) describes."""
-    usual = {"studies": 240, "test_studies": 24, "preset": "demo", "seed": 0, "fold": "0"}
-    flags = [f"--{k.replace('_', '-')} {run[k]}" for k, v in usual.items() if run[k] != v]
+    usual, named = DemoOptions(), ("studies", "test_studies", "preset", "seed", "fold")
+    flags = [f"--{k.replace('_', '-')} {run[k]}" for k in named if run[k] != getattr(usual, k)]
     for stage in ("localize", "classify"):
         config = run[f"{stage}_config"]
         flags += [f"--{stage}-config {config}"] if config != f"configs/{stage}/demo.toml" else []

@@ -53,6 +53,18 @@ class Predictions:
         """Studies whose levels may all be one off."""
         return sorted(study_id for study_id, n in self.numbering.items() if not n.certain)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The results of several parts of the studies, in their order."""
+        return cls(
+            detections=tuple(d for p in parts for d in p.detections),
+            localizations={study_id: found for p in parts for study_id, found in p.localizations.items()},
+            numbering={study_id: n for p in parts for study_id, n in p.numbering.items()},
+            problems=tuple(text for p in parts for text in p.problems),
+            slices=sum(p.slices for p in parts),
+            failures=tuple(f for p in parts for f in p.failures),
+        )
+
     def calibrated(self, calibration: Calibration) -> "Predictions":
         """The same predictions with the scores of all points calibrated."""
         found = {

@@ -40,7 +40,7 @@ from localize.localizer import (
     detector_file,
 )
 from localize.measures import FindingError, collect, evaluate, measure_jitter, read_map, read_maps, run_score
-from localize.predict import predict_studies, write_predictions
+from localize.predict import Predictions, predict_studies, write_predictions
 from localize.train.request import TrainingResources, TrainRequest
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
@@ -53,7 +53,7 @@ from shared.runtime.bulk.engine import Engine
 from shared.runtime.errors import InputError
 from shared.runtime.files import sweep_temporary, write_json
 from shared.runtime.hardware.device import first_device
-from shared.runtime.pool import processes
+from shared.runtime.pool import Spread, processes
 from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.run_folder import RunFolder, sha256_of
@@ -108,10 +108,12 @@ def train(request: TrainRequest, run: Path, resources: TrainingResources) -> Non
     if resources.engine is Engine.RAY and jobs:
         _train_on_cluster(training, jobs, maps)
     else:
-        for (fold, view), measured in _train_detectors(training, jobs).items():
-            maps[fold][view.slug] = measured
-        for fold in unfinished:
-            _measure_fold(training, fold, maps[fold])
+        side_by_side = min(resources.workers, max(len(jobs), 1)) if resources.device == "cpu" else 1
+        with processes(side_by_side, advice="continue with --resume and fewer --workers") as spread:
+            for (fold, view), measured in _train_detectors(training, jobs, spread, side_by_side).items():
+                maps[fold][view.slug] = measured
+            for fold in unfinished:
+                _measure_fold(training, fold, maps[fold], spread, side_by_side)
     for fold in maps:
         shutil.rmtree(training.work(fold), ignore_errors=True)
     _finish(training, started)
@@ -146,21 +148,18 @@ def _missing(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) -> list
 
 
 def _train_detectors(
-    training: _TrainingRun, jobs: Sequence[tuple[int, View]]
+    training: _TrainingRun, jobs: Sequence[tuple[int, View]], spread: Spread, side_by_side: int
 ) -> dict[tuple[int, View], dict[str, Any]]:
     """Trains a detector for each fold and view; returns their mAP.
 
     On a CPU `workers` of them train side by side, each on two threads, so that the last one still uses two cores. The
     results depend neither on `workers` nor on the cores.
     """
-    resources = training.resources
-    side_by_side = min(resources.workers, len(jobs)) if resources.device == "cpu" else 1
     if side_by_side > 1:
-        training = replace(training, resources=replace(resources, workers=1))
+        training = replace(training, resources=replace(training.resources, workers=1))
     # The longest jobs come first, so that no core is idle while the last one trains.
     queue = sorted(jobs, key=lambda job: -_expected_cost(training.request, job[1]))
-    with processes(side_by_side, advice="continue with --resume and fewer --workers") as spread:
-        return dict(zip(queue, spread(partial(_train_view, training), queue), strict=True))
+    return dict(zip(queue, spread(partial(_train_view, training), queue), strict=True))
 
 
 def _train_on_cluster(
@@ -192,7 +191,8 @@ def _train_on_node(training: _TrainingRun, job: tuple[int, View]) -> dict[str, A
 
 
 def _measure_on_node(training: _TrainingRun, job: tuple[int, Mapping[str, Any]]) -> None:
-    _measure_fold(_on_node(training), *job)
+    with processes(1) as spread:
+        _measure_fold(_on_node(training), *job, spread, 1)
 
 
 def _expected_cost(request: TrainRequest, view: View) -> float:
@@ -235,19 +235,15 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     return measured
 
 
-def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) -> None:
+def _measure_fold(
+    training: _TrainingRun, fold: int, maps: Mapping[str, Any], spread: Spread, side_by_side: int
+) -> None:
     """Localizes the held-out studies with the detectors in `maps`; writing metrics.json finishes the fold."""
     request, folder = training.request, training.folder.fold(fold)
     held_out, views = request.splits.held_out(fold), [view for view in View if view.slug in maps]
-    files = FoldFiles(
-        models={view: detector_file(folder, view) for view in views},
-        prior=read_prior(folder / PRIOR_FILE),
-        calibration=IDENTITY,
-    )
-    localizer = Localizer.of_folds([files], request.config, device=first_device(training.resources.device))
-    predictions = predict_studies(
-        lambda _: localizer, challenge_source(request.data), held_out, name=f"fold {fold}: localizing held-out studies"
-    )
+    size = max(-(-len(held_out) // side_by_side), 1)
+    parts = [held_out[start : start + size] for start in range(0, len(held_out), size)]
+    predictions = Predictions.joined(list(spread(partial(_localize, training, fold, views), parts)))
     measured = training.measured(held_out)
     calibration = _fit_calibration(collect(measured, predictions.localizations).errors)
     write_calibration(folder / CALIBRATION_FILE, calibration)
@@ -261,6 +257,19 @@ def _measure_fold(training: _TrainingRun, fold: int, maps: Mapping[str, Any]) ->
     overall = measures["overall"]
     if overall["expected"]:
         log(f"fold {fold}: {overall['within_10_mm']:.1%} of {counted(overall['expected'], 'finding')} within 10 mm")
+
+
+def _localize(training: _TrainingRun, fold: int, views: Sequence[View], study_ids: Sequence[str]) -> Predictions:
+    """What a fold's detectors of the given views find in some of its held-out studies, with raw scores."""
+    folder, config = training.folder.fold(fold), training.request.config
+    files = FoldFiles(
+        models={view: detector_file(folder, view) for view in views},
+        prior=read_prior(folder / PRIOR_FILE),
+        calibration=IDENTITY,
+    )
+    localizer = Localizer.of_folds([files], config, device=first_device(training.resources.device))
+    source = challenge_source(training.request.data)
+    return predict_studies(lambda _: localizer, source, study_ids, name=f"fold {fold}: localizing held-out studies")
 
 
 def _fit_calibration(errors: Sequence[FindingError]) -> Calibration:

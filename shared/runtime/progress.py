@@ -17,6 +17,7 @@ T = TypeVar("T")
 _FIRST_SECONDS: Final = 5.0
 _MOST_SECONDS: Final = 60.0
 _SHARE: Final = 0.1
+_LISTENERS: Final[list[Callable[[str, int, int | None], None]]] = []
 
 
 def log(message: str) -> None:
@@ -32,7 +33,9 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=description, total=total, leave=False)
+        for done, item in enumerate(tqdm(items, desc=description, total=total, leave=False), 1):
+            yield item
+            _hear(description, done, total)
         return
     started, done = _clock(), 0
 
@@ -43,7 +46,23 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
         for item in items:
             yield item
             done += 1
+            _hear(description, done, total)
             _VOICE.speak_if_due()
+
+
+@contextmanager
+def heard(hear: Callable[[str, int, int | None], None]) -> Iterator[None]:
+    """While the block runs, `hear` gets description, finished items and total of what this process tracks."""
+    _LISTENERS.append(hear)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(hear)
+
+
+def _hear(description: str, done: int, total: int | None) -> None:
+    for hear in _LISTENERS:
+        hear(description, done, total)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _OTHERS = {"--nproc-per-node", "--query-gpu", "--format", "--porcelain", "--untracked-files"}
 # Modules whose commands alone print what is in them: an option there is one of each of these commands.
 _OF_ONE = {
-    "pipelines/show.py": ["show"], "pipelines/demo.py": ["demo"], "pipelines/prepare/": ["prepare"],
+    "pipelines/show.py": ["show"], "pipelines/demo/": ["demo"], "pipelines/prepare/": ["prepare"],
     "pipelines/audit/run.py": ["audit"], "localize/train/": ["localize train"], "classify/train/": ["classify train"],
     "localize/evaluate.py": ["localize evaluate"], "classify/predict.py": ["classify predict"],
     "shared/figures/sheet.py": ["show"], "shared/figures/study_sheet.py": ["show"],

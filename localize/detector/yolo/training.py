@@ -26,6 +26,9 @@ from shared.tracking.tracker import UNTRACKED, Log, Tracking
 _PRETRAINED: Final = ("coco", "imagenet")
 _LOG_EVERY_SECONDS: Final = 15.0
 _TRAINING_THREADS: Final = 1
+# Running statistics of normalisation forget at the rate that torch has. At .03, the library's, they lag behind the
+# weights of a short training, and prediction sees other statistics than the last steps did.
+_STATISTICS_MOMENTUM: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +212,9 @@ def _trainer_class(job: TrainJob, start: Path | None, state: dict[str, Any] | No
                 model.load(load_donor(start, job.config.model.architecture), verbose=False)
             elif weights is None:
                 _start_near_target(model.model[-1], view)
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = _STATISTICS_MOMENTUM
             return model.to(memory_format=torch.channels_last)  # a quarter faster, on a CPU too
 
         def validate(self) -> tuple[dict[str, float], float]:

@@ -32,13 +32,13 @@ class Points:
     u: Float32Array  # [N]
     v: Float32Array  # [N]
     s: Float32Array  # [N]
-    i: NDArray[np.int32]  # [N]
+    i: IndexArray  # [N]
     soft: float
 
     def take(self, at: IndexArray) -> "Points":
         """Some of the points."""
-        x, y, z, u, v, s = (a[at] for a in (self.x, self.y, self.z, self.u, self.v, self.s))
-        return replace(self, x=x, y=y, z=z, u=u, v=v, s=s, i=self.i[at])
+        x, y, z, u, v, s = (a.take(at) for a in (self.x, self.y, self.z, self.u, self.v, self.s))
+        return replace(self, x=x, y=y, z=z, u=u, v=v, s=s, i=self.i.take(at))
 
 
 class SpineGrid:
@@ -91,9 +91,9 @@ class SpineGrid:
         moved = (cv2.resize(d, (columns, rows), interpolation=cv2.INTER_LINEAR) for d in self._warp.offsets(*coarse))
         return tuple(a + d for a, d in zip((s, u, v), moved, strict=True))
 
-    def _index(self, s: Float32Array) -> NDArray[np.int32]:
+    def _index(self, s: Float32Array) -> IndexArray:
         """Profile index of arc positions."""
-        return np.clip((s * np.float32(1 / STEP_MM)).astype(np.int32), 0, len(self._x) - 1)
+        return np.clip((s * np.float32(1 / STEP_MM)).astype(np.intp), 0, len(self._x) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +121,8 @@ class Region:
       at: which points of the slice these are.
       u, v: spine coordinates, u signed.
       a: |u|.
-      side: 0 left, 1 right.
       i: profile index.
+      sided_i: index into a two-sided profile, whose left half comes first.
       soft: width over which an edge fades, mm.
     """
 
@@ -134,26 +134,26 @@ class Region:
     u: Float32Array  # [n]
     v: Float32Array  # [n]
     a: Float32Array  # [n]
-    side: NDArray[np.int8]  # [n]
-    i: NDArray[np.int32]  # [n]
+    i: IndexArray  # [n]
+    sided_i: IndexArray  # [n]
     soft: float
 
     @property
     def fine(self) -> Float32Array:  # [n]
-        return self.texture.fine[self.at]
+        return self.texture.fine.take(self.at)
 
     @property
     def coarse(self) -> Float32Array:  # [n]
-        return self.texture.coarse[self.at]
+        return self.texture.coarse.take(self.at)
 
     @property
     def streak(self) -> Float32Array:  # [n]
-        return self.texture.streak[self.at]
+        return self.texture.streak.take(self.at)
 
     def get(self, name: str) -> Float32Array:  # [n]
         """A profile at every point; two-sided ones give the value of the point's side."""
         values = self.profiles[name]
-        return values[self.i] if values.ndim == 1 else values[self.side, self.i]
+        return values.take(self.i if values.ndim == 1 else self.sided_i)
 
     def sided(self, values: tuple[float, float]) -> Float32Array:  # [n]
         """The left or the right value, by each point's side."""
@@ -170,23 +170,23 @@ class Region:
 
     def take(self, keep: IndexArray) -> "Region":
         """Some of the points."""
-        u, v, a = (x[keep] for x in (self.u, self.v, self.a))
-        return replace(self, at=self.at[keep], u=u, v=v, a=a, side=self.side[keep], i=self.i[keep])
+        at, u, v, a, i, sided_i = (x.take(keep) for x in (self.at, self.u, self.v, self.a, self.i, self.sided_i))
+        return replace(self, at=at, u=u, v=v, a=a, i=i, sided_i=sided_i)
 
     def inside(self, distance: Float32Array, soft: float | None = None) -> Float32Array:  # [n]
         """Coverage 0..1 from a signed distance in mm, positive inside."""
         alpha = distance * np.float32(1 / (soft or self.soft)) + np.float32(0.5)
-        return np.clip(alpha, 0, 1, out=alpha)
+        return np.minimum(np.maximum(alpha, 0, out=alpha), 1, out=alpha)
 
     def paint(self, alpha: Float32Array, value: Float32Array) -> None:
         """Blends a signal, [C, 1] or [C, n], over the canvas where alpha, [n], is not 0."""
         some = np.flatnonzero(alpha > 0.004)
         if not len(some):
             return
-        where, share = self.at[some], alpha[some]
+        where, share = self.at.take(some), alpha.take(some)
         for channel, signal in zip(self.canvas, value, strict=True):
-            old = channel[where]
-            channel[where] = old + share * ((signal if len(signal) == 1 else signal[some]) - old)
+            old = channel.take(where)
+            channel[where] = old + share * ((signal if len(signal) == 1 else signal.take(some)) - old)
 
 
 def region_of(
@@ -202,8 +202,8 @@ def region_of(
         u=points.u,
         v=points.v,
         a=np.abs(points.u),
-        side=(points.u < 0).astype(np.int8),
         i=points.i,
+        sided_i=points.i + (points.u < 0) * profiles["to_disc"].size,
         soft=points.soft,
     )
 

@@ -138,8 +138,8 @@ class Trunk:
         near, depth, i = r.a, r.v, r.i
         quadratus = ellipse(near - 58, depth + 3, 20.0, 9.0)
         r.paint(r.inside(quadratus) * (1 - low), r.palette[Tissue.MUSCLE] * (1 + 0.08 * r.fine))
-        radius = self._psoas_radius[i] * r.sided(self._build.psoas)
-        center = r.get("half_width") + self._psoas_gap[i] + radius
+        radius = self._psoas_radius.take(i) * r.sided(self._build.psoas)
+        center = r.get("half_width") + self._psoas_gap.take(i) + radius
         tilt = 0.25 * (depth - self._psoas_v[i])
         psoas = ellipse(near - center - tilt, depth - self._psoas_v[i], radius * 0.95, radius * 1.2)
         inner_fat = np.exp(-((r.streak / 0.08) ** 2)) * 0.12

@@ -3,18 +3,23 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from pipelines.demo.plan import FOLDS, DemoOptions, config_file, planned
+from pipelines.demo.steps import AGAIN, Steps
 from pipelines.ensembles.members import Members
 from pipelines.predict import PredictRequest, output_of, predict_unfinished, to_table
 from pipelines.report import demo_index, evaluation_report
 from pipelines.result import StudyResult
-from pipelines.synthetic import Preset, SynthOptions, generate
+from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import read_localizations
@@ -27,32 +32,16 @@ from shared.runtime.config import Config, shipped_config
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import prepare_output, write_json
+from shared.runtime.pool import processes
 from shared.runtime.progress import log, track
 from shared.runtime.run_folder import RUN_FILE, read_run, sha256_of, write_run
 from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle
 from shared.splits import Splits, make_splits, parse_folds, read_splits, write_splits
 
+J = TypeVar("J")
+R = TypeVar("R")
 OURS: Final = "this pipeline"
 AT_TRUE_POINTS: Final = "this pipeline, true points"
-FOLDS: Final = 5
-_AGAIN: Final = "restore the file, or begin anew with --overwrite"
-# One fold of the five keeps the demo within its quarter of an hour; `--fold all` trains the rest.
-DEMO_FOLD: Final = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoOptions:
-    """Size and seed of the demo, and the folds to train: "all", "0" or "0,1"; see `lumbar demo --help`."""
-
-    studies: int = 240
-    test_studies: int = 24
-    preset: Preset = "demo"
-    seed: int = 0
-    fold: str = str(DEMO_FOLD)
-    device: str = "auto"
-    workers: int = 1
-    localize_config: Path | None = None
-    classify_config: Path | None = None
 
 
 def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bool = False) -> str:
@@ -71,47 +60,47 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False, resume: bo
         out, overwrite=overwrite, resume=resume, inputs=[options.localize_config, options.classify_config]
     )  # fmt: skip
     _claim(out / "demo.json", facts)
-    steps = _Steps(out / "steps.json", total=6)
-
-    steps.start(f"{options.studies} training and {options.test_studies} unseen synthetic studies")
-    if not (out / "data").is_dir():
-        studies = SynthOptions(
-            studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed
-        )
-        generate(out, studies, workers=options.workers, resume=resume)
-    data = Challenge.open(out / "data", "train")
-    splits = _splits(out / "splits.json", data, options.seed)
-
-    steps.start("stage 1: training the three detectors")
-    _train_localizer(data, out / "localizer", splits, options, resume=resume)
-
-    steps.start("stage 2: training the grader")
-    _train_classifier(data, out / "classifier", splits, options, resume=resume)
-
-    steps.start("grading the unseen studies from their DICOM files")
-    results = grade_unseen(out, options)
-    at_true_points = _at_true_points(results, out, options.device)
-
-    steps.start("stage reports")
-    _stage_reports(out, data, results, options.device)
-
-    steps.start("scores")
-    comparison = _score(results, at_true_points, data, out)
-    output_of(out / "prediction").finish()  # until here, a resumed demo grades no study again
-    seconds = steps.finish()
+    with Steps(out / "steps.json", planned(options)).running() as steps:
+        comparison = _run(out, options, steps, resume=resume)
     text = as_text(comparison)
     write_json(out / "reports" / "scores.json", {"schema": "scores-1", **comparison.to_json()})
     index = demo_index(out / "reports", comparison.to_json(), OURS)
     device = read_run(out / "classifier", expected_kind="classify")["device"]  # what `auto` came to
     write_run(
         out, command="demo", started=started, kind="demo", studies=options.studies, test_studies=options.test_studies,
-        preset=options.preset, seed=options.seed, fold=options.fold, device=device, step_seconds=seconds,
+        preset=options.preset, seed=options.seed, fold=options.fold, device=device, step_seconds=steps.seconds,
         localize_config=_config_name("localize", options.localize_config),
         classify_config=_config_name("classify", options.classify_config),
         submission_sha256=sha256_of(out / "submission.csv"),
     )  # fmt: skip
     log(f"done in {(time.time() - started) / 60:.1f} minutes; open {index}")
     return text
+
+
+def _run(out: Path, options: DemoOptions, steps: Steps, *, resume: bool) -> Comparison:
+    """Runs the steps; those that an interrupted demo has finished find their work done."""
+    with steps.step(0, done=(out / "data").is_dir()):
+        if not (out / "data").is_dir():
+            studies = SynthOptions(
+                studies=options.studies, test_studies=options.test_studies, preset=options.preset, seed=options.seed
+            )
+            generate(out, studies, workers=options.workers, resume=resume)
+        data = Challenge.open(out / "data", "train")
+        splits = _splits(out / "splits.json", data, options.seed)
+    with steps.step(1, done=(out / "localizer" / RUN_FILE).is_file()):
+        _train_localizer(data, out / "localizer", splits, options, resume=resume)
+    with steps.step(2, done=(out / "classifier" / RUN_FILE).is_file()):
+        _train_classifier(data, out / "classifier", splits, options, resume=resume)
+    with _beside(partial(_reports_ahead, options.device), out, options.workers) as maps:
+        with steps.step(3):
+            results = grade_unseen(out, options)
+            at_true_points = _at_true_points(results, out, options.device)
+        with steps.step(4):
+            _localizer_report(out, results, maps())
+    with steps.step(5):
+        comparison = _score(results, at_true_points, data, out)
+    output_of(out / "prediction").finish()  # until here, a resumed demo grades no study again
+    return comparison
 
 
 def _checked_facts(options: DemoOptions) -> dict[str, Any]:
@@ -130,8 +119,8 @@ def _checked_facts(options: DemoOptions) -> dict[str, Any]:
         "preset": options.preset,
         "seed": options.seed,
         "fold": options.fold,
-        "localize_config": _digest(LocalizeConfig.load(_config_file("localize", options.localize_config))),
-        "classify_config": _digest(ClassifyConfig.load(_config_file("classify", options.classify_config))),
+        "localize_config": _digest(LocalizeConfig.load(config_file("localize", options.localize_config))),
+        "classify_config": _digest(ClassifyConfig.load(config_file("classify", options.classify_config))),
     }
     pick_device(options.device)  # loads torch, so it comes last
     return facts
@@ -146,36 +135,11 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
     """Records the settings of a new demo, or raises `InputError` when a resumed one was begun with others."""
     if not path.is_file():
         write_json(path, facts)
-    for name, begun in read_document(path, dict[str, Any], advice=_AGAIN).items():
+    for name, begun in read_document(path, dict[str, Any], advice=AGAIN).items():
         if begun != facts.get(name):
             flag = "--" + name.replace("_", "-")
             given = f"another {flag}" if name.endswith("_config") else f"{flag} {quoted(begun, marks=False)}"
             raise InputError(f"{path.parent}: was begun with {given}; resume with the same, or use --overwrite")
-
-
-class _Steps:
-    """Logs numbered headings and records the seconds of each step, summed over resumed calls."""
-
-    def __init__(self, path: Path, total: int) -> None:
-        self._path, self._total = path, total
-        self._seconds: dict[str, float] = read_document(path, dict[str, float], advice=_AGAIN) if path.is_file() else {}
-        self._begun: tuple[str, float] | None = None
-        self._count = 0
-
-    def start(self, title: str) -> None:
-        self.finish()
-        self._begun = (title, time.monotonic())
-        self._count += 1
-        log(f"[{self._count}/{self._total}] {title}")
-
-    def finish(self) -> dict[str, float]:
-        """Ends the current step; returns the seconds of all steps."""
-        if self._begun is not None:
-            title, since = self._begun
-            self._seconds[title] = round(self._seconds.get(title, 0.0) + time.monotonic() - since, 1)
-            write_json(self._path, self._seconds)
-            self._begun = None
-        return dict(self._seconds)
 
 
 def _splits(path: Path, data: Challenge, seed: int) -> Splits:
@@ -186,14 +150,10 @@ def _splits(path: Path, data: Challenge, seed: int) -> Splits:
     return splits
 
 
-def _config_file(stage: str, given: Path | None) -> Path:
-    return given or shipped_config(stage, "demo")
-
-
 def _config_name(stage: str, given: Path | None) -> str:
     """How a report names a config: by its place among the shipped ones, or else by its file's name."""
     shipped = shipped_config(stage, "demo").parent
-    path = _config_file(stage, given).resolve()
+    path = config_file(stage, given).resolve()
     return f"configs/{stage}/{path.name}" if path.is_relative_to(shipped) else f"another {path.name}"
 
 
@@ -204,7 +164,7 @@ def _train_localizer(data: Challenge, run: Path, splits: Splits, options: DemoOp
     from localize.train.request import TrainingResources, TrainRequest
     from localize.train.run import train
 
-    config = LocalizeConfig.load(_config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
+    config = LocalizeConfig.load(config_file("localize", options.localize_config), (f"optim.seed={options.seed}",))
     prepare_output(run, resume=resume)
     request = TrainRequest(
         data=data, config=config, splits=splits, folds=tuple(parse_folds(options.fold.split(","), splits))
@@ -219,7 +179,7 @@ def _train_classifier(data: Challenge, run: Path, splits: Splits, options: DemoO
     from classify.train.request import TrainingResources, TrainRequest
     from classify.train.run import train
 
-    config = ClassifyConfig.load(_config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
+    config = ClassifyConfig.load(config_file("classify", options.classify_config), (f"train.seed={options.seed}",))
     prepare_output(run, resume=resume)
     # Held-out studies are graded, and temperatures fitted, at points that stage 1 found without having seen them.
     request = TrainRequest(
@@ -264,28 +224,54 @@ def _at_true_points(results: Sequence[StudyResult], out: Path, device: str) -> P
     )
 
 
-def _stage_reports(out: Path, data: Challenge, results: Sequence[StudyResult], device: str) -> None:
-    """Stage 1 on the unseen studies, stage 2 on its held-out fold, as the stages' own `evaluate` commands do."""
+@contextmanager
+def _beside(work: Callable[[J], R], job: J, workers: int) -> Iterator[Callable[[], R]]:
+    """Does one job in another process while the block runs; with one worker, when the block asks for its result."""
+    if workers <= 1:
+        yield lambda: work(job)
+        return
+    with processes(2) as spread, ThreadPoolExecutor(1) as thread:
+        result = thread.submit(lambda: next(spread(work, [job])))
+        yield result.result
+
+
+def _unseen(out: Path) -> Challenge:
+    """The unseen studies with their true points."""
+    points = read_points(out / "truth" / "test_label_coordinates.csv")
+    return replace(Challenge.open(out / "data", "test"), points=points)
+
+
+def _reports_ahead(device: str, out: Path) -> dict[str, Any]:
+    """What of the reports needs no grade of an unseen study: stage 2's, on its held-out fold, and the detectors' mAP.
+
+    Returns:
+      The mAP on the unseen studies: fold -> view -> figures.
+    """
     from classify.evaluate import EvaluateRequest, evaluate_run
     from localize.evaluate import measure_maps
+
+    data = Challenge.open(out / "data", "train")
+    found = read_localizations(out / "localizer" / "localizations.csv")
+    folder = prepare_output(out / "reports" / "classify", overwrite=True)
+    evaluate_run(EvaluateRequest(data=data, run=out / "classifier", localizations=found), folder)
+    return measure_maps(_unseen(out), out / "localizer", device=device)
+
+
+def _localizer_report(out: Path, results: Sequence[StudyResult], maps: dict[str, Any]) -> None:
+    """Stage 1 on the unseen studies, as `lumbar localize evaluate` does."""
     from localize.localizer import chosen_folds
     from localize.report import Evaluation, write_report
 
-    points = read_points(out / "truth" / "test_label_coordinates.csv")
-    unseen = replace(Challenge.open(out / "data", "test"), points=points)
     evaluation = Evaluation(
-        data=unseen,
+        data=_unseen(out),
         localizations={r.study_id: r.localizations for r in results},
         detections=[d for r in results for d in r.detections],
-        maps=measure_maps(unseen, out / "localizer", device=device),
+        maps=maps,
         how="Unseen studies",
         numbering={r.study_id: r.numbering for r in results if r.numbering is not None},
         curves=read_curves({k: out / "localizer" / f"fold{k}" for k in chosen_folds(out / "localizer")}),
     )
     write_report(prepare_output(out / "reports" / "localize", overwrite=True), evaluation)
-    found = read_localizations(out / "localizer" / "localizations.csv")
-    folder = prepare_output(out / "reports" / "classify", overwrite=True)
-    evaluate_run(EvaluateRequest(data=data, run=out / "classifier", localizations=found), folder)
 
 
 def _score(results: Sequence[StudyResult], at_true_points: ProbabilityTable, data: Challenge, out: Path) -> Comparison:
