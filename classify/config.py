@@ -222,7 +222,7 @@ class ClassifyConfig(Config):
 class DistillConfig(Config):
     """How the fast grader learns from the folds of a run (docs/adr/0035). All else is as the run was trained."""
 
-    length: Annotated[float, Field(gt=0, le=100)] = 1.0
+    length: Annotated[float, Field(gt=0, le=100)] = 0.75
     """Number of epochs, as a multiple of the run's train.epochs."""
     rate: Positive = 0.5
     """Peak learning rate, as a multiple of the run's train.learning_rate."""

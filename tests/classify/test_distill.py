@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -258,6 +258,7 @@ def test_nothing_is_better_than_to_say_what_is_taught(
             assert loss(other) > loss(said)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(-6e4, 6e4, width=32), min_size=1, max_size=20))
 def test_halving_keeps_vectors_and_three_digits_of_the_rest(values: list[float]) -> None:
     vector = torch.tensor(values, dtype=torch.float32)
