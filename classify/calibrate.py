@@ -17,7 +17,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from shared.labels import SEVERITY_WEIGHTS, Condition, findings_of
 from shared.metric import weighted_log_loss
@@ -87,6 +86,8 @@ def fit_calibration(logits: NDArray[np.float64], label: NDArray[np.int8], *, rar
         return weighted_log_loss(calibration(x)(logits), label) + _RIDGE * float(x @ x) / counts.sum()
 
     bounds = [(np.log(1.0 if rare else BOUNDS[0]), np.log(BOUNDS[1]))]
+    from scipy.optimize import minimize  # only fitting needs it
+
     found = minimize(loss, np.zeros(1), bounds=bounds, method="L-BFGS-B")
     return calibration(found.x) if found.fun < loss(np.zeros(1)) else IDENTITY
 

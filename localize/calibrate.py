@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from shared.detections import Localization
@@ -99,6 +98,8 @@ def fit_calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibrati
         z = slope * x + intercept
         likelihood = target @ np.logaddexp(0, -z) + (1 - target) @ np.logaddexp(0, z)
         return float(likelihood + 0.5 * ((slope - 1) / _SLOPE_SD) ** 2 + 0.5 * (intercept / _INTERCEPT_SD) ** 2)
+
+    from scipy.optimize import minimize  # only fitting needs it
 
     fitted = minimize(cost, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
     slope, intercept = (float(v) for v in fitted.x)

@@ -8,7 +8,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
 
 from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
@@ -77,6 +76,10 @@ def make_splits(study_ids: Sequence[str], grades: NDArray[np.int8], *, folds: in
     A stratum is: any severe canal grade or none, crossed with the study's number of moderate-or-worse grades
     in three equal groups. Both drive the metric.
     """
+    from sklearn.model_selection import (
+        StratifiedKFold,
+    )  # half a second that prediction, which only reads splits, spares
+
     if not 2 <= folds <= len(study_ids):
         raise InputError(
             f"{folds} folds of {counted(len(study_ids), 'study')}: expected at least 2 folds and at least one "

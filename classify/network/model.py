@@ -33,7 +33,8 @@ class SeverityNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict({c.short: nn.Linear(features, 3, bias=False) for c in FAMILIES})
         for weight in self.heads.parameters():
-            nn.init.normal_(weight, std=0.005)
+            if not weight.is_meta:
+                nn.init.normal_(weight, std=0.005)
         self.level_bias = nn.Parameter(torch.zeros(len(FAMILIES), len(Level), 3))
 
     def forward(self, x: Tensor, family: Tensor, level: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
 
+from classify.network.resnet import ResNet50
 from shared.runtime.errors import InputError
 
 # What the names of the trunk's tensors begin with in a whole network.
@@ -26,10 +26,9 @@ def make_trunk(backbone: str, channels: int) -> tuple[nn.Module, int]:
       The trunk, which maps [b, channels, size, size] to [b, features], and the number of features. Its tensors have
       torchvision's names.
     """
-    options = {"zero_init_residual": True} if backbone.startswith(_ZERO_INIT) else {}
-    trunk = get_model(backbone, weights=None, **options)
+    trunk = _network(backbone)
     head = _head(trunk)
-    features = int(trunk.get_submodule(head).in_features)
+    features = int(trunk.get_submodule(head).in_features)  # type: ignore[arg-type]  # it is linear
     trunk.set_submodule(head, nn.Identity())
     for module in trunk.get_submodule(head.rpartition(".")[0]).children() if "." in head else ():
         if isinstance(module, nn.Dropout):
@@ -51,6 +50,8 @@ def load_trunk(trunk: nn.Module, weights: str, backbone: str = "resnet50") -> No
     """
     try:
         if weights == "imagenet":
+            from torchvision.models import get_model_weights
+
             state = get_model_weights(backbone).DEFAULT.get_state_dict(progress=False, check_hash=True)
         elif weights.endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -74,7 +75,19 @@ def load_trunk(trunk: nn.Module, weights: str, backbone: str = "resnet50") -> No
 
 def _head_of(backbone: str) -> str:
     with torch.device("meta"):  # takes no time, no memory and no random numbers
-        return _head(get_model(backbone, weights=None))
+        return _head(_network(backbone))
+
+
+def _network(backbone: str) -> nn.Module:
+    """An untrained network with torchvision's head."""
+    if backbone == "resnet50":
+        return ResNet50()
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(
+        backbone, weights=None, **({"zero_init_residual": True} if backbone.startswith(_ZERO_INIT) else {})
+    )
+    return network
 
 
 def _head(network: nn.Module) -> str:
@@ -94,7 +107,8 @@ def _adapt_input(trunk: nn.Module, channels: int) -> None:
     if not isinstance(old, nn.Conv2d) or old.in_channels == channels:
         return
     conv = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]  # torch's stubs want tuples of two
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if not conv.weight.is_meta:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     trunk.set_submodule(name, conv)

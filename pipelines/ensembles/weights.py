@@ -8,7 +8,6 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.optimize import minimize
 
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity, findings_of
 from shared.probabilities import unweighted
@@ -142,6 +141,8 @@ def fit_weights(submissions: FloatArray, grades: NDArray[np.int8]) -> FloatArray
 
 def _lowest(terms: "Sequence[_Term]", members: int, rows: int) -> FloatArray:
     """The weights, not negative and summing to 1, with the lowest sum of terms."""
+    from scipy.optimize import minimize  # only fitting needs it
+
     equal = np.full(members, 1 / members)
 
     def loss(w: FloatArray) -> tuple[float, FloatArray]:

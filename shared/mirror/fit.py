@@ -13,7 +13,6 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from shared.geometry import Plane
 from shared.study import Slice
@@ -253,7 +252,7 @@ def _slid(item: Slice, picture: Picture, points_px: NDArray[np.float64]) -> NDAr
 
 def _curves(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Orthonormal basis of curves of the values' ranks and, for two series, their product: (series, n) -> (n, m)."""
-    ranks = np.stack([rankdata(v) / len(v) for v in values if np.ptp(v) > 0] or [np.empty(0)])
+    ranks = np.stack([_ranks(v) / len(v) for v in values if np.ptp(v) > 0] or [np.empty(0)])
     if not ranks.size:
         return np.empty((values.shape[1], 0))
     knots = np.arange(1, _KNOTS)
@@ -263,6 +262,12 @@ def _curves(values: NDArray[np.float32]) -> NDArray[np.float64]:
     # Not QR, which would keep directions of rounding noise for dependent columns.
     directions, sizes, _ = np.linalg.svd(base - base.mean(axis=0), full_matrices=False)
     return np.asarray(directions[:, sizes > 1e-6 * sizes[0]])
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:  # [n]
+    """Ranks from 1; equal values share their mean. scipy has `rankdata`, but importing it takes half a second."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def _explained(seen: NDArray[np.float32], curves: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,10 @@ from typing import Self
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
@@ -17,7 +20,7 @@ from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
 from shared.labels import View
 from shared.mirror.correct import OrientedStudy, as_shown, corrected, fit_study, with_moved
-from shared.mirror.fit import Fit, Pictures, fit_series
+from shared.mirror.fit import Fit, Pictures, _ranks, fit_series
 from shared.study import Series, Slice, Study
 
 
@@ -259,3 +262,8 @@ def test_a_series_that_lies_apart_from_all_others_is_left_out_and_named() -> Non
     # Of two series nobody can tell which one is wrong.
     two = Study(study_id="1", series=(t1, far))
     assert as_shown(two, look=False).study == two
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
+def test_ranks_are_those_of_scipy(values: list[int]) -> None:
+    assert np.array_equal(_ranks(np.array(values, np.float32)), rankdata(values))

@@ -63,7 +63,7 @@ def load_fused(path: Path, device: str) -> Any:
     model = load_network(path).eval().to(device)
     model.requires_grad_(False)
     with torch.inference_mode():
-        model.fuse()
+        model.fuse(verbose=False)  # which would first measure the network's speed, unasked
     return model
 
 
