@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from shared.runtime.files import write_json
+from shared.runtime.hardware.cores import processor_name
 from shared.runtime.run_folder import git_commit
 
 
@@ -24,7 +24,7 @@ def header(command: str, *, device: str | None = None) -> dict[str, Any]:
 
 def hardware(device: str | None = None) -> str:
     """The processor, and the GPU that a resolved device names; without a device, no word about GPUs."""
-    cores = f"{os.cpu_count()} cores of {_cpu_name()}"
+    cores = f"{os.cpu_count()} cores of {processor_name()}"
     if device is None:
         return cores
     if not device.startswith("cuda"):
@@ -32,15 +32,6 @@ def hardware(device: str | None = None) -> str:
     import torch
 
     return f"{cores}, {torch.cuda.get_device_name(device) if torch.cuda.is_available() else device}"
-
-
-def _cpu_name() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def save(path: Path, result: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pipelines.bulk.cli import add_parsers as add_bulk
 from pipelines.ensembles.cli import add_members, members_of
 from pipelines.ensembles.cli import add_parsers as add_ensembles
 from pipelines.experiments.cli import add_parsers as add_experiments
+from pipelines.export.cli import add_parser as add_export
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
@@ -59,6 +60,7 @@ def build_parser() -> args.Parser:
     add_ensembles(commands)
     add_experiments(commands)
     _add_pack(commands)
+    add_export(commands)
     _add_info(commands)
     return parser
 

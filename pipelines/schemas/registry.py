@@ -16,6 +16,7 @@ from localize.decoding.prior import PriorFile
 from pipelines.ensembles.weights import WeightsFile
 from pipelines.pack.pack import Manifest as PackManifest
 from pipelines.schemas import data, localizer, runs, scores, study
+from shared.backends.exported import ExportFile
 from shared.data.store import IndexFile
 from shared.jitter import ErrorsFile
 from shared.runtime.documents import Document, adapter_of
@@ -30,6 +31,7 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
     "combine-report-1": scores.CombineReport,
     "combine-weights-1": WeightsFile,
     "evaluation-report-1": scores.EvaluationReport,
+    "export-1": ExportFile,
     "info-1": data.Info,
     "localizer-calibration-1": CalibrationFile,
     "localizer-metrics-1": localizer.FoldMetrics,

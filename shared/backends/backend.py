@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from shared.backends.exported import EXPORT_FOLDER, ExportFile, found_in, read_export
+from shared.backends.exported import EXPORT_FOLDER, ExportFile, Name, found_in, read_export
 from shared.backends.onnx_file import read_onnx
 from shared.backends.sessions import Network, cuda_is_there, load_network, missing_packages
 from shared.runtime.errors import InputError, first_line
 from shared.runtime.run_folder import sha256_of
-
-Name = Literal["torch", "onnx", "openvino"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +77,18 @@ class Backend:
           threads: how many it may use on a CPU.
 
         Raises:
-          InputError: when no export holds the network of just these weights, its file was changed, or the library
-            cannot load it.
+          InputError: when no export holds the network of just these weights, it was never compared with torch in this
+            library, its file was changed, or the library cannot load it.
           ValueError: for torch, which reads the weights themselves.
         """
         if self.name == "torch":
             raise ValueError("torch computes with the weights themselves")
         folder, entry = found_in(self._exports(weights.parent.parent), weights, sha256_of(weights))
+        if self.name not in entry.differences:
+            raise InputError(
+                f"{folder}: was not compared with torch in {self.name}, which was not installed then; export again: "
+                f"`lumbar export {weights.parent.parent} {folder} --overwrite`"
+            )
         data = read_onnx(folder, entry)
         try:
             return load_network(self.name, data, place=place, threads=threads)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from shared.runtime.documents import Document, read_document
 from shared.runtime.errors import InputError
@@ -26,11 +26,19 @@ _Exported = Annotated[str, Field(pattern=r"^fold[0-9]{1,4}/[a-z0-9_]{1,40}\.onnx
 _Weights = Annotated[str, Field(pattern=r"^fold[0-9]{1,4}/[a-z0-9_]{1,40}\.safetensors$")]
 _Difference = Annotated[float, Field(ge=0)]
 Library = Literal["onnx", "openvino"]
+Name = Literal["torch", "onnx", "openvino"]
+Stage = Literal["localize", "classify"]
 # Named as `--backend` names them.
 LIBRARIES: Final[tuple[Library, ...]] = ("onnx", "openvino")
 
 
-class Difference(Document):
+class _Part(Document):
+    """A part of the file. Texts below the fields become descriptions of its JSON Schema."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Difference(_Part):
     """The largest differences from torch over all inputs that were tried, in single precision."""
 
     probability: _Difference
@@ -39,7 +47,7 @@ class Difference(Document):
     """Of centres and sizes of boxes; only for detectors."""
 
 
-class ExportedNetwork(Document):
+class ExportedNetwork(_Part):
     """One network."""
 
     file: _Exported
@@ -55,33 +63,36 @@ class ExportedNetwork(Document):
     differences: dict[Library, Difference]
 
 
-class Speed(Document):
+class Speed(_Part):
     """How fast one kind of network is on the machine that exported it."""
 
     network: str
     shape: list[int]
     """Of the first input."""
-    seconds: dict[Literal["torch", "onnx", "openvino"], Annotated[float, Field(gt=0)]]
+    seconds: dict[Name, Annotated[float, Field(gt=0)]]
     """Median of a call."""
     of_torch: dict[Library, Annotated[float, Field(gt=0)]]
     """Median over rounds of the time of a call, as a share of torch's in the same round."""
 
 
-class Measured(Document):
-    """Speeds of all kinds of networks of a run."""
+class Measured(_Part):
+    """Speeds of the networks of one fold, measured in turn, round after round."""
 
-    hardware: str
+    processor: str
     threads: Annotated[int, Field(gt=0)]
+    """That each library may use."""
     rounds: Annotated[int, Field(gt=0)]
-    fastest: Literal["torch", "onnx", "openvino"]
+    of_torch: dict[Library, Annotated[float, Field(gt=0)]]
+    """The same share of all networks together."""
+    fastest: Name
     networks: list[Speed]
 
 
-class ExportFile(Document):
+class ExportFile(_Part):
     """export.json."""
 
     schema_: Annotated[Literal["export-1"], Field(alias="schema")]
-    stage: Literal["localize", "classify"]
+    stage: Stage
     version: str
     git_commit: str | None
     exported: str

@@ -33,11 +33,11 @@ _LEFT_BEHIND: Final = re.compile(
 # somebody, and is never deleted. DOTALL, because a file's name may hold newlines.
 _OUR_NAMES: Final = re.compile(
     rf"{_LEFT_BEHIND.pattern}"
-    r"|(run|state|store|report|errors|splits|demo|steps|weights)\.json|(report|index)\.html|config\.toml"
+    r"|(run|state|store|report|errors|splits|demo|steps|weights|export)\.json|(report|index)\.html|config\.toml"
     r"|(submission|probabilities|localizations|detections|numbering|findings|failures|noisy_labels|out_of_fold|log)\.csv"
     r"|(train|test|sample)[a-z_]*\.csv|shard\.jsonl"
     r"|studies|dicom|answers|data|truth|localizer|classifier|prediction|reports|fold[0-9]+|fast|work|cache|png|unfinished"
-    r"|tracking",
+    r"|tracking|export",
     re.DOTALL,
 )
 # What commands of ours write within their own folders, by its path from the output folder. The names of those folders
@@ -47,6 +47,7 @@ _OUR_PATHS: Final = re.compile(
     rf"({_OUR_NAMES.pattern})"
     r"|studies/([a-z]+/)?[^/]+\.(json|html|u8)|dicom/[^/]+/[^/]+\.dcm|answers/.+"
     r"|data/([^/]+\.csv|(train|test)_images/.+)|truth/[^/]+\.(csv|json)|reports/([^/]+\.json|index\.html)"
+    r"|(export/)?(export\.json|(fold[0-9]+|fast)/[^/]+\.onnx)"
     r"|(fold[0-9]+|fast)/([^/]+\.(safetensors|pt|json|csv)|progress/.+)|work/fold[0-9]+/.+"
     r"|cache/(.+/)?[^/]+\.(json|jsonl|npy)|png/.+\.(png|json)|unfinished/[a-z]+/.+|tracking/(tensorboard|mlflow)/.+"
     r")",

@@ -1,12 +1,14 @@
 """How many cores this process may use, and what its threads do while they wait for each other. Light to import."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_PROCESSORS: Final = Path("/proc/cpuinfo")
 _MINE: Final = Path("/proc/self/cgroup")
 # Empty in a process that has all cores for itself.
 _SHARE: Final[list[int]] = []
@@ -39,6 +41,15 @@ def usable_cores() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(int(min((cores, *_SHARE, *_quotas(_MINE, _CGROUPS)))), 1)
+
+
+def processor_name() -> str:
+    """The processor's name as Linux gives it, else what Python knows."""
+    try:
+        lines = _PROCESSORS.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # not Linux
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _quotas(mine: Path, mount: Path) -> Iterator[float]:

@@ -1,0 +1,109 @@
+"""torch, ONNX Runtime and OpenVINO on the networks of two runs: seconds of a call, and its share of torch's.
+
+    python -m benchmarks.backends LOCALIZER CLASSIFIER            # writes results/backends.json
+    python -m benchmarks.backends LOCALIZER CLASSIFIER OUT.json --threads 1 --batches 25 --rounds 3
+
+All libraries compute the same inputs in turn, round after round, so whatever else the machine does meets all alike. A
+share is the median over rounds. Every number of threads is measured in a process of its own, bound to as many cores.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import header, parser, save
+
+
+def measured(path: Path, stage: str, batches: list[int], threads: int, rounds: int) -> list[dict[str, Any]]:
+    """The networks of a run's first fold, each with all libraries and batches."""
+    import torch
+
+    from pipelines.export.networks import networks_of
+    from pipelines.export.writing import write_onnx
+    from shared.backends.sessions import installed_libraries, load_network
+
+    torch.set_num_threads(threads)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for network in networks_of(path, stage):  # type: ignore[arg-type]
+            if not network.name.startswith("fold0/"):
+                break
+            file = Path(folder) / f"{network.name}.onnx"
+            write_onnx(network, file)
+            data, loading, calls = file.read_bytes(), {}, {"torch": network.compute_as_predicted}
+            for library in installed_libraries():
+                started = time.perf_counter()
+                calls[library] = load_network(library, data, place="cpu", threads=threads)  # type: ignore[assignment]
+                loading[library] = time.perf_counter() - started
+            for batch in batches:
+                arrays = network.arrays((batch, *network.shapes[-1][1:]))
+                answers = {name: call(*arrays) for name, call in calls.items()}  # the first call is not timed
+                times: dict[str, list[float]] = {name: [] for name in calls}
+                for _ in range(rounds):
+                    for name, call in calls.items():
+                        started = time.perf_counter()
+                        call(*arrays)
+                        times[name].append(time.perf_counter() - started)
+                rows.append({
+                    "network": network.name, "threads": threads, "shape": list(arrays[0].shape),
+                    "seconds": {name: statistics.median(found) for name, found in times.items()},
+                    "of_torch": {
+                        name: statistics.median(a / b for a, b in zip(found, times["torch"], strict=True))
+                        for name, found in times.items() if name != "torch"
+                    },
+                    "probability_difference": {
+                        name: network.difference(answers["torch"], answer).probability
+                        for name, answer in answers.items() if name != "torch"
+                    },
+                    "load_seconds": loading,
+                })  # fmt: skip
+                print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def in_own_process(threads: int, runs: list[tuple[Path, str]], batches: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Both runs, bound to so many cores: the last ones, which other programs use least."""
+    from shared.runtime.hardware.cores import let_threads_sleep
+
+    let_threads_sleep()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    return [row for path, stage in runs for row in measured(path, stage, batches, threads, rounds)]
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("localizer", type=Path)
+    arguments.add_argument("classifier", type=Path)
+    arguments.add_argument("out", type=Path, nargs="?", default=Path("results/backends.json"))
+    arguments.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    arguments.add_argument("--batches", type=int, nargs="+", default=[25, 50, 100])
+    arguments.add_argument("--rounds", type=int, default=7)
+    save_all(arguments.parse_args())
+
+
+def save_all(a: argparse.Namespace) -> None:
+    runs, rows = [(a.localizer, "localize"), (a.classifier, "classify")], []
+    for threads in a.threads:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows += pool.apply(in_own_process, (threads, runs, a.batches, a.rounds))
+    command = "python -m benchmarks.backends LOCALIZER CLASSIFIER"
+    save(a.out, {**header(command, device="cpu"), "rounds": a.rounds, "versions": versions(), "networks": rows})
+
+
+def versions() -> dict[str, str]:
+    import torch
+
+    from shared.backends.sessions import installed_libraries, library_version
+
+    return {"torch": torch.__version__, **{name: library_version(name) for name in installed_libraries()}}
+
+
+if __name__ == "__main__":
+    main()
