@@ -9,6 +9,7 @@ import torch
 
 from pipelines.export.networks import TorchNetwork
 from shared.labels import Level, Severity
+from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import written_beside
 from shared.runtime.run_folder import package_version
 
@@ -26,11 +27,14 @@ def write_onnx(network: TorchNetwork, path: Path) -> None:
     example = tuple(torch.from_numpy(array) for array in network.arrays(network.shapes[1]))
     with written_beside(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its end in some later release, and of shapes, which are compared anyway
-        torch.onnx.export(
-            network.module, example, temporary, input_names=list(network.inputs), output_names=[output],
-            opset_version=OPSET, dynamo=False,
-            dynamic_axes={k: {n: a for n, a in enumerate(v) if isinstance(a, str)} for k, v in axes.items()},
-        )  # fmt: skip
+        try:
+            torch.onnx.export(
+                network.module, example, temporary, input_names=list(network.inputs), output_names=[output],
+                opset_version=OPSET, dynamo=False,
+                dynamic_axes={k: {n: a for n, a in enumerate(v) if isinstance(a, str)} for k, v in axes.items()},
+            )  # fmt: skip
+        except RuntimeError as error:  # an operator that ONNX lacks, for example
+            raise InputError(f"{network.weights}: torch cannot export it ({first_line(error)}); use torch") from error
         model = onnx.load(temporary)
         onnx.helper.set_model_props(model, _about(network))
         onnx.save(model, temporary)
