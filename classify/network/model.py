@@ -51,7 +51,7 @@ class SeverityNet(nn.Module):
         if self.attention is None:
             features = self.trunk(x)
         else:
-            each = self.trunk(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])  # [b, slices, features]
+            each = self.trunk(x.flatten(0, 1)[:, None]).reshape(x.shape[0], x.shape[1], -1)  # [b, slices, features]
             features = self.attention(each, family)
         features = self.dropout(features)
         every = torch.stack([self.heads[c.short](features) for c in FAMILIES], dim=1)  # [b, families, 3]

@@ -18,7 +18,7 @@ from shared.backends.exported import (
     Stage,
 )
 from shared.backends.sessions import Network, installed_libraries, library_version, load_network
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import prepare_output, write_json
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.problems import counted
@@ -123,7 +123,13 @@ def _differences(network: "TorchNetwork", sessions: dict[Library, Network]) -> d
         arrays = network.arrays(shape)
         expected = network.compute(*arrays)
         for name, compute in sessions.items():
-            found[name].append(network.difference(expected, compute(*arrays)))
+            try:
+                found[name].append(network.difference(expected, compute(*arrays)))
+            except Exception as error:  # the libraries share no class of errors
+                raise InputError(
+                    f"{network.weights}: {name} cannot compute what was exported on a batch of shape {list(shape)} "
+                    f"({first_line(error)}); use torch for this run, and please report it"
+                ) from error
     return {
         name: Difference(
             probability=max(d.probability for d in each),
