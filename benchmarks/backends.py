@@ -36,7 +36,7 @@ def measured(path: Path, stage: str, batches: list[int], threads: int, rounds: i
                 break
             file = Path(folder) / f"{network.name}.onnx"
             write_onnx(network, file)
-            data, loading, calls = file.read_bytes(), {}, {"torch": network.compute_as_predicted}
+            data, loading, calls = file.read_bytes(), {}, {"torch": network.as_predicted(threads)}
             for library in installed_libraries():
                 started = time.perf_counter()
                 calls[library] = load_network(library, data, place="cpu", threads=threads)  # type: ignore[assignment]

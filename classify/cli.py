@@ -8,6 +8,7 @@ from classify.distill.command import DESCRIPTION as DISTILL_DESCRIPTION
 from classify.distill.command import add_arguments as add_distill_arguments
 from classify.train.command import DESCRIPTION as TRAIN_DESCRIPTION
 from classify.train.command import add_arguments as add_train_arguments
+from shared.backends.arguments import add_backend, backend_of
 from shared.runtime import arguments as args
 
 
@@ -31,6 +32,7 @@ def add_parsers(commands: args.Commands) -> None:
     predict.add_argument("--fast", action="store_true", help=args.FAST)
     args.add_part(predict, "test")
     args.add_device(predict)
+    add_backend(predict)
     args.add_output(predict, resume=args.KEPT)
     predict.set_defaults(func=run_predict)
     evaluate = args.add_command(
@@ -59,7 +61,7 @@ def run_predict(a: argparse.Namespace) -> int:
     started = time.time()
     data = Challenge.open(a.data, a.part or "test")
     request = PredictRequest(
-        data=data, run=a.run, device=a.device, tta=a.tta, fast=a.fast,
+        data=data, run=a.run, device=a.device, tta=a.tta, fast=a.fast, backend=backend_of(a),
         points=OutOfFold.of_file(a.localizations) if data.part == "train" else read_localizations(a.localizations),
     )  # fmt: skip
     models, output = request.models(), ResumableOutput(path=a.out, command="classify predict")

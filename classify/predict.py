@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from classify.network.model import SeverityNet
+
     # Crops, families and levels to logits, as `classify.network.model.SeverityNet.forward`.
     Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -125,7 +127,7 @@ class Classifier:
 
             place = backend.place(device, str(chosen))
             return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
-        return cls([(card, _network(path, card, chosen)) for path, card in cards], chosen, tta=tta)
+        return cls([(card, load_predicting(path, card, chosen)) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
@@ -160,7 +162,8 @@ class Classifier:
         return total / (len(self._members) * len(inputs))
 
 
-def _network(folder: Path, card: ModelCard, device: "torch.device") -> "Network":
+def load_predicting(folder: Path, card: ModelCard, device: "torch.device") -> "SeverityNet":
+    """A fold's network as torch predicts with it."""
     from classify.network.model import for_prediction
 
     model = load_model(folder, card, device)
@@ -195,6 +198,7 @@ class PredictRequest:
       device: any form of `--device`.
       tta: whether to average over variants of each crop.
       fast: whether the run's fast grader answers in place of its folds; not for the training part.
+      backend: what computes the networks.
       fold_of: the fold that held each training study out; None when the studies are new.
 
     Raises:
@@ -208,6 +212,7 @@ class PredictRequest:
     device: str = "auto"
     tta: bool = False
     fast: bool = False
+    backend: Backend = TORCH
     fold_of: Mapping[str, int] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -254,6 +259,7 @@ class PredictRequest:
             "localizations": digest_of(points),
             "device": str(pick_device(self.device)),
             "tta": self.tta,
+            "backend": self.backend.name,
         }
 
     def models(self) -> FoldModels[Classifier]:
@@ -266,7 +272,9 @@ class PredictRequest:
             if self.fast
             else "loading the networks" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}")
         )
-        return Classifier.load(self.run, folds=folds, device=self.device, tta=self.tta, fast=self.fast)
+        return Classifier.load(
+            self.run, folds=folds, device=self.device, tta=self.tta, fast=self.fast, backend=self.backend
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,5 +342,5 @@ def write_predictions(
     write_run(
         out, command="classify predict", started=started, kind="classify-prediction", studies=len(table.study_ids),
         prior_rows=table.prior_rows, prior_reasons=table.reason_counts, problems=list(problems),
-        classifier=request.run.name, fast=request.fast,
+        classifier=request.run.name, fast=request.fast, backend=request.backend.name,
     )  # fmt: skip

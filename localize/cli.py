@@ -8,6 +8,7 @@ from typing import Any
 
 from localize.train.command import DESCRIPTION as TRAIN_DESCRIPTION
 from localize.train.command import add_arguments as add_train_arguments
+from shared.backends.arguments import add_backend, backend_of
 from shared.runtime import arguments as args
 
 
@@ -27,6 +28,7 @@ def add_parsers(commands: args.Commands) -> None:
     predict.add_argument("run", type=Path, nargs="?", metavar="RUN", help=f"{args.LOCALIZER} ({args.SHIPPED})")
     predict.add_argument("out", type=Path, action=_Output, metavar="OUT", help="folder to write to")
     _add_common_arguments(predict)
+    add_backend(predict)
     args.add_output(predict, resume=args.KEPT)
     args.add_part(predict, "test if there is one, otherwise train")
     predict.set_defaults(func=run_predict)
@@ -99,6 +101,7 @@ def run_predict(a: argparse.Namespace) -> int:
         folds=args.chosen_folds(a.fold),
         overrides=a.overrides,
         device=a.device,
+        backend=backend_of(a),
     )
     output = ResumableOutput(path=a.out, command="localize predict")
     if output.begin(request.state, overwrite=a.overwrite, resume=a.resume, inputs=[a.data, run]):

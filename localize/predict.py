@@ -16,6 +16,7 @@ from localize.calibrate import Calibration, calibrated
 from localize.config import LocalizeConfig
 from localize.localizer import KIND, FoldFiles, Localizer, is_shipped, read_config, read_folds
 from localize.measures import collect, measure_jitter
+from shared.backends.backend import TORCH, Backend
 from shared.data.identity import study_key
 from shared.data.source import StudySource
 from shared.detections import Detection, Localization, write_detections, write_localizations
@@ -159,6 +160,7 @@ class PredictRequest:
       folds: the trained folds to use; all of them by default.
       overrides: changes to how detections are made and decoded, for example `slices.focused=false`.
       device: any form of `--device`.
+      backend: what computes the detectors.
       config: the run's config with the overrides.
       files: what each of the folds contributes.
       fold_of: the fold that held each study out, when the studies are those that the run was trained on; otherwise
@@ -173,6 +175,7 @@ class PredictRequest:
     folds: Collection[int] | None = None
     overrides: Sequence[str] = ()
     device: str = "auto"
+    backend: Backend = TORCH
     config: LocalizeConfig = field(init=False, repr=False)
     files: Mapping[int, FoldFiles] = field(init=False, repr=False)
     fold_of: Mapping[str, int] | None = field(init=False, repr=False)
@@ -212,13 +215,14 @@ class PredictRequest:
             "folds": list(self.files),
             "config": self.config.model_dump(mode="json"),
             "device": self.device,
+            "backend": self.backend.name,
         }
 
     def load(self, folds: Sequence[int] | None) -> Localizer:
         """The localizer of the given folds; of all that are used for None."""
         log("loading the detectors" + ("" if folds is None else f" of fold {', '.join(map(str, folds))}"))
         files = [self.files[k] for k in (self.files if folds is None else folds)]
-        return Localizer.of_folds(files, self.config, device=self.device)
+        return Localizer.of_folds(files, self.config, device=self.device, backend=self.backend)
 
 
 def predict(request: PredictRequest, kept: Results[StudyPrediction] | None = None) -> Predictions:
@@ -259,6 +263,7 @@ def write_prediction_run(
         studies=len(request.study_ids), data_fingerprint=request.source.fingerprint or "",
         localizer=sha256_of(request.run / RUN_FILE), shipped=is_shipped(request.run), trained_on=request.trained_on,
         out_of_fold=request.fold_of is not None, unmirror=request.config.axial.unmirror, device=request.device,
+        backend=request.backend.name,
         localizations_sha256=sha256_of(folder / LOCALIZATIONS_FILE), numbering_uncertain=predictions.uncertain,
         problems=list(predictions.problems),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from pipelines.ensembles.cli import add_members, members_of
 from pipelines.ensembles.cli import add_parsers as add_ensembles
 from pipelines.experiments.cli import add_parsers as add_experiments
 from pipelines.export.cli import add_parser as add_export
+from shared.backends.arguments import add_backend, backend_of
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
@@ -357,6 +358,7 @@ def _add_predict(commands: args.Commands) -> None:
     p.add_argument("--no-pages", action="store_true", help="write no HTML pages, for bulk work that nobody looks at")
     _add_clinic(p)
     args.add_device(p)
+    add_backend(p)
     args.add_workers(p, "most processes that answer studies side by side")
     args.add_engine(p)
     args.add_shard(p, "`lumbar merge` joins them")
@@ -393,7 +395,7 @@ def _predict(a: argparse.Namespace) -> int:
 
     request = PredictRequest(
         data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom,
-        pages=not a.no_pages, workers=a.workers, engine=Engine(a.engine), shard=a.shard,
+        pages=not a.no_pages, workers=a.workers, engine=Engine(a.engine), shard=a.shard, backend=backend_of(a),
     )  # fmt: skip
     if a.watch:
         from pipelines.clinic.watch import STILL_S, watch

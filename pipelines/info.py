@@ -10,9 +10,15 @@ from typing import Any
 from shared.labels import FINDINGS, Condition, Level, Severity, View
 from shared.runtime.run_folder import git_commit, package_version
 
-_PACKAGES = ("torch", "torchvision", "ultralytics", "pydicom", "opencv-python", "numpy", "pandas", "scikit-learn")
-# OpenCV comes as one of several packages that hold the same module.
-_SAME = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
+_PACKAGES = (
+    "torch", "torchvision", "ultralytics", "pydicom", "opencv-python", "numpy", "pandas", "scikit-learn", "onnx",
+    "onnxruntime", "openvino",
+)  # fmt: skip
+# OpenCV and ONNX Runtime come as one of several packages that hold the same module.
+_SAME = {
+    "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
+    "onnxruntime": ("onnxruntime-gpu",),
+}
 
 
 def collect() -> dict[str, Any]:

@@ -20,7 +20,6 @@ from shared.backends.exported import (
 from shared.backends.sessions import Network, installed_libraries, library_version, load_network
 from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import prepare_output, write_json
-from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.problems import counted
 from shared.runtime.progress import track
 from shared.runtime.run_folder import git_commit, package_version, read_run, sha256_of
@@ -93,6 +92,7 @@ def _exported(
     network: "TorchNetwork", libraries: tuple[Library, ...], out: Path
 ) -> tuple[ExportedNetwork, dict[Library, Network]]:
     """Writes one network and compares it; returns its entry, and the network as each library computes it."""
+    from pipelines.export.speed import THREADS
     from pipelines.export.writing import write_onnx
 
     path = out / f"{network.name}.onnx"
@@ -101,7 +101,7 @@ def _exported(
     if size > MOST_BYTES:
         raise InputError(f"{path}: has {size} bytes; expected at most {MOST_BYTES}")
     data = path.read_bytes()
-    sessions = {name: load_network(name, data, place="cpu", threads=usable_cores()) for name in libraries}
+    sessions = {name: load_network(name, data, place="cpu", threads=THREADS) for name in libraries}
     entry = ExportedNetwork(
         file=f"{network.name}.onnx", sha256=sha256_of(path), bytes=size,
         weights=f"{network.weights.parent.name}/{network.weights.name}", weights_sha256=sha256_of(network.weights),
@@ -168,7 +168,7 @@ def _summary(request: ExportRequest, out: Path, file: ExportFile) -> str:
 
 def _recommended(speed: Measured) -> str:
     times = ", ".join(f"{name} {share:.2f}" for name, share in sorted(speed.of_torch.items(), key=lambda x: x[1]))
-    return f"time of a call here, as a share of torch's: {times}; {speed.fastest} is the fastest"
+    return f"time of a call on one core here, as a share of torch's: {times}; {speed.fastest} is the fastest"
 
 
 def _usage(request: ExportRequest, out: Path, speed: Measured | None) -> str:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.device import use_bf16
-from classify.network.checkpoint import WEIGHTS_FILE, load_card, load_model
+from classify.network.checkpoint import WEIGHTS_FILE, load_card
+from classify.predict import load_predicting
 from localize.detector.canvas import STRIDE_PX
 from localize.detector.yolo.inference import load_fused
-from localize.detector.yolo.library import inference_threads, threads
+from localize.detector.yolo.library import threads
 from localize.localizer import read_config, read_folds
 from shared.backends.exported import Difference, Stage
+from shared.backends.sessions import Network
 from shared.labels import FINDINGS, Condition
-from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.run_folder import read_run, trained_folds
 
 Arrays = tuple[NDArray[Any], ...]
@@ -74,14 +75,17 @@ class TorchNetwork:
         with torch.inference_mode():
             return np.asarray(self.module(*map(torch.from_numpy, arrays)).numpy())
 
-    def compute_as_predicted(self, *arrays: NDArray[Any]) -> NDArray[np.float32]:
-        """The same as fast as prediction does it: its threads, memory layout and precision."""
-        count = inference_threads(arrays[0].shape[2:]) if self.is_detector else usable_cores()
-        tensors = [torch.from_numpy(array) for array in arrays]
-        if not self.is_detector:
-            tensors[0] = tensors[0].contiguous(memory_format=torch.channels_last)
-        with threads(count), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return np.asarray(self.module(*tensors).float().numpy())
+    def as_predicted(self, count: int) -> Network:
+        """The same as fast as prediction does it, with so many threads: its memory layout and precision."""
+
+        def compute(*arrays: NDArray[Any]) -> NDArray[np.float32]:
+            tensors = [torch.from_numpy(array) for array in arrays]
+            if not self.is_detector:
+                tensors[0] = tensors[0].contiguous(memory_format=torch.channels_last)
+            with threads(count), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                return np.asarray(self.module(*tensors).float().numpy())
+
+        return compute
 
     def difference(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> Difference:
         """The largest difference of two outputs."""
@@ -98,7 +102,7 @@ def networks_of(run: Path, stage: Stage) -> Iterator[TorchNetwork]:
     """The networks of a finished run, fold by fold; each is loaded when it is its turn.
 
     Raises:
-      InputError: as `localize.localizer.read_folds` and `classify.network.checkpoint.load_model`.
+      InputError: as `localize.localizer.read_folds` and `classify.predict.load_predicting`.
     """
     yield from _detectors(run) if stage == "localize" else _graders(run)
 
@@ -145,7 +149,7 @@ def _graders(run: Path) -> Iterator[TorchNetwork]:
         sizes: tuple[int | str, ...] = ("batch", crop.channels, crop.size_px, crop.size_px)
         yield TorchNetwork(
             name=f"fold{number}/{Path(WEIGHTS_FILE).stem}", weights=folder / WEIGHTS_FILE,
-            module=load_model(folder, card, _CPU),
+            module=load_predicting(folder, card, _CPU),
             inputs={"crops": sizes, "family": ("batch",), "level": ("batch",)}, output=("logits", ("batch", 3)),
             shapes=tuple((b, crop.channels, crop.size_px, crop.size_px) for b in (*_BATCHES, _GRADER_BATCH)),
             is_detector=False, bf16=use_bf16(card.config.train.amp, _CPU),

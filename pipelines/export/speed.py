@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from pipelines.export.networks import TorchNetwork
 from shared.backends.exported import Library, Measured, Name, Speed
 from shared.backends.sessions import Network
-from shared.runtime.hardware.cores import processor_name, usable_cores
+from shared.runtime.hardware.cores import processor_name
 
+# As `lumbar predict` computes many studies: in a process for each core.
+THREADS: Final = 1
 # A library that wins by less may lose the next time.
 _CLEARLY: Final = 0.97
 
@@ -33,7 +35,7 @@ class Stopwatch:
         """Times a network with all libraries in turn, so that whatever else the machine does meets all alike."""
         shape = network.shapes[-1]
         arrays = network.arrays(shape)
-        calls: dict[Name, Network] = {"torch": network.compute_as_predicted}
+        calls: dict[Name, Network] = {"torch": network.as_predicted(THREADS)}
         for name, call in others.items():
             calls[name] = call
         for compute in calls.values():
@@ -58,7 +60,7 @@ class Stopwatch:
         shares = {n: _share(found, self._totals["torch"]) for n, found in self._totals.items() if n != "torch"}
         best = min(shares, key=lambda name: shares[name])
         return Measured(
-            processor=processor_name(), threads=usable_cores(), rounds=self.rounds, of_torch=shares,
+            processor=processor_name(), threads=THREADS, rounds=self.rounds, of_torch=shares,
             fastest=best if shares[best] < _CLEARLY else "torch", networks=self._speeds,
         )  # fmt: skip
 

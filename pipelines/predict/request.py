@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ensembles.members import Members, Team
 from pipelines.grader import Grader
+from shared.backends.backend import TORCH, Backend
 from shared.data.challenge import Part
 from shared.data.source import StudySource, open_source
 from shared.data.store import Store
@@ -46,6 +47,7 @@ class PredictRequest:
       workers: most processes that answer studies side by side. The answers do not depend on it.
       engine: what the processes belong to; a cluster has its own number of them.
       shard: the part of all studies to predict.
+      backend: what computes the networks of both stages.
     """
 
     data: Path
@@ -59,6 +61,7 @@ class PredictRequest:
     workers: int = 1
     engine: Engine = Engine.LOCAL
     shard: Shard | None = None
+    backend: Backend = TORCH
 
     def anywhere(self) -> "PredictRequest":
         """The same request for processes of other machines, which have other current folders."""
@@ -68,7 +71,8 @@ class PredictRequest:
             classifiers=tuple(run.absolute() for run in members.classifiers),
             weights=None if weights is None else weights.absolute(),
         )  # fmt: skip
-        return replace(self, data=self.data.absolute(), members=named)
+        backend = replace(self.backend, exported=tuple(folder.absolute() for folder in self.backend.exported))
+        return replace(self, data=self.data.absolute(), members=named, backend=backend)
 
     def may_spread(self, studies: int) -> bool:
         """Whether so many studies are worth more than one process. Light: it does not look at the device."""
@@ -87,7 +91,7 @@ class PredictRequest:
 
 def load_grader(request: PredictRequest, team: Team | None = None) -> Grader:
     """Loads the models of a request: those of a team, or of all trained folds."""
-    return Grader.load(request.members, team=team, device=request.device, tta=request.tta)
+    return Grader.load(request.members, team=team, device=request.device, tta=request.tta, backend=request.backend)
 
 
 def loader(request: PredictRequest, teams: Sequence[Team] = ()) -> "partial[Grader]":
@@ -133,6 +137,7 @@ def models_of(request: PredictRequest) -> dict[str, Any]:
         **request.members.state,
         "device": str(pick_device(request.device)),
         "tta": request.tta,
+        "backend": request.backend.name,
         "series": {uid: view.slug for uid, view in request.chosen.items()},
         "dicom": request.dicom,
     }

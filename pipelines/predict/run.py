@@ -90,7 +90,7 @@ def write_prediction(
     results = predict_source(source, answers, out, export, pages=request.pages)
     write_prediction_run(
         out, results, started=started, input=source.kind, device=request.device, tta=request.tta,
-        out_of_fold=answers.out_of_fold, **request.members.to_json(),
+        backend=request.backend.name, out_of_fold=answers.out_of_fold, **request.members.to_json(),
         **({} if source.files is None else {"files": asdict(source.files)}),
         **({"chosen_series": {uid: view.slug for uid, view in request.chosen.items()}} if request.chosen else {}),
         **({} if source.share is None else {"shard": str(source.share.shard)}),

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipelines.schemas.base import Count, Digest, Part, of_schema
 from pipelines.schemas.scores import Family
+from shared.backends.exported import Name
 from shared.dicom.discover import FileCounts
 from shared.runtime.run_folder import FastRecord, RunScore
 
@@ -52,6 +53,8 @@ class PredictRun(Run):
     problems: list[str]
     input: Literal["challenge", "folder"]
     device: str
+    backend: Name = "torch"
+    """What computed the networks."""
     tta: bool
     out_of_fold: bool
     """Whether the studies are training studies, each answered by the fold that held it out."""
@@ -90,6 +93,8 @@ class LocalizePredictRun(Run):
     out_of_fold: bool
     unmirror: bool
     device: str
+    backend: Name = "torch"
+    """What computed the networks."""
     localizations_sha256: Digest
     numbering_uncertain: list[str]
     problems: list[str]
@@ -107,6 +112,8 @@ class ClassifyPredictRun(Run):
     classifier: str
     fast: bool = False
     """Whether the fast grader answered in place of the folds."""
+    backend: Name = "torch"
+    """What computed the networks."""
 
 
 class FoldModels(Part):
