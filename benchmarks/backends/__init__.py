@@ -1,0 +1,1 @@
+"""Which library computes the networks of both stages fastest."""
