@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.device import use_bf16
-from classify.network.checkpoint import WEIGHTS_FILE, load_card
+from classify.network.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, load_card
+from classify.network.fast import load_fast_card
 from classify.predict import load_predicting
 from localize.detector.canvas import STRIDE_PX
 from localize.detector.yolo.inference import load_fused
@@ -21,7 +22,7 @@ from localize.localizer import read_config, read_folds
 from shared.backends.exported import Difference, Stage
 from shared.backends.sessions import Network
 from shared.labels import FINDINGS, Condition
-from shared.runtime.run_folder import read_run, trained_folds
+from shared.runtime.run_folder import FAST_FOLDER, read_run, trained_folds
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -39,7 +40,7 @@ class TorchNetwork:
     """One network that is to be exported.
 
     Attributes:
-      name: fold<K>/<name>, without a suffix.
+      name: fold<K>/<name> or fast/<name>, without a suffix.
       weights: its file in the run.
       module: maps tensors to one tensor; in evaluation mode, on the CPU.
       inputs: the name of each input with the names of its axes; a number is a size that never changes.
@@ -99,10 +100,11 @@ class TorchNetwork:
 
 
 def networks_of(run: Path, stage: Stage) -> Iterator[TorchNetwork]:
-    """The networks of a finished run, fold by fold; each is loaded when it is its turn.
+    """The networks of a finished run, fold by fold and then the fast grader; each is loaded when it is its turn.
 
     Raises:
-      InputError: as `localize.localizer.read_folds` and `classify.predict.load_predicting`.
+      InputError: for a fast grader that was made of other folds, and as `localize.localizer.read_folds` and
+        `classify.predict.load_predicting`.
     """
     yield from _detectors(run) if stage == "localize" else _graders(run)
 
@@ -111,7 +113,7 @@ def count_networks(run: Path, stage: Stage) -> int:
     """How many `networks_of` gives."""
     if stage == "localize":
         return sum(len(fold.models) for fold in read_folds(run).values())
-    return len(trained_folds(run, read_run(run, expected_kind="classify")))
+    return len(_cards(run))
 
 
 class _RawOutput(nn.Module):
@@ -142,18 +144,24 @@ def _detectors(run: Path) -> Iterator[TorchNetwork]:
 
 
 def _graders(run: Path) -> Iterator[TorchNetwork]:
-    for number in trained_folds(run, read_run(run, expected_kind="classify")):
-        folder = run / f"fold{number}"
-        card = load_card(folder)
+    for folder, card in _cards(run):
         crop = card.config.crop
         sizes: tuple[int | str, ...] = ("batch", crop.channels, crop.size_px, crop.size_px)
         yield TorchNetwork(
-            name=f"fold{number}/{Path(WEIGHTS_FILE).stem}", weights=folder / WEIGHTS_FILE,
+            name=f"{folder.name}/{Path(WEIGHTS_FILE).stem}", weights=folder / WEIGHTS_FILE,
             module=load_predicting(folder, card, _CPU),
             inputs={"crops": sizes, "family": ("batch",), "level": ("batch",)}, output=("logits", ("batch", 3)),
             shapes=tuple((b, crop.channels, crop.size_px, crop.size_px) for b in (*_BATCHES, _GRADER_BATCH)),
             is_detector=False, bf16=use_bf16(card.config.train.amp, _CPU),
         )  # fmt: skip
+
+
+def _cards(run: Path) -> list[tuple[Path, ModelCard]]:
+    """The folder and card of each fold, and of the fast grader if there is one."""
+    folders = [run / f"fold{number}" for number in trained_folds(run, read_run(run, expected_kind="classify"))]
+    cards = [(folder, load_card(folder)) for folder in folders]
+    fast = run / FAST_FOLDER
+    return [*cards, (fast, load_fast_card(run).network)] if (fast / MODEL_FILE).is_file() else cards
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

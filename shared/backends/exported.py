@@ -1,7 +1,7 @@
 """export.json: which network is in which ONNX file, from which weights, and how far its answers are from torch's.
 
 OUT/export.json             written last
-OUT/fold<K>/<name>.onnx     one network
+OUT/fold<K>/<name>.onnx     one network; of a fast grader OUT/fast/model.onnx
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ MOST_BYTES: Final = 1 << 30
 _AGAIN: Final = "export the run again with `lumbar export`"
 
 # Within the folder of the export, or of the run; never a path that could lead out of it.
-_Exported = Annotated[str, Field(pattern=r"^fold[0-9]{1,4}/[a-z0-9_]{1,40}\.onnx$")]
-_Weights = Annotated[str, Field(pattern=r"^fold[0-9]{1,4}/[a-z0-9_]{1,40}\.safetensors$")]
+_Exported = Annotated[str, Field(pattern=r"^(fold[0-9]{1,4}|fast)/[a-z0-9_]{1,40}\.onnx$")]
+_Weights = Annotated[str, Field(pattern=r"^(fold[0-9]{1,4}|fast)/[a-z0-9_]{1,40}\.safetensors$")]
 _Difference = Annotated[float, Field(ge=0)]
 Library = Literal["onnx", "openvino"]
 Name = Literal["torch", "onnx", "openvino"]
