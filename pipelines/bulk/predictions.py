@@ -25,8 +25,8 @@ _STATE_SHARD: Final = "shard"
 _FINISHED: Final = "finished"
 # What run.json says that must be the same in all shards.
 _COMMON: Final = (
-    "input", "tta", "out_of_fold", "localizers", "classifiers", "shipped_localizer", "mixed_data", "blend", "files",
-    "chosen_series",
+    "input", "tta", "backend", "out_of_fold", "localizers", "classifiers", "shipped_localizer", "mixed_data", "blend",
+    "files", "chosen_series",
 )  # fmt: skip
 _SUMS: Final = ("studies", "rows", "prior_rows")
 _COUNTS: Final = ("prior_reasons", "localization_sources")
