@@ -39,7 +39,7 @@ def measured(path: Path, stage: str, batches: list[int], threads: int, rounds: i
             data, loading, calls = file.read_bytes(), {}, {"torch": network.as_predicted(threads)}
             for library in installed_libraries():
                 started = time.perf_counter()
-                calls[library] = load_network(library, data, place="cpu", threads=threads)  # type: ignore[assignment]
+                calls[library] = load_network(library, data, place="cpu", threads=threads)
                 loading[library] = time.perf_counter() - started
             for batch in batches:
                 arrays = network.arrays((batch, *network.shapes[-1][1:]))

@@ -17,7 +17,7 @@ from localize.localizer import SHIPPED_RUN, Localizer
 from pipelines.cli import main
 from pipelines.export.export import ExportRequest, export
 from shared.backends.backend import Backend
-from shared.backends.exported import Difference, read_export
+from shared.backends.exported import Difference, Library, read_export
 from shared.backends.sessions import installed_libraries
 from shared.labels import FINDINGS, View
 from shared.runtime.documents import read_json
@@ -78,7 +78,7 @@ def localizer(made_once: Made) -> Path:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_grades_are_those_of_torch(library: str, classifier: Path) -> None:
+def test_grades_are_those_of_torch(library: Library, classifier: Path) -> None:
     rng = np.random.default_rng(0)
     findings = np.arange(len(FINDINGS)).repeat(2)[:37]
     ours = Classifier.load(classifier, device="cpu", backend=Backend(name=library))
@@ -92,7 +92,7 @@ def test_grades_are_those_of_torch(library: str, classifier: Path) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_boxes_are_those_of_torch(library: str, localizer: Path) -> None:
+def test_boxes_are_those_of_torch(library: Library, localizer: Path) -> None:
     ours = Localizer.load(localizer, device="cpu", backend=Backend(name=library))._detectors[View.AXIAL_T2]
     theirs = Localizer.load(localizer, device="cpu")._detectors[View.AXIAL_T2]
     rng = np.random.default_rng(1)
