@@ -1,6 +1,7 @@
 """Command-line arguments that several commands share, so that one option reads the same everywhere. Light to import.
 
-Names of values are the same everywhere too: DATA, RUN, STORE, OUT, STUDY_ID, SERIES_ID, VIEW, FILE, DIR, CSV, JSON, N.
+Names of values are the same everywhere too: DATA, RUN, STORE, OUT, SHARD, STUDY_ID, SERIES_ID, VIEW, FILE, DIR, CSV,
+JSON, N.
 """
 
 import argparse

@@ -17,7 +17,8 @@ NAMES = {
     "K|all": "folds", "N": "a whole number", "PX": "pixels", "DEVICE": "where to compute",
     "WEIGHTS": "to start from, or of a blend",
     "OUT.csv": "table to write", "OUT.zip": "archive to write",
-    "SECONDS": "a time", "W,W,...|FILE": "weights of submissions", "tensorboard|mlflow": "a tracker",
+    "SHARD": "what one shard wrote", "K/N": "a shard", "SECONDS": "a time",
+    "W,W,...|FILE": "weights of submissions", "tensorboard|mlflow": "a tracker",
     "KEY=VALUE": "a value of the config", "COMMAND": "a command",
 }  # fmt: skip
 # Options whose value differs between commands, with the reason.
