@@ -77,8 +77,8 @@ def _two_nodes() -> Iterator[tuple[str, Any]]:
     load_ray()
     from ray.cluster_utils import Cluster
 
-    local = {"node_ip_address": "127.0.0.1", "num_cpus": 1}
-    cluster = Cluster(initialize_head=True, head_node_args={**local, "include_dashboard": False})
+    local: dict[str, Any] = {"node_ip_address": "127.0.0.1", "num_cpus": 1}
+    cluster: Any = Cluster(initialize_head=True, head_node_args={**local, "include_dashboard": False})
     second = cluster.add_node(**local)
     try:
         yield cluster.address, lambda: cluster.remove_node(second, allow_graceful=False)

@@ -14,6 +14,7 @@ from tests.pipelines.bulk.test_merge import assert_same
 
 pytest.importorskip("ray", reason="needs the extra cluster")
 ROOT = Path(__file__).parents[3]
+TOO_BUSY = 77  # of two_nodes.py, which is not imported here, because only a process of its own may start Ray
 
 
 def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +25,8 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, monkeypatch: pytest
         words, cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "LUMBAR_LOOPBACK_PORT": "any"},
     )  # fmt: skip
+    if done.returncode == TOO_BUSY:
+        pytest.skip("this machine is too busy to start Ray in the time that Ray gives itself")
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["killed_after"] < 9
