@@ -2,7 +2,7 @@
 
 Whole commands are measured from outside, with all their processes. The time of a study is the slope of the line
 through commands of 8, 16, 32 and 64 studies, so that it holds neither imports nor the loading of models; those are the
-line's value at no study.
+line's value at no study. The line through all but the longest command foretells the longest.
 """
 
 import os
@@ -43,10 +43,16 @@ def measure_predict(data: Path, localizer: Path, classifier: Path, *, quick: boo
     seconds = np.array([commands[n]["seconds"] for n in counts])
     slope, start = np.polyfit(counts, seconds, 1)
     residual = seconds - (slope * np.array(counts) + start)
+    foretold = np.polyval(np.polyfit(counts[:-1], seconds[:-1], 1), counts[-1])
+    read = sum(p.stat().st_size for s in source.study_ids[:middle] for p in (data / "test_images" / s).rglob("*.dcm"))
     return {
         "studies": middle, "workers": usable_cores(), "commands": commands, "with_pages": pages,
         "seconds_per_study": slope, "seconds_to_start": start,
         "r2": 1 - float((residual**2).sum() / ((seconds - seconds.mean()) ** 2).sum()),
+        "longest_over_foretold": seconds[-1] / float(foretold),
+        "bytes_read_per_study": read / middle,
+        "bytes_written_per_study": commands[middle]["bytes_written"] / middle,
+        "bytes_of_pages_per_study": (pages["bytes_written"] - commands[middle]["bytes_written"]) / middle,
         "floor": floor,
         "study_over_floor": slope * middle / floor["seconds"],
         "command_over_floor": commands[middle]["seconds"] / floor["seconds"],
@@ -84,7 +90,8 @@ def _command(data: Path, localizer: Path, classifier: Path, scratch: Path, *, pa
     seconds = time.perf_counter() - started
     if process.returncode not in (0, 3):
         raise RuntimeError(told)
-    return {"seconds": seconds, "peak_pss_mib": peak.stop() / 2**20}
+    written = sum(path.stat().st_size for path in (scratch / "out").rglob("*") if path.is_file())
+    return {"seconds": seconds, "peak_pss_mib": peak.stop() / 2**20, "bytes_written": written}
 
 
 class _Peak:
