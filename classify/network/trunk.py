@@ -5,8 +5,8 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
 
-from classify.network.resnet import ResNet50
 from shared.runtime.errors import InputError
 
 # What the names of the trunk's tensors begin with in a whole network.
@@ -26,9 +26,10 @@ def make_trunk(backbone: str, channels: int) -> tuple[nn.Module, int]:
       The trunk, which maps [b, channels, size, size] to [b, features], and the number of features. Its tensors have
       torchvision's names.
     """
-    trunk = _network(backbone)
+    options = {"zero_init_residual": True} if backbone.startswith(_ZERO_INIT) else {}
+    trunk = get_model(backbone, weights=None, **options)
     head = _head(trunk)
-    features = int(trunk.get_submodule(head).in_features)  # type: ignore[arg-type]  # it is linear
+    features = int(trunk.get_submodule(head).in_features)
     trunk.set_submodule(head, nn.Identity())
     for module in trunk.get_submodule(head.rpartition(".")[0]).children() if "." in head else ():
         if isinstance(module, nn.Dropout):
@@ -50,8 +51,6 @@ def load_trunk(trunk: nn.Module, weights: str, backbone: str = "resnet50") -> No
     """
     try:
         if weights == "imagenet":
-            from torchvision.models import get_model_weights
-
             state = get_model_weights(backbone).DEFAULT.get_state_dict(progress=False, check_hash=True)
         elif weights.endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -75,19 +74,7 @@ def load_trunk(trunk: nn.Module, weights: str, backbone: str = "resnet50") -> No
 
 def _head_of(backbone: str) -> str:
     with torch.device("meta"):  # takes no time, no memory and no random numbers
-        return _head(_network(backbone))
-
-
-def _network(backbone: str) -> nn.Module:
-    """An untrained network with torchvision's head."""
-    if backbone == "resnet50":
-        return ResNet50()
-    from torchvision.models import get_model
-
-    network: nn.Module = get_model(
-        backbone, weights=None, **({"zero_init_residual": True} if backbone.startswith(_ZERO_INIT) else {})
-    )
-    return network
+        return _head(get_model(backbone, weights=None))
 
 
 def _head(network: nn.Module) -> str:

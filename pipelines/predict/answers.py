@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from shared.out_of_fold import FoldModels
 from shared.runtime import pool
 from shared.runtime.bulk.engine import Engine
 from shared.runtime.progress import log
+from shared.study import LoadedStudy
 
 # What worker processes need and what takes long to import; their server imports it once for all of them.
 _PRELOADED = (
@@ -45,15 +47,21 @@ class Here:
 
     grader_for: Callable[[str], Grader]
     out_of_fold: bool = False
+    # Studies whose headers were read while the models were loaded.
+    _read: dict[str, LoadedStudy] = field(default_factory=dict)
 
     def ready(self, source: StudySource) -> None:
         log("loading the models")
         for study_id in source.study_ids[:1]:
-            self.grader_for(study_id)
+            with ThreadPoolExecutor(1) as beside:
+                reading = beside.submit(source.load, study_id)
+                self.grader_for(study_id)
+                self._read[study_id] = reading.result()
 
     def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
         for study_id in source.study_ids:
-            yield work.answer(source.load(study_id), partial(self.grader_for, study_id))
+            loaded = self._read.pop(study_id, None) or source.load(study_id)
+            yield work.answer(loaded, partial(self.grader_for, study_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from classify.network.checkpoint import (
     save_weights,
 )
 from classify.network.model import FAMILIES, build_model, empty_model
-from classify.network.resnet import ResNet50
 from shared.runtime.errors import InputError
 
 PRIOR = np.full((25, 3), 1 / 3)
@@ -31,22 +30,6 @@ def card_of(backbone: str) -> ModelCard:
         config=config, families=FAMILIES, prior=PRIOR, calibration=dict.fromkeys(FAMILIES, IDENTITY), fold=0,
         data_fingerprint="0", held_out_points="annotated",
     )  # fmt: skip
-
-
-def test_our_resnet50_is_torchvisions():
-    torch.manual_seed(3)
-    ours = ResNet50()
-    torch.manual_seed(3)
-    theirs = get_model("resnet50", weights=None, zero_init_residual=True)
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
-    for network in (ours, theirs):  # every branch counts
-        torch.manual_seed(4)
-        for norm in (m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-            torch.nn.init.normal_(norm.weight, 1, 0.1)
-    x = torch.randn(2, 3, 64, 64)
-    for mode in (True, False):
-        assert torch.equal(ours.train(mode)(x), theirs.train(mode)(x))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0", "mobilenet_v3_large"])
