@@ -13,7 +13,7 @@ from tests.pipelines.test_words import COMMANDS
 ROOT = Path(__file__).parents[2]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # Options of other programs.
-_OTHERS = {"--nproc-per-node", "--query-gpu", "--format", "--porcelain", "--untracked-files"}
+_OTHERS = {"--nproc-per-node", "--query-gpu", "--format", "--porcelain", "--untracked-files", "--head"}
 # Modules whose commands alone print what is in them: an option there is one of each of these commands.
 _OF_ONE = {
     "pipelines/show.py": ["show"], "pipelines/demo/": ["demo"], "pipelines/prepare/": ["prepare"],

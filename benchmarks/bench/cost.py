@@ -1,7 +1,7 @@
 """What a data set costs, from what was measured: the table of docs/scaling.md.
 
-    python -m benchmarks.cost            # prints it
-    python -m benchmarks.cost --write    # puts it into the page
+    python -m benchmarks.bench.cost            # prints it
+    python -m benchmarks.bench.cost --write    # puts it into the page
 
 Nothing is measured here: results/bench.json and results/prepare.json are, with command, commit and hardware.
 """
@@ -15,9 +15,9 @@ from typing import Any, Final
 from benchmarks.results import parser
 from shared.runtime.documents import read_json
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 PAGE: Final = ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- costs: made by `python -m benchmarks.cost --write` -->", "<!-- end of costs -->"
+BEGIN, END = "<!-- costs: made by `python -m benchmarks.bench.cost --write` -->", "<!-- end of costs -->"
 SIZES: Final = (1_975, 100_000, 10_000_000)
 # Cores of a machine that one would rent for this.
 MACHINE_CORES: Final = 64
