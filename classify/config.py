@@ -117,6 +117,10 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     epochs: Annotated[int, Field(ge=1, le=2000)] = 15
     batch: Annotated[int, Field(ge=2, le=8192)] = 64
+    """Crops that pass through the network at once. Processes that share batches (`--spread data`) divide them."""
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Batches whose gradients are added up for one step of the optimizer. N batches learn like one that is N times as
+    large, except that batch normalisation sees, and dropout is drawn for, one batch at a time."""
     learning_rate: Positive = 4e-4
     """Peak learning rate."""
     weight_decay: NonNegative = 0.05
@@ -145,6 +149,9 @@ class TrainConfig(Config):
     keep = "best"."""
     amp: Literal["auto", "bf16", "none"] = "auto"
     """Mixed precision. "auto" uses bf16 autocast on devices with native bf16 arithmetic."""
+    compile: Literal["off", "auto", "on"] = "off"
+    """Whether `torch.compile` translates the network for training. "auto" does so on CUDA devices and goes on without
+    it where there is no compiler. The last digits of results change with it."""
 
     @model_validator(mode="after")
     def _patience_keeps_the_best(self) -> "TrainConfig":

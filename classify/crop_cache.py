@@ -39,8 +39,6 @@ from shared.runtime.progress import log, track
 from shared.study import Slice, Study
 
 VERSION: Final = 3
-# Caches up to this size are read into memory. Larger ones stay on disk and are read through the page cache.
-IN_MEMORY_BYTES: Final = 4 * 2**30
 _ANEW: Final = "delete RUN/cache and go on with --resume"
 
 
@@ -50,7 +48,7 @@ class CropCache:
 
     Attributes:
       study_ids: one per first index of the arrays.
-      patches: [n, 25, cached channels, cached px, cached px] 8-bit, zero where there is no crop.
+      patches: [n, 25, cached channels, cached px, cached px] 8-bit, zero where there is no crop; memory-mapped.
       present: [n, 25] whether there is a crop.
       annotated: [n, 25] whether it lies at an annotated point, rather than at one that stage 1 found.
       problems: one message for each thing that could not be read.
@@ -291,7 +289,7 @@ def _open(job: CacheJob, folder: Path, done: Mapping[str, _StudyRecord]) -> Crop
     ordered, mapped = [done[s] for s in job.data.study_ids], _mapped(folder / "patches.npy", job.shape)
     cache = CropCache(
         study_ids=job.data.study_ids,
-        patches=np.array(mapped) if mapped.nbytes <= IN_MEMORY_BYTES else mapped,
+        patches=mapped,
         present=np.array([d.present for d in ordered], bool).reshape(-1, len(FINDINGS)),
         annotated=np.array([d.annotated for d in ordered], bool).reshape(-1, len(FINDINGS)),
         problems=tuple(p for d in ordered for p in d.problems),

@@ -1,13 +1,17 @@
 """Where torch computes, in which precision, and how to make its results repeatable."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from shared.runtime.errors import InputError, first_line
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.hardware.device import resolve_device
+from shared.runtime.progress import log
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
 
 def pick_device(text: str) -> "torch.device":
@@ -47,3 +51,32 @@ def use_bf16(amp: str, device: "torch.device") -> bool:
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def compiled(network: "nn.Module", mode: str, device: "torch.device") -> Callable[..., "Tensor"]:
+    """The network, translated by `torch.compile` at its first call if `TrainConfig.compile` says so.
+
+    Raises:
+      InputError: at the first call, where "on" asks for it and it is not possible.
+    """
+    if mode == "off" or (mode == "auto" and device.type != "cuda"):
+        return network
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    current: list[Callable[..., Any]] = [torch.compile(network)]
+
+    def call(*inputs: "Tensor") -> "Tensor":
+        try:
+            return current[0](*inputs)
+        except TorchDynamoException as error:
+            if mode == "on":
+                raise InputError(
+                    f"train.compile: torch cannot compile the network here ({first_line(error)}); does it find a "
+                    'compiler? Set train.compile = "off"'
+                ) from error
+            log(f"warning: torch cannot compile the network here ({first_line(error)}); training goes on without")
+            current[0] = network
+            return network(*inputs)
+
+    return call

@@ -23,7 +23,7 @@ class Crops:
     """Rows to train on or to grade.
 
     Attributes:
-      patches: [studies, 25, channels, px, px] cached patches, in memory or memory-mapped.
+      patches: [studies, 25, channels, px, px] cached patches, memory-mapped.
       study: [n] first index into `patches`.
       finding: [n] second index, into `FINDINGS`.
       label: [n] severity, -1 where not graded.

@@ -21,6 +21,7 @@ from classify.network.checkpoint import ModelCard
 from classify.network.model import FAMILIES, SeverityNet
 from classify.samples import Crops, family_and_level
 from classify.train.loop import Trainer
+from classify.train.plan import Pass
 
 if TYPE_CHECKING:
     from classify.config import ClassifyConfig
@@ -82,17 +83,14 @@ class Student(Trainer):
     def name(self) -> str:
         return "fast"
 
-    def loss(self, x: Tensor, rows: NDArray[np.intp]) -> Tensor:
+    def loss(self, x: Tensor, one: Pass) -> Tensor:
         """Cross-entropy with the folds' answers to the same input, mixed with the grades themselves."""
-        family, level = family_and_level(self.crops.finding[rows], self.device)
-        label = torch.from_numpy(self.crops.label[rows].astype(np.int64)).to(self.device)
-        weight = torch.from_numpy(self.weights[rows]).to(self.device)
         share = self._recipe.label_share
-        target = (1 - share) * self._teachers(x, family, level, asked=self._asked())
-        target = target + share * functional.one_hot(label, 3)
+        target = (1 - share) * self._teachers(x, one.family, one.level, asked=self._asked())
+        target = target + share * functional.one_hot(one.label, 3)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(x, family, level)
-        return (weight * functional.cross_entropy(logits, target, reduction="none")).mean()
+            logits = self.network(x, one.family, one.level)
+        return (one.weight * functional.cross_entropy(logits, target, reduction="none")).mean()
 
     def _asked(self) -> list[int] | None:
         count = self._recipe.teachers

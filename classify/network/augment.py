@@ -1,11 +1,12 @@
 """Cuts training crops from cached patches with random jitter, rotation, scale and intensity.
 
-Changes are drawn per crop and applied per batch.
+Changes are drawn per crop and applied per batch. The draws of many batches can travel to the device at once, so that a
+training step waits for no transfer.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from shared.labels import FINDINGS, Condition, Side
 _SLICE_MM: Final = 4.0
 # The axes of the first view that become x, y and slices of the second one (see `classify.crops`).
 _SECOND_AXES: Final = {Condition.CANAL: [2, 0, 1], Condition.SUBARTICULAR: [1, 2, 0]}
+# By finding: its condition's index, and whether its channels run against the series where right sides are mirrored.
+_CONDITIONS: Final = tuple(Condition)
+_CONDITION_OF: Final = np.array([_CONDITIONS.index(f.condition) for f in FINDINGS])
+_RUNS_AGAINST: Final = np.array([f.condition is Condition.FORAMINAL and f.side is Side.RIGHT for f in FINDINGS])
 # No random change.
 UNCHANGED: Final = AugmentConfig(
     rotation_deg=0, scale=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0, mirror_canal=False
@@ -42,6 +47,8 @@ class Draw:
       blur: [b] whether to blur.
       mirror: [b] whether to show the mirrored patient.
       noise_seed: seed of the noise image.
+      place: [b] which crops of the noise image these are; None for all of them, in order.
+      drawn: number of crops in the noise image; 0 for as many as there are here.
     """
 
     shift_px: NDArray[np.float32]
@@ -57,6 +64,14 @@ class Draw:
     blur: NDArray[np.bool_]
     mirror: NDArray[np.bool_]
     noise_seed: int
+    place: NDArray[np.int64] | None = None
+    drawn: int = 0
+
+    def part(self, index: NDArray[np.intp]) -> "Draw":
+        """The draw of some of its crops, each with the numbers that it has in the whole."""
+        own: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        own = {name: value[index] for name, value in own.items() if isinstance(value, np.ndarray)}
+        return replace(self, **own | {"place": index.astype(np.int64), "drawn": len(self.scale)})
 
     @classmethod
     def unchanged(
@@ -75,6 +90,44 @@ class Draw:
             second_offset=np.zeros(count, np.int64), rotation_rad=rotation_rad, scale=scale,
             brightness=zero, contrast=one, gamma=one, noise=zero, blur=no, mirror=mirror, noise_seed=0,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedDraw:
+    """A `Draw` on the device that applies it.
+
+    Attributes:
+      theta, second_theta: [b, 2, 3] affine maps from the crop to the patch, each spanning -1 to 1, of both views.
+      channels, second_channels: [b, slices] channels of the patch that the crop shows.
+      brightness, contrast, gamma, noise, mirror: [b, 1, 1, 1] as in `Draw`.
+      blurred: [k] crops to blur.
+      noise_seed: as in `Draw`; None without noise.
+      place: [b] which crops of the noise image these are; None for all of them, in order.
+      drawn: number of crops in the noise image.
+    """
+
+    theta: Tensor
+    second_theta: Tensor
+    channels: Tensor
+    second_channels: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    gamma: Tensor
+    noise: Tensor
+    mirror: Tensor
+    blurred: Tensor
+    noise_seed: int | None
+    place: Tensor | None
+    drawn: int
+
+
+def on_device(arrays: Sequence[NDArray[np.generic]], device: torch.device) -> Sequence[Tensor]:
+    """Arrays as tensors on a device, moved there together: one transfer that nothing waits for."""
+    whole = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        whole = whole.pin_memory()
+    moved: Sequence[Tensor] = torch.split(whole.to(device, non_blocking=True), [len(a) for a in arrays])
+    return moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +167,7 @@ class Augmenter:
 
         shift_px, slice_offset = self._draw_jitter(rng, finding, annotated)
         second_shift_px, second_offset = self._in_second_view(finding, shift_px, slice_offset)
-        canal = np.array([FINDINGS[f].condition is Condition.CANAL for f in finding])
+        canal = _CONDITION_OF[finding] == _CONDITIONS.index(Condition.CANAL)
         return Draw(
             shift_px=shift_px,
             slice_offset=slice_offset,
@@ -137,10 +190,11 @@ class Augmenter:
         shift_px, deviation = rng.standard_normal((len(finding), 2)), np.zeros(len(finding))
         uniform = rng.random(len(finding))
         offset = np.zeros(len(finding), np.int64)
-        share = np.array([self.detected_share.get(FINDINGS[f].condition, 0.0) for f in finding])
+        conditions = _CONDITION_OF[finding]
+        share = np.array([self.detected_share.get(c, 0.0) for c in _CONDITIONS])[conditions]
         share = np.where(annotated, 1.0, share)
         for condition, jitter in self.jitter.items():
-            of = np.array([FINDINGS[f].condition is condition for f in finding])
+            of = conditions == _CONDITIONS.index(condition)
             deviation[of] = (jitter.in_plane_sd_mm / self.crop.mm_per_px.of(condition) * share)[of]
             values = np.array(sorted(jitter.slice_offsets))
             edges = np.cumsum([jitter.slice_offsets[int(v)] for v in values])
@@ -148,12 +202,7 @@ class Augmenter:
             offset[of] = picked[of]
         offset[rng.random(len(finding)) >= share] = 0
         # Offsets count along the series. The channels of these crops run against it (see `classify.crops`).
-        against = np.array(
-            [FINDINGS[f].condition is Condition.FORAMINAL and FINDINGS[f].side is Side.RIGHT for f in finding],
-            dtype=bool,
-        )
-        against &= self.crop.mirror_right
-        offset[against] *= -1
+        offset[_RUNS_AGAINST[finding] & self.crop.mirror_right] *= -1
         offset = offset.clip(-self.crop.margin_slices, self.crop.margin_slices)
         shift_px *= deviation[:, None]
         return shift_px.clip(-self.crop.margin_px, self.crop.margin_px).astype(np.float32), offset
@@ -162,10 +211,11 @@ class Augmenter:
         self, finding: NDArray[np.intp], shift_px: NDArray[np.float32], offset: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The same displacement in the patient, along the axes of the second view."""
-        mm_per_px = np.array([self.crop.mm_per_px.of(FINDINGS[f].condition) for f in finding])[:, None]
+        conditions = _CONDITION_OF[finding]
+        mm_per_px = np.array([self.crop.mm_per_px.of(c) for c in _CONDITIONS])[conditions][:, None]
         moved = np.column_stack([shift_px, offset[:, None] * _SLICE_MM / mm_per_px])  # x, y, across slices, in px
         for condition, axes in _SECOND_AXES.items():
-            of = np.array([FINDINGS[f].condition is condition for f in finding], dtype=bool)
+            of = conditions == _CONDITIONS.index(condition)
             moved[of] = moved[of][:, axes]
         across = np.rint(moved[:, 2:] * mm_per_px / _SLICE_MM).astype(np.int64)[:, 0]
         return (
@@ -173,7 +223,45 @@ class Augmenter:
             across.clip(-self.crop.margin_slices, self.crop.margin_slices),
         )
 
-    def apply(self, patches: Tensor, draw: Draw) -> Tensor:
+    def place(self, draws: Sequence[Draw], device: torch.device) -> list[PlacedDraw]:
+        """The draws of some batches, on a device."""
+        columns: dict[str, Sequence[NDArray[np.generic]]] = {
+            "theta": [self._theta(d, d.shift_px) for d in draws],
+            "second_theta": [self._theta(d, d.second_shift_px) for d in draws],
+            "channels": [self._channels(d.slice_offset) for d in draws],
+            "second_channels": [self._channels(d.second_offset) for d in draws],
+            "blurred": [np.flatnonzero(d.blur) for d in draws],
+        }
+        for name in ("brightness", "contrast", "gamma", "noise", "mirror"):
+            columns[name] = [getattr(d, name)[:, None, None, None] for d in draws]
+        moved = {name: on_device(arrays, device) for name, arrays in columns.items()}
+        if any(d.place is not None for d in draws):
+            whole = [np.arange(len(d.scale)) if d.place is None else d.place for d in draws]
+            moved["place"] = on_device(whole, device)
+        own: list[dict[str, Any]] = [{name: tensors[i] for name, tensors in moved.items()} for i in range(len(draws))]
+        return [
+            PlacedDraw(
+                noise_seed=d.noise_seed if d.noise.any() else None, drawn=d.drawn or len(d.scale),
+                place=tensors.pop("place", None), **tensors,
+            )
+            for d, tensors in zip(draws, own, strict=True)
+        ]  # fmt: skip
+
+    def _theta(self, draw: Draw, shift_px: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Affine maps [b, 2, 3] from positions in the crop to positions in the patch, each spanning -1 to 1."""
+        size, patch = self.crop.size_px, self.crop.cached_px
+        cos, sin = np.cos(draw.rotation_rad) * draw.scale, np.sin(draw.rotation_rad) * draw.scale
+        theta = np.empty((len(draw.scale), 2, 3), np.float32)
+        theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
+        theta[:, :, :2] *= size / patch
+        theta[:, :, 2] = 2 * shift_px / patch
+        return theta
+
+    def _channels(self, offset: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Channels [b, slices] of one view of the patch that show the crop, `offset` slices off the middle."""
+        return np.arange(self.crop.slices)[None] + self.crop.margin_slices + offset[:, None]
+
+    def apply(self, patches: Tensor, draw: Draw | PlacedDraw) -> Tensor:
         """Cuts the crops that were drawn.
 
         Only the canal is mirrored: across the slices of its sagittal view, and from side to side in its axial view.
@@ -184,51 +272,41 @@ class Augmenter:
         Returns:
           [b, channels, size, size], about 0 to 1, not yet standardised.
         """
+        placed = self.place([draw], patches.device)[0] if isinstance(draw, Draw) else draw
         own = patches[:, : self.crop.cached_slices]
-        mirror = torch.from_numpy(draw.mirror).to(patches.device)[:, None, None, None]
-        x = self._cut(own, draw, draw.shift_px, draw.slice_offset)
-        x = torch.where(mirror, x.flip(1), x)
+        x = self._cut(own, placed.theta, placed.channels)
+        x = torch.where(placed.mirror, x.flip(1), x)
         if not self.crop.second_view:
-            return self._intensity(x, draw)
+            return _intensity(x, placed)
         other = patches[:, self.crop.cached_slices :]
-        second = self._cut(torch.where(mirror, other.flip(3), other), draw, draw.second_shift_px, draw.second_offset)
-        x = self._intensity(torch.cat([x, second], dim=1), draw)
+        shown = torch.where(placed.mirror, other.flip(3), other)
+        second = self._cut(shown, placed.second_theta, placed.second_channels)
+        x = _intensity(torch.cat([x, second], dim=1), placed)
         # A view that the study does not have stays black, as in prediction; noise must not fill it.
         x[:, self.crop.slices :] *= other.flatten(1).any(1)[:, None, None, None]
         return x
 
-    def _cut(self, patches: Tensor, draw: Draw, shift_px: NDArray[np.float32], offset: NDArray[np.int64]) -> Tensor:
-        """Crops [b, slices, size, size] of one view: offset in slices, then shifted, rotated and scaled in plane."""
-        channel = torch.arange(self.crop.slices, device=patches.device)[None] + self.crop.margin_slices
-        channel = channel + torch.from_numpy(offset).to(patches.device)[:, None]
-        x = patches.gather(1, channel[:, :, None, None].expand(-1, -1, *patches.shape[2:])).float() / 255
-        return functional.grid_sample(
-            x, self._grid(draw, shift_px).to(patches.device), mode="bilinear", align_corners=False
-        )
+    def _cut(self, patches: Tensor, theta: Tensor, channels: Tensor) -> Tensor:
+        """Crops [b, slices, size, size] of one view: some of its slices, shifted, rotated and scaled in plane."""
+        x = patches[torch.arange(len(patches), device=patches.device)[:, None], channels].float().div_(255)
+        size = self.crop.size_px
+        grid = functional.affine_grid(theta, [len(theta), 1, size, size], align_corners=False)
+        return functional.grid_sample(x, grid, mode="bilinear", align_corners=False)
 
-    def _grid(self, draw: Draw, shift_px: NDArray[np.float32]) -> Tensor:
-        """Sampling positions [b, size, size, 2] in units where the patch spans -1 to 1."""
-        size, patch = self.crop.size_px, self.crop.cached_px
-        cos, sin = np.cos(draw.rotation_rad) * draw.scale, np.sin(draw.rotation_rad) * draw.scale
-        theta = np.empty((len(draw.scale), 2, 3), np.float32)
-        theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
-        theta[:, :, :2] *= size / patch
-        theta[:, :, 2] = 2 * shift_px / patch
-        return functional.affine_grid(torch.from_numpy(theta), [len(theta), 1, size, size], align_corners=False)
 
-    def _intensity(self, x: Tensor, draw: Draw) -> Tensor:
-        def column(values: NDArray[np.float32]) -> Tensor:
-            return torch.from_numpy(values).to(x.device)[:, None, None, None]
-
-        x = x.clamp(0, 1) ** column(draw.gamma)
-        # Clipped as by another 8-bit window; without clipping, `standardise` would undo brightness and contrast.
-        x = ((x - 0.5) * column(draw.contrast) + 0.5 + column(draw.brightness)).clamp(0, 1)
-        if draw.blur.any():
-            rows = torch.from_numpy(np.flatnonzero(draw.blur)).to(x.device)
-            padded = functional.pad(x[rows], (1, 1, 1, 1), mode="replicate")
-            x[rows] = functional.avg_pool2d(padded, 3, stride=1)
-        generator = torch.Generator(device=x.device).manual_seed(draw.noise_seed)
-        return x + column(draw.noise) * torch.randn(x.shape, generator=generator, device=x.device)
+def _intensity(x: Tensor, draw: PlacedDraw) -> Tensor:
+    """Changes crops' brightness, contrast and gamma, blurs some, and adds noise. Overwrites `x`."""
+    x = x.clamp_(0, 1).pow_(draw.gamma)
+    # Clipped as by another 8-bit window; without clipping, `standardise` would undo brightness and contrast.
+    x = x.sub_(0.5).mul_(draw.contrast).add_(0.5).add_(draw.brightness).clamp_(0, 1)
+    if len(draw.blurred):
+        padded = functional.pad(x[draw.blurred], (1, 1, 1, 1), mode="replicate")
+        x.index_copy_(0, draw.blurred, functional.avg_pool2d(padded, 3, stride=1))
+    if draw.noise_seed is None:
+        return x
+    generator = torch.Generator(device=x.device).manual_seed(draw.noise_seed)
+    noise = torch.randn((draw.drawn, *x.shape[1:]), generator=generator, device=x.device)
+    return x.add_((noise if draw.place is None else noise[draw.place]).mul_(draw.noise))
 
 
 def center(patches: Tensor, crop: CropConfig) -> Tensor:

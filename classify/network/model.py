@@ -1,5 +1,6 @@
 """The network, a trunk (ResNet50) with one linear head per condition family, and the metric's loss."""
 
+import functools
 from typing import Final
 
 import numpy as np
@@ -160,7 +161,7 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, *, label_smooth
     return torch.where(graded, loss * weight, 0.0).mean()
 
 
-def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor) -> tuple[Tensor, Tensor]:
+def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor, studies: int) -> tuple[Tensor, Tensor]:
     """The metric's any-severe term per study, from all graded canal rows of some studies.
 
     The prediction is the study's largest probability of Severe, the label is whether any row is severe, and the weight
@@ -169,18 +170,23 @@ def any_severe_loss(logits: Tensor, label: Tensor, study: Tensor) -> tuple[Tenso
     Args:
       logits: [n, 3].
       label: [n] grades.
-      study: [n] which study each row belongs to.
+      study: [n] which study each row belongs to, from 0 to `studies` - 1. Each has a row.
 
     Returns:
       [studies] weighted losses and [studies] weights.
     """
     log_p = torch.log_softmax(logits, dim=1)
     severe, other = log_p[:, Severity.SEVERE], log_p[:, : Severity.SEVERE].logsumexp(1)
-    mine = study.unique()[:, None] == study[None]  # type: ignore[no-untyped-call]  # [studies, n]
+    mine = torch.arange(studies, device=study.device)[:, None] == study[None]  # [studies, n]
     # log p and log(1 - p) of the row with the largest p; a row of another study never wins.
     log_any = severe.expand_as(mine).masked_fill(~mine, -torch.inf).amax(1)
     log_none = other.expand_as(mine).masked_fill(~mine, torch.inf).amin(1)
-    row_weight = torch.tensor(SEVERITY_WEIGHTS, device=label.device)[label]
+    row_weight = _severity_weights(label.device)[label]
     weight = row_weight.expand_as(mine).masked_fill(~mine, 0.0).amax(1)
     happened = (mine & (label == Severity.SEVERE)).any(1)
     return weight * -torch.where(happened, log_any, log_none), weight
+
+
+@functools.cache
+def _severity_weights(device: torch.device) -> Tensor:
+    return torch.tensor(SEVERITY_WEIGHTS, device=device)

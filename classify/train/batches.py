@@ -1,17 +1,10 @@
-"""Divides an epoch into batches and reads their patches ahead."""
-
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+"""Divides an epoch into batches, and a batch into parts."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classify.network.model import CANAL
 from classify.samples import Crops
-
-_BATCHES_AHEAD: Final = 4
 
 Rows = NDArray[np.intp]
 
@@ -54,14 +47,27 @@ def canal_groups(crops: Crops) -> list[Rows]:
     return np.split(rows, starts) if len(rows) else []
 
 
-def prefetched(crops: Crops, batches: list[Rows]) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
-    """Yields each batch with its patches, read ahead in a thread so that a slow disk does not stall the network."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Rows, Future[NDArray[np.uint8]]]] = deque()
-        for rows in batches:
-            ahead.append((rows, pool.submit(crops.read, rows)))
-            if len(ahead) > _BATCHES_AHEAD:
-                first, patches = ahead.popleft()
-                yield first, patches.result()
-        for first, patches in ahead:
-            yield first, patches.result()
+def divided(crops: Crops, rows: Rows, parts: int, *, whole_studies: bool = False) -> list[Rows]:
+    """Divides a batch into parts of about the same size.
+
+    Args:
+      rows: [b] of `crops`.
+      whole_studies: keeps the canal crops of a study together.
+
+    Returns:
+      For each part the places [p] of its rows in `rows`. Each place occurs once.
+    """
+    places = np.arange(len(rows))
+    if parts == 1 or not whole_studies:
+        return np.array_split(places, parts)
+    canal = np.flatnonzero(crops.family[rows] == CANAL)
+    canal = canal[np.argsort(crops.study[rows[canal]], kind="stable")]
+    together = np.split(canal, np.flatnonzero(np.diff(crops.study[rows[canal]])) + 1)
+    others, start = np.setdiff1d(places, canal), 0
+    out = []
+    for part, size in enumerate(map(len, np.array_split(places, parts))):
+        dealt = together[part::parts]
+        end = start + max(size - sum(map(len, dealt)), 0)
+        out.append(np.concatenate([*dealt, others[start:end]]).astype(np.intp))
+        start = end
+    return out

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classify.train.processes import SPREADS, Processes
 from shared.labels import Condition
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
+from shared.runtime.progress import speak_no_more
 from shared.tracking.option import add_tracking
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     args.add_workers(parser)
     args.add_device(parser)
     args.add_engine(parser)
+    parser.add_argument(
+        "--spread", choices=SPREADS, default="folds", help="what processes that torchrun started divide: whole folds, "
+        "or the data of each batch, so that they train one network together (default: folds)",
+    )  # fmt: skip
     args.add_path(
         parser, "--drop-noisy", "CSV", "noisy_labels.csv of an earlier run; its grades are left out of training but "
         "still scored",
@@ -63,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
     from classify.noisy_labels import read_noisy
-    from classify.train.processes import Processes
     from classify.train.request import TrainingResources, TrainRequest
     from shared.data.challenge import Challenge
     from shared.jitter import read_jitter
@@ -88,7 +93,7 @@ def run(a: argparse.Namespace) -> int:
         conditions=tuple(c for c in Condition if a.condition is None or c.short in a.condition),
         without=read_noisy(a.drop_noisy, data) if a.drop_noisy else frozenset(),
     )  # fmt: skip
-    processes = Processes.of_environment()
+    processes = Processes.of_environment(spread=a.spread)
     processes.check(request.folds)
     begins = not (a.resume and (a.run / STATE_FILE).is_file())
     if begins:
@@ -116,7 +121,8 @@ def run(a: argparse.Namespace) -> int:
         train_on_cluster(request, a.run, resources, device=a.device)
     else:
         train(request, a.run, resources)
-    sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(request.folds)))} -> {a.run}\n")
+    if processes.writes:
+        sys.stdout.write(f"trained fold {', '.join(map(str, processes.share(request.folds)))} -> {a.run}\n")
     return 0
 
 
@@ -143,5 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(a: argparse.Namespace) -> int:
-    with args.begin(a):
+    processes = Processes.of_environment(spread=a.spread)
+    if not processes.writes:
+        speak_no_more()
+    with processes.one_message(), args.begin(a):
         return run(a)

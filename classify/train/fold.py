@@ -11,28 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from classify.crop_cache import CropCache
-from classify.device import use_bf16
 from classify.network.augment import Augmenter
 from classify.network.checkpoint import WEIGHTS_FILE, ModelCard, save_card, save_weights
 from classify.network.model import SeverityNet, build_model
 from classify.samples import select_crops
+from classify.train.feed import Feed
 from classify.train.held_out import family_mean_loss, fit_calibrations, held_out_table, predict_logits
 from classify.train.loop import Trainer, fit
-from classify.train.request import TrainRequest
+from classify.train.request import TrainingResources, TrainRequest
 from shared.labels import Condition
 from shared.probabilities import weighted_prior, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
-from shared.tracking.tracker import Tracking
 
 PROBABILITIES_FILE: Final = "probabilities.csv"
 _PROGRESS: Final = "progress"
 
 
-def train_fold(
-    request: TrainRequest, k: int, cache: CropCache, folder: Path, device: torch.device, tracking: Tracking
-) -> None:  # fmt: skip
+def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, how: TrainingResources) -> None:
     """Trains fold `k` into `folder`, continuing from an earlier, interrupted call.
+
+    All processes of a team call this. They train the fold together, and the first of them writes.
 
     Raises:
       InputError: when there is nothing to train on, or training diverges.
@@ -46,20 +45,28 @@ def train_fold(
         raise InputError(f"fold {k}: no graded crop to train on; are the grades of {data.root} empty?")
     torch.manual_seed(config.train.seed * 1000 + k)
     model = build_model(config.model, slices=config.crop.channels, prior=prior)
-    augmenter = _augmenter(request)
-    bf16 = use_bf16(config.train.amp, device)
+    augmenter, device = _augmenter(request), torch.device(how.device)
+    trainer, team = Trainer(model, training, config, augmenter, fold=k, device=device), how.processes.team
+    trainer.join(team)
+    feed = Feed.of(held_out, device)
 
     def logits_of(network: SeverityNet, jitter: Augmenter | None = None) -> NDArray[np.float64]:
-        return predict_logits(network, held_out, config.crop, device=device, bf16=bf16, augmenter=jitter)
+        return predict_logits(network, feed, config.crop, bf16=trainer.bf16, augmenter=jitter, team=team)
 
-    trainer = Trainer(model, training, config, augmenter, fold=k, device=device)
-    with tracking.curves(folder.name, config.model_dump(mode="json")) as curves:
-        network, history = fit(
-            trainer, lambda net: family_mean_loss(logits_of(net), held_out), folder / _PROGRESS, curves
-        )
-    logits = logits_of(network)
+    answers = []
+
+    def held_out_loss(network: SeverityNet) -> float:
+        answers.append(logits_of(network))
+        return family_mean_loss(answers[-1], held_out)
+
+    with how.tracking.curves(folder.name, config.model_dump(mode="json")) as curves:
+        network, history = fit(trainer, held_out_loss, folder / _PROGRESS, curves)
+    # The last epoch's network has just answered, unless that was before an interruption.
+    logits = answers[-1] if answers and config.train.keep == "last" else logits_of(network)
     # Prediction has no true points, so the calibration is fitted at points with stage 1's error.
     off_center = logits if localized else logits_of(network, augmenter.only_jitter())
+    if not team.writes:
+        return
     calibration = fit_calibrations(off_center, held_out)
     rows = cache.rows_of(held_out_ids)
     table = held_out_table(logits, held_out, calibration, prior, study_ids=held_out_ids, rows=rows)

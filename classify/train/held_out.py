@@ -12,6 +12,9 @@ from classify.config import CropConfig
 from classify.network.augment import Augmenter, center, standardise
 from classify.network.model import FAMILIES, SeverityNet
 from classify.samples import Crops, family_and_level
+from classify.train.feed import Feed
+from classify.train.processes import ALONE, Processes
+from classify.train.together import added_up
 from shared.labels import FINDINGS, Condition
 from shared.metric import weighted_log_loss
 from shared.probabilities import ProbabilityTable, constant_table, floored
@@ -21,25 +24,26 @@ _BATCH: Final = 128
 
 @torch.no_grad()
 def predict_logits(
-    model: SeverityNet, crops: Crops, crop: CropConfig, *,
-    device: torch.device, bf16: bool, augmenter: Augmenter | None = None,
+    model: SeverityNet, feed: Feed, crop: CropConfig, *,
+    bf16: bool, augmenter: Augmenter | None = None, team: Processes = ALONE,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Logits [n, 3] of every row before calibration, at the crop's centre or as `augmenter` draws it from seed 0."""
+    """Logits [n, 3] of every row before calibration, at the crop's centre or as `augmenter` draws it from seed 0.
+
+    The processes of a team compute some batches each, and all of them get all logits.
+    """
     model.eval()
-    rng = np.random.default_rng(0)
-    out = np.zeros((len(crops), 3))
-    for start in range(0, len(crops), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(crops)))
-        patches = torch.from_numpy(crops.read(rows)).to(device)
-        if augmenter is None:
-            x = center(patches, crop)
-        else:
-            x = augmenter.apply(patches, augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]))
+    rng, crops, device = np.random.default_rng(0), feed.crops, feed.device
+    batches = [np.arange(start, min(start + _BATCH, len(crops))) for start in range(0, len(crops), _BATCH)]
+    out = torch.zeros(len(crops), 3, device=device)
+    # Each process makes all draws, so that a crop's does not depend on the number of processes.
+    draws = [augmenter.draw(rng, crops.finding[rows], crops.annotated[rows]) for rows in batches if augmenter]
+    mine = range(team.rank, len(batches), team.world)
+    for i, patches in zip(mine, feed.patches([batches[i] for i in mine]), strict=True):
+        rows, x = batches[i], augmenter.apply(patches, draws[i]) if augmenter else center(patches, crop)
         x = standardise(x, crop.channel_groups).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(x, *family_and_level(crops.finding[rows], device))
-        out[rows] = logits.cpu().double().numpy()
-    return out
+            out[rows[0] : rows[-1] + 1] = model(x, *family_and_level(crops.finding[rows], device))
+    return added_up(out, team).cpu().double().numpy()
 
 
 def family_mean_loss(logits: NDArray[np.float64], crops: Crops) -> float:

@@ -1,9 +1,9 @@
 """Training loop of one network: schedule, averaged weights and resume. Works on arrays, not on folders of studies."""
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,15 +11,20 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from classify.config import ClassifyConfig, TrainConfig
-from classify.device import use_bf16
-from classify.network.augment import Augmenter, standardise
+from classify.device import compiled, use_bf16
+from classify.network.augment import Augmenter, PlacedDraw, standardise
 from classify.network.checkpoint import Progress, load_progress, save_progress, unusable
 from classify.network.model import CANAL, SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
-from classify.samples import Crops, family_and_level
-from classify.train.batches import canal_groups, plain_batches, prefetched, step_count, study_batches
+from classify.samples import Crops
+from classify.train.batches import canal_groups, step_count
+from classify.train.feed import Feed
+from classify.train.optimizer import Average, adamw, clip_gradients, learning_rate
+from classify.train.plan import Pass, Planner
+from classify.train.processes import ALONE, Processes
+from classify.train.together import Shared, added_up, shared_by, sharing
 from shared.labels import SEVERITY_WEIGHTS
 from shared.runtime.errors import InputError
 from shared.runtime.progress import log, track
@@ -55,11 +60,10 @@ class EpochResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialEpoch:
-    """State in the middle of an epoch: finished steps, their summed loss, and both random number generators."""
+    """State in the middle of an epoch: finished steps, their summed loss, and torch's random number generators."""
 
     step: int
     total: float
-    numpy_state: str
     torch_state: list[Tensor]
 
 
@@ -146,14 +150,36 @@ class Trainer:
         self.weights = row_weights(
             crops.label, crops.family, balance=train.balance, canal_emphasis=train.canal_emphasis
         )
-        self.steps = step_count(len(crops), train.batch)
+        self.steps = step_count(len(crops), train.batch * train.accumulate)
         self.any_scale = _any_severe_scale(crops, self.weights, train, self.steps)
-        self.optimizer = _optimizer(self.model, train)
+        self.optimizer = adamw(self.model, train)
+        self._average = Average(self.averaged, self.model, train.ema_decay)
+        self.feed = Feed.of(crops, device)
+        # What learns: `model` itself, translated or shared with other processes.
+        self.network = compiled(self.model, train.compile, device)
+        self.team = ALONE
+        self._shared: Shared | None = None
+
+    def join(self, team: Processes) -> None:
+        """From now on, trains together with the other processes of a team, each with its part of every batch."""
+        if team.world > 1:
+            self.team, self._shared = team, shared_by(team, self.model, self.device)
+            self.network = compiled(self._shared, self.config.compile, self.device)
 
     @property
     def name(self) -> str:
         """What messages call the network."""
         return f"fold {self.fold}"
+
+    def plan(self, epoch: int) -> list[list[Pass]]:
+        """What the steps of an epoch read besides patches. Seeds torch for that epoch."""
+        rng = np.random.default_rng([self.config.seed, self.fold, epoch])
+        torch.manual_seed(int(rng.integers(2**31)))
+        planner = Planner(
+            crops=self.crops, config=self.config, augmenter=self.augmenter, weights=self.weights,
+            whole_studies=self.any_scale > 0,
+        )  # fmt: skip
+        return planner.epoch(rng, self.device, self.team)
 
     def run_epoch(
         self, epoch: int, *, partial: PartialEpoch | None = None, save: Callable[[PartialEpoch], None] | None = None
@@ -162,74 +188,61 @@ class Trainer:
 
         `save` is called every `SAVE_EVERY_SECONDS` with the state to continue from.
         """
-        rng = np.random.default_rng([self.config.seed, self.fold, epoch])
-        torch.manual_seed(int(rng.integers(2**31)))
-        compose = study_batches if self.any_scale > 0 else plain_batches
-        batches = compose(self.crops, self.config.batch, rng)
+        plan = self.plan(epoch)
         # The sum stays on the device, because reading each loss would make a GPU wait. Apple GPUs have no float64.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         total, rate, first = torch.zeros((), dtype=exact, device=self.device), 0.0, 0
         if partial is not None:
             first, total = partial.step, total + partial.total
-            rng.bit_generator.state = json.loads(partial.numpy_state)
             self._set_torch_state(partial.torch_state)
         self.model.train()
-        saved = time.monotonic()
-        stream = track(prefetched(self.crops, batches[first:]), f"epoch {epoch + 1}", total=len(batches) - first)
-        for step, (rows, patches) in enumerate(stream, start=first):
-            rate = learning_rate(self.config, epoch * self.steps + step, self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            total = total + self.update(self.prepare(rows, patches, rng), rows, epoch * self.steps + step)
-            if save is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS and step + 1 < len(batches):
-                state = json.dumps(rng.bit_generator.state)
-                save(
-                    PartialEpoch(step=step + 1, total=float(total), numpy_state=state, torch_state=self._torch_state())
-                )
-                saved = time.monotonic()
-        return float(total) / len(batches), rate
+        saved, todo = time.monotonic(), plan[first:]
+        with closing(self.feed.patches([one.rows for passes in todo for one in passes])) as patches:
+            for step, passes in enumerate(track(todo, f"epoch {epoch + 1}"), start=first):
+                rate = learning_rate(self.config, epoch * self.steps + step, self.steps)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                inputs = ((self.prepare(next(patches), one.draw), one) for one in passes)
+                total = total + self.update(inputs, epoch * self.steps + step)
+                if save is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS and step + 1 < len(plan):
+                    save(PartialEpoch(step=step + 1, total=float(total), torch_state=self._torch_state()))
+                    saved = time.monotonic()
+        return float(total) / len(plan), rate
 
-    def prepare(self, rows: NDArray[np.intp], patches: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        """The network's input [b, channels, size, size] for some rows, augmented on the device."""
-        draw = self.augmenter.draw(rng, self.crops.finding[rows], self.crops.annotated[rows])
-        x = self.augmenter.apply(torch.from_numpy(patches).to(self.device, non_blocking=True), draw)
+    def prepare(self, patches: Tensor, draw: PlacedDraw) -> Tensor:
+        """The network's input [b, channels, size, size], augmented on the device."""
+        x = self.augmenter.apply(patches, draw)
         return standardise(x, self.channel_groups).contiguous(memory_format=torch.channels_last)
 
-    def update(self, x: Tensor, rows: NDArray[np.intp], step: int) -> Tensor:
-        """Runs one step of the optimizer on prepared input and returns the loss; `step` counts over all epochs."""
-        loss = self.loss(x, rows)
+    def update(self, inputs: Iterable[tuple[Tensor, Pass]], step: int) -> Tensor:
+        """Runs one step of the optimizer and returns its loss.
+
+        Args:
+          inputs: prepared input [b, channels, size, size] of each pass.
+          step: counts over all epochs.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = torch.zeros((), device=self.device)
+        for x, one in inputs:
+            with sharing(self._shared, one):
+                loss = self.loss(x, one) * one.share
+                (loss * self.team.world).backward()  # type: ignore[no-untyped-call]  # averaged over the team
+            total += loss.detach()
         if self.config.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            clip_gradients(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
-        self._average(step)
-        return loss.detach()
+        self._average.update(step)
+        return added_up(total, self.team)
 
-    def loss(self, x: Tensor, rows: NDArray[np.intp]) -> Tensor:
-        """The loss to minimise, a scalar, of prepared input [b, channels, size, size] of some rows [b]."""
-        crops = self.crops
-        family, level = family_and_level(crops.finding[rows], self.device)
-        label = torch.from_numpy(crops.label[rows].astype(np.int64)).to(self.device)
-        weight = torch.from_numpy(self.weights[rows]).to(self.device)
+    def loss(self, x: Tensor, one: Pass) -> Tensor:
+        """The loss to minimise, a scalar, of prepared input [b, channels, size, size]: a mean over its rows."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(x, family, level)
-        loss = weighted_loss(logits, label, weight, label_smoothing=self.config.label_smoothing)
-        canal = (family == CANAL) & (label >= 0)
-        if self.any_scale > 0 and canal.any():
-            study = torch.from_numpy(crops.study[rows]).to(self.device)
-            loss = loss + self.any_scale * any_severe_loss(logits[canal], label[canal], study[canal])[0].sum()
+            logits = self.network(x, one.family, one.level)
+        loss = weighted_loss(logits, one.label, one.weight, label_smoothing=self.config.label_smoothing)
+        if self.any_scale > 0 and one.studies:
+            worst, _ = any_severe_loss(logits[one.canal], one.label[one.canal], one.study, one.studies)
+            loss = loss + self.any_scale / one.share * worst.sum()  # a sum over the step, not a mean
         return loss
-
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        # The average forgets faster at first; otherwise the random start would weigh on it for a long time.
-        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        for kept, new in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
-            if kept.dtype.is_floating_point:
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
 
     def remember_best(self, history: list[EpochResult]) -> None:
         if self.config.keep == "best" and history[-1].held_out_loss <= min(h.held_out_loss for h in history):
@@ -242,7 +255,9 @@ class Trainer:
         return self.averaged
 
     def save(self, folder: Path, history: list[EpochResult], partial: PartialEpoch | None = None) -> None:
-        """Saves the state to continue from, after whole epochs or within one."""
+        """Saves the state to continue from, after whole epochs or within one. Of a team, the first process does."""
+        if not self.team.writes:
+            return
         tensors = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict()}
         if self.best is not None:
             tensors["best"] = self.best
@@ -297,22 +312,3 @@ def _any_severe_scale(crops: Crops, weights: NDArray[np.float32], config: TrainC
         return 0.0
     share = float(weights[crops.family == CANAL].sum() / len(crops)) / config.canal_emphasis
     return config.any_severe * share * steps / study_weight
-
-
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of a step: linear warm-up, then cosine decay to zero at the end of training."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    total = config.epochs * steps_per_epoch
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
-
-
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without weight decay on biases, normalisation gains and the prior."""
-    free_names = ("level_bias", "attention.position_bias")
-    named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.ndim > 1 and name not in free_names]
-    free = [p for name, p in named if p.ndim <= 1 or name in free_names]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -95,7 +95,7 @@ class TrainingResources:
       workers: processes that decode images.
       resume: continue a run of the same request and keep its finished folds.
       keep_cache: leave the cached crops in the run folder for another call.
-      processes: all processes that train this run together; this one trains its share of the folds.
+      processes: all processes that train this run together; this one trains its share of the folds or of each batch.
       tracking: where curves go, beside the log of each fold.
 
     Raises:

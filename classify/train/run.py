@@ -21,6 +21,7 @@ from classify.network.checkpoint import run_folder
 from classify.noisy_labels import NOISY_FILE, write_noisy
 from classify.train.fold import PROBABILITIES_FILE, drop_progress, train_fold
 from classify.train.request import TrainingResources, TrainRequest
+from classify.train.together import leave
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
@@ -54,13 +55,18 @@ def train(request: TrainRequest, run: Path, how: TrainingResources | None = None
             cache = build_cache(job, run / "cache", workers=how.workers)
             problems += [text for text in cache.problems if text not in problems]
             for k in (k for k in folds if k not in finished):
-                folder.claim_fold(k)
-                train_fold(request, k, cache, folder.fold(k), device, how.tracking)
+                if how.processes.writes:
+                    folder.claim_fold(k)
+                train_fold(request, k, cache, folder.fold(k), how)
+    if not how.processes.writes:  # the first of the team does the rest
+        leave()
+        return
     if finished:
         log(f"fold {', '.join(map(str, finished))}: already finished, kept")
     for k in finished:  # an interruption between the model card and this may have left it behind
         drop_progress(folder.fold(k))
     _finish(folder, request, started=started, device=str(device), problems=problems)
+    leave()
 
 
 def begin(request: TrainRequest, run: Path, *, resume: bool) -> None:

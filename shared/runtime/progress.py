@@ -32,7 +32,7 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
     """Yields the items and shows the progress."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _VOICE.silent:
         for done, item in enumerate(tqdm(items, desc=description, total=total, leave=False), 1):
             yield item
             _hear(description, done, total)
@@ -48,6 +48,11 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
             done += 1
             _hear(description, done, total)
             _VOICE.speak_if_due()
+
+
+def speak_no_more() -> None:
+    """Says nothing of this process's progress from now on: another process speaks for both."""
+    _VOICE.silent = True
 
 
 @contextmanager
@@ -113,14 +118,16 @@ class _Voice:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.started = self._said = self._since = _clock()
-        self.resting = False
+        self.resting = self.silent = False
         self._now = ""
         self._telling: list[Callable[[], str]] = []
 
     def write(self, message: str) -> None:
+        self._said = _clock()
+        if self.silent:
+            return
         tqdm.write(printable(shown(message)), file=sys.stderr)
         sys.stderr.flush()
-        self._said = _clock()
 
     def about(self, message: str) -> None:
         """Takes a message for what the process is doing from now on."""

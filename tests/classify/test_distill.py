@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,15 +239,17 @@ def test_nothing_is_better_than_to_say_what_is_taught(
     teachers_of: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teachers, members = teachers_of()
-    own, rows = student(teachers, members[0][0]), np.arange(9)
+    own = student(teachers, members[0][0])
     x, family, level = batch
     answers = teachers(x, family, level)
     grades = functional.one_hot(torch.from_numpy(own.crops.label.astype(np.int64)), len(Severity))
     weight = torch.from_numpy(own.weights)
+    label = torch.from_numpy(own.crops.label.astype(np.int64))
+    one: Any = SimpleNamespace(family=family, level=level, label=label, weight=weight)
 
     def loss(logits: torch.Tensor) -> float:
-        monkeypatch.setattr(own, "model", lambda *_: logits)
-        return float(own.loss(x, rows))
+        monkeypatch.setattr(own, "network", lambda *_: logits)
+        return float(own.loss(x, one))
 
     for share in (0.0, 0.3, 0.9):
         monkeypatch.setattr(own, "_recipe", DistillConfig(teachers=0, label_share=share))

@@ -34,8 +34,9 @@ from classify.network.model import (
 from classify.network.trunk import load_trunk
 from classify.samples import Crops
 from classify.train.command import main
+from classify.train.feed import Feed
 from classify.train.held_out import predict_logits
-from classify.train.loop import learning_rate
+from classify.train.optimizer import learning_rate
 from shared.agreement import calibration_error, confusion
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
@@ -181,10 +182,10 @@ def test_calibration_crops_are_off_by_the_jitter_alone():
         patches=patches, study=study, finding=finding, label=np.zeros(10, np.int8), annotated=np.ones(10, bool)
     )  # fmt: skip
     torch.manual_seed(0)
-    model = SeverityNet(slices=3, dropout=0.0)
+    model, feed = SeverityNet(slices=3, dropout=0.0), Feed.of(crops, torch.device("cpu"))
 
     def logits(of: Augmenter | None) -> np.ndarray:
-        return predict_logits(model, crops, CROP, device=torch.device("cpu"), bf16=False, augmenter=of)
+        return predict_logits(model, feed, CROP, bf16=False, augmenter=of)
 
     still, off = augmenter(0.0, {0: 1.0}, AugmentConfig()), augmenter(2.0, {-1: 0.5, 1: 0.5}, AugmentConfig())
     assert logits(still.only_jitter()) == pytest.approx(logits(None), abs=1e-3)

@@ -40,7 +40,7 @@ def usable_cores() -> int:
     would wait for it.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(int(min((cores, *_SHARE, *_quotas(_MINE, _CGROUPS)))), 1)
+    return max(int(min((cores, *_SHARE, *filter(None, map(_quota, cgroups("cpu")))))), 1)
 
 
 def processor_name() -> str:
@@ -52,26 +52,27 @@ def processor_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _quotas(mine: Path, mount: Path) -> Iterator[float]:
-    """The quotas in cores of this process's cgroups and of those around them, version 1 and 2 (`man 7 cgroups`)."""
+def cgroups(controller: str) -> Iterator[Path]:
+    """Folders of this process's cgroups and of those around them, version 1 and 2 (`man 7 cgroups`).
+
+    Args:
+      controller: cpu or memory.
+    """
     try:
-        lines = mine.read_text(encoding="utf-8").splitlines()
+        lines = _MINE.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):  # not Linux
         return
     for line in lines:
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0":
-            roots = [mount, mount / "unified"]
-        elif "cpu" in controllers.split(","):
-            roots = [mount / controllers, mount / "cpu"]
+            roots = [_CGROUPS, _CGROUPS / "unified"]
+        elif controller in controllers.split(","):
+            roots = [_CGROUPS / controllers, _CGROUPS / controller]
         else:
             continue
         # Within a container the path may be the host's, of which only the end or nothing is mounted.
         around = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
-        for folder in dict.fromkeys(root / part for root in roots for part in around if ".." not in part.parts):
-            quota = _quota(folder)
-            if quota is not None:
-                yield quota
+        yield from dict.fromkeys(root / part for root in roots for part in around if ".." not in part.parts)
 
 
 def _quota(folder: Path) -> float | None:
