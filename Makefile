@@ -22,7 +22,7 @@ help:
 	@echo "make audit-lock  ask a vulnerability service about every package of the lock (needs the network)"
 	@echo "make licenses    the lock's digests and licences, into results/licenses.json"
 	@echo "make sbom    a CycloneDX bill of materials of $(VENV), in build/sbom.json (fetches its tool)"
-	@echo "make bench   the timings of benchmarks/"
+	@echo "make bench   speed beside references, after make demo: results/bench.json"
 	@echo "make fuzz    damaged inputs of every kind are read, results/fuzz.json; CASES=N SEED=S (some minutes)"
 	@echo "make kills   commands are killed, resumed and compared, results/kills.json; KILLS=N SEED=S (about 40 minutes)"
 	@echo "make pictures  the pictures of docs/synthetic.md (some minutes)"
@@ -83,7 +83,7 @@ licenses: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.supply_chain
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/timings.py
+	$(BIN)/python -m benchmarks.bench
 
 CASES := 12000
 SEED := 0
