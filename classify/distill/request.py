@@ -17,6 +17,7 @@ from shared.jitter import Jitter
 from shared.labels import Condition, Finding
 from shared.runtime.documents import OpenDocument, read_document
 from shared.runtime.errors import InputError
+from shared.runtime.problems import counted
 from shared.runtime.run_folder import STATE_FILE, sha256_of
 
 _LEAST_FOLDS: Final = 2
@@ -68,7 +69,7 @@ class DistillRequest:
         folds = folder.finished_folds()
         if len(folds) < _LEAST_FOLDS:
             raise InputError(
-                f"{self.run}: has {len(folds)} trained folds; expected at least {_LEAST_FOLDS} to learn from. A run of "
+                f"{self.run}: has {counted(len(folds), 'trained fold')}; expected at least {_LEAST_FOLDS} to learn from. A run of "
                 "one fold answers as fast as a fast grader"
             )
         object.__setattr__(self, "cards", {k: load_card(folder.fold(k)) for k in folds})

@@ -17,7 +17,7 @@ from shared.runtime.bulk.shards import Shard, whole
 from shared.runtime.documents import OpenDocument, read_document
 from shared.runtime.errors import InputError
 from shared.runtime.files import inside, write_json
-from shared.runtime.problems import FAILURES_FILE
+from shared.runtime.problems import FAILURES_FILE, counted
 from shared.runtime.progress import track
 from shared.runtime.run_folder import RUN_FILE, STATE_FILE
 
@@ -118,8 +118,8 @@ def _check_heads(folders: Sequence[Path], heads: Sequence[ShardHead]) -> None:
         expected = len(range(n - 1, head.total, head.of))
         if (head.number, head.of, head.total, head.studies) != (n, len(heads), heads[0].total, expected):
             raise InputError(
-                f"{folder}: its shard.jsonl is of shard {head.number}/{head.of} with {head.studies} of {head.total} "
-                f"studies; expected {n}/{len(heads)} with {expected} of {heads[0].total}"
+                f"{folder}: its shard.jsonl is of shard {head.number}/{head.of} with {head.studies} of "
+                f"{counted(head.total, 'study')}; expected {n}/{len(heads)} with {expected} of {heads[0].total}"
             )
 
 

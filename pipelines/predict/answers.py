@@ -15,6 +15,7 @@ from shared.data.source import StudySource
 from shared.out_of_fold import FoldModels
 from shared.runtime import pool
 from shared.runtime.bulk.engine import Engine
+from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.study import LoadedStudy
 
@@ -82,7 +83,7 @@ class SideBySide:
         return self.models.out_of_fold
 
     def ready(self, source: StudySource) -> None:
-        log(f"loading the models in {self.processes} processes")
+        log(f"loading the models in {counted(self.processes, 'process')}")
         folds = [self.models.fold_of(study_id) for study_id in source.study_ids[:1]] * self.processes
         for _ in self.spread(partial(warm, self.key, self.models.load), folds):
             pass

@@ -26,7 +26,7 @@ def runs(tiny_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         config = run / "config.toml"
         config.write_text(config.read_text().replace('weights = "none"', 'weights = "/home/jane/doe.pt"'))
         assert "jane" in config.read_text()
-        write_json(run / "run.json", {**read_json(run / "run.json"), "problems": ["study 4711: cannot be read"]})
+        write_json(run / "run.json", {**read_json(run / "run.json"), "problems": ["study 47114711: cannot be read"]})
     card = copies / "classifier" / "fold0" / "model.json"
     card.write_text(card.read_text().replace('"weights": "none"', '"weights": "/home/jane/doe.pt"'))
     assert "jane" in card.read_text()
@@ -67,7 +67,7 @@ def test_nothing_of_a_pack_names_a_study_or_a_path(packed: Path, runs: tuple[Pat
             if not name.startswith("wheels/"):
                 told = [
                     s
-                    for s in (*studies, "4711", "jane", str(runs[0].parent), str(Path.home()))
+                    for s in (*studies, "47114711", "jane", str(runs[0].parent), str(Path.home()))
                     if s.encode() in content
                 ]
                 assert told == [], name
