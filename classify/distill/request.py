@@ -69,8 +69,8 @@ class DistillRequest:
         folds = folder.finished_folds()
         if len(folds) < _LEAST_FOLDS:
             raise InputError(
-                f"{self.run}: has {counted(len(folds), 'trained fold')}; expected at least {_LEAST_FOLDS} to learn from. A run of "
-                "one fold answers as fast as a fast grader"
+                f"{self.run}: has {counted(len(folds), 'trained fold')}; expected at least {_LEAST_FOLDS} to learn "
+                "from. A run of one fold answers as fast as a fast grader"
             )
         object.__setattr__(self, "cards", {k: load_card(folder.fold(k)) for k in folds})
         state = read_document(self.run / STATE_FILE, _RunState, advice="train the run again")
