@@ -83,7 +83,7 @@ def _add_demo(commands: args.Commands) -> None:
         "Makes synthetic studies, trains both stages, grades unseen studies and compares the scores with baselines.",
     )  # fmt: skip
     args.add_paths(p, out="folder to write to: data, models, reports and submission.csv")
-    _add_synth_options(p, studies=144, test_studies=24)
+    _add_synth_options(p, studies=180, test_studies=24)
     args.add_seed(p, "random seed of the data, the splits and the training")
     args.add_folds(p, args.FOLD, "0")
     args.add_device(p)

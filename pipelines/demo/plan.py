@@ -32,7 +32,7 @@ _SLICES: Final = {View.SAGITTAL_T1: 2.6, View.SAGITTAL_T2: 1.3, View.AXIAL_T2: 6
 class DemoOptions:
     """Size and seed of the demo, and the folds to train: "all", "0" or "0,1"; see `lumbar demo --help`."""
 
-    studies: int = 144
+    studies: int = 180
     test_studies: int = 24
     preset: Preset = "demo"
     seed: int = 0
