@@ -29,8 +29,8 @@ from shared.dicom.decoding.rle import decode_rle
 from shared.dicom.intensity import scale_by_table
 from shared.runtime.hardware.cores import usable_cores
 
-BATCHES: Final = (8, 16, 32, 64, 128)
-ROUNDS: Final = 3
+BATCHES: Final = (16, 32, 64)
+ROUNDS: Final = 2
 
 Network = Callable[..., Any]
 # Number of threads that work side by side, and of torch's threads within each.
