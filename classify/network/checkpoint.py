@@ -195,13 +195,10 @@ def load_model(folder: Path, card: ModelCard, device: "torch.device") -> "Severi
     Raises:
       InputError: when its weights are missing or do not fit.
     """
-    import torch
-
-    from classify.network.model import empty_model
+    from classify.network.model import unfilled_model
 
     path = folder / WEIGHTS_FILE
-    with torch.device("meta"):  # random weights that are replaced at once took half a second
-        model = empty_model(card.config.model, slices=card.config.crop.channels)
+    model = unfilled_model(card.config.model, slices=card.config.crop.channels)
     state = load_state(path, model, halves=card.fold is None)
     model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in state.items()}, assign=True)
     return model.to(device).eval()

@@ -94,8 +94,7 @@ def _adapt_input(trunk: nn.Module, channels: int) -> None:
     if not isinstance(old, nn.Conv2d) or old.in_channels == channels:
         return
     conv = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]  # torch's stubs want tuples of two
-    if not conv.weight.is_meta:
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     trunk.set_submodule(name, conv)

@@ -157,7 +157,7 @@ def _settle(roots: dict[str, bool], cores: int) -> None:
     take_share(cores)
 
     cv2.setNumThreads(1)
-    _keep_memory()
+    keep_memory()
     hide_again(roots)
     # The parent decides: Ctrl-C and a closed terminal reach the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,7 +170,7 @@ def _settle(roots: dict[str, bool], cores: int) -> None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Tells glibc to keep freed blocks of some megabytes: new pages took a fifth of the time of a slice."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):
