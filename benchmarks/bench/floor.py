@@ -62,7 +62,7 @@ def recorded(grader: Grader, recording: Recording) -> Iterator[None]:
 
         return call
 
-    def decode(frame: bytes, shape: tuple[int, int], itemsize: int) -> Any:
+    def decode(frame: bytes | memoryview, shape: tuple[int, int], itemsize: int) -> Any:
         decoded = decode_rle(frame, shape, itemsize)
         recording.frames.append((bytes(frame), shape, itemsize))
         recording.stored.append(decoded)

@@ -138,7 +138,8 @@ def _elements(
         whole = whole or tag == _PIXEL_DATA
         if wanted is None or tag in wanted:
             value = content[start:end] if length else empty_value_for_VR(vr, raw=True)
-            elements[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, length, value, start, False, True)  # type: ignore[arg-type]
+            key = BaseTag(tag)
+            elements[key] = RawDataElement(key, vr, length, value, start, False, True)  # type: ignore[arg-type]
     return (elements, at) if whole and at == len(content) else None
 
 

@@ -3,7 +3,7 @@
 import math
 import struct
 from itertools import pairwise
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import pydicom
 from pydicom.encaps import parse_basic_offsets, parse_fragments
@@ -11,6 +11,9 @@ from pydicom.uid import UID
 
 from shared.dicom.tags import DicomFaultError, tag_value
 from shared.runtime.problems import counted
+
+# Of a view, the result is a view too, without a copy.
+ReadOnly = TypeVar("ReadOnly", bytes, memoryview)
 
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _PIXEL_DATA: Final = (0x7FE0, 0x0010)
@@ -21,9 +24,9 @@ _NO_OFFSETS: Final = bytes.fromhex("feff00e000000000")
 _MAX_FRAGMENTS: Final = 2**12
 
 
-def encapsulated_frame(content: bytes) -> bytes:
+def encapsulated_frame(content: ReadOnly) -> ReadOnly:
     """The one frame in encapsulated pixels: their fragments without the offset table. Raises `DicomFaultError`."""
-    fragments: list[bytes] = []
+    fragments: list[ReadOnly] = []
     at = 0
     while at + 8 <= len(content):
         tag, length = struct.unpack_from("<II", content, at)
@@ -38,7 +41,10 @@ def encapsulated_frame(content: bytes) -> bytes:
             raise DicomFaultError(f"more than {_MAX_FRAGMENTS} fragments for one frame")
     if len(fragments) < 2:
         raise DicomFaultError("no fragment follows the offset table")
-    return fragments[1] if len(fragments) == 2 else b"".join(fragments[1:])
+    if len(fragments) == 2:
+        return fragments[1]
+    joined = b"".join(fragments[1:])
+    return joined if isinstance(content, bytes) else memoryview(joined)
 
 
 def frame_extents(file: BinaryIO, dataset: pydicom.Dataset, frames: int) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ _HARMLESS_BYTES: Final = 60 * 2**20
 _LARGEST_SHARE: Final = 2
 
 
-def decode_rle(frame: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
+def decode_rle(frame: bytes | memoryview, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
     """The samples of one grey frame, unsigned and little endian.
 
     Args:
@@ -42,14 +42,14 @@ def decode_rle(frame: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[A
     """
     count = shape[0] * shape[1]
     planes = [
-        np.frombuffer(_decoded(frame[start:end], count), np.uint8, count).reshape(shape)
+        np.frombuffer(_decoded(bytes(frame[start:end]), count), np.uint8, count).reshape(shape)
         for start, end in pairwise(_bounds(frame, itemsize))
     ]
     samples = np.ascontiguousarray(cv2.merge(planes[::-1])).reshape(shape[0], -1)
     return samples.view(f"<u{itemsize}")
 
 
-def _bounds(frame: bytes, segments: int) -> list[int]:
+def _bounds(frame: bytes | memoryview, segments: int) -> list[int]:
     """Where the segments begin, and where the last one ends."""
     if len(frame) < _HEADER_BYTES:
         raise DicomFaultError(f"RLE data of {len(frame)} bytes, expected a header of {_HEADER_BYTES}")

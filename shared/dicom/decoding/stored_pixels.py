@@ -145,6 +145,8 @@ def _plain_or_rle(dataset: pydicom.Dataset) -> NDArray[Any] | None:  # [rows, co
         return stored.view("<i2") if signed else stored
     if signed:
         return (stored.view("<i2") << (_BITS - bits - below)) >> (_BITS - bits)
+    if not below and stored.size and stored.max() < 1 << bits:
+        return stored
     shifted = stored >> below if below else stored
     # In place where the pixels are not the file's own bytes. Numpy shifts thirty times as slowly as it masks.
     return np.bitwise_and(shifted, (1 << bits) - 1, out=shifted if shifted.flags.writeable else None)
@@ -156,4 +158,5 @@ def _samples(dataset: pydicom.Dataset, content: bytes, shape: tuple[int, int]) -
     if syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
         whole = len(content) == shape[0] * shape[1] * _BITS // 8
         return np.frombuffer(content, "<u2").reshape(shape) if whole else None
-    return decode_rle(encapsulated_frame(content), shape, _BITS // 8) if syntax == RLELossless else None
+    view = memoryview(content)  # a slice of bytes is a copy
+    return decode_rle(encapsulated_frame(view), shape, _BITS // 8) if syntax == RLELossless else None
