@@ -173,7 +173,7 @@ def test_what_cannot_teach_is_refused(
     shutil.rmtree(copy / "fold1")
     write_localizations(tmp_path / "localizations.csv", {})
     assert command("distill", challenge.root, copy, "--localizations", tmp_path / "localizations.csv") == 1
-    assert "has 1 trained folds; expected at least 2 to learn from" in capsys.readouterr().err
+    assert "has 1 trained fold; expected at least 2 to learn from" in capsys.readouterr().err
 
 
 def test_the_best_fold_is_the_one_with_the_lowest_held_out_loss(run: Path, challenge: Any, tmp_path: Path) -> None:
