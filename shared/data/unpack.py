@@ -101,7 +101,8 @@ def _private_folder() -> Path:
 def _unpacked(path: Path, named: Path, size: int) -> Input:
     folder = _private_folder()
     show_as(folder, str(named), join=":")
-    left = shutil.disk_usage(folder).free - _SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    left = free - min(_SPARE_BYTES, free // 2)
     budget = _Budget(name=str(named), most_bytes=min(MAX_BYTES, left, MAX_RATIO * size + _FREE_OF_RATIO))
     try:
         unpack = _unpack_zip if zipfile.is_zipfile(path) else _unpack_tar
