@@ -64,10 +64,10 @@ def measure_training(rounds: int, *, quick: bool) -> tuple[list[Line], dict[str,
         "benchmarks.machine.detector", min(rounds, 3),
         *(["--images", "64", "--epochs", "2"] if quick else []),
     )  # fmt: skip
-    shares = feed["share_of_random_per_round"]
+    shares = feed["share_of_pure"]["rounds"]
     lines = [
         line("steps of the grader's training", "the pure step on resident tensors", shares, [1.0] * len(shares),
-             target="at least .95", note=f"{feed['steps_per_second']['cache']:.2f} steps a second"),
+             target="at least .95", note=f"{feed['steps_per_second']['training']:.2f} steps a second"),
     ]  # fmt: skip
     gains = detector.get("all_cores_over_one_per_round", [])
     if gains:
