@@ -9,6 +9,9 @@ from shared.runtime.config import Config
 
 # Families of detectors that ship with Ultralytics, and their sizes.
 FAMILIES: Final = ("yolov8", "yolo11", "yolo12", "yolo26")
+# Starting weights that have a name.
+SHIPPED: Final = "shipped"
+STARTS: Final = ("none", SHIPPED, "coco", "imagenet")
 ARCHITECTURES: Final = tuple(f"{family}{size}.yaml" for family in FAMILIES for size in "nsmlx")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -52,7 +55,8 @@ class ModelConfig(Config):
     architecture: str = "yolo11s.yaml"
     """A detector that ships with Ultralytics: yolov8, yolo11, yolo12 or yolo26 in a size n, s, m, l or x."""
     weights: str = "none"
-    """Starting weights: none; coco or imagenet, which are downloaded; or the path of a .pt or .safetensors file."""
+    """Starting weights: none; shipped, each view's detector that ships with the package; coco or imagenet, which are
+    downloaded; or the path of a .pt or .safetensors file."""
 
     @field_validator("architecture")
     @classmethod

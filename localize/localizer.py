@@ -148,6 +148,12 @@ def detector_file(fold: Path, view: View) -> Path:
     return fold / f"{view.slug}.safetensors"
 
 
+def shipped_detector(view: View) -> Path:
+    """The detector of a view that ships with the package; raises `InputError` where it is missing."""
+    run = run_or_shipped(None)
+    return detector_file(next(run / f"fold{name}" for name in read_run(run, expected_kind=KIND)["folds"]), view)
+
+
 def check_format(run: Path) -> None:
     """Raises `InputError` for a run of an earlier release, whose detectors are pickles."""
     if any(run.glob("fold[0-9]*/*.pt")):

@@ -87,7 +87,7 @@ def _train(setting: Setting) -> dict[str, Any]:
 
 
 def _start(setting: Setting) -> dict[str, Any]:
-    return _reported(measure_start(setting.runs, setting.rounds))
+    return _reported(measure_start(setting.studies(), setting.runs, setting.rounds))
 
 
 def _reported(measured: tuple[list[Line], dict[str, Any]]) -> dict[str, Any]:

@@ -21,24 +21,58 @@ from pipelines.ensembles.members import Members
 from pipelines.grader import Grader
 Grader.load(Members(localizers=(Path(sys.argv[1]),), classifiers=(Path(sys.argv[2]),)))
 """
+# A prediction that ends where it opens its first DICOM file.
+_FIRST_SLICE = """
+import os, sys
+def opened(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".dcm"):
+        os._exit(0)
+sys.addaudithook(opened)
+from pipelines.cli import main
+main(["predict", *sys.argv[1:]])
+sys.exit("no slice was read")
+"""
 
 
-def measure_start(runs: tuple[Path, Path], rounds: int) -> tuple[list[Line], dict[str, Any]]:
-    """A process that imports and loads all that a prediction needs, beside one that imports torch."""
+def measure_start(data: Path, runs: tuple[Path, Path], rounds: int) -> tuple[list[Line], dict[str, Any]]:
+    """A process that reads the first slice, and one that loads all that a prediction needs, beside `import torch`.
+
+    Args:
+      data: a challenge directory; its first test study alone is a folder of DICOM files.
+    """
     words, lumbar = [sys.executable, "-c"], [sys.executable, "-m", "pipelines.cli"]
+    one = min((data / "test_images").iterdir())
+
+    def to_first_slice(given: Path) -> None:
+        with tempfile.TemporaryDirectory() as out:
+            models = ["--localizer", str(runs[0]), "--classifier", str(runs[1]), "--device", "cpu", "--workers", "1"]
+            command = [*words, _FIRST_SLICE, str(given), f"{out}/out", *models]
+            subprocess.run(command, check=True, capture_output=True)
+
     times = in_turn(
         {
             "torch": lambda: subprocess.run([*words, _TORCH], check=True),
+            "first slice of a folder": lambda: to_first_slice(one),
+            "first slice of a challenge": lambda: to_first_slice(data),
             "loaded": lambda: subprocess.run([*words, _LOADED, *map(str, runs)], check=True, capture_output=True),
             "help": lambda: subprocess.run([*lumbar, "--help"], check=True, capture_output=True),
             "python": lambda: subprocess.run([*words, "pass"], check=True),
         },
         rounds,
     )
-    more = statistics.median(a - b for a, b in zip(times["loaded"], times["torch"], strict=True))
+
+    def over_torch(name: str) -> str:
+        more = statistics.median(a - b for a, b in zip(times[name], times["torch"], strict=True))
+        return f"{abs(more):.2f} s {'more' if more > 0 else 'less'} than torch alone"
+
     return [
+        *(
+            line(f"start of predict, {name}", "`import torch`", times[name], times["torch"],
+                 target="torch's import + 1.5 s", note=over_torch(name))
+            for name in ("first slice of a folder", "first slice of a challenge")
+        ),
         line("start of predict, models loaded", "`import torch`", times["loaded"], times["torch"],
-             target="torch's import + 1.5 s before the first slice", note=f"{more:.2f} s more than torch alone"),
+             note=over_torch("loaded")),
         line("`lumbar --help`", "an interpreter that does nothing", times["help"], times["python"],
              note=f"{statistics.median(times['help']):.2f} s"),
     ], {"seconds": times}  # fmt: skip

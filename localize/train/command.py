@@ -29,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     args.add_config(parser, "axial_t2.epochs=20")
     args.add_splits(parser)
     parser.add_argument(
-        "--weights", metavar="WEIGHTS", help="starting weights: none, coco or imagenet, which are downloaded, or a "
-        ".pt or .safetensors file (default: model.weights of the config)",
+        "--weights", metavar="WEIGHTS", help="starting weights: none; shipped, the detectors that ship with the "
+        "package; coco or imagenet, which are downloaded; or a .pt or .safetensors file (default: model.weights of the "
+        "config)",
     )  # fmt: skip
     args.add_workers(parser, "number of worker processes; on a CPU also the number of detectors trained side by side")
     args.add_device(parser, "; 0,1 trains on two GPUs", several=True)
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> int:
     """Trains as the arguments say."""
-    from localize.config import LocalizeConfig
+    from localize.config import STARTS, LocalizeConfig
     from localize.train.request import TrainingResources, TrainRequest
     from shared.data.challenge import Challenge
     from shared.runtime.files import prepare_output
@@ -66,7 +67,7 @@ def run(a: argparse.Namespace) -> int:
     )  # fmt: skip
     begins = not (a.resume and (a.run / STATE_FILE).is_file())
     if begins:
-        check_starting_file(config.model.weights, ("none", "coco", "imagenet"))
+        check_starting_file(config.model.weights, STARTS)
     log("loading Ultralytics")
     from localize.detector.yolo.training import starting_weights
     from localize.train.run import train
@@ -76,7 +77,8 @@ def run(a: argparse.Namespace) -> int:
         engine=engine,
     )  # fmt: skip
     if begins:  # or RUN would keep weights that cannot be had
-        starting_weights(config.model)
+        for view in request.views:
+            starting_weights(request.config_of(view).model)
     weights = Path(config.model.weights)
     inputs = [a.data, a.config, a.splits, weights if weights.is_file() else None]
     prepare_output(a.run, overwrite=a.overwrite, resume=a.resume, inputs=inputs, shared=True)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localize.config import LocalizeConfig
+from localize.config import SHIPPED, LocalizeConfig
 from localize.detector.yolo.library import torch_device
+from localize.localizer import shipped_detector
 from shared.data.challenge import Challenge
 from shared.labels import View
 from shared.runtime.bulk.engine import Engine
@@ -43,6 +44,17 @@ class TrainRequest:
                 f"{self.data.root}: {self.data.part}_label_coordinates.csv is missing or empty; the localizer trains "
                 "on its points"
             )
+
+    def config_of(self, view: View) -> LocalizeConfig:
+        """The config of one view's training: starting weights that every view has of its own are named by their file.
+
+        Raises:
+          InputError: when the package lacks the detectors that ship with it.
+        """
+        model = self.config.model
+        if model.weights == SHIPPED:
+            model = model.model_copy(update={"weights": str(shipped_detector(view))})
+        return self.config.model_copy(update={"model": model})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

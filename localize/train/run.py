@@ -97,8 +97,8 @@ def train(request: TrainRequest, run: Path, resources: TrainingResources) -> Non
     _claim(training)
     maps = {fold: _measured_maps(training.folder.fold(fold)) for fold in sorted(set(request.folds))}
     jobs = [(fold, view) for fold in maps for view in _missing(training, fold, maps[fold])]
-    if jobs:
-        starting_weights(request.config.model)  # fails, or downloads, before any process starts
+    for _, view in jobs:
+        starting_weights(request.config_of(view).model)  # fails, or downloads, before any process starts
     unfinished = sorted({fold for fold, _ in jobs})
     for fold in unfinished:
         training.folder.claim_fold(fold)
@@ -226,7 +226,7 @@ def _train_view(training: _TrainingRun, job: tuple[int, View]) -> dict[str, Any]
     log(f"{name}: {counts.train} training and {counted(counts.val, 'held-out slice')}")
     detector = TrainJob(
         data_yaml=work / "dataset" / "data.yaml", folder=work, name=name, view=request.config.of_view(view),
-        config=request.config, device=resources.device, resume=resources.resume, tracking=resources.tracking,
+        config=request.config_of(view), device=resources.device, resume=resources.resume, tracking=resources.tracking,
     )  # fmt: skip
     train_detector(detector, target)
     measured = measure_map(target, detector.data_yaml, detector.view, first_device(resources.device))

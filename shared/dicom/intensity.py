@@ -1,5 +1,6 @@
 """Scales the grey values of a slice to 8 bit, by a percentile window."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ def scale_to_8bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _spread(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    if not np.isfinite([low, high]).all() or high <= low:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
         return np.zeros(values.shape, np.uint8)
     scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
@@ -64,12 +65,14 @@ def _counts(bits: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(counts).ravel().astype(np.intp)
 
 
-def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:  # [2]
+def _percentiles(values: NDArray[np.float32], counts: NDArray[np.intp]) -> list[float]:
     """`np.percentile` of ascending values that each occur `counts` times, with numpy's own rounding."""
     ends = np.cumsum(counts)
-    at = (ends[-1] - 1) * np.true_divide(WINDOW_PERCENTILES, 100)
-    below = np.floor(at).astype(np.intp)
-    above = np.minimum(below + 1, ends[-1] - 1)
-    a, b = (values[np.searchsorted(ends, i, side="right")] for i in (below, above))
-    step, gamma = b - a, at - below
-    return np.where(gamma >= 0.5, b - step * (1 - gamma), a + step * gamma)
+    last, found = int(ends[-1]) - 1, []
+    for percentile in WINDOW_PERCENTILES:
+        at = last * (percentile / 100)
+        below = int(at)
+        a, b = (values[ends.searchsorted(i, side="right")] for i in (below, min(below + 1, last)))
+        step, gamma = float(b - a), at - below
+        found.append(float(b) - step * (1 - gamma) if gamma >= 0.5 else float(a) + step * gamma)
+    return found

@@ -16,7 +16,7 @@ from localize.config import LocalizeConfig, ModelConfig
 from localize.detector.yolo.continuation import save_state
 from localize.detector.yolo.training import starting_weights
 from localize.evaluate import EvaluateRequest, evaluate_run
-from localize.localizer import Localizer, detector_file
+from localize.localizer import SHIPPED_RUN, Localizer, detector_file
 from localize.predict import PredictRequest, predict, predict_studies
 from localize.train.command import main
 from localize.train.request import TrainingResources, TrainRequest
@@ -155,6 +155,20 @@ def test_what_training_starts_from_is_checked_first(tmp_path: Path, monkeypatch:
     for weights in ("coco", "imagenet", str(bad), str(state), str(tmp_path / "none.pt")):
         with pytest.raises(InputError, match=f"starting weights {weights!r}"):
             starting_weights(ModelConfig(weights=weights))
+
+
+def test_each_view_goes_on_from_its_own_detector_that_ships(
+    challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
+) -> None:
+    def request(architecture: str) -> TrainRequest:
+        model = ModelConfig(architecture=architecture, weights="shipped")
+        config = tiny_config.model_copy(update={"model": model})
+        return TrainRequest(data=challenge, config=config, splits=splits, folds=(0,))
+
+    starts = {view: starting_weights(request("yolo11n.yaml").config_of(view).model) for view in View}
+    assert starts == {view: detector_file(SHIPPED_RUN / "fold0", view) for view in View}
+    with pytest.raises(InputError, match=r"is a detector of yolo11n\.yaml; expected yolo11s\.yaml"):
+        starting_weights(request("yolo11s.yaml").config_of(View.AXIAL_T2).model)
 
 
 @pytest.mark.parametrize("flag", ["--overwrite", "--resume"])

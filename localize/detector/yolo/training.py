@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from localize.config import LocalizeConfig, ModelConfig, ViewConfig
+from localize.config import STARTS, LocalizeConfig, ModelConfig, ViewConfig
 from localize.detector.augment import Augmenter
 from localize.detector.export import read_images
 from localize.detector.weights_file import write_detector
@@ -109,8 +109,7 @@ def starting_weights(model: ModelConfig) -> Path | None:
     path = _downloaded(model) if name in _PRETRAINED else Path(name)
     if not path.is_file():
         raise InputError(
-            f"starting weights {name!r}: no such file; expected none, {', '.join(_PRETRAINED)}, or a .pt or "
-            ".safetensors file"
+            f"starting weights {name!r}: no such file; expected {', '.join(STARTS)}, or a .pt or .safetensors file"
         )
     try:
         load_donor(path, model.architecture)
