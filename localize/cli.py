@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from localize.train.command import DESCRIPTION as TRAIN_DESCRIPTION
@@ -25,8 +24,8 @@ def add_parsers(commands: args.Commands) -> None:
         "run.json, and for annotated studies errors.json.",
     )  # fmt: skip
     args.add_paths(predict, data=args.ANY_STUDIES)
-    predict.add_argument("run", type=Path, nargs="?", metavar="RUN", help=f"{args.LOCALIZER} ({args.SHIPPED})")
-    predict.add_argument("out", type=Path, action=_Output, metavar="OUT", help="folder to write to")
+    predict.add_argument("run", type=args.local, nargs="?", metavar="RUN", help=f"{args.LOCALIZER} ({args.SHIPPED})")
+    predict.add_argument("out", type=args.local, action=_Output, metavar="OUT", help="folder to write to")
     _add_common_arguments(predict)
     add_backend(predict)
     args.add_output(predict, resume=args.KEPT)

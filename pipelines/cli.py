@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from classify.cli import add_parsers as add_classify
 from localize.cli import add_parsers as add_localize
@@ -18,7 +17,7 @@ from shared.runtime import arguments as args
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.hardware.cores import let_threads_sleep
 from shared.runtime.ownership import outputs_released
-from shared.runtime.problems import code_of, counted
+from shared.runtime.problems import FAILURES_FILE, code_of, counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,18 +194,18 @@ def _add_show(commands: args.Commands) -> None:
         "study", nargs="?", metavar="STUDY_ID", help="name of the study's folder in a challenge directory, its "
         "StudyInstanceUID for any other DICOM files",
     )  # fmt: skip
-    p.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="file to write")
+    p.add_argument("out", type=args.local, nargs="?", metavar="OUT.png", help="file to write")
     p.add_argument("--series", metavar="SERIES_ID", help="draw only this series, larger")
     p.add_argument(
         "--level", metavar="LEVEL", help="draw only the slices at this level, for example L4/L5, cropped and enlarged"
     )
     predicted = p.add_mutually_exclusive_group()
     predicted.add_argument(
-        "--localizations", type=Path, metavar="CSV", help="localizations.csv with predicted points to draw"
+        "--localizations", type=args.local, metavar="CSV", help="localizations.csv with predicted points to draw"
     )
     predicted.add_argument(
-        "--prediction", type=Path, metavar="DIR", help="OUT of `lumbar predict` or `lumbar localize predict`: points, "
-        "boxes and grades to draw",
+        "--prediction", type=args.local, metavar="DIR", help="OUT of `lumbar predict` or `lumbar localize predict`: "
+        "points, boxes and grades to draw",
     )  # fmt: skip
     args.add_path(
         p, "--truth", "DIR", "folder with the true grades and points to draw: test.csv and test_label_coordinates.csv"
@@ -312,7 +311,7 @@ def _prepare(a: argparse.Namespace) -> int:
 def _add_splits(commands: args.Commands) -> None:
     p = args.add_command(commands, "splits", "draw the cross-validation folds that both stages use")
     args.add_paths(p, data=args.CHALLENGE)
-    p.add_argument("out", type=Path, metavar="OUT.json", help="file to write; it must not exist yet")
+    p.add_argument("out", type=args.local, metavar="OUT.json", help="file to write; it must not exist yet")
     p.add_argument("--folds", type=args.whole(2), default=5, metavar="N", help="number of folds (default: %(default)s)")
     args.add_seed(p, "random seed of the shuffle")
     p.set_defaults(func=_splits)
@@ -342,7 +341,7 @@ def _add_predict(commands: args.Commands) -> None:
         "localizations.csv, detections.csv, failures.csv, run.json, studies/<id>.json, and for people index.html "
         "and a page per study, studies/<id>.html.",
     )  # fmt: skip
-    args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
+    args.add_places(p, data=args.ANY_STUDIES, out="folder to write to")
     add_members(p)
     args.add_part(p, "test if there is one, otherwise train")
     _add_choice(p)
@@ -387,11 +386,13 @@ def _predict(a: argparse.Namespace) -> int:
     chosen = parse_choices(a.series)
     _check_watch(a)
     if a.dry_run:
-        listed = SeriesRequest(data=a.data, part=a.part, chosen=chosen, as_predicted=True)
+        listed = SeriesRequest(data=args.on_disk(a.data, "--dry-run"), part=a.part, chosen=chosen, as_predicted=True)
         sys.stdout.write(series_table(listed) + "\n")
         return 0
     from pipelines.predict import PredictRequest, predict
+    from pipelines.predict.summary import PROBABILITIES_FILE
     from shared.runtime.bulk.engine import Engine
+    from shared.storage.output import output_folder
 
     request = PredictRequest(
         data=a.data, members=members_of(a), part=a.part, device=a.device, tta=a.tta, chosen=chosen, dicom=a.dicom,
@@ -401,16 +402,22 @@ def _predict(a: argparse.Namespace) -> int:
         from pipelines.clinic.watch import STILL_S, watch
 
         still_s = STILL_S if a.still is None else a.still
-        watch(request, a.out, still_s=still_s, overwrite=a.overwrite, resume=a.resume)
+        watch(request, args.on_disk(a.out, "--watch"), still_s=still_s, overwrite=a.overwrite, resume=a.resume)
         return 0
-    table = predict(request, a.out, overwrite=a.overwrite, resume=a.resume)
-    if a.strict and table.prior_rows:
-        raise InputError(f"{a.data}: {table.prior_summary}; see {a.out / 'probabilities.csv'}")
-    return code_of(a.out)
+    read_again = (PROBABILITIES_FILE, FAILURES_FILE)
+    with output_folder(
+        a.out, overwrite=a.overwrite, resume=a.resume, inputs=[a.data], read_again=read_again
+    ) as (out, remote):  # fmt: skip
+        table = predict(request, out, overwrite=a.overwrite, resume=a.resume, remote=remote)
+        if a.strict and table.prior_rows:
+            raise InputError(f"{a.data}: {table.prior_summary}; see {out / PROBABILITIES_FILE}")
+        return code_of(out)
 
 
 def _check_watch(a: argparse.Namespace) -> None:
     """Refuses options that have no meaning for studies which nobody knows yet, and --still for those that are known."""
+    if a.watch:
+        args.on_disk(a.data, "--watch")
     if not a.watch:
         if a.still is not None:
             raise InputError("--still: only with --watch; without it all studies are answered at once")
@@ -472,7 +479,7 @@ def _add_pack(commands: args.Commands) -> None:
         p, "runs", "RUN", "finished runs that were trained on the same data: of `lumbar classify train`, and of "
         f"`lumbar localize train` ({args.SHIPPED}); several of a stage answer together",
     )  # fmt: skip
-    p.add_argument("out", type=Path, metavar="OUT.zip", help="file to write")
+    p.add_argument("out", type=args.local, metavar="OUT.zip", help="file to write")
     args.add_path(
         p, "--wheels", "DIR", "folder with wheels of other packages to pack too, as `pip download` leaves them"
     )

@@ -1,6 +1,7 @@
 """Shared by all tests: no network, the real DICOM samples where they lie beside the checkout."""
 
 import fcntl
+import hashlib
 import os
 import runpy
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from shared.runtime.hardware.cores import let_threads_sleep
+from tests.object_store import MemoryStore, memory_store, s3_bucket, s3_server
 
 # The same examples everywhere, and no stopwatch: these machines are noisy.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -34,6 +36,27 @@ def no_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     patch.undo()
     assert not record.exists(), record.read_text()
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryStore]:
+    """The object store behind memory://."""
+    with memory_store() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of an S3 server."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty bucket."""
+    with s3_bucket(server, hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def _begin(
     request: PredictRequest, out: Path, models: FoldModels["Grader"], still_s: float, *, overwrite: bool, resume: bool
 ) -> None:
     """Checks what is cheap, loads the models, and takes OUT, which no other watch may use then."""
-    folder = request.data
+    folder = request.folder
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --watch expects a folder that DICOM files arrive in")
     if any(folder.glob("*_series_descriptions.csv")) or (folder / "store.json").is_file():
@@ -124,14 +124,14 @@ def _begin(
     output = ResumableOutput(path=out, command="predict --watch")
     output.begin(
         models_of(request), overwrite=overwrite, resume=resume,
-        inputs=[request.data, *request.members.runs, request.members.weights], ready=lambda: models(""),
+        inputs=[request.folder, *request.members.runs, request.members.weights], ready=lambda: models(""),
     )  # fmt: skip
     hide_names(folder)
 
 
 def watch_with(watcher: "Watcher", clock: Clock, still_s: float) -> None:
     """The loop: one study at a time, the one that has waited longest first; looks again after each."""
-    inbox = Inbox(folder=watcher.request.data.absolute(), still_s=still_s)
+    inbox = Inbox(folder=watcher.request.folder.absolute(), still_s=still_s)
     while not clock.ended:
         inbox.look(clock.now_s())
         arrival = inbox.due(clock.now_s())
@@ -159,7 +159,7 @@ class Watcher:
         Returns:
           False where a disk or share failed, or files changed meanwhile: the same files may be answered later.
         """
-        folder = self.request.data.absolute()
+        folder = self.request.folder.absolute()
         try:
             readings = read_slice_headers(arrival.files)
             # Reports and the like come and go without changing an answer.
@@ -186,7 +186,7 @@ class Watcher:
         again = " again, with new files" if place.exists() else ""
         log(f"{study_id}: answering{again}")
         with replaced(place, files) as new, outputs_released():
-            output, given = output_of(new), self.request.data.absolute()
+            output, given = output_of(new), self.request.folder.absolute()
             source = StudySource(
                 kind="folder", given=Input(folder=given, origin=given), study_ids=(study_id,),
                 load=lambda _: found.loaded, found=(found,),

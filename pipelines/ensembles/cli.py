@@ -2,9 +2,12 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.runtime import arguments as args
+from shared.runtime.errors import InputError
+from shared.storage.address import Address
 
 if TYPE_CHECKING:
     from pipelines.ensembles.members import Members
@@ -72,13 +75,13 @@ def _combine(a: argparse.Namespace) -> int:
 def add_members(p: argparse.ArgumentParser) -> None:
     """Adds `--localizer` and `--classifier`, which may be repeated, and what concerns several of them."""
     args.add_runs(
-        p, "--localizer", f"{args.LOCALIZER}, or the word shipped for the detectors that ship with the package; may be "
-        "repeated: points that agree are averaged, and of chains that do not, the best supported is followed "
-        "(default: shipped)", none="shipped",
+        p, "--localizer", f"{args.LOCALIZER}, its address in an object store, or the word shipped for the detectors "
+        "that ship with the package; may be repeated: points that agree are averaged, and of chains that do not, the "
+        "best supported is followed (default: shipped)", none="shipped",
     )  # fmt: skip
     args.add_runs(
-        p, "--classifier", f"{args.CLASSIFIER}; may be repeated: the answer is the mean of their probabilities",
-        required=True,
+        p, "--classifier", f"{args.CLASSIFIER}, or its address; may be repeated: the answer is the mean of their "
+        "probabilities", required=True,
     )  # fmt: skip
     args.add_path(
         p, "--blend", "FILE", f"{WEIGHTS} for these classifiers: how much each counts (default: all alike)"
@@ -96,7 +99,20 @@ def members_of(a: argparse.Namespace) -> "Members":
     from localize.localizer import run_or_shipped
     from pipelines.ensembles.members import Members
 
+    localizers = [_on_this_machine(run, a) for run in a.localizer or [None]]
     return Members(
-        localizers=tuple(map(run_or_shipped, a.localizer or [None])), classifiers=tuple(a.classifier),
+        localizers=tuple(map(run_or_shipped, localizers)),
+        classifiers=tuple(run for given in a.classifier if (run := _on_this_machine(given, a)) is not None),
         mixed_data=a.mixed_data, weights=a.blend, fast=a.fast,
     )  # fmt: skip
+
+
+def _on_this_machine(run: Path | Address | None, a: argparse.Namespace) -> Path | None:
+    """A run as a folder of this machine, fetched if it is an address."""
+    if not isinstance(run, Address):
+        return run
+    if a.engine != "local":
+        raise InputError(f"{run}: not with --engine {a.engine}; give the run's path on a disk that all nodes share")
+    from shared.data.remote import fetched_folder
+
+    return fetched_folder(run)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from shared.runtime import arguments as args
 from shared.runtime.errors import InputError
@@ -19,7 +18,11 @@ def add_parsers(commands: args.Commands) -> None:
     )  # fmt: skip
     args.add_paths(p, dir="folder in which the runs lie, at any depth")
     p.add_argument(
-        "--csv", dest="out", type=Path, metavar="FILE", help="also write the table, with all columns, to this CSV file"
+        "--csv",
+        dest="out",
+        type=args.local,
+        metavar="FILE",
+        help="also write the table, with all columns, to this CSV file",
     )
     p.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     p.add_argument("--json", action="store_true", help="print JSON, for programs")

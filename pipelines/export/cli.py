@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 from shared.runtime import arguments as args
@@ -23,13 +22,14 @@ def add_parser(commands: args.Commands) -> None:
         "in turn, to tell which is the fastest on this machine. `lumbar predict --backend` uses the files.",
     )  # fmt: skip
     run = p.add_argument(
-        "run", type=lambda word: None if word == _SHIPPED else Path(word), metavar="RUN", help="run folder of `lumbar "
-        "localize train` or `lumbar classify train`, or the word shipped for the detectors that ship with the package",
+        "run", type=lambda word: None if word == _SHIPPED else args.local(word), metavar="RUN",
+        help="run folder of `lumbar localize train` or `lumbar classify train`, or the word shipped for the detectors "
+        "that ship with the package",
     )  # fmt: skip
     p.set_defaults(explained={"run": f"RUN: {run.help}"})
     p.add_argument(
-        "out", type=Path, nargs="?", action=_Output, metavar="OUT", help="folder to write to (default: the folder "
-        "export within RUN, where `lumbar predict` finds it)",
+        "out", type=args.local, nargs="?", action=_Output, metavar="OUT", help="folder to write to (default: the "
+        "folder export within RUN, where `lumbar predict` finds it)",
     )  # fmt: skip
     p.add_argument(
         "--rounds", type=args.whole(0), default=_ROUNDS, metavar="N",

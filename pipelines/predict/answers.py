@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pipelines.grader import Grader
 from pipelines.predict.request import MOST_ON_GPU, PredictRequest
-from pipelines.predict.study import StudyAnswer, StudyJob, StudyWork, WorkerTask, warm
+from pipelines.predict.study import StudyAnswer, StudyJob, Work, WorkerTask, warm
 from shared.data.source import StudySource
 from shared.out_of_fold import FoldModels
 from shared.runtime import pool
@@ -39,7 +39,7 @@ class Answers(Protocol):
 
     def ready(self, source: StudySource) -> None: ...
 
-    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]: ...
+    def of(self, source: StudySource, work: Work) -> Iterator[StudyAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,18 @@ class Here:
     def ready(self, source: StudySource) -> None:
         log("loading the models")
         for study_id in source.study_ids[:1]:
+            if source.remote is not None:
+                self.grader_for(study_id)
+                continue
             with ThreadPoolExecutor(1) as beside:
                 reading = beside.submit(source.load, study_id)
                 self.grader_for(study_id)
                 self._read[study_id] = reading.result()
 
-    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
+    def of(self, source: StudySource, work: Work) -> Iterator[StudyAnswer]:
         for study_id in source.study_ids:
-            loaded = self._read.pop(study_id, None) or source.load(study_id)
-            yield work.answer(loaded, partial(self.grader_for, study_id))
+            read = self._read.pop(study_id, None)
+            yield work.study(source, study_id, partial(self.grader_for, study_id), read=read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class SideBySide:
         for _ in self.spread(partial(warm, self.key, self.models.load), folds):
             pass
 
-    def of(self, source: StudySource, work: StudyWork) -> Iterator[StudyAnswer]:
+    def of(self, source: StudySource, work: Work) -> Iterator[StudyAnswer]:
         task = WorkerTask(key=self.key, work=work, load=self.models.load)
         yield from self.spread(
             task, (StudyJob(source=source.only(s), fold=self.models.fold_of(s)) for s in source.study_ids),

@@ -20,6 +20,7 @@ from shared.runtime.errors import InputError
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.progress import log
 from shared.runtime.unfinished import digest_of
+from shared.storage.address import Address
 
 if TYPE_CHECKING:
     from pipelines.clinic.export import DicomExport
@@ -36,7 +37,8 @@ class PredictRequest:
     """What to predict, and with which models.
 
     Attributes:
-      data: challenge directory, prepared store, or DICOM files: any folder, archive, DICOMDIR or single file.
+      data: challenge directory, prepared store, or DICOM files: any folder, archive, DICOMDIR or single file; or the
+        address of one in an object store.
       members: the runs of both stages.
       part: of a challenge directory; without it the test part where there is one.
       device: auto, cpu, mps, cuda, cuda:N or N.
@@ -50,7 +52,7 @@ class PredictRequest:
       backend: what computes the networks of both stages.
     """
 
-    data: Path
+    data: Path | Address
     members: Members
     part: Part | None = None
     device: str = "auto"
@@ -62,6 +64,13 @@ class PredictRequest:
     engine: Engine = Engine.LOCAL
     shard: Shard | None = None
     backend: Backend = TORCH
+
+    @property
+    def folder(self) -> Path:
+        """The data, which must be on a disk."""
+        if isinstance(self.data, Address):
+            raise InputError(f"{self.data}: expected a folder on a disk, got an address")
+        return self.data
 
     def anywhere(self) -> "PredictRequest":
         """The same request for processes of other machines, which have other current folders."""
@@ -117,6 +126,19 @@ def source_and_models(request: PredictRequest) -> tuple[StudySource, FoldModels[
     log(f"training studies: predicted out of fold ({left_out} of untrained folds are left out)")
     teams = list(dict.fromkeys(team_of.values()))
     return source, FoldModels(loader(request, teams), {s: teams.index(team) for s, team in team_of.items()})
+
+
+def check_reach(request: PredictRequest, source: StudySource) -> None:
+    """Refuses data that only this machine has fetched where other machines are to read them.
+
+    Raises:
+      InputError: as said.
+    """
+    if request.engine is not Engine.LOCAL and isinstance(request.data, Address) and source.remote is None:
+        raise InputError(
+            f"{request.data}: is no challenge directory or prepared store of one, so it is fetched as a whole, and "
+            "only to this machine; leave out --engine ray, or give its path on a disk that all nodes share"
+        )
 
 
 def state_of(request: PredictRequest, source: StudySource) -> dict[str, Any]:

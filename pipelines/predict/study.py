@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pipelines.grader import Grader
 from pipelines.pages.folder import PageFolder
@@ -44,6 +44,16 @@ class StudyAnswer:
     row: StudyRow | None
 
 
+class Work(Protocol):
+    """What is done of each study: `StudyWork`, or `pipelines.predict.far.FarWork` around it."""
+
+    def study(
+        self, source: StudySource, study_id: str, grader: Callable[[], Grader], *, read: LoadedStudy | None = None
+    ) -> StudyAnswer: ...
+
+    def given_up(self, study_id: str, grader: Callable[[], Grader], reason: str) -> StudyAnswer: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyWork:
     """What is done of each study of one prediction.
@@ -61,6 +71,12 @@ class StudyWork:
     records: Results[StudyRecord]
     export: "DicomExport | None" = None
     pages: bool = True
+
+    def study(
+        self, source: StudySource, study_id: str, grader: Callable[[], Grader], *, read: LoadedStudy | None = None
+    ) -> StudyAnswer:
+        """Answers a study of a source; `read` are its headers where they have been read already."""
+        return self.answer(read or source.load(study_id), grader)
 
     def answer(self, loaded: LoadedStudy, grader: Callable[[], Grader]) -> StudyAnswer:
         """Answers a study, unless an interrupted call has, and writes its files."""
@@ -80,6 +96,22 @@ class StudyWork:
             row = pages.add(result)
         return StudyAnswer(result=replace(result, study=replace(loaded.study, series=())), failure=failure, row=row)
 
+    def given_up(self, study_id: str, grader: Callable[[], Grader], reason: str) -> StudyAnswer:
+        """The answer to a study at which every process died: the prior. Nothing of its files is read again.
+
+        Args:
+          reason: continues a sentence that begins with the study.
+        """
+        result = StudyResult(
+            study=Study(study_id=study_id, series=()), submission=grader().classifier.prior.copy(), localizations={},
+            detections=(), reasons=dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED),
+            problems=(f"study {study_id}: it {reason}",), numbering=None,
+        )  # fmt: skip
+        write_json(inside(self.out / "studies", f"{study_id}.json"), result.to_json())
+        pages = PageFolder(self.out, wanted=self.pages)
+        pages.forget(study_id)
+        return StudyAnswer(result=result, failure=result.failure, row=pages.add(result))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyJob:
@@ -98,30 +130,17 @@ class WorkerTask:
     """
 
     key: str
-    work: StudyWork
+    work: Work
     load: Load
 
     def __call__(self, job: StudyJob) -> StudyAnswer:
         [study_id] = job.source.study_ids
-        return self.work.answer(job.source.load(study_id), partial(_grader, self.key, self.load, job.fold))
+        return self.work.study(job.source, study_id, partial(_grader, self.key, self.load, job.fold))
 
     def given_up(self, job: StudyJob, reason: str) -> StudyAnswer:
-        """The answer to a study at which every process died: the prior. Nothing of its files is read again.
-
-        Args:
-          reason: continues a sentence that begins with the study.
-        """
+        """The answer to a study at which every process died; `reason` continues a sentence that begins with it."""
         [study_id] = job.source.study_ids
-        prior = _grader(self.key, self.load, job.fold).classifier.prior
-        result = StudyResult(
-            study=Study(study_id=study_id, series=()), submission=prior.copy(), localizations={}, detections=(),
-            reasons=dict.fromkeys(FINDINGS, PriorReason.STAGE_FAILED), problems=(f"study {study_id}: it {reason}",),
-            numbering=None,
-        )  # fmt: skip
-        write_json(inside(self.work.out / "studies", f"{study_id}.json"), result.to_json())
-        pages = PageFolder(self.work.out, wanted=self.work.pages)
-        pages.forget(study_id)
-        return StudyAnswer(result=result, failure=result.failure, row=pages.add(result))
+        return self.work.given_up(study_id, partial(_grader, self.key, self.load, job.fold), reason)
 
 
 def warm(key: str, load: Load, fold: int | None) -> None:

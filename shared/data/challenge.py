@@ -139,6 +139,12 @@ class Challenge:
             points={study_id: self.points[study_id]} if study_id in self.points else {},
         )  # fmt: skip
 
+    def moved_to(self, root: Path) -> "Challenge":
+        """The same tables, with the images of this part, or the records of the store, below another folder."""
+        if self.store is None:
+            hide_names(root, numbers=True)
+        return replace(self, root=root, store=None if self.store is None else replace(self.store, root=root))
+
     @property
     def images(self) -> Path:
         """The folder of the DICOM files; for a store, what stands for it in paths."""

@@ -4,17 +4,19 @@ Of files, names, sizes and times of change are taken, not contents: a result is 
 that resumes, and reading all pixels twice would cost more than it saves. Writing into a file changes its times, even
 where a program sets the time of modification back. A file that was copied or restored has new times, so its study is
 read again, which costs time and never a wrong result. Slices of a prepared store carry checksums, which are taken
-instead; files of an archive are unpacked anew for each call, so the archive's own times are.
+instead; files of an archive are unpacked anew for each call, so the archive's own times are. Of what was fetched from
+an object store, the versions of its listing are taken.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from shared.data.unpack import Input
 from shared.runtime.unfinished import digest_of
+from shared.storage.objects import StoredObject
 from shared.study import LoadedStudy, Slice
 
 
@@ -38,6 +40,11 @@ def files_key(paths: Iterable[Path], given: Input) -> str:
     return digest_of([_file(path, given) for path in paths], _archive(given))
 
 
+def objects_key(objects: Sequence[StoredObject]) -> str:
+    """Digest of the versions of a study's objects in an object store; none of them is fetched for it."""
+    return digest_of([[entry.key, entry.size, entry.version] for entry in objects])
+
+
 def _slice(item: Slice, given: Input) -> list[Any]:
     header = [item.frame, item.instance_number, item.shape, astuple(item.plane)]
     if item.stored is None:
@@ -51,12 +58,14 @@ def _file(path: Path, given: Input) -> list[Any]:
         found = path.stat()
     except OSError as error:
         return [name, error.errno]
-    if given.archive is not None:
+    if given.archive is not None or given.fetched:
         return [name, found.st_size]
     return [name, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def _archive(given: Input) -> list[int]:
+def _archive(given: Input) -> list[int | str]:
+    if given.fetched:
+        return [given.fetched]
     if given.archive is None:
         return []
     found = given.archive.stat()

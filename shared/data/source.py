@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from shared.data.challenge import Challenge, Part, listed_parts
+from shared.data.remote import RemoteData, open_place
 from shared.data.store import Store
 from shared.data.unpack import Input, open_input
 from shared.dicom.discover import NO_CHOICE, Discovery, FileCounts, FoundStudy, discover_studies, group_studies
@@ -13,6 +15,7 @@ from shared.labels import View, parse_row_id
 from shared.runtime.bulk.shards import Shard
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
+from shared.storage.address import Address
 from shared.study import LoadedStudy
 
 
@@ -43,6 +46,7 @@ class StudySource:
       files: what became of every file of a folder; None for a challenge part or a prepared store.
       found: every series of a folder, used or not; None for a challenge part.
       share: which part of the studies this is; None for all.
+      remote: fetches the files of one study from an object store; `load` then finds none. None for files on a disk.
     """
 
     kind: Literal["challenge", "folder"]
@@ -55,6 +59,7 @@ class StudySource:
     files: FileCounts | None = None
     found: tuple[FoundStudy, ...] | None = None
     share: Share | None = None
+    remote: RemoteData | None = None
 
     def cut_to(self, shard: Shard) -> "StudySource":
         """The studies of one shard."""
@@ -78,10 +83,10 @@ class StudySource:
         return replace(self, study_ids=(study_id,), load=data.load_study, row_ids=None, challenge=data, share=None)
 
 
-def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> StudySource:
+def open_source(path: Path | Address, part: Part | None = None, chosen: Mapping[str, View] = NO_CHOICE) -> StudySource:
     """Opens one part of a challenge directory (by default the test part if there is one), or a folder of DICOM files.
 
-    Takes a prepared store of either in its place, or whatever else `shared.data.unpack.open_input` takes.
+    Takes a prepared store of either in its place, or whatever else `shared.data.remote.open_place` takes.
 
     Args:
       chosen: series id -> the view that the user wants it for; only for a folder of DICOM files.
@@ -89,7 +94,7 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
     Raises:
       InputError: when the input is missing, of a broken layout, or holds no study, or a chosen series is not there.
     """
-    opened = open_input(path)
+    opened, remote = open_place(path)
     folder = opened.folder
     parts = (part,) if part is not None else listed_parts(folder)
     if not parts:
@@ -103,9 +108,10 @@ def open_source(path: Path, part: Part | None = None, chosen: Mapping[str, View]
     if chosen:
         raise InputError(f"{path}: the tables of a challenge directory say the views; leave out --series, or edit them")
     data = Challenge.open(folder, parts[-1])
-    if data.study_ids and not any(map(data.has_images, data.study_ids)):
+    has_images = data.has_images if remote is None else partial(remote.has_study, data)
+    if data.study_ids and not any(map(has_images, data.study_ids)):
         raise InputError(f"{data.images}: none of the {counted(len(data.study_ids), 'study')} has a folder here")
-    return replace(challenge_source(data), given=opened)
+    return replace(challenge_source(data), given=opened, remote=remote)
 
 
 def challenge_source(data: Challenge) -> StudySource:
@@ -136,7 +142,7 @@ def open_parts(path: Path, part: Part | None = None, chosen: Mapping[str, View] 
     return opened
 
 
-def _lone_file(path: Path, found: Discovery) -> str:
+def _lone_file(path: Path | Address, found: Discovery) -> str:
     """Why a single DICOM file is no study."""
     reasons = "; ".join(reason for study in found.studies for reason in study.unused.values())
     return (

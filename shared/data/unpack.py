@@ -49,12 +49,14 @@ class Input:
       origin: what paths below `folder` are named after: the folder itself, or the archive.
       lone: whether the user named a single DICOM file.
       archive: the archive that was unpacked into `folder`.
+      fetched: digest of the listing of what was fetched from an object store into `folder`; otherwise empty.
     """
 
     folder: Path
     origin: Path
     lone: bool = False
     archive: Path | None = None
+    fetched: str = ""
 
 
 def open_input(path: Path) -> Input:

@@ -16,6 +16,7 @@ from shared.runtime.errors import InputError, printable, quoted
 from shared.runtime.hardware.cores import usable_cores
 from shared.runtime.hardware.device import HELP as DEVICE_HELP
 from shared.runtime.hardware.device import check_form
+from shared.storage.address import Address, place_of
 
 if TYPE_CHECKING:
     from shared.runtime.bulk.engine import Engine
@@ -34,6 +35,7 @@ ANY_STUDIES: Final = (
 LOCALIZER: Final = "run folder of `lumbar localize train`"
 SHIPPED: Final = "default: the detectors that ship with the package"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
+ADDRESS: Final = "an address of an object store, such as s3://bucket/folder (extra `storage`)"
 FOLD: Final = "number of the fold to train, or all"
 TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"
 FAST: Final = (
@@ -126,39 +128,81 @@ def add_command(commands: Commands, name: str, text: str, description: str = "")
     return parser
 
 
+def local(text: str) -> Path:
+    """The type of an argument that is a path: refuses an address of an object store, which is none."""
+    place = place_or_address(text)
+    if isinstance(place, Address):
+        raise argparse.ArgumentTypeError(
+            f"expected a path, got the address {quoted(text)}; of an object store, only `lumbar predict` reads DATA "
+            "and RUN and writes OUT. Copy the files to a disk"
+        )
+    return place
+
+
+def place_or_address(text: str) -> Path | Address:
+    """The type of an argument that is a path, or an address of an object store."""
+    try:
+        return place_of(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def on_disk(place: Path | Address, option: str) -> Path:
+    """A path that an option needs where a command also takes addresses.
+
+    Raises:
+      InputError: for an address.
+    """
+    if isinstance(place, Address):
+        raise InputError(f"{option}: not with {place}, an address of an object store; give a path")
+    return place
+
+
 def add_paths(parser: argparse.ArgumentParser, **helps: str) -> None:
     """Adds required paths in the given order; the help shows their names in capitals."""
     for name, text in helps.items():
-        parser.add_argument(name, type=Path, metavar=name.upper(), help=text)
+        parser.add_argument(name, type=local, metavar=name.upper(), help=text)
+        _explain(parser, name, f"{name.upper()}: {text}")
+
+
+def add_places(parser: argparse.ArgumentParser, **helps: str) -> None:
+    """Does the same for arguments that may be addresses, too."""
+    for name, text in helps.items():
+        text = f"{text}; or {ADDRESS}"
+        parser.add_argument(name, type=place_or_address, metavar=name.upper(), help=text)
         _explain(parser, name, f"{name.upper()}: {text}")
 
 
 def add_several_paths(parser: argparse.ArgumentParser, name: str, metavar: str, text: str) -> None:
     """Adds a list of required paths, one or more."""
-    parser.add_argument(name, type=Path, nargs="+", metavar=metavar, help=text)
+    parser.add_argument(name, type=local, nargs="+", metavar=metavar, help=text)
     _explain(parser, name, f"{metavar}: {text}")
 
 
 def add_path(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str, *, required: bool = False) -> None:
     """Adds an option that names a file or folder."""
-    added = parser.add_argument(flag, type=Path, metavar=metavar, required=required, help=text)
+    added = parser.add_argument(flag, type=local, metavar=metavar, required=required, help=text)
     _explain(parser, added.dest, f"{flag} {metavar}: {text}")
 
 
 def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str) -> None:
     """Adds an option that names a file or folder and may be repeated."""
-    added = parser.add_argument(flag, type=Path, metavar=metavar, action="append", default=[], help=text)
+    added = parser.add_argument(flag, type=local, metavar=metavar, action="append", default=[], help=text)
     _explain(parser, added.dest, f"{flag} {metavar}: {text}")
 
 
 def add_runs(
     parser: argparse.ArgumentParser, flag: str, text: str, *, required: bool = False, none: str | None = None
 ) -> None:
-    """Adds an option that names a run's folder and may be repeated; the word `none`, if given, stands for None."""
-    added = parser.add_argument(
-        flag, type=lambda word: None if word == none else Path(word), action="append", metavar="RUN", required=required,
-        help=text,
-    )  # fmt: skip
+    """Adds an option that names a run's folder, or the address of one, and may be repeated.
+
+    The word `none`, if given, stands for None.
+    """
+
+    def run(word: str) -> Path | Address | None:
+        return None if word == none else place_or_address(word)
+
+    added = parser.add_argument(flag, type=run, action="append", metavar="RUN", required=required, help=text)
     _explain(parser, added.dest, f"{flag} RUN: {text}")
 
 
@@ -304,18 +348,18 @@ def begin(a: argparse.Namespace) -> AbstractContextManager[None]:
     from shared.runtime.progress import reported
 
     output = getattr(a, "output", "out")
-    inputs = [(key, path) for key, value in vars(a).items() if key != output for path in _paths(value)]
-    for key, path in inputs:
-        if not path.exists():
-            raise InputError(f"{path}: no such folder or file; expected {a.explained.get(key, key)}")
-    if "output" in a:
-        given = [path for _, path in inputs]
-        check_output(getattr(a, output), overwrite=a.overwrite, resume="resume" in a and a.resume, inputs=given)
+    inputs = [(key, place) for key, value in vars(a).items() if key != output for place in _places(value)]
+    for key, place in inputs:
+        if isinstance(place, Path) and not place.exists():
+            raise InputError(f"{place}: no such folder or file; expected {a.explained.get(key, key)}")
     written = getattr(a, output, None)
-    places = [str(path) for key, path in inputs if key in a.explained][:1] + ([f"-> {written}"] if written else [])
+    if "output" in a and isinstance(written, Path):
+        given = [place for _, place in inputs if isinstance(place, Path)]
+        check_output(written, overwrite=a.overwrite, resume="resume" in a and a.resume, inputs=given)
+    places = [str(place) for key, place in inputs if key in a.explained][:1] + ([f"-> {written}"] if written else [])
     return reported(": ".join(filter(None, [a.command, " ".join(places)])))
 
 
-def _paths(value: object) -> list[Path]:
-    """The paths of an argument, which may be given several times."""
-    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+def _places(value: object) -> list[Path | Address]:
+    """The paths and addresses of an argument, which may be given several times."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Path | Address)]

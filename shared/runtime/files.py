@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.runtime.errors import InputError
-from shared.runtime.ownership import MARKER, UNFINISHED_NAME, claim, is_empty, is_ours, refusal
+from shared.runtime.ownership import (
+    MARKER,
+    NOT_EMPTY,
+    NOT_RESUMABLE,
+    UNFINISHED_NAME,
+    claim,
+    is_empty,
+    is_ours,
+    refusal,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,16 +128,13 @@ def check_output(
         return
     if resume:
         if not is_ours(path):
-            raise InputError(
-                f"{path}: is not empty and no command of lumbar made it, so nothing in it can be resumed; choose "
-                "another folder"
-            )
+            raise InputError(f"{path}: {NOT_RESUMABLE}")
         return
     reason = refusal(path)
     if reason is not None:
         raise InputError(f"{path}: {reason}")
     if not overwrite:
-        raise InputError(f"{path}: is not empty; choose another folder, or replace what is there with --overwrite")
+        raise InputError(f"{path}: {NOT_EMPTY}")
 
 
 def _check_outside_images(path: Path, given: Path) -> None:

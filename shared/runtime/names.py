@@ -72,6 +72,11 @@ def masked_path(path: PurePath, *, numbers: bool = False) -> str:
     return "/".join(masked(part, numbers=numbers) for part in path.parts)
 
 
+def named_below(below: str, *, numbers: bool) -> str:
+    """How messages name a file by its path from the top of a data set."""
+    return below if below in _FIXED else masked_path(PurePath(below), numbers=numbers)
+
+
 def order_of(path: PurePath) -> tuple[str, ...]:
     """Sorts paths by their masked names, so that a prepared store, which keeps no others, has the same order."""
     return (*_parts_of(path.parent), masked(path.name))
@@ -128,7 +133,7 @@ def _pieces(text: str, roots: list[str]) -> Iterator[str]:
         end = _end_of_path(text, root, start)
         below = text[start:end]
         yield text[done : found.start()]
-        yield text[found.start() : end] if below in _FIXED else masked_path(PurePath(below), numbers=_ROOTS[root])
+        yield text[found.start() : end] if below in _FIXED else named_below(below, numbers=_ROOTS[root])
         done = end
     yield text[done:]
 

@@ -8,7 +8,7 @@ process. Folders that versions before 0.2.0 have finished carry no marker; the c
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -67,6 +67,14 @@ _EARLIER: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("truth/manifest.json", frozenset({"seed", "preset", "parameters", "summaries"})),
 )
 
+NOT_OURS: Final = (
+    "is not empty and no command of lumbar made it, so --overwrite deletes nothing in it; choose another folder"
+)
+NOT_EMPTY: Final = "is not empty; choose another folder, or replace what is there with --overwrite"
+NOT_RESUMABLE: Final = (
+    "is not empty and no command of lumbar made it, so nothing in it can be resumed; choose another folder"
+)
+
 # Without following a link, where the system can.
 _OPEN: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Locks of this process: the folder and the open marker.
@@ -93,9 +101,21 @@ def foreign_entries(folder: Path) -> list[str]:
     for here, _, names in os.walk(folder):
         below = Path(here).relative_to(folder)
         if below.parts and below.parts[0] not in foreign:
-            paths = ((below / name).as_posix() for name in names if not _LEFT_BEHIND.fullmatch(name))
-            foreign += [path for path in paths if not _OUR_PATHS.fullmatch(path) and not (folder / path).is_symlink()]
+            paths = ((below / name).as_posix() for name in names)
+            foreign += [path for path in paths if not _is_our_file(path) and not (folder / path).is_symlink()]
     return sorted(foreign)
+
+
+def foreign_keys(keys: Collection[str]) -> list[str]:
+    """The same of an output folder in an object store, which knows no folders: of the keys of its objects."""
+    tops = {key.partition("/")[0] for key in keys}
+    foreign = {top for top in tops if not _OUR_NAMES.fullmatch(top)}
+    below = (key for key in keys if "/" in key and key.partition("/")[0] not in foreign)
+    return sorted(foreign | {key for key in below if not _is_our_file(key)})
+
+
+def _is_our_file(path: str) -> bool:
+    return bool(_LEFT_BEHIND.fullmatch(path.rpartition("/")[2]) or _OUR_PATHS.fullmatch(path))
 
 
 def claim(folder: Path, *, shared: bool = False) -> None:
@@ -183,9 +203,14 @@ def _is_marker(path: Path) -> bool:
         if not stat.S_ISREG(found.st_mode):
             return False
         with path.open("rb") as file:
-            return found.st_size == 0 or file.read(len(_FIRST_WORDS)) == _FIRST_WORDS
+            return is_marker_text(file.read(len(_FIRST_WORDS)))
     except OSError:
         return False
+
+
+def is_marker_text(beginning: bytes) -> bool:
+    """Whether a marker begins like that; one that a kill left empty is one, too."""
+    return not beginning or beginning.startswith(_FIRST_WORDS)
 
 
 def _has_keys(folder: Path, name: str, keys: frozenset[str]) -> bool:
@@ -203,11 +228,11 @@ def _has_keys(folder: Path, name: str, keys: frozenset[str]) -> bool:
 
 def refusal(folder: Path) -> str | None:
     """Why a folder that is not empty must not be emptied, or None if it may be."""
-    if not is_ours(folder):
-        return (
-            "is not empty and no command of lumbar made it, so --overwrite deletes nothing in it; choose another folder"
-        )
-    foreign = foreign_entries(folder)
+    return refusal_of(foreign_entries(folder)) if is_ours(folder) else NOT_OURS
+
+
+def refusal_of(foreign: Sequence[str]) -> str | None:
+    """The same of a folder of ours that holds these foreign entries."""
     if foreign:
         more = f" and {len(foreign) - 1} more that no command of lumbar wrote" if len(foreign) > 1 else ""
         return (

@@ -23,7 +23,7 @@ from shared.runtime.progress import log
 from shared.runtime.run_folder import STATE_FILE, claim_folder, package_version
 
 UNFINISHED: Final = "unfinished"
-_FINISHED: Final = "finished"
+FINISHED: Final = "finished"
 # A study's result holds some hundred boxes; whatever is larger is not ours.
 _MOST_BYTES: Final = 64 << 20
 
@@ -134,7 +134,7 @@ class ResumableOutput:
             sweep_temporary(self.path)
         else:
             shutil.rmtree(self.work, ignore_errors=True)
-        if stored.get(_FINISHED) is True:
+        if stored.get(FINISHED) is True:
             shutil.rmtree(self.work, ignore_errors=True)
             log(f"{self.path}: finished already, nothing is left to do")
             return True
@@ -147,7 +147,7 @@ class ResumableOutput:
     def finish(self) -> None:
         """Marks the output as finished, which its files must be, and deletes what only a resumed call needs."""
         path = self.path / STATE_FILE
-        write_json(path, read_json(path) | {_FINISHED: True})
+        write_json(path, read_json(path) | {FINISHED: True})
         shutil.rmtree(self.work, ignore_errors=True)
 
 

@@ -68,7 +68,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("classify.device.pick_device", lambda _: torch.device("cpu"))
 
 
-def predicted(request: PredictRequest, out: Path, **how: bool) -> Path:
+def predicted(request: PredictRequest, out: Path, **how: Any) -> Path:
     with outputs_released():
         predict(request, out, **how)
     return out
