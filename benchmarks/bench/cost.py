@@ -77,10 +77,9 @@ def table(found: list[Cost]) -> str:
 def _core_hours(seconds: float) -> str:
     hours = seconds / 3600
     machine = hours / MACHINE_CORES
-    where = (
-        f"{machine * 60:.0f} min" if machine < 1.5 else f"{machine:.0f} h" if machine < 72 else f"{machine / 24:.0f} d"
-    )
-    return f"{hours:,.1f} core hours ({where} of {MACHINE_CORES} cores)"
+    units = ((1 / 60, 3600, "s"), (1.5, 60, "min"), (72, 1, "h"))
+    where = next((f"{machine * times:.0f} {unit}" for most, times, unit in units if machine < most), None)
+    return f"{hours:,.1f} core hours ({where or f'{machine / 24:.0f} d'} of {MACHINE_CORES} cores)"
 
 
 def _bytes(count: float) -> str:
