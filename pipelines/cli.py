@@ -233,7 +233,8 @@ def _add_audit(commands: args.Commands) -> None:
         "Reads every DICOM header, and decodes slices as --pixels says. Writes OUT/report.html, report.json, "
         "findings.csv and failures.csv. docs/audit.md explains every code in them.",
     )  # fmt: skip
-    args.add_paths(p, data=args.ANY_STUDIES, out="folder to write to")
+    args.add_places(p, data=args.ANY_STUDIES)
+    args.add_paths(p, out="folder to write to")
     p.add_argument("--strict", action="store_true", help="exit with code 1 if any issue is an error")
     args.add_part(p, "both")
     p.add_argument("--no-images", action="store_true", help="audit only the CSV tables")
@@ -274,7 +275,7 @@ def _add_prepare(commands: args.Commands) -> None:
         "Decodes every DICOM file once. Other commands then take STORE in place of DATA and give the same results. "
         "Only audit still needs the DICOM files. --resume brings an existing store up to date.",
     )  # fmt: skip
-    args.add_paths(p, data=args.ANY_STUDIES, store="folder to write to")
+    args.add_places(p, data=args.ANY_STUDIES, store="folder to write to")
     args.add_part(p, "both")
     p.add_argument(
         "--png",
@@ -300,12 +301,18 @@ def _prepare(a: argparse.Namespace) -> int:
     if a.workers > 1 and engine is Engine.LOCAL:
         pool.begin("pipelines.prepare.study")
     from pipelines.prepare.prepare import PrepareOptions, prepare
+    from shared.data.store import STORE_FILE
+    from shared.storage.output import output_folder
 
     options = PrepareOptions(
         part=a.part, png=a.png, png_size=a.png_size, workers=a.workers, engine=engine, shard=a.shard
     )
-    sys.stdout.write(prepare(a.data, a.store, options, overwrite=a.overwrite, resume=a.resume) + "\n")
-    return code_of(a.store)
+    with output_folder(
+        a.store, overwrite=a.overwrite, resume=a.resume, inputs=[a.data], state_file=STORE_FILE
+    ) as (store, remote):  # fmt: skip
+        said = prepare(a.data, store, options, overwrite=a.overwrite, resume=a.resume, remote=remote)
+        sys.stdout.write(said + "\n")
+        return code_of(store)
 
 
 def _add_splits(commands: args.Commands) -> None:

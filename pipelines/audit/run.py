@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.audit.explore import explore, study_count
+from pipelines.audit.far import FarAudit
 from pipelines.audit.files import unread_code, unreadable_folder
 from pipelines.audit.issues import Category, Code, Issue, count_categories, read_issues, sort_issues, to_table
 from pipelines.audit.page import write_page
@@ -13,8 +14,8 @@ from pipelines.audit.pixels import Pixels
 from pipelines.audit.study import NEARLY_ALL, Job, KeptAudit, StudyAudit, audit_study, check_absent_tags, unread
 from pipelines.audit.tables import Tables, check_parts, read_tables
 from shared.data.challenge import Part, listed_parts
+from shared.data.remote import RemoteData, check_reach, open_place
 from shared.data.store import is_store
-from shared.data.unpack import open_input
 from shared.dicom.discover import discover_studies
 from shared.runtime.bulk.engine import Engine, spread_over
 from shared.runtime.bulk.shards import Shard
@@ -26,6 +27,8 @@ from shared.runtime.problems import Failure, counted, unreadable, write_failures
 from shared.runtime.progress import track
 from shared.runtime.run_folder import STATE_FILE, package_version
 from shared.runtime.unfinished import ResumableOutput, digest_of
+from shared.storage.address import Address
+from shared.storage.scratch import new_token, sweep
 
 _FINDINGS_FILE: Final = "findings.csv"
 # The key of state.json under which a shard that was read to its end says how many studies it has.
@@ -77,7 +80,12 @@ class AuditResult:
 
 
 def audit(
-    data: Path, out: Path, options: AuditOptions | None = None, *, overwrite: bool = False, resume: bool = False
+    data: Path | Address,
+    out: Path,
+    options: AuditOptions | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> AuditResult:
     """Audits a challenge directory or a folder of DICOM files; writes its report and tables.
 
@@ -109,7 +117,7 @@ def audit(
 
 
 def audit_shard(
-    data: Path, out: Path, options: AuditOptions, *, overwrite: bool = False, resume: bool = False
+    data: Path | Address, out: Path, options: AuditOptions, *, overwrite: bool = False, resume: bool = False
 ) -> int:  # fmt: skip
     """Reads the studies of one shard and keeps what was read for `lumbar merge`; returns their number.
 
@@ -131,10 +139,11 @@ def audit_shard(
 
 
 def _begin(
-    data: Path, out: Path, options: AuditOptions, *, overwrite: bool, resume: bool
-) -> "tuple[_Plan, ResumableOutput, KeptAudit] | None":
+    data: Path | Address, out: Path, options: AuditOptions, *, overwrite: bool, resume: bool
+) -> "tuple[_Plan, ResumableOutput, KeptAudit | FarAudit] | None":
     """Plans an audit and begins its folder; None where that holds the finished audit."""
-    given = open_input(data)
+    given, remote = open_place(data)
+    check_reach(data, remote, everywhere=options.engine is not Engine.LOCAL)
     folder = given.folder
     if options.images and is_store(folder):
         raise InputError(
@@ -143,12 +152,15 @@ def _begin(
         )
     if out.resolve() != folder.resolve() and out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: lies inside the audited data; choose another folder")
-    inputs = [data, folder]
+    inputs = [folder, *([data] if isinstance(data, Path) else [])]
     check_output(out, overwrite=overwrite, resume=resume, inputs=inputs)  # before anything large is read
-    plan, output = _plan(folder, options), ResumableOutput(path=out, command="audit")
+    plan, output = _plan(folder, options, remote), ResumableOutput(path=out, command="audit")
     if output.begin(_state(plan, options), overwrite=overwrite, resume=resume, inputs=inputs):
         return None
-    return plan, output, KeptAudit(given=given, results=output.results(StudyAudit))
+    results = output.results(StudyAudit)
+    if remote is not None:
+        return plan, output, FarAudit(remote=remote, results=results, token=new_token())
+    return plan, output, KeptAudit(given=given, results=results)
 
 
 def _state(plan: "_Plan", options: AuditOptions) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def inspect(data: Path, options: AuditOptions) -> AuditResult:
     return _carry_out(_plan(data, options), options, audit_study)
 
 
-def _plan(data: Path, options: AuditOptions) -> _Plan:
+def _plan(data: Path, options: AuditOptions, remote: RemoteData | None = None) -> _Plan:
     """Reads the tables, or finds the studies of a plain folder."""
     tables = _tables(data, options.part)
     hide_names(data, numbers=bool(tables))
@@ -208,7 +220,7 @@ def _plan(data: Path, options: AuditOptions) -> _Plan:
         jobs, issues = _folder_jobs(data, options)
         return _Plan(tables=(), jobs=tuple(jobs), issues=tuple(issues))
     issues = [i for t in tables.values() for i in t.issues] + check_parts(tables)
-    issues += [i for t in tables.values() for i in _folders(data, t)] if options.images else []
+    issues += [i for t in tables.values() for i in _folders(data, t, remote)] if options.images else []
     jobs = _challenge_jobs(data, tables, options)
     return _Plan(tables=tuple(tables.values()), jobs=tuple(jobs), issues=tuple(issues))
 
@@ -235,7 +247,11 @@ def _audit_each(
     advice = "run with --pixels none, or with --workers 1 to see where"
     with spread_over(options.engine if reads else Engine.LOCAL, workers, advice=advice) as spread:
         done = spread(audit_one, jobs, chunk=max(1, min(8, len(jobs) // (4 * workers))), lost=unread)
-        return list(track(done, "audited studies", total=len(jobs)))
+        try:
+            return list(track(done, "audited studies", total=len(jobs)))
+        finally:
+            if isinstance(audit_one, FarAudit):
+                sweep(audit_one.token)
 
 
 def _common_to_all(issues: list[Issue], studies: int) -> list[Issue]:
@@ -268,7 +284,7 @@ def _challenge_jobs(data: Path, tables: dict[Part, Tables], options: AuditOption
     return jobs
 
 
-def _folders(data: Path, tables: Tables) -> list[Issue]:
+def _folders(data: Path, tables: Tables, remote: RemoteData | None) -> list[Issue]:
     """Study folders that no table lists. A whole part without images is one issue."""
     part, folder = tables.part, data / f"{tables.part}_images"
     if not folder.is_dir():
@@ -277,7 +293,7 @@ def _folders(data: Path, tables: Tables) -> list[Issue]:
         )
         return [Issue(code=Code.IMAGES_MISSING, part=part, reason=reason)] if tables.series else []
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir() if remote is None else map(folder.joinpath, remote.studies_of(part)))
     except OSError as error:
         return [replace(unreadable_folder(data, folder, error), part=part)]
     return [

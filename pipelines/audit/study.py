@@ -49,6 +49,11 @@ class Job:
     images: bool = True
     pixels: Pixels = Pixels.SAMPLE
 
+    @property
+    def name(self) -> str:
+        """Of what is kept of the study, among those of all parts."""
+        return f"{self.part}-{self.study_id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesFacts:
@@ -162,7 +167,7 @@ class KeptAudit:
             study = job.root / f"{job.part}_images" / job.study_id
             read = files_key(sorted([*study.glob("*"), *study.glob("*/*")]), self.given)
         key = digest_of(read, repr(job.listed), repr(job.points))
-        return self.results.fetch(f"{job.part}-{job.study_id}", key, partial(audit_study, job))
+        return self.results.fetch(job.name, key, partial(audit_study, job))
 
 
 def _located(job: Job, issues: Sequence[Issue]) -> tuple[Issue, ...]:

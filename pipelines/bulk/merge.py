@@ -8,30 +8,44 @@ from pipelines.bulk.parts import Part, all_parts
 from pipelines.bulk.predictions import join_predictions, read_part
 from pipelines.bulk.stores import join_stores, read_store_part
 from shared.data.store import is_store
-from shared.runtime.errors import InputError
+from shared.runtime.errors import InputError, shown
 from shared.runtime.files import prepare_output
 from shared.runtime.problems import counted
+from shared.storage.output import RemoteOutput
 
 
-def merge(shards: Sequence[Path], out: Path, *, overwrite: bool = False) -> str:
+def merge(
+    shards: Sequence[Path], out: Path, *, overwrite: bool = False, remote: RemoteOutput | None = None
+) -> str:  # fmt: skip
     """Joins shards into OUT and returns a line on it.
+
+    Args:
+      remote: the address that OUT stands for, where it does (`shared.storage.output.output_folder`).
 
     Raises:
       InputError: when a shard is missing, there twice, unfinished or damaged, or made with other models, data or
         options than the others.
     """
     parts = all_parts(shards, _read)
-    prepare_output(out, overwrite=overwrite, inputs=shards)
-    joined = counted(len(parts), "shard")
-    if is_store(parts[0].folder):
-        return f"{out}: {counted(join_stores(parts, out), 'record')} of {joined}"
-    if parts[0].command == "audit":
-        kept = join_audits(parts, out)
-        return (
-            f"{out}: {counted(kept, 'study')} of {joined}; write the report with the same `lumbar audit`, without "
-            "--shard and with --resume"
+    command, joined = parts[0].command, counted(len(parts), "shard")
+    if remote is not None and command == "audit":
+        raise InputError(
+            f"{remote.address}: shards of an audit are joined on a disk, where the report is made; give a path"
         )
-    return f"{out}: {counted(join_predictions(parts, out), 'study')} of {joined}"
+    prepare_output(out, overwrite=overwrite, inputs=shards)
+    if is_store(parts[0].folder):
+        said = f"{counted(join_stores(parts, out), 'record')} of {joined}"
+    elif command == "audit":
+        said = (
+            f"{counted(join_audits(parts, out), 'study')} of {joined}; write the report with the same `lumbar audit`, "
+            "without --shard and with --resume"
+        )
+    else:
+        said = f"{counted(join_predictions(parts, out), 'study')} of {joined}"
+    if remote is not None:
+        remote.begin(out, resumable=False)
+        remote.finish(out)
+    return shown(f"{out}: {said}")
 
 
 def _read(folder: Path) -> Part:

@@ -128,19 +128,6 @@ def source_and_models(request: PredictRequest) -> tuple[StudySource, FoldModels[
     return source, FoldModels(loader(request, teams), {s: teams.index(team) for s, team in team_of.items()})
 
 
-def check_reach(request: PredictRequest, source: StudySource) -> None:
-    """Refuses data that only this machine has fetched where other machines are to read them.
-
-    Raises:
-      InputError: as said.
-    """
-    if request.engine is not Engine.LOCAL and isinstance(request.data, Address) and source.remote is None:
-        raise InputError(
-            f"{request.data}: is no challenge directory or prepared store of one, so it is fetched as a whole, and "
-            "only to this machine; leave out --engine ray, or give its path on a disk that all nodes share"
-        )
-
-
 def state_of(request: PredictRequest, source: StudySource) -> dict[str, Any]:
     """What a resumed call must agree with. The files of each study are compared one by one."""
     return {

@@ -9,11 +9,12 @@ from pipelines.bulk.study_lines import write_study_lines
 from pipelines.pages.folder import INDEX, write_index
 from pipelines.predict.answers import Answers, answering
 from pipelines.predict.far import work_on
-from pipelines.predict.request import PredictRequest, check_reach, exporter, source_and_models, state_of
+from pipelines.predict.request import PredictRequest, exporter, source_and_models, state_of
 from pipelines.predict.study import StudyWork
 from pipelines.predict.summary import PROBABILITIES_FILE, summarize, to_table, write_prediction_run
 from pipelines.record import StudyRecord
 from pipelines.result import StudyResult
+from shared.data.remote import check_reach
 from shared.data.source import StudySource
 from shared.detections import write_detections, write_localizations
 from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
@@ -76,7 +77,7 @@ def predict_unfinished(
     started = time.time()
     request = request if request.engine is Engine.LOCAL else request.anywhere()
     source, models = source_and_models(request)
-    check_reach(request, source)
+    check_reach(request.data, source.remote, everywhere=request.engine is not Engine.LOCAL)
     state, export = state_of(request, source), exporter(request, source)
     source = source if request.shard is None else source.cut_to(request.shard)
     with answering(request, source.study_ids, models) as answers:

@@ -8,15 +8,17 @@ import hashlib
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipelines.prepare.far import Places, far_jobs, prepare_far, unprepared_far
 from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
 from pipelines.prepare.study import Job, Outcome, prepare_study, unprepared
 from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files, table_columns
+from shared.data.remote import RemoteData, check_reach, open_place
 from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
-from shared.data.unpack import open_input
+from shared.data.unpack import Input
 from shared.dicom.discover import group_studies, no_dicom
 from shared.dicom.pixels import is_unreadable
 from shared.dicom.scan import scan_folder
@@ -31,6 +33,9 @@ from shared.runtime.progress import log, track
 from shared.runtime.run_folder import write_run
 from shared.runtime.tables import only_columns
 from shared.runtime.unfinished import digest_of as digest_of_values
+from shared.storage.address import Address
+from shared.storage.output import RemoteOutput
+from shared.storage.scratch import new_token, sweep
 from shared.study import LoadedStudy
 
 
@@ -57,39 +62,44 @@ class PrepareOptions:
 
 @outputs_released()
 def prepare(
-    data: Path, out: Path, options: PrepareOptions | None = None, *, overwrite: bool = False, resume: bool = False
-) -> str:
+    data: Path | Address, out: Path, options: PrepareOptions | None = None, *, overwrite: bool = False,
+    resume: bool = False, remote: RemoteOutput | None = None,
+) -> str:  # fmt: skip
     """Makes a store of `data` in `out`, or brings it up to date with `resume`; returns a summary.
+
+    Args:
+      remote: the address that `out` stands for, where it does (`shared.storage.output.output_folder`).
 
     Raises:
       InputError: when `data` is not a challenge directory or DICOM folder, or `out` is not a store that can be resumed.
     """
     started = time.time()
     options = options or PrepareOptions()
-    _check(options)
-    given = open_input(data.absolute())  # the store outlives the current working directory
-    data = given.folder
-    plan = replace(plan_units(data, options.part), origin=given.origin)
+    _check(options, remote)
+    given, fetched = open_place(data.absolute())  # the store outlives the current working directory
+    check_reach(data, fetched, everywhere=options.engine is not Engine.LOCAL)
+    folder = given.folder
+    origin = data if isinstance(data, Address) else given.origin
+    plan = replace(plan_units(folder, options.part), origin=origin, at_hand=fetched is None)
     if resume and out.is_dir() and not is_empty(out) and not is_store(out):
         raise InputError(f"{out}: is not empty and is not a prepared store; choose another folder, or pass --overwrite")
-    if plan.kind == "folder" and out.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"{out}: lies inside {data}, whose folders are all searched for images; choose another folder")
-    prepare_output(out, overwrite=overwrite, resume=resume, inputs=[data, given.origin])
-    for folder in (out, out / PNG_FOLDER):
-        sweep_temporary(folder, below=False)
+    if plan.kind == "folder" and _lies_inside(out, folder, data, remote):
+        raise InputError(
+            f"{out}: lies inside {folder}, whose folders are all searched for images; choose another folder"
+        )
+    prepare_output(out, overwrite=overwrite, resume=resume, inputs=[folder, given.origin])
+    for below in (out, out / PNG_FOLDER):
+        sweep_temporary(below, below=False)
     with spread_over(options.engine, options.workers) as spread:
         everything = plan
-        store, plan = _begin(data, out, plan, options)
-        jobs = [Job(root=out.absolute(), source=data, unit=unit) for units in plan.units.values() for unit in units]
-        outcomes = list(track(spread(prepare_study, jobs, lost=unprepared), "preparing", total=len(jobs)))
-        removed = _sweep(store, plan, outcomes)
+        store, plan = _begin(folder, out, plan, options)
+        if remote is not None:
+            remote.begin(out)
+        far = _far(given, fetched, out, remote) if plan.kind == "challenge" else None
+        outcomes = _decode(folder, store, plan, spread, far)
+        removed = _sweep(store, plan, outcomes, remote)
         problems = [shown(text) for outcome in outcomes for text in outcome.problems]
-        if store.kind == "folder" and options.shard is None:
-            found = group_studies(store.data, store.folder_readings())  # raises if nothing could be read
-            lost = [s.study.study_id for s in found if is_unreadable(s.study)]
-        else:
-            lost = [job.unit.name for job, o in zip(jobs, outcomes, strict=True) if job.unit.series and not o.slices]
-        write_failures(out, [unreadable(study_id) for study_id in lost])
+        write_failures(out, [unreadable(study_id) for study_id in _lost(store, plan, outcomes, options)])
         store.write(finished=True)
         if store.png_size is not None:
             problems += _write_png_tree(store, spread)
@@ -100,22 +110,81 @@ def prepare(
             decoded=counts["new"] + counts["changed"], unchanged=counts["unchanged"], removed=removed,
             slices=slices, pixel_bytes=pixel_bytes, problems=problems, **_shared_out(options.shard, everything),
         )  # fmt: skip
+    if remote is not None:
+        remote.finish(out)
+    return _summary(store, outcomes, removed, problems)
+
+
+def _lies_inside(out: Path, folder: Path, data: Path | Address, remote: RemoteOutput | None) -> bool:
+    if remote is None:
+        return out.resolve().is_relative_to(folder.resolve())
+    return isinstance(data, Address) and remote.address.is_within(data)
+
+
+def _far(
+    given: Input, fetched: RemoteData | None, out: Path, remote: RemoteOutput | None
+) -> Callable[[Challenge], Places] | None:  # fmt: skip
+    """What studies need of object stores, part by part; None where all files are on a disk."""
+    if fetched is None and remote is None:
+        return None
+    token = new_token() if remote is None else remote.token
+    return lambda part: Places(
+        given=given, data=part, remote=fetched, root=out.absolute(), output=remote, token=token
+    )  # fmt: skip
+
+
+def _decode(
+    data: Path, store: Store, plan: "Plan", spread: Spread, far: Callable[[Challenge], Places] | None
+) -> list[Outcome]:  # fmt: skip
+    """Brings every record up to date, here or in other processes."""
+    total = sum(map(len, plan.units.values()))
+    if far is None:
+        jobs = [
+            Job(root=store.root.absolute(), source=data, unit=unit) for units in plan.units.values() for unit in units
+        ]
+        return list(track(spread(prepare_study, jobs, lost=unprepared), "preparing", total=total))
+    places = {part: far(Challenge.open(data, _part(part))) for part in plan.units}
+    try:
+        far_ones = (job for part, units in plan.units.items() for job in far_jobs(places[part], units))
+        return list(track(spread(prepare_far, far_ones, lost=unprepared_far), "preparing", total=total))
+    finally:
+        for token in {each.token for each in places.values()}:
+            sweep(token)
+
+
+def _part(name: str) -> Part:
+    return "train" if name == "train" else "test"
+
+
+def _lost(store: Store, plan: "Plan", outcomes: Sequence[Outcome], options: PrepareOptions) -> list[str]:
+    """The studies of which nothing can be read."""
+    if store.kind == "folder" and options.shard is None:
+        found = group_studies(store.data, store.folder_readings())  # raises if nothing could be read
+        return [s.study.study_id for s in found if is_unreadable(s.study)]
+    units = [unit for units in plan.units.values() for unit in units]
+    return [unit.name for unit, o in zip(units, outcomes, strict=True) if unit.series and not o.slices]
+
+
+def _summary(store: Store, outcomes: Sequence[Outcome], removed: int, problems: Sequence[str]) -> str:
     for text in problems[:5]:
         log(f"warning: {text}")
     if len(problems) > 5:
         log(f"warning: {counted(len(problems) - 5, 'more problem')}, all in run.json")
+    counts = Counter(outcome.state for outcome in outcomes)
     noun = "studies" if store.kind == "challenge" else "folders"
     states = ", ".join(f"{counts[state]} {state}" for state in ("new", "changed", "unchanged"))
-    return (
-        f"{out}: {len(jobs)} {noun} ({states}, {removed} removed), {counted(slices, 'slice')} in "
-        f"{pixel_bytes / 2**20:.1f} MiB, "
-        f"{counted(len(problems), 'problem')}"
+    return shown(
+        f"{store.root}: {len(outcomes)} {noun} ({states}, {removed} removed), "
+        f"{counted(sum(o.slices for o in outcomes), 'slice')} in "
+        f"{sum(o.pixel_bytes for o in outcomes) / 2**20:.1f} MiB, {counted(len(problems), 'problem')}"
     )
 
 
-def _check(options: PrepareOptions) -> None:
+def _check(options: PrepareOptions, remote: RemoteOutput | None) -> None:
     if options.png_size is not None and not 1 <= options.png_size <= MAX_SIZE_PX:
         raise InputError(f"--png-size {options.png_size}: expected 1 to {MAX_SIZE_PX} pixels")
+    if remote is not None and (options.png or options.png_size is not None):
+        raise InputError(f"--png: not with {remote.address}, an address of an object store; write them to a path")
     if options.shard is not None and (options.png or options.png_size is not None):
         raise InputError("--png: not with --shard; write the PNGs after `lumbar merge`, with --resume and --png")
 
@@ -134,11 +203,13 @@ class Plan:
 
     Attributes:
       origin: what the store names as its source, an archive that was unpacked for example; None for the data's folder.
+      at_hand: whether the files are on a disk; otherwise the units do not tell them.
     """
 
     kind: Kind
     units: Mapping[str, tuple[Unit, ...]]
-    origin: Path | None = None
+    origin: Path | Address | None = None
+    at_hand: bool = True
 
 
 def plan_units(data: Path, part: Part | None) -> Plan:
@@ -214,7 +285,8 @@ def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[
             _check_images(old, data, part, options)
             if options.part not in (None, part):
                 plan = replace(plan, units={**plan_units(data, part).units, **plan.units})
-        _check_folders(old, data, plan)
+        if plan.at_hand:
+            _check_folders(old, data, plan)
     shard = None if options.shard is None else str(options.shard)
     if old is not None and old.shard != shard:
         raise InputError(f"{out}: is {_described(old.shard)}, asked was for {_described(shard)}; choose another folder")
@@ -243,7 +315,7 @@ def _described(shard: str | None) -> str:
     return "a whole store" if shard is None else f"shard {shard} of a store"
 
 
-def _check_source(old: Store, data: Path, part: Part) -> None:
+def _check_source(old: Store, data: Path | Address, part: Part) -> None:
     """A store has one source, so a part that stays must come from the same data as the new one."""
     if old.made_from != digest_of(data):
         raise InputError(
@@ -295,12 +367,14 @@ def _copy_tables(data: Path, out: Path, part: Part, wanted: bool) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome]) -> int:
+def _sweep(store: Store, plan: Plan, outcomes: Sequence[Outcome], remote: RemoteOutput | None = None) -> int:
     """Deletes records of studies that are gone, and remains of killed runs; returns the number of records."""
     removed = 0
     done = iter(outcomes)
     kept = {part: {name for _ in units for name in next(done).files} for part, units in plan.units.items()}
     for name in (*PARTS, "folder"):
+        if remote is not None and remote.resumed and (name in kept or name not in store.records):
+            removed += remote.keep_only(f"{STUDIES}/{name}", kept.get(name, set()))
         folder = store.root / STUDIES / name
         if not folder.is_dir() or (name in store.records and name not in kept):
             continue

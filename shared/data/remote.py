@@ -19,6 +19,7 @@ from shared.data.store import MAX_JSON_BYTES, STORE_FILE, STUDIES
 from shared.data.unpack import Input, open_input
 from shared.runtime.errors import InputError, show_as
 from shared.runtime.files import inside
+from shared.runtime.names import hide_names
 from shared.runtime.problems import counted
 from shared.runtime.progress import log, track
 from shared.storage.address import Address
@@ -29,6 +30,7 @@ from shared.study import LoadedStudy, Study
 # Of all tables together; those of 100,000 studies have some 200 MB.
 _MOST_TABLE_BYTES: Final = 8 << 30
 _MOST_OF_STUDY: Final = 50_000
+_MOST_STUDIES: Final = 20_000_000
 _CHUNK: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # Kept until the process ends.
@@ -49,7 +51,7 @@ class RemoteData:
         """Whether there are files of a study."""
         if data.store is not None:
             return study_id in data.store.records.get(data.part, ())
-        return bool(self._store.listed(f"{data.images.name}/{study_id}", most=_MOST_OF_STUDY))
+        return self._store.holds(f"{data.images.name}/{study_id}")
 
     def objects_of(self, data: Challenge, study_id: str) -> tuple[StoredObject, ...]:
         """The objects that hold a study, by their keys from the address; nothing is fetched but a store's record.
@@ -68,6 +70,28 @@ class RemoteData:
             for entry, parts in keys
             if len(parts) == 2 and parts[0] in series and is_slice_file(Path(parts[1]))
         )
+
+    def studies_of(self, part: str) -> list[str]:
+        """What lies directly in the folder of a part's images, as names without a way out of it."""
+        names = Objects(address=self.address / f"{part}_images").top(most=_MOST_STUDIES)
+        return [name for name in names if name not in ("", ".", "..") and "\0" not in name]
+
+    def all_of(self, part: str, study_id: str) -> tuple[StoredObject, ...]:
+        """Every object of a study of a challenge directory, whether a table names it or not."""
+        folder = f"{part}_images/{study_id}"
+        found = self._store.listed(folder, most=_MOST_OF_STUDY)
+        return tuple(replace(entry, key=f"{folder}/{entry.key}") for entry in found)
+
+    def fetch_files(self, part: str, objects: tuple[StoredObject, ...], folder: Path) -> None:
+        """Fetches objects into a folder that then looks like the challenge directory; messages name it so.
+
+        Raises:
+          StorageError: when they cannot be fetched.
+        """
+        hide_names(folder, numbers=True)
+        show_as(folder, str(self.address))
+        (folder / f"{part}_images").mkdir(parents=True, exist_ok=True)
+        self._store.fetch(objects, folder)
 
     def _of_store(self, part: str, study_id: str) -> tuple[StoredObject, ...]:
         """A record, and the pixel file whose name follows from its digest."""
@@ -97,11 +121,32 @@ class RemoteData:
           StorageError: when they cannot be fetched.
           InputError: as `Challenge.load_study` does.
         """
+        return self.fetch(data, objects, folder).load_study(study_id)
+
+    def fetch(self, data: Challenge, objects: tuple[StoredObject, ...], folder: Path) -> Challenge:
+        """Fetches the objects of a study into a folder; returns the data as they are there.
+
+        Raises:
+          StorageError: when they cannot be fetched.
+        """
         here = data.moved_to(folder)
         show_as(folder, str(self.address))
         (here.images if data.store is None else folder).mkdir(parents=True, exist_ok=True)
         self._store.fetch(objects, folder)
-        return here.load_study(study_id)
+        return here
+
+
+def check_reach(place: Path | Address, remote: RemoteData | None, *, everywhere: bool) -> None:
+    """Refuses data that only this machine has fetched where other machines are to read them.
+
+    Raises:
+      InputError: as said.
+    """
+    if everywhere and isinstance(place, Address) and remote is None:
+        raise InputError(
+            f"{place}: is no challenge directory or prepared store of one, so it is fetched as a whole, and only to "
+            "this machine; leave out --engine ray, or give its path on a disk that all nodes share"
+        )
 
 
 def unfetched(data: Challenge | None, study_id: str, error: InputError) -> LoadedStudy:
@@ -190,7 +235,7 @@ def fetched_folder(place: Address) -> Path:
     store = Objects(address=place)
     objects = store.listed()
     if not objects:
-        raise InputError(f"{place}: there is nothing; expected the folder of a run")
+        raise InputError(f"{place}: there is nothing; expected a folder that a command of lumbar wrote")
     log(f"fetching {place}")
     return _fetched_whole(store, place, objects).folder
 

@@ -30,6 +30,7 @@ from shared.runtime.documents import Document, fitted, json_text, kind_of, parse
 from shared.runtime.errors import InputError, first_line, shown
 from shared.runtime.files import inside, write_json, write_text
 from shared.runtime.names import hide_names, masked, masked_path, order_of
+from shared.storage.address import Address
 from shared.study import StoredPixels
 
 FORMAT: Final = 4
@@ -204,9 +205,10 @@ class Store:
         return sorted(readings, key=lambda reading: order_of(reading[0]))
 
 
-def digest_of(data: Path) -> str:
+def digest_of(data: Path | Address) -> str:
     """By which a store recognises its data; their path may name a patient."""
-    return hashlib.sha256(os.fsencode(data.resolve())).hexdigest()
+    named = str(data).encode() if isinstance(data, Address) else os.fsencode(data.resolve())
+    return hashlib.sha256(named).hexdigest()
 
 
 def is_store(root: Path) -> bool:

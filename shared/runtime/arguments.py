@@ -36,6 +36,7 @@ LOCALIZER: Final = "run folder of `lumbar localize train`"
 SHIPPED: Final = "default: the detectors that ship with the package"
 CLASSIFIER: Final = "run folder of `lumbar classify train`"
 ADDRESS: Final = "an address of an object store, such as s3://bucket/folder (extra `storage`)"
+SOME_ADDRESSES: Final = "addresses of object stores"
 FOLD: Final = "number of the fold to train, or all"
 TTA: Final = "test-time augmentation: average over shifted, rotated and scaled copies of each crop (10 times slower)"
 FAST: Final = (
@@ -133,8 +134,8 @@ def local(text: str) -> Path:
     place = place_or_address(text)
     if isinstance(place, Address):
         raise argparse.ArgumentTypeError(
-            f"expected a path, got the address {quoted(text)}; of an object store, only `lumbar predict` reads DATA "
-            "and RUN and writes OUT. Copy the files to a disk"
+            f"expected a path, got the address {quoted(text)}; addresses of object stores are only for DATA, RUN "
+            "and OUT of `lumbar predict`, `prepare` and `merge`, and DATA of `audit`. Copy the files to a disk"
         )
     return place
 
@@ -176,6 +177,12 @@ def add_places(parser: argparse.ArgumentParser, **helps: str) -> None:
 def add_several_paths(parser: argparse.ArgumentParser, name: str, metavar: str, text: str) -> None:
     """Adds a list of required paths, one or more."""
     parser.add_argument(name, type=local, nargs="+", metavar=metavar, help=text)
+    _explain(parser, name, f"{metavar}: {text}")
+
+
+def add_several_places(parser: argparse.ArgumentParser, name: str, metavar: str, text: str) -> None:
+    """Does the same for paths that may be addresses, too."""
+    parser.add_argument(name, type=place_or_address, nargs="+", metavar=metavar, help=f"{text}; or {SOME_ADDRESSES}")
     _explain(parser, name, f"{metavar}: {text}")
 
 

@@ -8,6 +8,7 @@ import inspect
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -61,12 +62,16 @@ class Objects:
         Raises:
           StorageError: when there are more than `most`, or the store fails.
         """
-        found = self._entries(below, most, deep=True)
+        found = self._bounded(below, most, deep=True)
         return sorted((entry for entry, is_folder in found if not is_folder), key=lambda entry: entry.key)
+
+    def holds(self, below: str) -> bool:
+        """Whether there is any object below a folder."""
+        return bool(self._entries(below, 1, deep=True))
 
     def top(self, *, most: int = MOST_OBJECTS) -> dict[str, bool]:
         """Names directly below the address -> whether each is a folder."""
-        return {entry.key: is_folder for entry, is_folder in self._entries("", most, deep=False)}
+        return {entry.key: is_folder for entry, is_folder in self._bounded("", most, deep=False)}
 
     def is_object(self) -> bool:
         """Whether the address names one object and no folder."""
@@ -147,18 +152,17 @@ class Objects:
             except MissingError:
                 continue
 
+    def _bounded(self, below: str, most: int, *, deep: bool) -> list[tuple[StoredObject, bool]]:
+        found = self._entries(below, most, deep=deep)
+        if len(found) > most:
+            raise StorageError(
+                f"{self._named(below)}: holds more than {most} objects, which is refused; give a smaller folder"
+            )
+        return found
+
     def _entries(self, below: str, most: int, *, deep: bool) -> list[tuple[StoredObject, bool]]:
         fs, path = self._path(below)
-        named = self._named(below)
-        try:
-            found = tried(lambda: _listing(fs, path, most, deep=deep), named)
-        except MissingError:
-            # An empty folder of a bucket does not exist. A bucket that is not there is told.
-            if below or "/" in path.strip("/"):
-                return []
-            raise
-        if len(found) > most:
-            raise StorageError(f"{named}: holds more than {most} objects, which is refused; give a smaller folder")
+        found = tried(lambda: _listing(fs, path, most, deep=deep), self._named(below))
         prefix = f"{path.rstrip('/')}/"
         entries = ((str(info["name"]), info) for info in found)
         return [
@@ -201,23 +205,30 @@ def _object(info: dict[str, Any], key: str) -> StoredObject:
 
 
 def _listing(fs: Any, path: str, most: int, *, deep: bool) -> list[dict[str, Any]]:
-    """What lies below a path, at most one more than `most` where the store can stop there."""
+    """What lies below a path, at most one more than `most` where the store can stop there.
+
+    Raises:
+      FileNotFoundError: for a bucket that is not there, where the store tells it from an empty folder.
+    """
     bounded = getattr(fs, "_lsdir", None)
     if bounded is not None and {"max_items", "delimiter"} <= inspect.signature(bounded).parameters.keys():
         from fsspec.asyn import sync
 
         found: list[dict[str, Any]] = sync(fs.loop, bounded, path, max_items=most + 1, delimiter="" if deep else "/")
         return found
-    if not deep:
-        return list(fs.ls(path, detail=True))
     # Not by fsspec's `walk`, which leaves out folders that it fails to list.
     entries: list[dict[str, Any]] = []
     folders = [path]
     while folders and len(entries) <= most:
-        here = folders.pop()
-        for info in fs.ls(here, detail=True):
-            is_below = info["type"] == "directory" and str(info["name"]).rstrip("/") != here.rstrip("/")
-            (folders if is_below else entries).append(info["name"] if is_below else info)
+        here, listed = folders.pop(), list[dict[str, Any]]()
+        with suppress(FileNotFoundError):  # without objects there is no folder
+            listed = fs.ls(here, detail=True)
+        for info in listed:
+            is_below = deep and info["type"] == "directory" and str(info["name"]).rstrip("/") != here.rstrip("/")
+            if is_below:
+                folders.append(str(info["name"]))
+            else:
+                entries.append(info)
     return entries
 
 

@@ -10,7 +10,7 @@ that its study is done, and `--resume` does the others.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from shared.runtime.run_folder import STATE_FILE
 from shared.runtime.unfinished import FINISHED, UNFINISHED
 from shared.storage.address import Address
 from shared.storage.objects import Objects
-from shared.storage.scratch import new_token
+from shared.storage.scratch import new_token, sweep
 
 RESULTS: Final = f"{UNFINISHED}/results"
 _WRITER: Final = f"{UNFINISHED}/writer/token"
@@ -50,16 +50,19 @@ class RemoteOutput:
       token: of this command; scratch folders carry it too.
       resumed: whether an earlier call may have finished studies.
       replaced: names directly below the address that are deleted when the command begins.
+      state_file: the file that says whether the command has finished.
     """
 
     address: Address
     token: str
     resumed: bool
     replaced: tuple[str, ...] = ()
+    state_file: str = STATE_FILE
 
     @classmethod
     def checked(
-        cls, address: Address, *, overwrite: bool, resume: bool, inputs: Sequence[object] = ()
+        cls, address: Address, *, overwrite: bool, resume: bool, inputs: Sequence[object] = (),
+        state_file: str = STATE_FILE,
     ) -> "RemoteOutput":  # fmt: skip
         """Makes the checks of `shared.runtime.files.check_output` at an address, and changes nothing.
 
@@ -76,13 +79,18 @@ class RemoteOutput:
             ours = marker is not None and is_marker_text(marker)
             if resume and not ours:
                 raise InputError(f"{address}: {NOT_RESUMABLE}")
+            if resume and state_file not in names and names.keys() - {MARKER, UNFINISHED}:
+                raise InputError(f"{address}: cannot resume, it holds no {state_file}; choose another folder")
             if not resume:
                 keys = [entry.key for entry in store.listed(most=_MOST_KEPT)] if ours and overwrite else []
                 reason = refusal_of(foreign_keys(keys)) if ours else NOT_OURS
                 if reason is not None or not overwrite:
                     raise InputError(f"{address}: {reason or NOT_EMPTY}")
         replaced = () if resume else tuple(names)
-        return cls(address=address, token=new_token(), resumed=resume and MARKER in names, replaced=replaced)
+        return cls(
+            address=address, token=new_token(), resumed=resume and MARKER in names, replaced=replaced,
+            state_file=state_file,
+        )  # fmt: skip
 
     @property
     def _store(self) -> Objects:
@@ -96,8 +104,8 @@ class RemoteOutput:
         """
         store = self._store
         there = store.top(most=_MOST_KEPT)
-        self._fetch_known(folder, [name for name in (MARKER, STATE_FILE) if name in there])
-        path = folder / STATE_FILE
+        self._fetch_known(folder, [name for name in (MARKER, self.state_file) if name in there])
+        path = folder / self.state_file
         state = read_json(path, advice="use --overwrite or another folder") if path.is_file() else None
         if isinstance(state, dict) and state.get(FINISHED) is True:
             self._fetch_known(folder, [name for name in read_again if name in there])
@@ -106,15 +114,22 @@ class RemoteOutput:
         store = self._store
         store.fetch([store.described(name) for name in names], folder)
 
-    def begin(self, folder: Path) -> None:
-        """Makes the address this command's own, as `folder` is: deletes what is replaced, puts marker and state."""
+    def begin(self, folder: Path, *, resumable: bool = True) -> None:
+        """Makes the address this command's own, as `folder` is: deletes what is replaced, puts marker and state.
+
+        Args:
+          resumable: False for a command without --resume, whose state is only put at the end.
+        """
         store = self._store
         if self.replaced:
             log(f"deleting what an earlier command wrote to {self.address}")
         store.delete(name for name in self.replaced if name != MARKER)
         store.put(folder, [MARKER])
+        before = store.read(_WRITER, most_bytes=_MOST_BYTES) if self.resumed else None
         store.write(_WRITER, self.token.encode())
-        store.put(folder, [STATE_FILE])
+        if before is not None:  # a kill leaves the files of the studies in progress on the disk
+            sweep(before.decode("ascii", "replace"))
+        store.put(folder, [self.state_file] if resumable else [])
 
     def fetch_record(self, name: str, results: Path) -> None:
         """Brings the record of a study into a folder, if an earlier call has finished the study."""
@@ -124,8 +139,11 @@ class RemoteOutput:
             if content is not None:
                 write_text(results / f"{name}.jsonl", content.decode("utf-8", "replace"))
 
-    def add_study(self, folder: Path) -> None:
+    def add_study(self, folder: Path, *, last: str = "") -> None:
         """Uploads all files of a study, its record last.
+
+        Args:
+          last: a file that is uploaded after all others, just before the record.
 
         Raises:
           InputError: when another command has begun to write to the address, or an upload fails for good.
@@ -133,7 +151,8 @@ class RemoteOutput:
         self._check_writer()
         keys = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         records = [key for key in keys if key.startswith(f"{RESULTS}/")]
-        self._store.put(folder, [key for key in keys if key not in records])
+        self._store.put(folder, [key for key in keys if key not in (*records, last)])
+        self._store.put(folder, [*([last] if last in keys else [])])
         self._store.put(folder, records)
 
     def finish(self, folder: Path) -> None:
@@ -144,9 +163,16 @@ class RemoteOutput:
         self._check_writer()
         keys = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         store = self._store
-        store.put(folder, [key for key in keys if key not in (STATE_FILE, MARKER)])
-        store.put(folder, [STATE_FILE])
+        store.put(folder, [key for key in keys if key not in (self.state_file, MARKER)])
+        store.put(folder, [self.state_file])
         self.tidy()
+
+    def keep_only(self, below: str, names: Collection[str]) -> int:
+        """Deletes what lies in a folder under other names; returns how many of them are JSON files."""
+        store = Objects(address=self.address / below, foreign=False)
+        others = [name for name in store.top(most=_MOST_KEPT) if name not in names]
+        store.delete(others)
+        return sum(name.endswith(".json") for name in others)
 
     def tidy(self) -> None:
         """Deletes what only a resumed call of an unfinished command needs."""
@@ -163,7 +189,13 @@ class RemoteOutput:
 
 @contextmanager
 def output_folder(
-    out: Path | Address, *, overwrite: bool, resume: bool, inputs: Sequence[object], read_again: Sequence[str]
+    out: Path | Address,
+    *,
+    overwrite: bool,
+    resume: bool,
+    inputs: Sequence[object],
+    read_again: Sequence[str] = (),
+    state_file: str = STATE_FILE,
 ) -> Iterator[tuple[Path, RemoteOutput | None]]:
     """The folder that a command writes to: a path itself, or for an address a folder for the time of the block.
 
@@ -178,7 +210,7 @@ def output_folder(
     if isinstance(out, Path):
         yield out, None
         return
-    remote = RemoteOutput.checked(out, overwrite=overwrite, resume=resume, inputs=inputs)
+    remote = RemoteOutput.checked(out, overwrite=overwrite, resume=resume, inputs=inputs, state_file=state_file)
     with tempfile.TemporaryDirectory(prefix="lumbar-") as made:
         folder = Path(made).resolve()
         show_as(folder, str(out))

@@ -2,12 +2,16 @@
 
 import functools
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_TOKEN: Final = re.compile(r"[0-9a-f]{12}")
 
 
 def new_token() -> str:
@@ -31,6 +35,8 @@ def study_folder(token: str) -> Iterator[Path]:
 
 def sweep(token: str) -> None:
     """Deletes what killed processes of this machine left of their folders."""
+    if not _TOKEN.fullmatch(token):  # it may have been read from an object store
+        return
     for folder in Path(tempfile.gettempdir()).resolve().glob(f"lumbar-{token}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 

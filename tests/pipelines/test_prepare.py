@@ -281,7 +281,7 @@ def test_bad_usage_leaves_everything_as_it_is(tmp_path: Path) -> None:
         (data, data, {"overwrite": True}, "would delete"),
     ):
         with pytest.raises(InputError, match=message):
-            prepare(source, out, None, **options)
+            prepare(source, out, None, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--png-size 0"):
         prepare(data, tmp_path / "again", PrepareOptions(png_size=0))
     with pytest.raises(InputError, match=r"test_series_descriptions\.csv"):

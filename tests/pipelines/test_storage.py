@@ -125,7 +125,10 @@ def test_a_killed_prediction_is_resumed_without_reading_a_study_twice(
     assert "unfinished/results/5.jsonl" in contents(OUT)
     memory.fault = lambda operation, path: None
     memory.calls.clear()
+    left = scratch / f"lumbar-{contents(OUT)['unfinished/writer/token'].decode()}-9-1"  # by a kill that is not heard
+    left.mkdir()
     predicted_far(open_source(Address(DATA)), tmp_path / "second", resume=True)
+    assert not left.exists()
     assert uploaded() == files_of(tmp_path / "local")
     fetched = memory.of("get_file")
     assert not any("test_images/5/" in path for path in fetched)

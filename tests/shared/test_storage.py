@@ -209,7 +209,7 @@ def marked(memory: MemoryStore, tmp_path: Path) -> str:
     """An output folder of ours."""
     with outputs_released():
         claim(tmp_path / "ours")
-    (tmp_path / "ours" / "run.json").write_text("{}")
+    (tmp_path / "ours" / "state.json").write_text("{}")
     upload(tmp_path / "ours", f"{BUCKET}/out")
     return f"{BUCKET}/out"
 
@@ -224,8 +224,10 @@ def test_output_addresses_keep_the_rules_of_output_folders(marked: str) -> None:
     assert checked(f"{BUCKET}/new").replaced == ()
     with pytest.raises(InputError, match="is not empty; choose another folder, or replace"):
         checked(marked)
-    assert set(checked(marked, overwrite=True).replaced) == {MARKER, "run.json"}
+    assert set(checked(marked, overwrite=True).replaced) == {MARKER, "state.json"}
     assert checked(marked, resume=True).resumed
+    with pytest.raises(InputError, match=r"cannot resume, it holds no store\.json"):
+        RemoteOutput.checked(Address(marked), overwrite=False, resume=True, state_file="store.json")
     assert not checked(f"{BUCKET}/new", resume=True).resumed
     with pytest.raises(InputError, match="would delete memory://bucket/out/data"):
         checked(marked, overwrite=True, inputs=(Address(f"{marked}/data"),))
@@ -298,18 +300,22 @@ def test_every_path_of_the_command_line_refuses_an_address_or_takes_it() -> None
 
 def test_a_server_lists_within_bounds_and_tells_what_is_missing(bucket: str, tmp_path: Path) -> None:
     store = Objects(address=Address(f"{bucket}/listing"))
+    assert not store.holds("a")
     for key in ("a/b c", "a/ü", "d"):
         store.write(key, key.encode())
     found = store.listed()
     assert [entry.key for entry in found] == ["a/b c", "a/ü", "d"]
     assert all(entry.version for entry in found)
     assert store.top() == {"a": True, "d": False}
+    assert store.holds("a")
     store.fetch(found, tmp_path)
     assert (tmp_path / "a" / "ü").read_text() == "a/ü"
     with pytest.raises(StorageError, match="holds more than 2 objects"):
         store.listed(most=2)
     assert Objects(address=Address(f"{bucket}/listing/d")).is_object()
     assert not store.is_object()
+    with pytest.raises(MissingError, match="s3://no-such-bucket/x: no such bucket"):
+        Objects(address=Address("s3://no-such-bucket/x")).listed()
     with pytest.raises(MissingError, match="s3://no-such-bucket/x: no such bucket"):
         Objects(address=Address("s3://no-such-bucket/x")).described()
     store.delete(["a", "d"])
