@@ -216,7 +216,7 @@ def test_strict_refuses_rows_from_the_prior(
 
     # The options are checked before anything is called, so the input must be there; the runs are stood in for.
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr("pipelines.cli.members_of", lambda _: None)
+    monkeypatch.setattr("pipelines.commands.predict.members_of", lambda _: None)
     words = ["predict", str(tmp_path / "data"), str(tmp_path / "out"), "--classifier", str(tmp_path / "data")]
     monkeypatch.setattr("pipelines.predict.predict", lambda *_, **__: predicted(View.SAGITTAL_T2))
     assert main(words) == 0

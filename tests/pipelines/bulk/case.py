@@ -90,5 +90,5 @@ def lumbar() -> int:
     """The command line with stand-ins for both stages."""
     patch = pytest.MonkeyPatch()
     stand_in(patch)
-    patch.setattr("pipelines.cli.members_of", lambda _: StandInMembers())
+    patch.setattr("pipelines.commands.predict.members_of", lambda _: StandInMembers())
     return main()
