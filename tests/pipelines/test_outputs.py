@@ -11,6 +11,7 @@ from localize.train import command as localize_train
 from pipelines.cli import build_parser, main
 from pipelines.evaluate import EvaluateOptions, evaluate
 from pipelines.show import ShowOptions, show
+from shared.runtime.arguments import local, place_or_address
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output
 
@@ -36,12 +37,16 @@ CASES = [
 ]
 
 
+def is_path(action: argparse.Action) -> bool:
+    return action.type in (Path, local, place_or_address) or action.metavar == "RUN"
+
+
 def arguments(words: tuple[str, ...], out: Path, given: tuple[str, Path] | None = None) -> list[str]:
     """A complete command line, whose inputs exist but are not what they should be. `given` names one of them."""
     line: list[str] = []
     for action in COMMANDS[words]._actions:
         is_out = action.dest == COMMANDS[words].get_default("output")
-        value = str(out) if is_out else __file__ if action.type is Path or action.metavar == "RUN" else "nowhere"
+        value = str(out) if is_out else __file__ if is_path(action) else "nowhere"
         if given is not None and action.dest == given[0]:
             value = str(given[1])
         if not action.option_strings:
@@ -63,7 +68,7 @@ INPUTS = [
     for words, flag in CASES
     for action in COMMANDS[words]._actions
     if flag == "--overwrite" and action.dest != COMMANDS[words].get_default("output")
-    if action.type is Path or action.metavar == "RUN"
+    if is_path(action)
 ]
 
 
