@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,8 @@ def test_no_process_outlives_its_parent(tmp_path: Path, number: signal.Signals, 
     parent = subprocess.Popen(
         [sys.executable, str(program), str(folder)], stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        # A suite that was started with `nohup` ignores it, and so would its children.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
     try:
         until = time.monotonic() + 30
