@@ -12,7 +12,7 @@ DEMO := demo
 .PHONY: help install demo demo-large test check format docs lock bench fuzz kills pictures clean audit-lock licenses sbom
 
 help:
-	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 8 minutes on 2 idle cores)"
+	@echo "make demo    synthetic studies -> both stages trained -> unseen studies graded, in ./$(DEMO) (about 7 minutes on 2 idle cores)"
 	@echo "make demo-large  the same on more studies and for longer, in ./$(DEMO)-large (about 13 minutes)"
 	@echo "make test    the tests (some minutes on 2 cores)"
 	@echo "make check   format, lint, spelling, types, import layers, Dockerfile"

@@ -91,7 +91,7 @@ def pure_step(config: ClassifyConfig, device: torch.device) -> Callable[[], obje
     x = x.contiguous(memory_format=torch.channels_last)
     finding = np.resize(np.arange(len(FINDINGS)), batch)
     family, level = (torch.from_numpy(of[finding]).to(device) for of in (FAMILY_OF, LEVEL_OF))
-    # Of one grade alone, the network would soon be sure, and its vanishing gradients would slow down a CPU.
+    # Random, as in training: of one grade alone, the network would soon be sure.
     label, weight = torch.randint(3, (batch,), device=device), torch.ones(batch, device=device)
     bf16 = use_bf16(config.train.amp, device)
 
