@@ -7,7 +7,7 @@ from typing import Final
 # Identifiers of the SPDX list. GPL-2.0-only is not among them: it cannot be combined with version 3.
 COMPATIBLE: Final = frozenset({
     "0BSD", "AGPL-3.0-only", "AGPL-3.0-or-later", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause",
-    "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Zlib",
+    "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Zlib",
 })  # fmt: skip
 # Metadata of before SPDX identifiers, as they are spelled.
 _SPELLINGS: Final = {
