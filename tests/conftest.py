@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from shared.runtime.hardware.cores import let_threads_sleep, usable_cores
+from shared.runtime.hardware.cores import let_threads_sleep
 from tests.object_store import MemoryStore, memory_store, s3_bucket, s3_server
 
 # The same examples everywhere, and no stopwatch: these machines are noisy.
@@ -22,11 +22,6 @@ let_threads_sleep()
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GUARD = Path(__file__).parent / "network_guard"
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Processes of `-n auto`: one more than cores, because some tests wait for processes or for time to pass."""
-    return usable_cores() + 1
 
 
 @pytest.fixture(autouse=True, scope="session")

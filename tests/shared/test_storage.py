@@ -267,6 +267,9 @@ def test_a_path_is_its_own_output_folder(tmp_path: Path) -> None:
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="fsspec knows no protocol nonsense"):
         filesystem(Address("nonsense://b"))
+    monkeypatch.delitem(
+        sys.modules["fsspec.registry"]._registry, "s3", raising=False
+    )  # where another test has loaded it
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(InputError, match=r"install the extra `storage`: pip install"):
         filesystem(Address("s3://not-installed"))
