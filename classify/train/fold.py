@@ -51,7 +51,13 @@ def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, ho
     feed = Feed.of(held_out, device)
 
     def logits_of(network: SeverityNet, jitter: Augmenter | None = None) -> NDArray[np.float64]:
-        return predict_logits(network, feed, config.crop, bf16=trainer.bf16, augmenter=jitter, team=team)
+        logits = predict_logits(network, feed, config.crop, bf16=trainer.bf16, augmenter=jitter, team=team)
+        if not np.isfinite(logits).all():  # the last step's loss was finite, and the weights after it are not
+            raise InputError(
+                f"fold {k}: training diverged, the network's answers are not finite; lower train.learning_rate (now "
+                f"{config.train.learning_rate:g}) and restart with --overwrite"
+            )
+        return logits
 
     answers = []
 
@@ -65,11 +71,6 @@ def train_fold(request: TrainRequest, k: int, cache: CropCache, folder: Path, ho
     logits = answers[-1] if answers and config.train.keep == "last" else logits_of(network)
     # Prediction has no true points, so the calibration is fitted at points with stage 1's error.
     off_center = logits if localized else logits_of(network, augmenter.only_jitter())
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"fold {k}: training diverged in its last epoch; lower train.learning_rate (now "
-            f"{config.train.learning_rate:g}) and restart with --overwrite"
-        )
     if not team.writes:
         return
     calibration = fit_calibrations(off_center, held_out)

@@ -8,7 +8,6 @@ whole: a folder of DICOM files, a prepared store of one, or an archive.
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 from shared.data.challenge import PARTS, Challenge, is_slice_file, table_columns
 from shared.data.identity import objects_key
 from shared.data.store import MAX_JSON_BYTES, STORE_FILE, STUDIES
-from shared.data.unpack import Input, open_input
+from shared.data.unpack import Input, open_input, private_folder
 from shared.runtime.errors import InputError, show_as
 from shared.runtime.files import inside
 from shared.runtime.names import hide_names
@@ -33,8 +32,6 @@ _MOST_OF_STUDY: Final = 50_000
 _MOST_STUDIES: Final = 20_000_000
 _CHUNK: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-# Kept until the process ends.
-_FOLDERS: Final[list["tempfile.TemporaryDirectory[str]"]] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +238,6 @@ def fetched_folder(place: Address) -> Path:
 
 
 def _private_folder(place: Address) -> Path:
-    made = tempfile.TemporaryDirectory(prefix="lumbar-")
-    _FOLDERS.append(made)
-    folder = Path(made.name).resolve()
+    folder = private_folder().resolve()
     show_as(folder, str(place))
     return folder

@@ -83,7 +83,7 @@ def _opened(path: Path, named: Path, size: int, changed_ns: int) -> Input:
     if is_dicomdir(path):
         return Input(folder=path.parent, origin=path.parent)
     # A folder of its own, so that nothing beside the file is read.
-    folder = _private_folder()
+    folder = private_folder()
     (folder / path.name).symlink_to(path)
     show_as(folder / path.name, str(named))
     show_as(folder, str(named))
@@ -94,14 +94,15 @@ def _opened(path: Path, named: Path, size: int, changed_ns: int) -> Input:
 _FOLDERS: Final[list["tempfile.TemporaryDirectory[str]"]] = []
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
+    """A folder of this process alone, which is deleted when the process ends."""
     made = tempfile.TemporaryDirectory(prefix="lumbar-")
     _FOLDERS.append(made)
     return Path(made.name)
 
 
 def _unpacked(path: Path, named: Path, size: int) -> Input:
-    folder = _private_folder()
+    folder = private_folder()
     show_as(folder, str(named), join=":")
     free = shutil.disk_usage(folder).free
     left = free - min(_SPARE_BYTES, free // 2)

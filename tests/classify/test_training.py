@@ -204,6 +204,10 @@ def test_divergence_is_named(one_fold, run, tmp_path, monkeypatch):
     monkeypatch.setattr(fit_module, "weighted_loss", lambda logits, *_, **__: logits.sum() * float("nan"))
     with pytest.raises(InputError, match=r"fold 0 epoch 1: .* train\.learning_rate"):
         train(one_fold, tmp_path, CPU)
+    monkeypatch.undo()
+    monkeypatch.setattr(fold_module, "predict_logits", lambda *_, **__: np.full((1, 3), np.nan))
+    with pytest.raises(InputError, match=r"fold 0: training diverged, .* train\.learning_rate"):
+        train(one_fold, tmp_path, RESUME)
 
 
 def test_the_last_process_deletes_the_cache(tmp_path):
