@@ -4,24 +4,23 @@ A further run compares the contents of all files: it decodes new and changed stu
 those that are gone. A kill loses only the studies in progress.
 """
 
-import hashlib
 import shutil
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.prepare.far import Places, far_jobs, prepare_far, unprepared_far
+from pipelines.prepare.plan import Plan, plan_units
 from pipelines.prepare.png_tree import MAX_SIZE_PX, PNG_FOLDER, PngJob, is_png_folder, write_pngs
 from pipelines.prepare.study import Job, Outcome, prepare_study, unprepared
-from shared.data.challenge import PARTS, Challenge, Part, listed_parts, series_files, table_columns
+from shared.data.challenge import PARTS, Challenge, Part, table_columns
 from shared.data.remote import RemoteData, check_reach, open_place
-from shared.data.store import STUDIES, Kind, Store, Unit, digest_of, is_store
+from shared.data.store import STUDIES, Store, Unit, digest_of, is_store
 from shared.data.unpack import Input
-from shared.dicom.discover import group_studies, no_dicom
+from shared.dicom.discover import group_studies
 from shared.dicom.pixels import is_unreadable
-from shared.dicom.scan import scan_folder
 from shared.runtime.bulk.engine import Engine, spread_over
 from shared.runtime.bulk.shards import Shard
 from shared.runtime.errors import InputError, shown
@@ -134,7 +133,7 @@ def _far(
 
 
 def _decode(
-    data: Path, store: Store, plan: "Plan", spread: Spread, far: Callable[[Challenge], Places] | None
+    data: Path, store: Store, plan: Plan, spread: Spread, far: Callable[[Challenge], Places] | None
 ) -> list[Outcome]:  # fmt: skip
     """Brings every record up to date, here or in other processes."""
     total = sum(map(len, plan.units.values()))
@@ -156,7 +155,7 @@ def _part(name: str) -> Part:
     return "train" if name == "train" else "test"
 
 
-def _lost(store: Store, plan: "Plan", outcomes: Sequence[Outcome], options: PrepareOptions) -> list[str]:
+def _lost(store: Store, plan: Plan, outcomes: Sequence[Outcome], options: PrepareOptions) -> list[str]:
     """The studies of which nothing can be read."""
     if store.kind == "folder" and options.shard is None:
         found = group_studies(store.data, store.folder_readings())  # raises if nothing could be read
@@ -189,82 +188,12 @@ def _check(options: PrepareOptions, remote: RemoteOutput | None) -> None:
         raise InputError("--png: not with --shard; write the PNGs after `lumbar merge`, with --resume and --png")
 
 
-def _shared_out(shard: Shard | None, plan: "Plan") -> dict[str, str]:
+def _shared_out(shard: Shard | None, plan: Plan) -> dict[str, str]:
     """What run.json of a shard says: which one it is, and of which studies."""
     if shard is None:
         return {}
     names = {part: [unit.name for unit in units] for part, units in plan.units.items()}
     return {"shard": str(shard), "studies_digest": digest_of_values(names)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The units of each part of the data.
-
-    Attributes:
-      origin: what the store names as its source, an archive that was unpacked for example; None for the data's folder.
-      at_hand: whether the files are on a disk; otherwise the units do not tell them.
-    """
-
-    kind: Kind
-    units: Mapping[str, tuple[Unit, ...]]
-    origin: Path | Address | None = None
-    at_hand: bool = True
-
-
-def plan_units(data: Path, part: Part | None) -> Plan:
-    """Looks at tables and folders without opening any DICOM file of a challenge directory.
-
-    Raises:
-      InputError: when there is nothing to prepare, or a table is broken.
-    """
-    if not data.is_dir():
-        raise InputError(f"{data}: no such folder; expected a challenge directory or a folder of DICOM files")
-    if is_store(data):
-        raise InputError(f"{data}: is a prepared store itself; give the folder of DICOM files that it was made from")
-    listed = listed_parts(data) if part is None else (part,)
-    if not listed:
-        return Plan(kind="folder", units={"folder": _folder_units(data)})
-    units: dict[str, tuple[Unit, ...]] = {}
-    for name in listed:
-        challenge = Challenge.open(data, name)
-        if challenge.images.is_dir():
-            units[name] = _challenge_units(challenge)
-        else:
-            log(f"warning: {challenge.images}: no such folder; the {name} part is left out")
-    if not units:
-        raise InputError(f"{data}: has tables but no images; expected {part or 'train'}_images/<study>/<series>/*.dcm")
-    return Plan(kind="challenge", units=units)
-
-
-def _challenge_units(data: Challenge) -> tuple[Unit, ...]:
-    units = []
-    for study_id, listed in sorted(data.series.items()):
-        folder = data.images / study_id
-        series = tuple(dict.fromkeys(series_id for series_id, _ in listed))
-        files = tuple(f"{s}/{path.name}" for s in series for path in series_files(folder / s))
-        units.append(
-            Unit(
-                part=data.part, name=study_id, folder=f"{data.images.name}/{study_id}", series=series, files=files,
-                exists=folder.is_dir(),
-            )
-        )  # fmt: skip
-    return tuple(units)
-
-
-def _folder_units(data: Path) -> tuple[Unit, ...]:
-    """One unit per folder that holds DICOM files directly, named by a digest because folder names can be anything."""
-    files: dict[str, list[str]] = defaultdict(list)
-    scan = scan_folder(data)
-    for path in scan.dicom:
-        files[path.parent.relative_to(data).as_posix()].append(path.name)
-    if not files:
-        raise no_dicom(data, scan)
-    return tuple(
-        Unit(part="folder", name=hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16],
-             folder=folder, files=tuple(names))
-        for folder, names in sorted(files.items())
-    )  # fmt: skip
 
 
 def _begin(data: Path, out: Path, plan: Plan, options: PrepareOptions) -> tuple[Store, Plan]:
