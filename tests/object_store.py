@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+# Behind it lies the test part of the fixture `part`.
+DATA = "memory://bucket/data"
 OPERATIONS = ("ls", "info", "get_file", "put_file", "cat_file", "pipe_file", "rm")
 
 

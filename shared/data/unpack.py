@@ -21,6 +21,7 @@ from typing import IO, BinaryIO, Final, cast
 from shared.dicom.parsing import begins_like_dicom, is_dicomdir
 from shared.dicom.scan import converted_kind
 from shared.runtime.errors import InputError, show_as
+from shared.runtime.files import room_bytes
 from shared.runtime.names import masked_path
 
 MAX_ENTRIES: Final = 250_000
@@ -28,8 +29,6 @@ MAX_BYTES: Final = 64 * 2**30
 # DICOM files rarely shrink to a tenth; small archives may hold empty pictures.
 MAX_RATIO: Final = 100
 _FREE_OF_RATIO: Final = 64 * 2**20
-# What stays free on the disk.
-_SPARE_BYTES: Final = 2**30
 _CHUNK: Final = 2**20
 _EXPECTED: Final = "expected a challenge directory, a folder of DICOM files, a zip or tar archive, or a DICOM file"
 # Each level is a folder to make, which costs an archive two bytes.
@@ -104,9 +103,7 @@ def private_folder() -> Path:
 def _unpacked(path: Path, named: Path, size: int) -> Input:
     folder = private_folder()
     show_as(folder, str(named), join=":")
-    free = shutil.disk_usage(folder).free
-    left = free - min(_SPARE_BYTES, free // 2)
-    budget = _Budget(name=str(named), most_bytes=min(MAX_BYTES, left, MAX_RATIO * size + _FREE_OF_RATIO))
+    budget = _Budget(name=str(named), most_bytes=min(MAX_BYTES, room_bytes(folder), MAX_RATIO * size + _FREE_OF_RATIO))
     try:
         unpack = _unpack_zip if zipfile.is_zipfile(path) else _unpack_tar
         unpack(path, folder, budget)

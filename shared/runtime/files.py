@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.runtime.errors import InputError
 from shared.runtime.ownership import (
@@ -22,6 +22,16 @@ from shared.runtime.ownership import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# What stays free on a disk.
+_SPARE_BYTES: Final = 2**30
+
+
+def room_bytes(folder: Path) -> int:
+    """How much may be written to the disk of a folder: a GiB stays free, or half of what is free if that is less."""
+    free = shutil.disk_usage(folder).free
+    return free - min(_SPARE_BYTES, free // 2)
 
 
 @contextmanager

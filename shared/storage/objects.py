@@ -5,7 +5,6 @@ Keys are foreign: one that could lead out of the folder that it is fetched into 
 
 import functools
 import inspect
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from shared.runtime.errors import InputError, first_line
+from shared.runtime.files import room_bytes
 from shared.runtime.names import masked_path, named_below
 from shared.storage.address import Address
 from shared.storage.tries import MissingError, StorageError, tried
@@ -22,8 +22,6 @@ EXTRA: Final = "install the extra `storage`: pip install 'lumbar-severity[storag
 MOST_OBJECTS: Final = 250_000
 MOST_DEPTH: Final = 64
 _LONGEST_NAME_BYTES: Final = 255
-# What stays free on the disk.
-_SPARE_BYTES: Final = 2**30
 _AT_ONCE: Final = 16
 # Stores whose listings fsspec would keep for the time of the process, while others add objects.
 _LISTING_STORES: Final = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -111,11 +109,11 @@ class Objects:
         """
         targets = [self._target(folder, entry.key) for entry in objects]
         folder.mkdir(parents=True, exist_ok=True)
-        needed, free = sum(entry.size for entry in objects), shutil.disk_usage(folder).free
-        if needed > free - min(_SPARE_BYTES, free // 2):
+        needed, room = sum(entry.size for entry in objects), room_bytes(folder)
+        if needed > room:
             raise StorageError(
-                f"{self._named(below)}: {needed} bytes are to be fetched, and {free} are free for temporary files; set "
-                "TMPDIR to a folder on a larger disk"
+                f"{self._named(below)}: {needed} bytes are to be fetched, and there is room for {room} as temporary "
+                "files; set TMPDIR to a folder on a larger disk"
             )
         for parent in {target.parent for target in targets}:
             parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Both stages trained once per test run, on very few studies and for one epoch each."""
+"""Both stages trained once per test run, on very few studies and for one epoch each; and a part in an object store."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.demo import DemoOptions
+from tests.object_store import DATA, MemoryStore, upload
+from tests.pipelines.stand_ins import write_test_part
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "tests" / "configs"
@@ -54,3 +56,12 @@ def tiny_demo(
         subprocess.run(words, check=True, cwd=out.parent, env={**os.environ, "PYTHONPATH": paths})
 
     return made_once("demo", make)
+
+
+@pytest.fixture
+def part(tmp_path: Path, memory: MemoryStore) -> Path:
+    """A test part on the disk and in an object store, at DATA."""
+    (tmp_path / "data").mkdir()
+    write_test_part(tmp_path / "data")
+    upload(tmp_path / "data", DATA)
+    return tmp_path / "data"

@@ -17,10 +17,10 @@ from shared.runtime.ownership import MARKER, claim, outputs_released
 from shared.storage.address import Address
 from shared.storage.output import RemoteOutput
 from shared.storage.tries import StorageError
-from tests.object_store import MemoryStore, contents, upload
-from tests.pipelines.stand_ins import stand_ins, write_test_part
+from tests.object_store import DATA, MemoryStore, contents, upload
+from tests.pipelines.stand_ins import stand_ins
 
-DATA, OUT = "memory://bucket/data", "memory://bucket/out"
+OUT = "memory://bucket/out"
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,6 @@ def scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     return tmp_path / "scratch"
-
-
-@pytest.fixture
-def part(tmp_path: Path, memory: MemoryStore) -> Path:
-    """A test part on the disk and behind DATA."""
-    (tmp_path / "data").mkdir()
-    write_test_part(tmp_path / "data")
-    upload(tmp_path / "data", DATA)
-    return tmp_path / "data"
 
 
 def files_of(out: Path) -> dict[str, bytes]:

@@ -8,24 +8,15 @@ import pytest
 from pipelines.cli import main
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from shared.runtime.bulk.shards import Shard
-from tests.object_store import MemoryStore, contents, upload
+from tests.object_store import DATA, MemoryStore, contents, upload
 from tests.pipelines.bulk.case import request_of, shards_of, stand_in, write_studies
-from tests.pipelines.stand_ins import write_test_part
 
-DATA, STORE = "memory://bucket/data", "memory://bucket/store"
+STORE = "memory://bucket/store"
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.storage.tries._pause", lambda seconds: None)
-
-
-@pytest.fixture
-def part(tmp_path: Path, memory: MemoryStore) -> Path:
-    (tmp_path / "data").mkdir()
-    write_test_part(tmp_path / "data")
-    upload(tmp_path / "data", DATA)
-    return tmp_path / "data"
 
 
 def on_disk(out: Path) -> dict[str, bytes]:

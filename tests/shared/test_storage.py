@@ -160,7 +160,7 @@ def test_a_listing_is_bounded(memory: MemoryStore) -> None:
 
 def test_more_than_the_disk_holds_is_not_fetched(memory: MemoryStore, tmp_path: Path) -> None:
     entry = StoredObject(key="x", size=1 << 60, version="")
-    with pytest.raises(StorageError, match="are free for temporary files"):
+    with pytest.raises(StorageError, match="bytes are to be fetched, and there is room for"):
         Objects(address=Address(BUCKET)).fetch([entry], tmp_path)
     assert not memory.calls
 
