@@ -20,7 +20,7 @@ from classify.network.augment import center, standardise
 from classify.network.checkpoint import ModelCard
 from classify.network.model import FAMILIES, SeverityNet
 from classify.samples import Crops, family_and_level
-from classify.train.loop import Trainer
+from classify.train.loop import Network, Trainer
 from classify.train.plan import Pass
 
 if TYPE_CHECKING:
@@ -83,21 +83,20 @@ class Student(Trainer):
     def name(self) -> str:
         return "fast"
 
-    def loss(self, x: Tensor, one: Pass) -> Tensor:
+    def loss(self, network: Network, x: Tensor, one: Pass) -> Tensor:
         """Cross-entropy with the folds' answers to the same input, mixed with the grades themselves."""
         share = self._recipe.label_share
-        target = (1 - share) * self._teachers(x, one.family, one.level, asked=self._asked())
+        target = (1 - share) * self._teachers(x, one.family, one.level, asked=self._asked(one))
         target = target + share * functional.one_hot(one.label, 3)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.network(x, one.family, one.level)
+            logits = network(x, one.family, one.level)
         return (one.weight * functional.cross_entropy(logits, target, reduction="none")).mean()
 
-    def _asked(self) -> list[int] | None:
+    def _asked(self, one: Pass) -> list[int] | None:
         count = self._recipe.teachers
         if not 0 < count < len(self._teachers):
             return None
-        # torch's own generator, whose state a resumed run restores.
-        chosen: list[int] = torch.randperm(len(self._teachers))[:count].tolist()
+        chosen: list[int] = np.random.default_rng(one.seed).permutation(len(self._teachers))[:count].tolist()
         return chosen
 
 

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,11 @@ from classify.config import ClassifyConfig, TrainConfig
 from classify.device import compiled, use_bf16
 from classify.network.augment import Augmenter, PlacedDraw, standardise
 from classify.network.checkpoint import Progress, load_progress, save_progress, unusable
+from classify.network.dropout import DealtDropout
 from classify.network.model import CANAL, SeverityNet, any_severe_loss, empty_model, row_weights, weighted_loss
 from classify.samples import Crops
 from classify.train.batches import canal_groups, step_count
+from classify.train.beside import Beside
 from classify.train.feed import Feed
 from classify.train.optimizer import Average, adamw, clip_gradients, learning_rate
 from classify.train.plan import Pass, Planner
@@ -68,6 +70,8 @@ class PartialEpoch:
 
 
 Evaluate = Callable[[SeverityNet], float]
+# What maps crops, families and levels to logits: `SeverityNet`, or what stands in front of it.
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def fit(
@@ -139,6 +143,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         train = config.train
         layout = {"device": device, "memory_format": torch.channels_last}
+        model.dropout = DealtDropout(model.dropout.p)
         self.model = model.to(**layout)  # type: ignore[call-overload]  # torch's stub lacks this form
         self.averaged = empty_model(config.model, slices=config.crop.channels)
         self.averaged.load_state_dict(model.state_dict())
@@ -159,6 +164,7 @@ class Trainer:
         self.network = compiled(self.model, train.compile, device)
         self.team = ALONE
         self._shared: Shared | None = None
+        self._beside: Beside | None = None
 
     def join(self, team: Processes) -> None:
         """From now on, trains together with the other processes of a team, each with its part of every batch."""
@@ -197,7 +203,7 @@ class Trainer:
             self._set_torch_state(partial.torch_state)
         self.model.train()
         saved, todo = time.monotonic(), plan[first:]
-        with closing(self.feed.patches([one.rows for passes in todo for one in passes])) as patches:
+        with self.side_by_side(), closing(self.feed.patches([p.rows for passes in todo for p in passes])) as patches:
             for step, passes in enumerate(track(todo, f"epoch {epoch + 1}"), start=first):
                 rate = learning_rate(self.config, epoch * self.steps + step, self.steps)
                 for group in self.optimizer.param_groups:
@@ -222,22 +228,41 @@ class Trainer:
           step: counts over all epochs.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        for x, one in inputs:
-            with sharing(self._shared, one):
-                loss = self.loss(x, one) * one.share
-                (loss * self.team.world).backward()  # type: ignore[no-untyped-call]  # averaged over the team
-            total += loss.detach()
+        if self._beside is None:
+            losses = [self._learn(self.network, each) for each in inputs]
+        else:
+            losses = self._beside(self._learn, list(inputs))
+        total = torch.stack(losses).sum()
         if self.config.gradient_clip > 0:
             clip_gradients(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self._average.update(step)
         return added_up(total, self.team)
 
-    def loss(self, x: Tensor, one: Pass) -> Tensor:
+    @contextmanager
+    def side_by_side(self) -> Iterator[None]:
+        """Within this block a CPU computes the passes of a step side by side, if each step has several."""
+        alone = self.device.type == "cpu" and self.team.world == 1 and self.network is self.model
+        with (Beside.of(self.model, self.config.accumulate) if alone else None) or nullcontext() as self._beside:
+            try:
+                yield
+            finally:
+                self._beside = None
+
+    def _learn(self, network: Network, given: tuple[Tensor, Pass]) -> Tensor:
+        """Adds the gradient of one pass, and returns its share of the step's loss."""
+        x, one = given
+        dropout: Any = (network if isinstance(network, SeverityNet) else self.model).dropout
+        dropout.deal(seed=one.seed, batch=one.batch, place=one.place)
+        with sharing(self._shared, one):
+            loss = self.loss(network, x, one) * one.share
+            (loss * self.team.world).backward()  # type: ignore[no-untyped-call]  # averaged over the team
+        return loss.detach()
+
+    def loss(self, network: Network, x: Tensor, one: Pass) -> Tensor:
         """The loss to minimise, a scalar, of prepared input [b, channels, size, size]: a mean over its rows."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.network(x, one.family, one.level)
+            logits = network(x, one.family, one.level)
         loss = weighted_loss(logits, one.label, one.weight, label_smoothing=self.config.label_smoothing)
         if self.any_scale > 0 and one.studies:
             worst, _ = any_severe_loss(logits[one.canal], one.label[one.canal], one.study, one.studies)

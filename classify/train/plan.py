@@ -35,6 +35,7 @@ class Pass:
       place: [b] places of the crops in the batch that all processes pass together.
       batch: size of that batch.
       last: whether it is the last of its step.
+      seed: of all that is drawn while that batch is computed; the same in all processes.
     """
 
     rows: Rows
@@ -50,6 +51,7 @@ class Pass:
     place: Tensor
     batch: int
     last: bool
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class Planner:
             own = whole[places[team.rank]]
             yield _Share(
                 rows=rows[own], draw=drawn if len(own) == len(rows) else drawn.part(own), place=places[team.rank],
-                batch=len(whole), step=len(rows), last=number == len(wholes),
+                batch=len(whole), step=len(rows), last=number == len(wholes), seed=_seed(drawn.noise_seed, number),
             )  # fmt: skip
 
     def _divided(self, rows: Rows, parts: int) -> list[Rows]:
@@ -115,9 +117,10 @@ class Planner:
         }
         moved = {name: on_device(arrays, device) for name, arrays in columns.items()}
         for i, share in enumerate(shares):
+            own = {name: tensors[i] for name, tensors in moved.items()}
             yield Pass(
                 rows=share.rows, draw=draws[i], share=len(share.rows) / share.step, studies=len(studies[i][0]),
-                batch=share.batch, last=share.last, **{name: tensors[i] for name, tensors in moved.items()},
+                batch=share.batch, last=share.last, seed=share.seed, **own,
             )  # fmt: skip
 
 
@@ -131,3 +134,8 @@ class _Share:
     batch: int
     step: int
     last: bool
+    seed: int
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,7 +32,6 @@ def shared_by(team: Processes, model: SeverityNet, device: torch.device) -> Shar
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     else:
         _sync_batch_norm(model)
-    model.dropout = DealtDropout(model.dropout.p)
     with warnings.catch_warnings():  # the argument's new name is unknown to earlier versions of torch
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         return Shared(
@@ -69,29 +67,8 @@ def sharing(network: Shared | None, one: Pass) -> AbstractContextManager[None]:
 
     Gradients of all but the last pass of a step wait to be averaged with those of the last.
     """
-    if network is None:
-        return nullcontext()
-    dropout = network.module.dropout
-    dropout.place, dropout.batch = one.place, one.batch
-    waiting: AbstractContextManager[None] = nullcontext() if one.last else network.no_sync()
+    waiting: AbstractContextManager[None] = nullcontext() if network is None or one.last else network.no_sync()
     return waiting
-
-
-class DealtDropout(nn.Dropout):
-    """Dropout of a part of a batch, as it would be drawn for the whole batch."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__(p)
-        self.place: Tensor | None = None
-        self.batch = 0
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be translated once for every batch
-    def forward(self, x: Tensor) -> Tensor:
-        """Drops of features [b, features] what is drawn for their places in the batch."""
-        if not self.training or self.p == 0 or self.place is None:
-            return x
-        whole = functional.dropout(x.new_ones(self.batch, x.shape[1]), self.p)
-        return x * whole[self.place]
 
 
 class SyncedBatchNorm(_BatchNorm):

@@ -1,6 +1,7 @@
 """A training step: where its patches lie, how batches are divided and added up, and what it asks of the host."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from classify.config import ClassifyConfig
 from classify.network.augment import Augmenter
 from classify.network.model import CANAL, build_model
 from classify.samples import Crops
+from classify.train import beside as beside_module
 from classify.train import feed as feed_module
 from classify.train.batches import divided
 from classify.train.feed import Feed
@@ -112,6 +114,42 @@ def test_accumulated_batches_learn_like_a_large_one(more):
     assert few == pytest.approx(large, rel=1e-5)
     start = weights_of(trainer_of(config_of()))
     assert (few_weights - large_weights).norm() < 0.02 * (large_weights - start).norm()
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_passes_side_by_side_teach_what_they_teach_in_turn(accumulate, monkeypatch):
+    """Weights, running statistics and counters; in double precision the order of sums does not matter."""
+    monkeypatch.setattr(beside_module, "usable_cores", lambda: 2)
+    results = []
+    for beside in (True, False):
+        trainer = trainer_of(config_of("train.batch=9", f"train.accumulate={accumulate}", "model.dropout=0.3"))
+        trainer.model.double()
+        trainer.model.train()
+        with trainer.side_by_side() if beside else nullcontext():
+            assert (trainer._beside is not None) is beside
+            losses = [
+                float(trainer.update([(x.double(), one) for x, one in inputs_of(trainer, step)], step))
+                for step in range(3)
+            ]
+        results.append((losses, trainer.model.state_dict()))
+    (losses, state), (losses_in_turn, state_in_turn) = results
+    assert losses == pytest.approx(losses_in_turn, rel=1e-6)
+    for name, tensor in state_in_turn.items():
+        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    assert {int(t) for name, t in state.items() if name.endswith("tracked")} == {3 * accumulate}
+
+
+def test_what_draws_while_it_computes_is_computed_in_turn(monkeypatch):
+    monkeypatch.setattr(beside_module, "usable_cores", lambda: 2)
+    config = config_of("train.batch=9", "train.accumulate=2", "model.backbone='efficientnet_b0'")
+    trainer = trainer_of(config)
+    with trainer.side_by_side():
+        assert trainer._beside is None
+    threads = torch.get_num_threads()
+    plain = trainer_of(config_of("train.accumulate=2"))
+    with plain.side_by_side():
+        plain.update(inputs_of(plain, 0), 0)
+    assert torch.get_num_threads() == threads
 
 
 class Asked(TorchDispatchMode):
