@@ -1,4 +1,4 @@
-"""A tiny challenge directory with crude phantoms, and a grader trained on it once per session."""
+"""A tiny challenge directory with crude phantoms, and a grader trained on it once per test run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,9 +84,10 @@ def _write_study(root: Path, study: int, grades: np.ndarray, rng: np.random.Gene
     return series_rows, point_rows
 
 
-@pytest.fixture(scope="session")
-def challenge(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
-    root = tmp_path_factory.mktemp("challenge")
+Make = Callable[[str, Callable[[Path], object]], Path]
+
+
+def _write_challenge(root: Path) -> None:
     rng = np.random.default_rng(0)
     grades = {
         str(100 + s): rng.choice(3, size=len(FINDINGS), p=[0.5, 0.3, 0.2]).astype(np.int8) for s in range(STUDIES)
@@ -102,12 +103,18 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     pd.DataFrame(series, columns=names).to_csv(root / "train_series_descriptions.csv", index=False)
     names = ["study_id", "series_id", "instance_number", "condition", "level", "x", "y"]
     pd.DataFrame(points, columns=names).to_csv(root / "train_label_coordinates.csv", index=False)
-    return Challenge.open(root)
+
+
+@pytest.fixture(scope="session")
+def challenge(made_once: Make) -> Challenge:
+    return Challenge.open(made_once("classify_challenge", _write_challenge))
 
 
 @pytest.fixture(scope="session")
 def tiny_config() -> ClassifyConfig:
+    """The smallest trunk; `tests/pipelines` trains and stores the one of 50 layers."""
     overrides = (
+        "model.backbone='resnet18'",
         "crop.size_px=32", "crop.slices=3", "crop.margin_px=4", "crop.margin_slices=1",
         "crop.mm_per_px={canal=1.0, foraminal=1.0, subarticular=1.0}",
         "train.epochs=2", "train.batch=100", "train.ema_decay=0.5", "train.amp='none'",
@@ -127,11 +134,14 @@ def one_fold(challenge, tiny_config, splits) -> TrainRequest:
 
 
 @pytest.fixture(scope="session")
-def run(one_fold, tmp_path_factory) -> Path:
+def run(one_fold: TrainRequest, made_once: Make) -> Path:
     """Folds 0 and 1, trained at annotated points without interruption; the cache is kept."""
-    folder = tmp_path_factory.mktemp("run")
-    train(replace(one_fold, folds=(0, 1)), folder, TrainingResources(device="cpu", keep_cache=True))
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        train(replace(one_fold, folds=(0, 1)), folder, TrainingResources(device="cpu", keep_cache=True))
+
+    return made_once("classify_run", make)
 
 
 @pytest.fixture(scope="session")

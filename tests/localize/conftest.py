@@ -1,5 +1,6 @@
 """Fixtures of stage 1's tests; the crude studies themselves are in spine_phantom.py."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from shared.data.challenge import Challenge
 from shared.splits import Splits
 from tests.localize.spine_phantom import jittered_truths, write_challenge
 
+Make = Callable[[str, Callable[[Path], object]], Path]
+
 
 @pytest.fixture(scope="session")
 def prior() -> ChainPrior:
@@ -19,10 +22,8 @@ def prior() -> ChainPrior:
 
 
 @pytest.fixture(scope="session")
-def challenge(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
-    root = tmp_path_factory.mktemp("challenge")
-    write_challenge(root, 4)
-    return Challenge.open(root)
+def challenge(made_once: Make) -> Challenge:
+    return Challenge.open(made_once("localize_challenge", lambda root: write_challenge(root, 4)))
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +39,14 @@ def splits() -> Splits:
 
 
 @pytest.fixture(scope="session")
-def run(
-    tmp_path_factory: pytest.TempPathFactory, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits
-) -> Path:
+def run(made_once: Make, challenge: Challenge, tiny_config: LocalizeConfig, splits: Splits) -> Path:
     """One trained fold, under a relative path as users give it; two epochs teach nothing, but every file is there."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder.parent)
-        request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
-        train(request, Path(folder.name), TrainingResources(device="cpu"))
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder.parent)
+            request = TrainRequest(data=challenge, config=tiny_config, splits=splits, folds=(0,))
+            train(request, Path(folder.name), TrainingResources(device="cpu"))
+
+    return made_once("localize_run", make)
