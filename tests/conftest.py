@@ -78,6 +78,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
+def few_studies(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Two training studies and an unseen one, as the generator writes them; they are only read."""
+    from pipelines.synthetic import SynthOptions, generate
+
+    return made_once("few_studies", lambda out: generate(out, SynthOptions(studies=2, test_studies=1, seed=4)))
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real DICOM samples; skips where a user's clone has none."""
     if not REAL_DATA.is_dir():

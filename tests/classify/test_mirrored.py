@@ -1,5 +1,6 @@
 """Which way round crops of a mirrored axial series lie: in the training cache and in prediction."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from classify import predict as predict_module
 from classify.config import CropConfig
 from classify.crop_cache import CacheJob, build_cache, cut_crops
 from classify.crops import CropSpec
-from pipelines.synthetic import SynthOptions, generate
 from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, Point
 from shared.detections import Localization
@@ -25,19 +25,23 @@ CROP = CropConfig(size_px=48, slices=1, margin_px=0, margin_slices=0)
 RECESSES = (Condition.SUBARTICULAR,)
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
-    root = tmp_path_factory.mktemp("sound")
-    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
-    return Challenge.open(root / "data")
+def _one_study(root: Path) -> Challenge:
+    data = Challenge.open(root)
+    (study_id, *_), grades = data.study_ids, data.grades
+    assert grades is not None
+    return replace(data, study_ids=(study_id,), grades=grades[:1], points={study_id: data.points[study_id]})
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Challenge:
+def sound(few_studies: Path) -> Challenge:
+    return _one_study(few_studies / "data")
+
+
+@pytest.fixture(scope="module")
+def mirrored(few_studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Challenge:
     """The same study, its axial pixels mirrored against the header; the points follow the picture."""
-    root = tmp_path_factory.mktemp("mirrored")
-    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
-    data = Challenge.open(root / "data")
+    root = tmp_path_factory.mktemp("mirrored") / "data"
+    data = _one_study(Path(shutil.copytree(few_studies / "data", root)))
     width = 0
     for series in data.load_study(data.study_ids[0]).study.of_view(View.AXIAL_T2):
         for item in series.slices:

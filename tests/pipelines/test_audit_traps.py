@@ -59,13 +59,13 @@ def test_errors_lie_on_trapped_studies_only(trap_set: Path, audited: AuditResult
     assert wrong == []
 
 
-def test_a_clean_set_has_no_error_and_no_warning(tmp_path: Path) -> None:
-    generate(tmp_path, SynthOptions(studies=2, test_studies=1, seed=21), workers=WORKERS)
-    result = inspect(tmp_path / "data", AuditOptions(pixels=Pixels.ALL, workers=WORKERS))
+def test_a_clean_set_has_no_error_and_no_warning(few_studies: Path) -> None:
+    data = few_studies / "data"
+    result = inspect(data, AuditOptions(pixels=Pixels.ALL))
     assert [i for i in result.issues if i.code.category is not Category.NOTE] == []
     assert result.studies == 3
     counts = result.facts["counts"]
-    assert counts["files"] == counts["files_read"] == len(list((tmp_path / "data").rglob("*.dcm")))
+    assert counts["files"] == counts["files_read"] == len(list(data.rglob("*.dcm")))
     assert counts["series"] == {"sagittal_t1": 3, "sagittal_t2": 3, "axial_t2": 3}
 
 

@@ -9,7 +9,6 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from pipelines.cli import main
-from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge, Point
 from shared.detections import (
     Detection,
@@ -35,15 +34,8 @@ L4_L5 = Finding(condition=Condition.CANAL, side=None, level=Level.L4_L5)
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("show")
-    generate(out, SynthOptions(studies=1, test_studies=1, seed=4))
-    return out
-
-
-@pytest.fixture(scope="module")
-def data(synthetic: Path) -> Path:
-    return synthetic / "data"
+def data(few_studies: Path) -> Path:
+    return few_studies / "data"
 
 
 @pytest.fixture(scope="module")
@@ -308,8 +300,8 @@ def test_unreadable_pixels_are_a_tile_and_a_message(tmp_path: Path, capsys: pyte
     assert min(bright) == bright[3]  # the fourth from the head is flat but for its text
 
 
-def test_wrong_calls_are_told_what_to_do(synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, there, folder = synthetic / "data", tmp_path / "there.png", tmp_path / "folder.png"
+def test_wrong_calls_are_told_what_to_do(few_studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, there, folder = few_studies / "data", tmp_path / "there.png", tmp_path / "folder.png"
     there.write_bytes(b"kept")
     folder.mkdir()
     study = Challenge.open(data).study_ids[0]
@@ -329,7 +321,7 @@ def test_wrong_calls_are_told_what_to_do(synthetic: Path, tmp_path: Path, capsys
         ([test_study, out, "--level", "L4/L5"], ["no annotated point", "--prediction"]),
         ([test_study, out, "--part", "train"], ["no study", study]),
         ([study, out, "--prediction", str(folder)], ["localizations.csv"]),
-        ([study, out, "--truth", str(synthetic / "truth")], ["other data"]),
+        ([study, out, "--truth", str(few_studies / "truth")], ["other data"]),
     ]  # fmt: skip
     for arguments, expected in cases:
         assert main(["show", str(data), *arguments]) == 1, arguments
@@ -342,10 +334,10 @@ def test_wrong_calls_are_told_what_to_do(synthetic: Path, tmp_path: Path, capsys
     assert main(["show", str(tmp_path / "nowhere"), study, out]) == 1
 
 
-def test_test_studies_are_found_and_take_the_truth(synthetic: Path, tmp_path: Path) -> None:
-    (study,) = Challenge.open(synthetic / "data", "test").study_ids
+def test_test_studies_are_found_and_take_the_truth(few_studies: Path, tmp_path: Path) -> None:
+    (study,) = Challenge.open(few_studies / "data", "test").study_ids
     out = tmp_path / "level.png"
-    arguments = [str(synthetic / "data"), study, str(out), "--level", "l4_l5", "--truth", str(synthetic / "truth")]
+    arguments = [str(few_studies / "data"), study, str(out), "--level", "l4_l5", "--truth", str(few_studies / "truth")]
     assert main(["show", *arguments]) == 0
     assert out.stat().st_size > 10_000
 

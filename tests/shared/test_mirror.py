@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pipelines.synthetic import SynthOptions, generate
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.geometry import Plane
@@ -24,16 +23,9 @@ from shared.mirror.fit import Fit, Pictures, _ranks, fit_series
 from shared.study import Series, Slice, Study
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mirror")
-    generate(root, SynthOptions(studies=1, test_studies=0, seed=12))
-    return root / "data"
-
-
 @pytest.fixture
-def study(generated: Path, tmp_path: Path) -> Study:
-    data = Challenge.open(Path(shutil.copytree(generated, tmp_path / "data")))
+def study(few_studies: Path, tmp_path: Path) -> Study:
+    data = Challenge.open(Path(shutil.copytree(few_studies / "data", tmp_path / "data")))
     return data.load_study(data.study_ids[0]).study
 
 

@@ -29,19 +29,17 @@ from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View, parse_row_id
 from shared.runtime.errors import InputError
 
-STUDIES = 2
+STUDIES = 2  # of `few_studies`
 # The package has a function of this name.
 generator = importlib.import_module("pipelines.synthetic.generate")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("synthetic")
-    generate(out, SynthOptions(studies=STUDIES, test_studies=1, seed=4))
-    return out
+@pytest.fixture
+def root(few_studies: Path) -> Path:
+    return few_studies
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def points(root: Path) -> pd.DataFrame:
     return pd.read_csv(root / "data" / "train_label_coordinates.csv", dtype={"study_id": str, "series_id": str})
 
