@@ -5,9 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from benchmarks.fuzz.case import kind_of, make_case
+from benchmarks.fuzz.case import WHEEL, kind_of, make_case
 from benchmarks.fuzz.inputs.dicom import sound_files
 from benchmarks.fuzz.inputs.sound import Kind, Sound
 
@@ -42,15 +40,11 @@ def fuzz(out: Path, *options: str) -> dict:
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize(("cases", "kinds"), [
-    (294, ("dicom", "folder", "archive", "table", "json", "toml")),
-    (6, ("run", "checkpoint")),
-])  # fmt: skip
-def test_damaged_inputs_are_read_or_told(tmp_path: Path, cases: int, kinds: tuple[str, ...]) -> None:
-    found = fuzz(tmp_path / "fuzz.json", "--cases", str(cases), *(f"--only={kind}" for kind in kinds))
+def test_damaged_inputs_are_read_or_told(tmp_path: Path) -> None:
+    found = fuzz(tmp_path / "fuzz.json", "--cases", str(2 * len(WHEEL)))
     assert found["untold_cases"] == []
-    assert found["cases"] == sum(found["outcomes"].values()) == cases
-    assert set(found["by_kind"]) == set(kinds)
+    assert found["cases"] == sum(found["outcomes"].values()) == 2 * len(WHEEL)
+    assert set(found["by_kind"]) == set(WHEEL)
     assert all(of_kind.get("told") for of_kind in found["by_kind"].values())  # the damage reaches the readers
 
 
@@ -67,7 +61,8 @@ def test_seed_and_number_make_a_case_and_its_damage_differs_from_the_next() -> N
     numbers = [n for n in range(400) if kind_of(n) == "dicom"]
     inputs: dict[Kind, list[Sound]] = {"dicom": list(sound_files())}
     cases = [make_case(1, n, inputs) for n in numbers]
-    assert cases[:50] == [make_case(1, n, {"dicom": list(sound_files())}) for n in numbers[:50]]
+    again: dict[Kind, list[Sound]] = {"dicom": list(sound_files())}
+    assert cases[49::-1] == [make_case(1, n, again) for n in numbers[49::-1]]  # whatever was made before
     assert {case.sound.name for case in cases} == {sound.name for sound in inputs["dicom"]}
     changed = [case for case in cases if any(case.sound.files[n] != new for n, new in case.changed.items())]
     assert len(changed) > 0.9 * len(cases)
