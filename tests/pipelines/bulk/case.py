@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from pipelines.bulk.merge import merge
 from pipelines.cli import main
@@ -40,6 +39,15 @@ class StandInMembers:
         return {"localizers": [self.name], "classifiers": [self.name], "shipped_localizer": False}
 
 
+class _Cpu:
+    """In place of torch's device: torch takes longer to import than all else here, in each process."""
+
+    type = "cpu"
+
+    def __str__(self) -> str:
+        return self.type
+
+
 def load(_: Sequence[int] | None) -> Grader:
     return grader_of(CanalLocalizer(), ConstantClassifier())
 
@@ -65,7 +73,7 @@ def request_of(data: Path, **changes: Any) -> PredictRequest:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(load)))
-    monkeypatch.setattr("classify.device.pick_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr("classify.device.pick_device", lambda _: _Cpu())
 
 
 def predicted(request: PredictRequest, out: Path, **how: Any) -> Path:

@@ -23,26 +23,17 @@ from shared.runtime.bulk.engine import Engine, spread_over
 from shared.runtime.bulk.ray_cluster import connected, load_ray
 from shared.study import LoadedStudy
 from tests.pipelines.bulk.case import load, predicted, request_of
+from tests.pipelines.bulk.squares import given_up, square
 
 # Ray gives its own processes 15 seconds to start, which cannot be changed.
 TOO_BUSY = 77
-
-
-def square(n: int) -> int | str:
-    if n == 3:
-        os._exit(1)
-    return n * n
-
-
-def given_up(n: int, reason: str) -> int | str:
-    return f"given up: {reason.partition(' of')[0]}"
 
 
 class _Slow(Grader):
     """Takes a moment, so that a node can die meanwhile."""
 
     def predict(self, study: Any) -> StudyResult:
-        time.sleep(0.5)
+        time.sleep(0.3)
         return super().predict(study)
 
 
@@ -84,7 +75,9 @@ def main(data: Path, out: Path) -> None:
             told["squares"] = list(spread(square, range(6), lost=given_up))
         request = request_of(data, engine=Engine.RAY)
         patch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(deadly)))
-        predicted(request, out / "killer")
+        with patch.context() as sooner:  # each process takes seconds to begin
+            sooner.setattr("shared.runtime.bulk.crew.MOST_ENDED", 2)
+            predicted(request, out / "killer")
         patch.setattr(predict_run, "source_and_models", lambda r: (open_source(r.data), FoldModels(slow)))
         track: Any = vars(predict_run)["track"]
 
