@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.demo import DemoOptions
+from shared.runtime.run_folder import sha256_of
 from tests.object_store import DATA, MemoryStore, upload
 from tests.pipelines.stand_ins import write_test_part
 
@@ -56,6 +60,29 @@ def tiny_demo(
         subprocess.run(words, check=True, cwd=out.parent, env={**os.environ, "PYTHONPATH": paths})
 
     return made_once("demo", make)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def built_once() -> Iterator[None]:
+    """A detector of the same bytes is built once in a process, and copied: each command builds three."""
+    inference: Any = import_module("localize.detector.yolo.inference")
+    build, built = inference.load_fused, dict[tuple[str, str], Any]()
+
+    def load_fused(path: Path, device: str) -> Any:
+        key = sha256_of(path) if path.is_file() else "", device
+        if key not in built:
+            built[key] = build(path, device)
+        return deepcopy(built[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "load_fused", load_fused)
+        yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the charts of reports undrawn, for tests of something else: they take most of a report's time."""
+    monkeypatch.setattr("shared.figures.report.Report.figure", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -174,6 +174,7 @@ def test_few_pictures_of_a_study_are_held(case: Path, monkeypatch: pytest.Monkey
     assert held == [(12, 7, {"uint8"})]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_page_and_terminal_count_the_same_studies(case: Path, tmp_path: Path) -> None:
     other_study("train.csv")(case)  # graded, without a series
     result = audit(case, tmp_path / "out")
@@ -215,6 +216,7 @@ def test_the_same_result_whatever_the_workers(case: Path) -> None:
     assert alone == together
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_strict_exits_1_after_writing(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(case), str(tmp_path / "a"), "--strict", "--workers", "1"]) == 0
     cut_off(case)

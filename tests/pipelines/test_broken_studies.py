@@ -119,6 +119,7 @@ def test_both_stages_alone_go_on(tiny_demo: Path, tmp_path: Path) -> None:
     assert {len(rows[study_id]) for study_id in [TWIN, *ids.values()]} == {25}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_audit_names_every_broken_study(ids: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     assert main(["audit", str(ids[0]), str(tmp_path / "out")]) == SOME_FAILED
     failed = set(pd.read_csv(tmp_path / "out" / FAILURES_FILE, dtype=str)["study_id"])

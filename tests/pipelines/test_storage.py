@@ -238,8 +238,8 @@ def test_the_command_predicts_from_and_to_a_bucket(
             (tmp_path / "tables").mkdir(exist_ok=True)
             (tmp_path / "tables" / name).write_bytes(given.read_bytes())
     upload(tmp_path / "tables", f"{bucket}/data")
-    upload(tiny_demo / "classifier", f"{bucket}/run")
-    runs = ["--localizer", str(tiny_demo / "localizer"), "--classifier", f"{bucket}/run", "--device", "cpu"]
+    upload(tiny_demo / "localizer", f"{bucket}/run")  # the smaller one
+    runs = ["--localizer", f"{bucket}/run", "--classifier", str(tiny_demo / "classifier"), "--device", "cpu"]
     command = ["predict", f"{bucket}/data", f"{bucket}/out", *runs, "--workers", "1"]
     assert main(command) == 0
     far, near = contents(f"{bucket}/out"), files_of(tiny_demo / "prediction")
