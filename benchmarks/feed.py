@@ -7,7 +7,7 @@
 "training" is the loop that `lumbar classify train` runs: it plans an epoch, takes patches from a cache on disk or from
 the device, augments, trains, clips and averages. "pure" is forward, backward and a fused AdamW on tensors that are
 already on the device, in the same precision and layout, with nothing else: no augmentation, no clipping, no averaged
-network.
+network. All crops of a step pass at once.
 
 Both sides take turns in one process, so that a noisy machine hits both, and each round swaps their order. The figure
 is the median of the rounds' ratios with its bootstrap interval. The ratio of processor seconds stands beside it: it
@@ -86,7 +86,7 @@ def pure_step(config: ClassifyConfig, device: torch.device) -> Callable[[], obje
     layout = {"device": device, "memory_format": torch.channels_last}
     model = network_of(config).to(**layout).train()  # type: ignore[call-overload]  # torch's stub lacks this form
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=config.train.weight_decay, fused=True)
-    batch, crop = config.train.batch, config.crop
+    batch, crop = config.train.batch * config.train.accumulate, config.crop
     x = torch.randn(batch, crop.channels, crop.size_px, crop.size_px, device=device)
     x = x.contiguous(memory_format=torch.channels_last)
     finding = np.resize(np.arange(len(FINDINGS)), batch)
@@ -96,10 +96,9 @@ def pure_step(config: ClassifyConfig, device: torch.device) -> Callable[[], obje
     bf16 = use_bf16(config.train.amp, device)
 
     def step() -> None:
-        for _ in range(config.train.accumulate):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(x, family, level)
-            weighted_loss(logits, label, weight).backward()  # type: ignore[no-untyped-call]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = model(x, family, level)
+        weighted_loss(logits, label, weight).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -127,7 +127,10 @@ class Classifier:
 
             place = backend.place(device, str(chosen))
             return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
-        return cls([(card, load_predicting(path, card, chosen)) for path, card in cards], chosen, tta=tta)
+        networks = [
+            load_predicting(path, card, chosen, bf16=use_bf16(card.config.train.amp, chosen)) for path, card in cards
+        ]
+        return cls(list(zip((card for _, card in cards), networks, strict=True)), chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
@@ -162,13 +165,11 @@ class Classifier:
         return total / (len(self._members) * len(inputs))
 
 
-def load_predicting(folder: Path, card: ModelCard, device: "torch.device") -> "SeverityNet":
-    """A fold's network as torch predicts with it."""
+def load_predicting(folder: Path, card: ModelCard, device: "torch.device", *, bf16: bool = False) -> "SeverityNet":
+    """A fold's network as torch predicts with it; `bf16` as in `classify.network.model.for_prediction`."""
     from classify.network.model import for_prediction
 
-    model = load_model(folder, card, device)
-    # Rounded to bf16, folded weights would give other answers than the network that was trained and calibrated.
-    return model if use_bf16(card.config.train.amp, device) else for_prediction(model)
+    return for_prediction(load_model(folder, card, device), bf16=bf16)
 
 
 def _loadable(folder: RunFolder, folds: Sequence[int] | None) -> Sequence[int]:

@@ -1,9 +1,10 @@
 """The networks of a run as they are exported: what torch computes, from which inputs, and what their outputs mean."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from classify.device import use_bf16
 from classify.network.checkpoint import MODEL_FILE, WEIGHTS_FILE, ModelCard, load_card
 from classify.network.fast import load_fast_card
+from classify.network.model import SeverityNet, with_bf16_kernels
 from classify.predict import load_predicting
 from localize.detector.canvas import STRIDE_PX
 from localize.detector.yolo.inference import load_fused
@@ -78,13 +80,14 @@ class TorchNetwork:
 
     def as_predicted(self, count: int) -> Network:
         """The same as fast as prediction does it, with so many threads: its memory layout and precision."""
+        module: Any = with_bf16_kernels(deepcopy(cast(SeverityNet, self.module))) if self.bf16 else self.module
 
         def compute(*arrays: NDArray[Any]) -> NDArray[np.float32]:
             tensors = [torch.from_numpy(array) for array in arrays]
             if not self.is_detector:
                 tensors[0] = tensors[0].contiguous(memory_format=torch.channels_last)
             with threads(count), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                return np.asarray(self.module(*tensors).float().numpy())
+                return np.asarray(module(*tensors).float().numpy())
 
         return compute
 

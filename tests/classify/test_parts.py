@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from classify.network.model import (
     SeverityNet,
     build_model,
     check_starting_weights,
+    for_prediction,
     row_weights,
     weighted_loss,
 )
@@ -202,6 +204,28 @@ def test_an_untrained_network_starts_near_the_prior():
         p = torch.softmax(model(torch.randn(1, 3, 32, 32), family, torch.tensor([2])), 1)[0]
     row = Finding(condition=Condition.CANAL, side=None, level=Level.L3_L4).index
     assert p.numpy() == pytest.approx(prior[row], abs=0.15)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "densenet121", "convnext_tiny"])
+def test_a_network_that_only_predicts_answers_as_the_trained_one(backbone):
+    torch.manual_seed(0)
+    model = SeverityNet(slices=3, dropout=0.2, backbone=backbone)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.uniform_(0.5, 2)
+    model.eval()
+    batch = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 3])
+
+    def logits(network: SeverityNet, *, bf16: bool) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return network(*batch)
+
+    exact, rounded = logits(model, bf16=False), logits(model, bf16=True)
+    folded = logits(for_prediction(deepcopy(model)), bf16=False)
+    torch.testing.assert_close(folded, exact, rtol=0, atol=1e-3 * float(exact.std()))
+    quick = logits(for_prediction(deepcopy(model), bf16=True), bf16=True)
+    # Kernels that are rounded after the folding err as much as those that are rounded before it.
+    assert 0 < (quick - exact).norm() < 2 * (rounded - exact).norm()
 
 
 @pytest.fixture(scope="module")
