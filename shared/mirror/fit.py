@@ -171,8 +171,8 @@ def _mate(item: Slice, others: Pictures) -> tuple[Slice, Picture] | None:
 def _local(item: Slice, picture: Picture) -> tuple[Slice, NDArray[np.float32]]:
     """Ranks of grey values relative to their neighbourhood, in units of its contrast; small pixels are merged."""
     item, picture = _shrunk(item, picture)
-    counts = np.bincount(picture.ravel(), minlength=256)
-    ranks = ((np.cumsum(counts) - counts / 2) / picture.size).astype(np.float32)[picture]
+    counts = cv2.calcHist([picture], [0], None, [256], [0, 256]).ravel().astype(np.float64)
+    ranks = cv2.LUT(picture, ((np.cumsum(counts) - counts / 2) / picture.size).astype(np.float32))
     spacing = float(np.mean(item.plane.spacing_mm))
     smooth = cv2.GaussianBlur(ranks, (0, 0), _BLUR_MM / spacing)
     width = 2 * int(_LOCAL_MM / spacing / 2) + 1
