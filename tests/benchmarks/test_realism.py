@@ -18,6 +18,11 @@ from shared.study import Series, Slice, Study
 from tests.dicom_files import write_dicom
 
 
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.realism.realism._WIDTH_PX", 400)
+
+
 @pytest.fixture
 def as_real(few_studies: Path) -> Path:
     """Synthetic studies that stand for real ones."""

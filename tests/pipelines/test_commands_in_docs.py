@@ -206,6 +206,7 @@ def scratch(tiny_demo: Path, shared_outputs: Path, tmp_path: Path, monkeypatch: 
     return Scratch(tmp_path, tiny_demo, shared_outputs)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", RUN)
 def test_the_commands_of_a_page_run_in_order(name: str, scratch: Scratch) -> None:
     for given in RUN[name]:

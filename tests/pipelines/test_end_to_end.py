@@ -186,6 +186,7 @@ def test_training_studies_are_predicted_by_the_fold_that_held_them_out(tiny_demo
     np.testing.assert_allclose(ours.submission, expected, atol=2e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_evaluate_the_demo_submission_from_files(tiny_demo: Path, tmp_path: Path) -> None:
     arguments = ["--train", str(tiny_demo / "data"), "--oracle", str(tiny_demo / "truth" / "oracle.csv")]
     submission, truth = str(tiny_demo / "submission.csv"), str(tiny_demo / "truth")

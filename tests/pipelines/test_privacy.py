@@ -98,11 +98,21 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _shape(forms: list[bytes]) -> re.Pattern[bytes]:
-    """Finds whatever has at each place a byte that one of the forms has there: fast, and a bit more than the forms."""
+    """Finds whatever has at each place a byte that one of the forms has there: fast, and a bit more than the forms.
+
+    All names begin alike, so a pattern begins with fixed bytes, which are searched for without trying every place.
+    """
     places = (
         b"[" + b"".join(re.escape(bytes([byte])) for byte in set(place)) + b"]" for place in zip(*forms, strict=True)
     )
-    return re.compile(b"(?=(" + b"".join(places) + b"))")
+    return re.compile(b"".join(places))
+
+
+def _first(shape: re.Pattern[bytes], text: bytes, forms: set[bytes]) -> re.Match[bytes] | None:
+    at = 0
+    while (match := shape.search(text, at)) is not None and match[0] not in forms:
+        at = match.start() + 1
+    return match
 
 
 def assert_nothing_told(planter: Planter, folder: Path, printed: str) -> None:
@@ -113,10 +123,8 @@ def assert_nothing_told(planter: Planter, folder: Path, printed: str) -> None:
     likely = [_shape(of_length) for of_length in by_length]
     told = [("standard output or error", printed.encode()), ("a picture", "\n".join(planter.drawn).encode())]
     for where, content in (*told, *_contents(folder)):
-        for text in (content.lower(), content.replace(b"\0", b"").lower()):
-            found = _NAME.search(text) or next(
-                (match for shape in likely for match in shape.finditer(text) if match[1] in forms), None
-            )
+        for text in {content.lower(), content.replace(b"\0", b"").lower()}:
+            found = _NAME.search(text) or next(filter(None, (_first(shape, text, forms) for shape in likely)), None)
             assert found is None, f"{where}: {text[max(0, found.start() - 200) : found.end() + 50]!r}"
 
 

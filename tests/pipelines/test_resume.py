@@ -58,6 +58,7 @@ def words(tiny_demo: Path) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", ["predict", "localize predict", "classify predict", "audit"])
 def test_an_interrupted_command_ends_in_the_same_bytes(
     command: str, tiny_demo: Path, words: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

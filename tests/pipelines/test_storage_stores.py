@@ -130,6 +130,7 @@ def test_shards_are_merged_at_addresses(tmp_path: Path, memory: MemoryStore, mon
         assert told(contents(far)) == told(on_disk(near))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_reads_an_address(part: Path, tmp_path: Path, memory: MemoryStore) -> None:
     (part / "test_images" / "5" / "unknown").mkdir()
     (part / "test_images" / "5" / "unknown" / "1.dcm").write_bytes(b"x")
