@@ -86,6 +86,15 @@ def few_studies(made_once: Callable[[str, Callable[[Path], object]], Path]) -> P
 
 
 @pytest.fixture(scope="session")
+def trapped_studies(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Two training studies that share all traps of the generator; they are only read."""
+    from pipelines.synthetic import SynthOptions, generate
+
+    options = SynthOptions(studies=2, test_studies=0, seed=21, traps=True)
+    return made_once("trapped_studies", lambda out: generate(out, options))
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real DICOM samples; skips where a user's clone has none."""
     if not REAL_DATA.is_dir():
