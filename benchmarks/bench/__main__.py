@@ -36,13 +36,13 @@ class Setting:
       scratch: a folder for whatever a section writes.
       demo: OUT of `lumbar demo`, whose models predict.
       data: synthetic studies of real size; made where none are given.
-      classifiers: name -> run of further classifiers to predict with, beside the demo's.
+      others: name -> localizer and classifier to predict with, beside the demo's.
     """
 
     scratch: Path
     demo: Path
     data: Path | None
-    classifiers: Mapping[str, Path]
+    others: Mapping[str, tuple[Path, Path]]
     quick: bool
     rounds: int = 5
 
@@ -64,10 +64,9 @@ class Setting:
 
 
 def _predict(setting: Setting) -> dict[str, Any]:
-    classifiers = {"the demo's fold": setting.demo / "classifier", **setting.classifiers}
     return {
-        name: measure_predict(setting.studies(), setting.demo / "localizer", run, quick=setting.quick)
-        for name, run in classifiers.items()
+        name: measure_predict(setting.studies(), *runs, quick=setting.quick)
+        for name, runs in {"the demo's fold": setting.runs, **setting.others}.items()
     }
 
 
@@ -110,14 +109,15 @@ def main() -> None:
     arguments.add_argument("--demo", type=Path, default=Path("demo"), help="OUT of lumbar demo (default %(default)s)")
     arguments.add_argument("--data", type=Path, help="challenge directory of synthetic studies of real size")
     arguments.add_argument(
-        "--classifier", action="append", default=[], metavar="NAME=RUN", help="a further classifier to predict with"
-    )
+        "--runs", action="append", default=[], nargs=3, metavar=("NAME", "LOCALIZER", "CLASSIFIER"),
+        help="other runs to predict with, too",
+    )  # fmt: skip
     a = arguments.parse_args()
-    classifiers = {name: Path(run) for name, _, run in (text.partition("=") for text in a.classifier)}
+    others = {name: (Path(localizer), Path(classifier)) for name, localizer, classifier in a.runs}
     result = read_json(a.out) if a.out.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
-            scratch=Path(folder), demo=a.demo, data=a.data, classifiers=classifiers, quick=a.quick,
+            scratch=Path(folder), demo=a.demo, data=a.data, others=others, quick=a.quick,
             rounds=1 if a.quick else a.rounds,
         )  # fmt: skip
         for name in () if a.page else a.only or SECTIONS:
