@@ -7,8 +7,10 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,6 +51,37 @@ def run(name: str, folder: Path, **environment: object) -> tuple[str, int]:
     return text, sum("image/png" in o.get("data", {}) for o in outputs)
 
 
+def run_here(name: str, folder: Path, **environment: object) -> tuple[str, int]:
+    """As `run`, but in this process: a kernel takes longer to load the libraries than its notebook takes to run."""
+    shells = pytest.importorskip("IPython.core.interactiveshell")
+    capture = pytest.importorskip("IPython.utils.capture")
+    from IPython.display import display
+    from traitlets.config import Config
+
+    text, pictures = "", 0
+    with pytest.MonkeyPatch.context() as patch, matplotlib.rc_context():
+        for key, value in {"IPYTHONDIR": folder, **environment}.items():
+            patch.setenv(key, str(value))
+        patch.chdir(folder)
+        patch.setattr(shells.InteractiveShell, "enable_gui", lambda *_: None)
+        config = Config({"HistoryManager": {"enabled": False}})
+        shell = shells.InteractiveShell.instance(config=config, user_module=ModuleType(name))
+        # The value of a cell is shown as what it displays is.
+        shell.display_trap.hook = lambda value: None if value is None else display(value)
+        try:
+            for source in cells(ROOT / "notebooks" / f"{name}.ipynb"):
+                with capture.capture_output() as shown:
+                    shell.run_cell(source).raise_error()
+                text += shown.stdout + "".join(output.data.get("text/plain", "") for output in shown.outputs)
+                pictures += sum("image/png" in output.data for output in shown.outputs)
+        finally:
+            shells.InteractiveShell.clear_instance()
+            shell.restore_sys_module_state()
+            matplotlib.pyplot.close("all")
+            matplotlib.pyplot.switch_backend("agg")
+    return text, pictures
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_is_committed_without_outputs_and_names_no_machine(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -62,7 +95,7 @@ def test_a_notebook_is_committed_without_outputs_and_names_no_machine(path: Path
 
 
 def test_quickstart(tiny_demo: Path, tmp_path: Path) -> None:
-    text, pictures = run("quickstart", tmp_path, LUMBAR_DEMO=tiny_demo, LUMBAR_WORK="work")
+    text, pictures = run_here("quickstart", tmp_path, LUMBAR_DEMO=tiny_demo, LUMBAR_WORK="work")
     assert "numbering:" in text
     assert "weighted prior" in text
     assert pictures == 2
