@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -150,19 +151,20 @@ def _batches(calls: Sequence[tuple[torch.Tensor, ...]], batch: int) -> list[tupl
 
 def _seconds(network: Network, calls: Sequence[tuple[torch.Tensor, ...]], batch: int, way: Way, *, bf16: bool) -> float:
     batches, (beside, threads) = _batches(calls, batch), way
-    shares = [batches[k::beside] for k in range(beside)]
+    # A detector keeps what belongs to the shape of its last images, so threads need one each.
+    shares = [(network if k == 0 else deepcopy(network), batches[k::beside]) for k in range(beside)]
 
-    def work(share: Sequence[tuple[torch.Tensor, ...]]) -> None:
+    def work(own: Network, share: Sequence[tuple[torch.Tensor, ...]]) -> None:
         torch.set_num_threads(threads)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             for inputs in share:
-                network(*inputs)
+                own(*inputs)
 
     def all_shares() -> None:
-        runners = [threading.Thread(target=work, args=(share,)) for share in shares[1:]]
+        runners = [threading.Thread(target=work, args=share) for share in shares[1:]]
         for runner in runners:
             runner.start()
-        work(shares[0])
+        work(*shares[0])
         for runner in runners:
             runner.join()
 
