@@ -2,8 +2,10 @@
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from classify.config import ClassifyConfig
@@ -15,7 +17,7 @@ from shared.data.challenge import Challenge
 from shared.data.source import open_source
 from shared.detections import read_localizations
 from shared.jitter import read_jitter
-from shared.labels import Level
+from shared.labels import Level, View
 from shared.out_of_fold import OutOfFold
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError, exit_code
@@ -117,6 +119,20 @@ def test_the_real_ones_are_complete_and_small() -> None:
 
 
 @pytest.mark.skipif(not (SHIPPED_RUN / RUN_FILE).is_file(), reason=NOT_HERE)
+def test_threads_may_share_a_detector() -> None:
+    detector = Localizer.load(SHIPPED_RUN, device="cpu")._detectors[View.AXIAL_T2]
+    rng = np.random.default_rng(0)
+    shapes = [(96, 128), (128, 96), (160, 160), (64, 64)]
+    pictures = [np.kron(rng.integers(0, 256, (r // 8, c // 8)), np.ones((8, 8))).astype(np.uint8) for r, c in shapes]
+    alone = [detector.detect([picture]) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda n: detector.detect([pictures[n % 4]]), range(40)))
+    for n, [found] in enumerate(together):
+        [expected] = alone[n % 4]
+        np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-3)
+    assert any(len(found.xyxy) for [found] in alone)
+
+
 def test_the_real_ones_find_five_levels_on_a_real_scan(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command("predict", real_data / "lumbar_study", out, "--device", "cpu") == 0

@@ -1,6 +1,7 @@
 """Detection with trained detectors, and their mAP."""
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,8 @@ class Detector:
         self._models = [
             load_fused(path, device) if backend.is_torch else _load_exported(path, device, backend) for path in paths
         ]
+        # The library keeps the places of boxes for the last images' shape, which another thread may just change.
+        self._one_at_a_time = threading.Lock()
 
     def detect(self, images: Sequence[NDArray[np.uint8]], batch: int = 16) -> list[RawBoxes]:
         """Detects boxes on grey images, each [rows, columns]: all of one shape, with sides that are multiples of 32."""
@@ -44,7 +47,7 @@ class Detector:
         if not images:
             return found
         rows, columns = images[0].shape
-        with threads(inference_threads((rows, columns))), torch.inference_mode():
+        with self._one_at_a_time, threads(inference_threads((rows, columns))), torch.inference_mode():
             for start in range(0, len(images), batch):
                 stack = np.stack(images[start : start + batch])[:, None]
                 tensor = torch.from_numpy(stack).to(self._device).float() / 255
