@@ -121,6 +121,7 @@ def test_the_real_ones_are_complete_and_small() -> None:
 @pytest.mark.skipif(not (SHIPPED_RUN / RUN_FILE).is_file(), reason=NOT_HERE)
 def test_threads_may_share_a_detector() -> None:
     detector = Localizer.load(SHIPPED_RUN, device="cpu")._detectors[View.AXIAL_T2]
+    detector._min_score = 0.0  # type: ignore[attr-defined]  # there is nothing to see
     rng = np.random.default_rng(0)
     shapes = [(96, 128), (128, 96), (160, 160), (64, 64)]
     pictures = [np.kron(rng.integers(0, 256, (r // 8, c // 8)), np.ones((8, 8))).astype(np.uint8) for r, c in shapes]
@@ -130,7 +131,7 @@ def test_threads_may_share_a_detector() -> None:
     for n, [found] in enumerate(together):
         [expected] = alone[n % 4]
         np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-3)
-    assert any(len(found.xyxy) for [found] in alone)
+    assert all(len(found.xyxy) for [found] in alone)
 
 
 def test_the_real_ones_find_five_levels_on_a_real_scan(real_data: Path, tmp_path: Path) -> None:
