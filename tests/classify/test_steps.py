@@ -121,7 +121,7 @@ def test_passes_side_by_side_teach_what_they_teach_in_turn(accumulate, monkeypat
     """Weights, running statistics and counters; in double precision the order of sums does not matter."""
     monkeypatch.setattr(beside_module, "usable_cores", lambda: 2)
     results = []
-    for beside in (True, False):
+    for beside in (True, True, False):
         trainer = trainer_of(config_of("train.batch=9", f"train.accumulate={accumulate}", "model.dropout=0.3"))
         trainer.model.double()
         trainer.model.train()
@@ -132,7 +132,9 @@ def test_passes_side_by_side_teach_what_they_teach_in_turn(accumulate, monkeypat
                 for step in range(3)
             ]
         results.append((losses, trainer.model.state_dict()))
-    (losses, state), (losses_in_turn, state_in_turn) = results
+    (losses, state), (losses_again, state_again), (losses_in_turn, state_in_turn) = results
+    assert losses == losses_again
+    assert all(torch.equal(tensor, state_again[name]) for name, tensor in state.items())
     assert losses == pytest.approx(losses_in_turn, rel=1e-6)
     for name, tensor in state_in_turn.items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
