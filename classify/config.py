@@ -120,8 +120,8 @@ class TrainConfig(Config):
     """Crops that pass through the network at once. Processes that share batches (`--spread data`) divide them."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     """Batches whose gradients are added up for one step of the optimizer. N batches learn like one that is N times as
-    large, except that batch normalisation sees, and dropout is drawn for, one batch at a time.
-    A CPU computes them side by side."""
+    large, except that batch normalisation sees, and dropout is drawn for, one batch at a time. A CPU computes up to
+    four of them side by side."""
     learning_rate: Positive = 4e-4
     """Peak learning rate."""
     weight_decay: NonNegative = 0.05

@@ -127,10 +127,8 @@ class Classifier:
 
             place = backend.place(device, str(chosen))
             return cls([(card, load_exported(path, backend, place)) for path, card in cards], HOST, tta=tta)
-        networks = [
-            load_predicting(path, card, chosen, bf16=use_bf16(card.config.train.amp, chosen)) for path, card in cards
-        ]
-        return cls(list(zip((card for _, card in cards), networks, strict=True)), chosen, tta=tta)
+        bf16 = use_bf16(cards[0][1].config.train.amp, chosen)
+        return cls([(card, load_predicting(path, card, chosen, bf16=bf16)) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
         """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.

@@ -15,11 +15,12 @@ class DealtDropout(nn.Dropout):
         """Says what comes next: places [b] of a batch, which is drawn from a seed."""
         self._seed, self._batch, self._place = seed, batch, place
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be translated once for every batch
     def forward(self, x: Tensor) -> Tensor:
         """Drops of features [b, features] what is drawn for their places in the batch."""
-        if not self.training or self.p == 0:
-            return x
+        return self._dropped(x) if self.training and self.p > 0 else x
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be translated once for every batch
+    def _dropped(self, x: Tensor) -> Tensor:
         generator = torch.Generator(device=x.device).manual_seed(self._seed)
         whole = torch.rand(self._batch, x.shape[1], generator=generator, device=x.device) >= self.p
         return x * (whole[self._place].to(x.dtype) / (1 - self.p))

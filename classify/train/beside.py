@@ -1,14 +1,14 @@
 """The passes of a step side by side on a CPU, each on a thread of its own.
 
 torch's own threads share the work of single operations and meet after each of some thousand. Where crops are small, two
-of them make a network a fifth faster, not twice as fast. Passes meet once a step.
+of them make a network a third faster, not twice as fast (docs/adr/0034). Passes meet once a step.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from classify.network.model import SeverityNet
 from shared.runtime.hardware.cores import usable_cores
 
 P = TypeVar("P")
+# So many networks at most: each holds the activations of a batch and gradients of its own.
+_MOST: Final = 4
 
 
 class Beside:
@@ -39,7 +41,7 @@ class Beside:
     @classmethod
     def of(cls, model: SeverityNet, passes: int) -> "Beside | None":
         """For steps of so many passes; None where there is one core, or nothing to share."""
-        count = min(passes, usable_cores())
+        count = min(passes, usable_cores(), _MOST)
         return cls(model, count) if count > 1 and not _draws_while_it_computes(model) else None
 
     def __enter__(self) -> Self:

@@ -243,11 +243,12 @@ class Trainer:
     def side_by_side(self) -> Iterator[None]:
         """Within this block a CPU computes the passes of a step side by side, if each step has several."""
         alone = self.device.type == "cpu" and self.team.world == 1 and self.network is self.model
-        with (Beside.of(self.model, self.config.accumulate) if alone else None) or nullcontext() as self._beside:
-            try:
+        self._beside = Beside.of(self.model, self.config.accumulate) if alone else None
+        try:
+            with self._beside or nullcontext():
                 yield
-            finally:
-                self._beside = None
+        finally:
+            self._beside = None
 
     def _learn(self, network: Network, given: tuple[Tensor, Pass]) -> Tensor:
         """Adds the gradient of one pass, and returns its share of the step's loss."""

@@ -134,6 +134,7 @@ def test_threads_may_share_a_detector() -> None:
     assert all(len(found.xyxy) for [found] in alone)
 
 
+@pytest.mark.skipif(not (SHIPPED_RUN / RUN_FILE).is_file(), reason=NOT_HERE)
 def test_the_real_ones_find_five_levels_on_a_real_scan(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command("predict", real_data / "lumbar_study", out, "--device", "cpu") == 0
