@@ -42,7 +42,8 @@ from shared.jitter import Jitter
 from shared.labels import Condition, Finding, findings_of
 from shared.metric import bootstrap, interval, score
 from shared.out_of_fold import OutOfFold
-from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
+from shared.probabilities.files import read_probabilities, write_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.documents import read_json
 from shared.runtime.files import write_json
 from shared.study import Study

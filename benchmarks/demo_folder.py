@@ -26,7 +26,8 @@ from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge, read_grades, read_points
 from shared.detections import Localizations, read_localizations
 from shared.metric import StudyLosses, bootstrap, interval, score, study_losses
-from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.probabilities.files import read_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.documents import read_json
 from shared.runtime.files import write_json
 from shared.runtime.run_folder import read_run, sha256_of

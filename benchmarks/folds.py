@@ -29,7 +29,8 @@ from classify.predict import Classifier
 from pipelines.demo import AT_TRUE_POINTS
 from shared.labels import Condition, findings_of
 from shared.metric import Interval, bootstrap, interval, score, study_losses
-from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.probabilities.files import read_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.documents import read_json
 from shared.runtime.files import write_json
 from shared.runtime.run_folder import read_run

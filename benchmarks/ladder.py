@@ -31,7 +31,7 @@ from classify.device import pick_device, use_all_cores
 from classify.network.checkpoint import run_folder
 from classify.predict import Classifier
 from pipelines.demo import DEMO_FOLD
-from shared.probabilities import ProbabilityTable
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.files import write_json
 from shared.runtime.run_folder import read_run
 from shared.scores import ORACLE, as_text, baselines, compare

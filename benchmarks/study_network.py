@@ -30,7 +30,7 @@ from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, View, findings_of
 from shared.metric import score
-from shared.probabilities import floored, weighted_prior
+from shared.probabilities.table import floored, weighted_prior
 from shared.runtime.progress import log, track
 from shared.study import LoadedStudy
 

@@ -1,8 +1,8 @@
 """Temperature scaling per condition family (Guo et al., ICML 2017).
 
 The temperature minimises the metric's weighted log loss. The best answer to that loss is the true probability times the
-class weight, so submitted probabilities carry the weights. After `shared.probabilities.unweighted` they are calibrated
-in the usual sense, which is where calibration is measured.
+class weight, so submitted probabilities carry the weights. After `shared.probabilities.table.unweighted` they are
+calibrated in the usual sense, which is where calibration is measured.
 
 Each fold fits its temperature on its own held-out studies, at localizations or at annotated points that are jittered as
 in training, because prediction has no true points. The temperature is kept only where it helps studies that it was not
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shared.labels import SEVERITY_WEIGHTS, Condition, findings_of
 from shared.metric import weighted_log_loss
-from shared.probabilities import ProbabilityTable, floored
+from shared.probabilities.table import ProbabilityTable, floored
 from shared.splits import Splits
 
 BOUNDS: Final = (0.4, 2.5)

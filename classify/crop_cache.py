@@ -28,7 +28,7 @@ from shared.detections import Localization, Localizations, Source
 from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.documents import fitted, read_json
 from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import sweep_temporary, write_json

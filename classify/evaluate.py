@@ -16,7 +16,8 @@ from shared.agreement import describe
 from shared.data.challenge import Challenge
 from shared.detections import Localizations
 from shared.metric import score
-from shared.probabilities import ProbabilityTable, read_probabilities
+from shared.probabilities.files import read_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.runtime.progress import log

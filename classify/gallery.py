@@ -18,7 +18,7 @@ from shared.detections import Localizations
 from shared.figures import plots
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity
 from shared.mirror.correct import as_shown
-from shared.probabilities import ProbabilityTable
+from shared.probabilities.table import ProbabilityTable
 from shared.splits import Splits
 
 if TYPE_CHECKING:

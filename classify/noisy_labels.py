@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from shared.data.challenge import Challenge
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Finding, Severity
-from shared.probabilities import PROBABILITY_COLUMNS, ProbabilityTable, unweighted
+from shared.probabilities.files import PROBABILITY_COLUMNS
+from shared.probabilities.table import ProbabilityTable, unweighted
 from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_csv
 from shared.runtime.tables import Kind, read_csv

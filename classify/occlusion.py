@@ -15,7 +15,7 @@ from classify.network.checkpoint import ModelCard
 from classify.network.model import SeverityNet
 from classify.samples import family_and_level
 from shared.labels import FINDINGS, Severity
-from shared.probabilities import unweighted
+from shared.probabilities.table import unweighted
 
 _CELLS: Final = 8  # positions along each axis
 _COVER: Final = 2  # cells that one patch covers along each axis

@@ -23,16 +23,9 @@ from shared.detections import Localization, Localizations
 from shared.labels import FINDINGS, Condition, Finding
 from shared.mirror.correct import as_shown
 from shared.out_of_fold import FoldModels, OutOfFold, fold_by_study
-from shared.probabilities import (
-    PriorReason,
-    PriorReasons,
-    ProbabilityTable,
-    error_behind,
-    floored,
-    is_from_model,
-    write_probabilities,
-    write_submission,
-)
+from shared.probabilities.files import write_probabilities, write_submission
+from shared.probabilities.reasons import PriorReason, PriorReasons, error_behind, is_from_model
+from shared.probabilities.table import ProbabilityTable, floored
 from shared.runtime.errors import InputError
 from shared.runtime.problems import unreadable, write_failures
 from shared.runtime.progress import log, track
@@ -131,7 +124,7 @@ class Classifier:
         return cls([(card, load_predicting(path, card, chosen, bf16=bf16)) for path, card in cards], chosen, tta=tta)
 
     def grade(self, study: Study, localizations: Mapping[Finding, Localization]) -> StudyGrades:
-        """Probabilities of the 25 findings, none below `shared.probabilities.FLOOR`.
+        """Probabilities of the 25 findings, none below `shared.probabilities.table.FLOOR`.
 
         A finding gets the training prior if it has no localization, its family is not trained, or its crop cannot be
         cut. Crops are cut by the planes of `study`; pass it through `shared.mirror.correct.as_shown` if `unmirror`.

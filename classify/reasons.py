@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from shared.detections import Localization
 from shared.dicom.pixels import has_readable_slice
 from shared.labels import FINDINGS, Condition, Finding, View
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.study import Study
 
 

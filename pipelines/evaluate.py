@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipelines.report import evaluation_report
 from shared.data.challenge import MISSING, Part, read_grades
-from shared.probabilities import ProbabilityTable, read_submission
+from shared.probabilities.files import read_submission
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output
 from shared.scores import ORACLE, Comparison, as_text, baselines, compare, read_oracle

@@ -19,7 +19,8 @@ from shared.detections import Detection, Localization
 from shared.labels import FINDINGS, Condition, Finding, findings_of
 from shared.mirror.correct import as_shown
 from shared.numbering import Numbering
-from shared.probabilities import PriorReason, PriorReasons, floored, is_from_model, shrunk
+from shared.probabilities.reasons import PriorReason, PriorReasons, is_from_model
+from shared.probabilities.table import floored, shrunk
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.study import LoadedStudy, Study, gaps_mm

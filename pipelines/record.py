@@ -9,7 +9,7 @@ from pipelines.result import StudyResult
 from shared.detections import Detection, Localization
 from shared.labels import FINDINGS, Finding
 from shared.numbering import Numbering
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.study import LoadedStudy
 
 

@@ -12,7 +12,7 @@ from shared.agreement import describe
 from shared.figures.report import Link, Report
 from shared.figures.score_report import add_agreement, add_scores, add_verdict, verdict
 from shared.metric import TERMS, study_losses
-from shared.probabilities import ProbabilityTable
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.documents import read_document
 from shared.runtime.files import write_text
 from shared.runtime.problems import counted

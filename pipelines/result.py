@@ -18,15 +18,9 @@ from shared.figures.sheet import draw_sheet
 from shared.labels import FINDINGS, Finding, Severity
 from shared.mirror.correct import with_turned
 from shared.numbering import Numbering
-from shared.probabilities import (
-    PROBABILITY_COLUMNS,
-    PriorReason,
-    PriorReasons,
-    ProbabilitySource,
-    error_behind,
-    is_from_model,
-    unweighted,
-)
+from shared.probabilities.files import PROBABILITY_COLUMNS
+from shared.probabilities.reasons import PriorReason, PriorReasons, ProbabilitySource, error_behind, is_from_model
+from shared.probabilities.table import unweighted
 from shared.runtime.files import write_text
 from shared.runtime.problems import Failure, Stage, stopped, unreadable
 from shared.study import ListedSeries, Study

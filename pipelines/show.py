@@ -13,7 +13,7 @@ from shared.figures.page import png_bytes
 from shared.figures.sheet import draw_sheet
 from shared.figures.study_sheet import level_sheet, overview_sheet
 from shared.labels import Finding, Level
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.errors import InputError
 from shared.runtime.files import written_beside
 from shared.runtime.problems import counted

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 
 from shared.labels import Condition, Level, Severity, findings_of
 from shared.metric import weighted_log_loss
-from shared.probabilities import ProbabilityTable, unweighted
+from shared.probabilities.table import ProbabilityTable, unweighted
 
 CALIBRATION_BINS: Final = 10
 COVERAGES: Final = (0.25, 0.5, 0.75, 1.0)

@@ -7,7 +7,7 @@ largest row weight.
 
 This module also defines what the challenge's own code leaves open:
 
-- Rows must sum to 1; otherwise it raises, where scikit-learn only warns. `shared.probabilities.read_submission`
+- Rows must sum to 1; otherwise it raises, where scikit-learn only warns. `shared.probabilities.files.read_submission`
   normalises rows that were rounded when they were written.
 - Probabilities are clipped to [eps, 1 - eps] of float64, so p = 0 costs 36.04.
 - Ungraded rows never count.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.labels import SEVERITY_WEIGHTS, Condition, Severity, findings_of
-from shared.probabilities import SUM_TOLERANCE
+from shared.probabilities.table import SUM_TOLERANCE
 from shared.runtime.errors import InputError
 
 TERMS: Final = (*(c.short for c in Condition), "any_severe")

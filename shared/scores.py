@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.metric import TERMS, Interval, Score, bootstrap, interval, score, study_losses
-from shared.probabilities import ProbabilityTable, class_weighted, constant_table, read_submission, weighted_prior
+from shared.probabilities.files import read_submission
+from shared.probabilities.table import ProbabilityTable, class_weighted, constant_table, weighted_prior
 from shared.runtime.problems import counted
 from shared.runtime.run_folder import RunScore
 from shared.splits import Splits

@@ -30,7 +30,7 @@ from classify.network.fast import load_fast_card
 from classify.predict import Classifier
 from shared.data.challenge import Challenge
 from shared.metric import bootstrap, interval, score, study_losses
-from shared.probabilities import unweighted
+from shared.probabilities.table import unweighted
 from shared.runtime.run_folder import FAST_FOLDER
 from shared.scores import ORACLE, read_oracle
 

@@ -29,7 +29,8 @@ from shared.annotations import annotated_localizations
 from shared.data.challenge import Challenge
 from shared.dicom.pixels import slice_pixels
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity, findings_of
-from shared.probabilities import ProbabilityTable, weighted_prior, write_probabilities
+from shared.probabilities.files import write_probabilities
+from shared.probabilities.table import ProbabilityTable, weighted_prior
 from shared.runtime.config import shipped_config
 from shared.runtime.progress import track
 from shared.splits import read_splits

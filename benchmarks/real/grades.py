@@ -20,7 +20,8 @@ from shared.agreement import row_measures
 from shared.data.challenge import Challenge
 from shared.labels import Condition, Severity, findings_of
 from shared.metric import StudyLosses, bootstrap, interval, study_losses
-from shared.probabilities import read_probabilities, weighted_prior
+from shared.probabilities.files import read_probabilities
+from shared.probabilities.table import weighted_prior
 
 _COLUMNS = [finding.index for finding in findings_of(Condition.FORAMINAL)]
 

@@ -30,7 +30,7 @@ from classify.samples import select_crops
 from classify.train.loop import EpochResult, fit
 from classify.train.request import TrainingResources
 from shared.labels import Condition
-from shared.probabilities import floored
+from shared.probabilities.table import floored
 from shared.runtime.errors import InputError
 from shared.runtime.files import sweep_temporary, write_csv, write_json
 from shared.runtime.problems import counted

@@ -14,7 +14,7 @@ from pydantic import Field
 from classify.calibrate import Calibration
 from classify.config import ClassifyConfig
 from shared.labels import Condition
-from shared.probabilities import prior_from_json, prior_to_json
+from shared.probabilities.files import prior_from_json, prior_to_json
 from shared.runtime.documents import Document, fitted, kind_of, read_document
 from shared.runtime.errors import InputError, first_line
 from shared.runtime.files import write_json, written_beside

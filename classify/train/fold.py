@@ -20,7 +20,8 @@ from classify.train.held_out import family_mean_loss, fit_calibrations, held_out
 from classify.train.loop import Trainer, fit
 from classify.train.request import TrainingResources, TrainRequest
 from shared.labels import Condition
-from shared.probabilities import weighted_prior, write_probabilities
+from shared.probabilities.files import write_probabilities
+from shared.probabilities.table import weighted_prior
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_csv
 

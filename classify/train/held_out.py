@@ -17,7 +17,7 @@ from classify.train.processes import ALONE, Processes
 from classify.train.together import added_up
 from shared.labels import FINDINGS, Condition
 from shared.metric import weighted_log_loss
-from shared.probabilities import ProbabilityTable, constant_table, floored
+from shared.probabilities.table import ProbabilityTable, constant_table, floored
 
 _BATCH: Final = 128
 

@@ -22,7 +22,8 @@ from classify.noisy_labels import NOISY_FILE, write_noisy
 from classify.train.fold import PROBABILITIES_FILE, drop_progress, train_fold
 from classify.train.request import TrainingResources, TrainRequest
 from classify.train.together import leave
-from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities
+from shared.probabilities.files import read_probabilities, write_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.runtime.problems import counted
 from shared.runtime.progress import log

@@ -172,6 +172,6 @@ def _write_run(parts: Sequence[Part], out: Path, listed: dict[str, list[str]]) -
 
 
 def _in_order_of_reasons(counts: Counter[str]) -> dict[str, int]:
-    from shared.probabilities import PriorReason
+    from shared.probabilities.reasons import PriorReason
 
     return {reason.value: counts[reason.value] for reason in PriorReason if counts[reason.value]}

@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from shared.labels import Condition, Level, Severity, Side
-from shared.probabilities import PriorReason, ProbabilitySource
+from shared.probabilities.reasons import PriorReason, ProbabilitySource
 
 PRIVATE: Final = "99LUMBAR"
 

@@ -35,7 +35,7 @@ from pipelines.clinic.codes import (
 )
 from shared.dicom.parsing import file_dataset, foreign
 from shared.labels import FINDINGS, Finding, Severity
-from shared.probabilities import PriorReason, ProbabilitySource
+from shared.probabilities.reasons import PriorReason, ProbabilitySource
 from shared.runtime.errors import InputError
 
 # A point is stored with the 24 bits of a 32-bit float.

@@ -41,7 +41,7 @@ from pipelines.pages.readings import Reading, readings_of
 from pipelines.result import StudyResult
 from shared.labels import Severity
 from shared.numbering import Numbering
-from shared.probabilities import ProbabilitySource
+from shared.probabilities.reasons import ProbabilitySource
 
 SERIES_NUMBER: Final = 9101
 

@@ -27,7 +27,7 @@ from shared.figures.training import read_curves
 from shared.metric import study_losses
 from shared.mirror.correct import with_turned
 from shared.out_of_fold import OutOfFold
-from shared.probabilities import ProbabilityTable
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.config import Config, shipped_config
 from shared.runtime.documents import read_document
 from shared.runtime.errors import InputError, quoted

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 
 from pipelines.ensembles.weights import read_weights_file
 from shared.labels import FINDINGS
-from shared.probabilities import (
-    ProbabilityTable,
-    class_weighted,
-    floored,
-    read_submission,
-    unweighted,
-    write_submission,
-)
+from shared.probabilities.files import read_submission, write_submission
+from shared.probabilities.table import ProbabilityTable, class_weighted, floored, unweighted
 from shared.runtime.errors import InputError, quoted
 from shared.runtime.problems import counted
 from shared.runtime.progress import log

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from shared.detections import Localization
 from shared.labels import FINDINGS, Condition, Finding
-from shared.probabilities import PriorReason, class_weighted, floored, unweighted
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import class_weighted, floored, unweighted
 from shared.study import Study
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from pipelines.ensembles.weights import BlendWeights, Member, fit_weights, write
 from shared.data.challenge import Challenge
 from shared.labels import Condition, findings_of
 from shared.metric import bootstrap, interval, score, study_losses
-from shared.probabilities import ProbabilityTable, write_probabilities
+from shared.probabilities.files import write_probabilities
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.runtime.files import prepare_output, write_json
 from shared.runtime.problems import counted

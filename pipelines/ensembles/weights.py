@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Condition, Severity, findings_of
-from shared.probabilities import unweighted
+from shared.probabilities.table import unweighted
 from shared.runtime.documents import Document, kind_of, read_document
 from shared.runtime.errors import InputError, quoted
 from shared.runtime.files import write_json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.figures.web import shortened
 from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.problems import counted
 from shared.study import ListedSeries
 

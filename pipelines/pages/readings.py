@@ -8,7 +8,7 @@ import numpy as np
 
 from shared.detections import Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level, Severity
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 
 if TYPE_CHECKING:
     from pipelines.result import StudyResult

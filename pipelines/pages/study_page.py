@@ -11,7 +11,7 @@ from pipelines.pages.readings import Reading, missing_levels, percent, readings_
 from pipelines.pages.scene import Scene
 from shared.figures.web import render, shortened
 from shared.labels import Condition, Level, Severity, Side
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.problems import counted
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pipelines.result import StudyResult
 from shared.data.remote import check_reach
 from shared.data.source import StudySource
 from shared.detections import write_detections, write_localizations
-from shared.probabilities import ProbabilityTable, read_probabilities, write_probabilities, write_submission
+from shared.probabilities.files import read_probabilities, write_probabilities, write_submission
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.bulk.engine import Engine
 from shared.runtime.problems import write_failures
 from shared.runtime.progress import log, track

@@ -16,7 +16,7 @@ from shared.data.source import StudySource
 from shared.data.unpack import Input
 from shared.dicom.pixels import kept_pixels
 from shared.labels import FINDINGS
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.files import inside, write_json
 from shared.runtime.problems import Failure
 from shared.runtime.unfinished import Results

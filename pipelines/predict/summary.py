@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.result import StudyResult
 from shared.labels import FINDINGS
-from shared.probabilities import ProbabilityTable
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.problems import counted
 from shared.runtime.progress import log
 from shared.runtime.run_folder import write_run

@@ -7,7 +7,7 @@ from pydantic import Field
 from pipelines.schemas.base import FindingName, Part, Share, of_schema
 from shared.detections import Source
 from shared.labels import FINDINGS
-from shared.probabilities import PriorReason, ProbabilitySource
+from shared.probabilities.reasons import PriorReason, ProbabilitySource
 
 
 class Grades(Part):

@@ -13,7 +13,7 @@ from classify.calibrate import (
     softmax,
 )
 from shared.agreement import by_confidence, calibration_error, error_if_calibrated
-from shared.probabilities import unweighted
+from shared.probabilities.table import unweighted
 
 
 def drawn(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:

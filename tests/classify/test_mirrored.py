@@ -18,7 +18,7 @@ from shared.data.challenge import Challenge, Point
 from shared.detections import Localization
 from shared.labels import FINDINGS, Condition, Finding, View
 from shared.mirror.correct import as_shown
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.study import Study
 
 CROP = CropConfig(size_px=48, slices=1, margin_px=0, margin_slices=0)

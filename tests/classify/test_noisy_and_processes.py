@@ -16,7 +16,7 @@ from classify.noisy_labels import read_noisy, write_noisy
 from classify.samples import select_crops
 from classify.train.processes import ALONE, Processes
 from shared.labels import FINDINGS, Condition
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.errors import InputError
 from shared.splits import Splits, read_splits, write_splits
 

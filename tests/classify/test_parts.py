@@ -43,7 +43,7 @@ from shared.agreement import calibration_error, confusion
 from shared.jitter import Jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Side
 from shared.metric import weighted_log_loss
-from shared.probabilities import class_weighted, unweighted
+from shared.probabilities.table import class_weighted, unweighted
 from shared.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

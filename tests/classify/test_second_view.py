@@ -18,7 +18,7 @@ from shared.detections import Localization, Source
 from shared.geometry import Plane
 from shared.labels import FINDINGS, Condition, Finding, Level, Side, View
 from shared.out_of_fold import OutOfFold
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study, order_slices
 

@@ -33,7 +33,9 @@ from shared.data.challenge import Challenge
 from shared.detections import write_localizations
 from shared.labels import FINDINGS, Condition
 from shared.out_of_fold import OutOfFold
-from shared.probabilities import FLOOR, PriorReason, read_probabilities
+from shared.probabilities.files import read_probabilities
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import FLOOR
 from shared.runtime.errors import InputError, exit_code
 from shared.runtime.run_folder import sha256_of
 from shared.splits import read_splits

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.api import load, score
 from shared.labels import FINDINGS
-from shared.probabilities import PROBABILITY_COLUMNS, read_probabilities
+from shared.probabilities.files import PROBABILITY_COLUMNS, read_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 

@@ -27,7 +27,7 @@ from pipelines.clinic.report import measurement_report
 from pipelines.prepare.prepare import PrepareOptions, prepare
 from pipelines.result import StudyResult
 from shared.labels import FINDINGS, Condition, View
-from shared.probabilities import ProbabilitySource
+from shared.probabilities.reasons import ProbabilitySource
 from shared.runtime.errors import InputError
 from tests.dicom_files import write_multiframe
 from tests.pipelines.clinic_case import IDENTITY, ROOT, STUDY_UID, result_of, stand_in, write_runs, write_study

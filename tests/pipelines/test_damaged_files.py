@@ -28,7 +28,8 @@ from shared.detections import (
 from shared.jitter import Jitter, read_jitter, write_jitter
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, Condition, Level, View
 from shared.numbering import Numbering, read_numbering, write_numbering
-from shared.probabilities import constant_table, read_probabilities, read_submission, write_probabilities
+from shared.probabilities.files import read_probabilities, read_submission, write_probabilities
+from shared.probabilities.table import constant_table
 from shared.runtime.errors import InputError
 from shared.runtime.files import write_json
 from shared.runtime.run_folder import RUN_FILE, STATE_FILE, RunFolder, read_run, trained_folds, write_run

@@ -17,7 +17,8 @@ from shared.data.challenge import read_grades
 from shared.detections import read_localizations
 from shared.labels import FINDINGS
 from shared.metric import score
-from shared.probabilities import read_probabilities, read_submission, shrunk
+from shared.probabilities.files import read_probabilities, read_submission
+from shared.probabilities.table import shrunk
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 

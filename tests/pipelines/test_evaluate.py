@@ -13,7 +13,8 @@ from pipelines.evaluate import EvaluateOptions, evaluate, score_files
 from shared.data.challenge import read_grades, write_grades
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Condition, findings_of
 from shared.metric import score
-from shared.probabilities import ProbabilityTable, class_weighted, read_submission, write_submission
+from shared.probabilities.files import read_submission, write_submission
+from shared.probabilities.table import ProbabilityTable, class_weighted
 from shared.runtime.errors import InputError
 from shared.scores import ORACLE, PRIOR, UNIFORM, as_text, baselines, compare, read_oracle
 

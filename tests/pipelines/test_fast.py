@@ -12,7 +12,7 @@ from pipelines.cli import main
 from pipelines.ensembles.members import Members
 from pipelines.pack import PackRequest, pack
 from shared.data.source import open_source
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import trained_digest

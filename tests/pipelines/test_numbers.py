@@ -19,15 +19,14 @@ from shared.figures.marks import SEVERITY_COLORS
 from shared.figures.result_sheet import graded_sheet
 from shared.geometry import Plane
 from shared.labels import FINDINGS, SEVERITY_WEIGHTS, Severity, View
-from shared.probabilities import (
+from shared.probabilities.files import (
     PROBABILITY_COLUMNS,
-    class_weighted,
     read_probabilities,
     read_submission,
-    unweighted,
     write_probabilities,
     write_submission,
 )
+from shared.probabilities.table import class_weighted, unweighted
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study
 

@@ -18,7 +18,8 @@ from shared.detections import Localization
 from shared.labels import FINDINGS, Finding, Level
 from shared.mirror.correct import OrientedStudy, with_turned
 from shared.numbering import Numbering
-from shared.probabilities import PriorReason, read_probabilities, read_submission
+from shared.probabilities.files import read_probabilities, read_submission
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.study import Study

@@ -19,7 +19,9 @@ from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.detections import Localization, Source
 from shared.labels import FINDINGS, Condition, Finding, Level, View, findings_of
-from shared.probabilities import PriorReason, ProbabilityTable, read_probabilities, write_probabilities
+from shared.probabilities.files import read_probabilities, write_probabilities
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.runtime.problems import Failure
 from shared.study import Series, Study

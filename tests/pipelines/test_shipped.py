@@ -12,7 +12,7 @@ from classify.predict import Classifier
 from localize.localizer import SHIPPED_RUN
 from pipelines.api import load
 from pipelines.cli import main
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.runtime.run_folder import RUN_FILE

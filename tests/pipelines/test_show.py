@@ -24,7 +24,8 @@ from shared.figures.study_sheet import LEVEL_FIELD_MM, level_sheet, overview_she
 from shared.figures.tiles import Window, image_left
 from shared.geometry import Plane
 from shared.labels import Condition, Finding, Level, Severity, Side, View
-from shared.probabilities import ProbabilityTable, class_weighted, write_probabilities
+from shared.probabilities.files import write_probabilities
+from shared.probabilities.table import ProbabilityTable, class_weighted
 from shared.runtime.errors import InputError
 from shared.runtime.names import masked
 from shared.study import Series, Slice, Study

@@ -24,7 +24,8 @@ from shared.detections import Localization, Source
 from shared.dicom.pixels import kept_pixels, slice_pixels
 from shared.labels import FINDINGS, Condition, Level, Severity, Side, View
 from shared.orientation import Orientation
-from shared.probabilities import PriorReason, class_weighted
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import class_weighted
 from shared.runtime.documents import read_json
 from shared.runtime.errors import InputError
 from shared.study import Series, Slice, Study

@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss
 
 from shared.labels import FINDINGS, Condition, Finding, Level
 from shared.metric import bootstrap, interval, score, study_losses
-from shared.probabilities import class_weighted, constant_table, shrunk, unweighted, weighted_prior
+from shared.probabilities.table import class_weighted, constant_table, shrunk, unweighted, weighted_prior
 from shared.runtime.errors import InputError
 
 WEIGHTS = np.array([1.0, 2.0, 4.0])

@@ -15,7 +15,7 @@ from shared.figures.score_report import add_agreement, add_scores, add_verdict, 
 from shared.figures.training import Curve as Training
 from shared.figures.training import add_training, read_curves
 from shared.metric import share_interval
-from shared.probabilities import ProbabilityTable, class_weighted
+from shared.probabilities.table import ProbabilityTable, class_weighted
 from shared.scores import baselines, compare
 from tests.shared.test_pages import Structure
 

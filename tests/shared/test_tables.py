@@ -20,14 +20,9 @@ from shared.detections import (
 )
 from shared.jitter import Jitter, read_jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Level, View
-from shared.probabilities import (
-    PriorReason,
-    ProbabilityTable,
-    read_probabilities,
-    read_submission,
-    write_probabilities,
-    write_submission,
-)
+from shared.probabilities.files import read_probabilities, read_submission, write_probabilities, write_submission
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.errors import InputError
 from shared.splits import Splits, make_splits, read_splits, write_splits
 

@@ -16,7 +16,7 @@ from pipelines.clinic.reading import read_report
 from pipelines.result import StudyResult
 from shared.data.source import open_source
 from shared.labels import FINDINGS
-from shared.probabilities import PriorReason
+from shared.probabilities.reasons import PriorReason
 from shared.runtime.errors import InputError
 from shared.study import LoadedStudy
 

@@ -13,7 +13,7 @@ from pipelines.evaluate import EvaluateOptions, score_files
 from shared.data.challenge import Challenge, Part
 from shared.detections import read_detections, read_localizations
 from shared.numbering import read_numbering
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 
 _CHALLENGE: Final = ("_series_descriptions.csv", ".csv", "_label_coordinates.csv")
 

@@ -21,7 +21,8 @@ from shared.detections import Detection, Localization, Source, write_detections,
 from shared.jitter import Jitter, write_jitter
 from shared.labels import FINDINGS, Condition, Finding, Level, Severity, View
 from shared.numbering import Numbering, write_numbering
-from shared.probabilities import PROBABILITY_COLUMNS, ProbabilityTable, write_probabilities, write_submission
+from shared.probabilities.files import PROBABILITY_COLUMNS, write_probabilities, write_submission
+from shared.probabilities.table import ProbabilityTable
 from shared.runtime.files import write_csv, write_json
 from shared.runtime.run_folder import sha256_of, write_run
 from shared.splits import Splits, make_splits, write_splits

@@ -13,7 +13,8 @@ from pipelines.cli import main
 from pipelines.ensembles.blend import blend
 from pipelines.ensembles.weights import BlendWeights, Member, write_weights
 from shared.labels import FINDINGS, SEVERITY_COLUMNS, SEVERITY_WEIGHTS, Condition
-from shared.probabilities import class_weighted, read_submission, unweighted
+from shared.probabilities.files import read_submission
+from shared.probabilities.table import class_weighted, unweighted
 
 ROWS = arrays(np.float64, (2, 1, 25, 3), elements=st.floats(0.01, 1)).map(lambda a: a / a.sum(-1, keepdims=True))
 

@@ -12,7 +12,8 @@ from pipelines.ensembles.classifiers import ClassifierEnsemble
 from shared.data.source import open_source
 from shared.detections import Localization
 from shared.labels import FINDINGS, Condition, Finding, findings_of
-from shared.probabilities import PriorReason, class_weighted, floored, unweighted
+from shared.probabilities.reasons import PriorReason
+from shared.probabilities.table import class_weighted, floored, unweighted
 from shared.study import Study
 from tests.pipelines.stand_ins import CanalLocalizer, grader_of, write_test_part
 

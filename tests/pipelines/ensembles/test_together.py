@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.api import load
 from pipelines.cli import main
-from shared.probabilities import read_probabilities
+from shared.probabilities.files import read_probabilities
 from shared.runtime.documents import read_json
 from tests.schemas import assert_documented
 

@@ -12,7 +12,7 @@ from pipelines.ensembles.combine import cross_fit, groups_of
 from pipelines.ensembles.weights import BlendWeights, Member, fit_weights, read_weights_file, write_weights
 from shared.labels import Condition, findings_of
 from shared.metric import score
-from shared.probabilities import class_weighted, floored
+from shared.probabilities.table import class_weighted, floored
 from shared.runtime.errors import InputError
 from shared.splits import Splits
 

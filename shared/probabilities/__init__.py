@@ -1,0 +1,1 @@
+"""Probabilities of findings: why some are the prior, tables of them with the arithmetic on them, and their files."""
